@@ -1,0 +1,165 @@
+package driver
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+)
+
+// A ConsumerConfig is what a driver has to know of a consumer. The core has
+// filled in every default and has checked each field and their combinations:
+// a driver checks only what depends on itself. Durations are positive.
+type ConsumerConfig struct {
+	Brokers    []string // host:port each, at least one
+	ClientID   string
+	Group      string
+	Topics     []string // at least one
+	InstanceID string   // static membership (KIP-345); "" is dynamic
+	RackID     string   // fetch from the closest replica (KIP-392); "" is the leader
+
+	InitialOffset     InitialOffset
+	IsolationLevel    IsolationLevel
+	BalanceStrategies []BalanceStrategy // in order of preference
+
+	SessionTimeout    time.Duration
+	HeartbeatInterval time.Duration
+	RebalanceTimeout  time.Duration
+	DrainTimeout      time.Duration // the window that Handler.Revoke is given
+
+	// MaxProcessingTime is how long a delivery may take before a client that
+	// watches it gives the partition up for a while. The core's never does.
+	MaxProcessingTime time.Duration
+
+	// MaxMessageBytes is what one fetch asks for a partition. A larger record is
+	// delivered all the same, never skipped.
+	MaxMessageBytes int
+
+	TLS    *tls.Config // nil is plaintext
+	SASL   *SASL       // nil is no authentication
+	Logger *slog.Logger
+}
+
+// A ProducerConfig is what a driver has to know of a producer, checked and
+// with its defaults filled in as ConsumerConfig is.
+type ProducerConfig struct {
+	Brokers         []string
+	ClientID        string
+	RequiredAcks    RequiredAcks
+	Compression     Compression
+	Idempotent      bool
+	MaxRetries      int // 0 is none
+	RetryBackoff    time.Duration
+	MaxMessageBytes int
+
+	TLS    *tls.Config
+	SASL   *SASL
+	Logger *slog.Logger
+}
+
+// InitialOffset is where a group starts on a partition for which it has no
+// committed offset.
+type InitialOffset int
+
+// The initial offsets. The zero value is OffsetNewest.
+const (
+	OffsetNewest InitialOffset = iota
+	OffsetOldest
+)
+
+// IsolationLevel says whether records of open and aborted transactions are read.
+type IsolationLevel int
+
+// The isolation levels. The zero value is ReadCommitted.
+const (
+	ReadCommitted IsolationLevel = iota
+	ReadUncommitted
+)
+
+// BalanceStrategy is how partitions are shared among a group's members.
+type BalanceStrategy int
+
+// The balance strategies. CooperativeSticky rebalances without stopping what a
+// member keeps (KIP-429); all others stop every partition of the group.
+const (
+	RoundRobin BalanceStrategy = iota
+	Range
+	Sticky
+	CooperativeSticky
+)
+
+// RequiredAcks is how many replicas must hold a record before it counts as sent.
+type RequiredAcks int
+
+// The required acks. The zero value is WaitForAll.
+const (
+	WaitForAll   RequiredAcks = iota // all in-sync replicas
+	WaitForLocal                     // the leader alone
+	NoResponse                       // none: a lost record goes unnoticed
+)
+
+// Compression is how batches are compressed.
+type Compression int
+
+// The compressions. The zero value is CompressionNone.
+const (
+	CompressionNone Compression = iota
+	CompressionGZIP
+	CompressionSnappy
+	CompressionLZ4
+	CompressionZSTD
+)
+
+// String returns Kafka's name, or "" if o is none of the constants.
+func (o InitialOffset) String() string { return name(o, "latest", "earliest") }
+
+// String returns Kafka's name, or "" if l is none of the constants.
+func (l IsolationLevel) String() string { return name(l, "read_committed", "read_uncommitted") }
+
+// String returns Kafka's name, or "" if s is none of the constants.
+func (s BalanceStrategy) String() string {
+	return name(s, "roundrobin", "range", "sticky", "cooperative-sticky")
+}
+
+// String returns Kafka's name, or "" if a is none of the constants.
+func (a RequiredAcks) String() string { return name(a, "all", "1", "0") }
+
+// String returns Kafka's name, or "" if c is none of the constants.
+func (c Compression) String() string { return name(c, "none", "gzip", "snappy", "lz4", "zstd") }
+
+func name[T ~int](v T, names ...string) string {
+	if v < 0 || int(v) >= len(names) {
+		return ""
+	}
+	return names[v]
+}
+
+// SASL is how a client authenticates.
+type SASL struct {
+	Mechanism   SASLMechanism
+	User        string
+	Password    Secret
+	TokenSource TokenSource // for OAUTHBEARER
+}
+
+// SASLMechanism is a mechanism by its registered name.
+type SASLMechanism string
+
+// The SASL mechanisms.
+const (
+	SASLPlain       SASLMechanism = "PLAIN"
+	SASLScramSHA256 SASLMechanism = "SCRAM-SHA-256"
+	SASLScramSHA512 SASLMechanism = "SCRAM-SHA-512"
+	SASLOAuthBearer SASLMechanism = "OAUTHBEARER"
+)
+
+// A TokenSource returns a bearer token that is valid now. It is called for each
+// connection and each re-authentication (KIP-368), so it should cache; it must
+// return by the end of ctx.
+type TokenSource func(ctx context.Context) (Token, error)
+
+// A Token is an OAUTHBEARER token (KIP-255) with its SASL extensions (KIP-342).
+type Token struct {
+	Value      Secret
+	Extensions map[string]string
+}

@@ -1,0 +1,29 @@
+package driver
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// A Secret is a password or a token. However it is printed, logged or encoded,
+// what it holds does not show; string(s) gives it to who needs it.
+type Secret string
+
+// String hides the secret; an empty one stays empty, so that its absence shows.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// Format hides the secret from every verb of package fmt.
+func (s Secret) Format(f fmt.State, verb rune) { fmt.Fprint(f, s.String()) }
+
+// MarshalText hides the secret from encoding/json and its like.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue hides the secret from log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
