@@ -25,10 +25,10 @@ type ConsumerConfig struct {
 	SessionTimeout    time.Duration
 	HeartbeatInterval time.Duration
 	RebalanceTimeout  time.Duration
-	DrainTimeout      time.Duration // the window that Handler.Revoke is given
+	DrainTimeout      time.Duration // the longest window that Handler.Revoke is given
 
-	// MaxProcessingTime is how long a delivery may take before a client that
-	// watches it gives the partition up for a while. The core's never does.
+	// MaxProcessingTime is for clients that watch how long their own deliveries
+	// take, as Sarama does. A driver without such a watch ignores it.
 	MaxProcessingTime time.Duration
 
 	// MaxMessageBytes is what one fetch asks for a partition. A larger record is

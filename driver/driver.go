@@ -21,6 +21,20 @@
 // A [Driver], a [Consumer] and a [Producer] must be safe for use by several
 // goroutines at once. Where the contract is narrower, the method says so.
 //
+// No method of a Handler runs inside a call that the core has made, but for
+// [Consumer.Run]; and a driver holds no lock while it calls a Handler or an
+// [Acker]. So either side may call the other while it holds nothing.
+//
+// "By the end of ctx" means without waiting for the network any more.
+//
+// # Errors
+//
+// Every error that a driver reports, those of marks and acknowledgements
+// included, wraps an [Error], unless it is one of this package's sentinels or
+// a context's error. So each has a Kafka name, and errors.As reaches the
+// backend's own. What no retry can cure wraps [ErrPermanent]; everything else
+// counts as transient.
+//
 // # Testing a driver
 //
 // Package drivertest checks the sentences of this contract, one case each.
@@ -32,14 +46,19 @@ import (
 )
 
 // A Driver opens consumers and producers. It holds no connection itself.
+//
+// What a driver can not honour of a configuration it refuses with ErrPermanent
+// before it opens a socket. A driver of which that can happen also implements
+// ConsumerValidator and ProducerValidator, so that it shows at registration.
 type Driver interface {
 	// OpenConsumer validates cfg and reaches the cluster; it joins nothing yet.
 	// It must return by the end of ctx. The consumer that it returns does not
-	// depend on ctx any more.
+	// depend on ctx any more, and must be closed.
 	OpenConsumer(ctx context.Context, cfg ConsumerConfig) (Consumer, error)
 
 	// OpenProducer validates cfg and reaches the cluster. It must return by the
-	// end of ctx. The producer that it returns does not depend on ctx any more.
+	// end of ctx. The producer that it returns does not depend on ctx any more,
+	// and must be closed.
 	OpenProducer(ctx context.Context, cfg ProducerConfig) (Producer, error)
 }
 
@@ -50,8 +69,13 @@ type Consumer interface {
 	// must not spin: attempts that fail at once are spaced out. It returns nil
 	// after Close, and else why this consumer can not go on.
 	//
+	// A position that is no longer in the log is never moved silently: the claim
+	// is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.
+	//
 	// Every claim that was assigned has been ended, by Revoke or by Lost, before
-	// Run returns. When Run has returned, no method of h runs or will run.
+	// Run returns. When Run has returned, no method of h runs or will run. A
+	// Revoke that overruns its window delays the return of Run, but never the
+	// group, Close, or the Assign of other claims.
 	//
 	// Called after Close, Run returns nil at once and calls nothing.
 	Run(h Handler) error
@@ -62,30 +86,45 @@ type Consumer interface {
 	// under way at once. It must not wait behind a fetch or a pending join.
 	//
 	// It retries what is worth retrying until ctx ends. It returns nil only if
-	// every mark is durable, and otherwise a *CommitError that says which are
-	// not. A mark on a claim that has ended is refused with ErrClaimEnded
-	// without asking the broker; one of a superseded generation is refused by
-	// the broker. A mark at or below what this claim has committed already is
-	// answered with nil and changes nothing: within a claim a position never
-	// moves backwards. A position that moves forwards may pass offsets that hold
-	// no record.
+	// every mark is durable, and otherwise a *CommitError that says of which
+	// marks that is not known; if ctx ended, their errors wrap ctx's. There is at
+	// most one mark a claim.
+	//
+	// A mark on a claim that has ended is refused with ErrClaimEnded without
+	// asking the broker; one of a superseded generation is refused by the broker.
+	// Each attempt takes the member's identity first and then drops the marks
+	// whose claims have ended, or this could happen: a commit waits to be tried
+	// again, its claim is revoked, the member joins anew, and the attempt under
+	// the new generation rewinds the next owner. A live claim that was refused
+	// for a generation that the member has left behind is tried under the new one.
+	//
+	// Within a claim a position never moves backwards: a mark at or below Start
+	// or what the claim has committed is answered with nil and changes nothing,
+	// and a later call never overtakes an attempt that an earlier one gave up. A
+	// position that moves forwards may pass offsets that hold no record.
 	Commit(ctx context.Context, marks []Mark) error
 
 	// Pause stops fetching for claims, and Resume goes on where it stopped.
 	// Both return without a round trip, are idempotent, and may be called from
 	// inside any method of Handler. What was fetched before may still be
-	// delivered after Pause. Ended claims are ignored, and a pause ends with its
+	// delivered after Pause. The core never overlaps the two for one claim. Ended
+	// claims are ignored, in one step with the effect, and a pause ends with its
 	// claim: a partition that comes back is not paused.
 	Pause(claims ...*Claim)
 	Resume(claims ...*Claim)
 
 	// Close ends Run: live claims are drained by Handler.Revoke, then the group
-	// is left, so that others take over at once. When ctx ends first, Close
-	// severs the connections and returns ctx's error; claims whose Revoke did
-	// not return by then count as ended. Close must return by the end of ctx in
-	// every phase, also while a join is pending or a Revoke is stuck. After a nil
-	// answer no goroutine or connection of the consumer is left. A second Close
-	// waits for the first, or for its own ctx, and gives the same answer.
+	// is left, so that others take over at once; a static member stays in it until
+	// its session times out. Every consumer is closed once it is done with, also
+	// when Run failed or never ran, but not from inside a method of Handler.
+	//
+	// The window of every Revoke, running or still to come, ends no later than
+	// ctx; claims that were not given to Revoke by then are Lost. As ctx ends,
+	// Close severs the connections and returns ctx's error. It must do so in every
+	// phase, also while a join is pending or a Revoke is stuck; Run returns then
+	// too, as soon as a stuck Revoke does. After a nil answer Run has returned and
+	// no goroutine or connection of the consumer is left. A second Close waits for
+	// the first, or for its own ctx, and gives the same answer.
 	Close(ctx context.Context) error
 }
 
@@ -95,20 +134,25 @@ type Consumer interface {
 // Calls for one claim never overlap and are made in that order; calls for
 // different claims may overlap. Two claims of one partition never live at once.
 type Handler interface {
-	// Assign tells which claims are owned now, before anything of them is
-	// delivered. It does not block.
+	// Assign tells of new claims, before anything of them is delivered. It is
+	// called at least once for each time that the group is joined, without claims
+	// if there are none for this member. It does not block.
 	Assign(claims []*Claim)
 
 	// Deliver hands over records of a claim: in rising order of offset, none
 	// left out, none twice within a claim. It never blocks. b.Records may be
-	// used by the driver again when Deliver has returned; the bytes that a
-	// record points to belong to the core for good and must never be written.
+	// used by the driver again when Deliver has returned; all that a record points
+	// to, its headers' slice included, belongs to the core for good and must never
+	// be written.
 	Deliver(c *Claim, b Batch)
 
 	// Revoke asks for claims back. It blocks until what runs has been waited for
 	// and what was handled is committed; returning is the acknowledgement, and
-	// ends the claims. ctx is the drain window: when it ends, the driver must go
-	// on as if Revoke had returned, so a stuck handler can not hold the group.
+	// ends the claims. ctx is the drain window: it has a deadline, at most
+	// ConsumerConfig.DrainTimeout away unless Close is draining, and its end ends
+	// the claims: the driver goes on as if Revoke had returned, so a stuck handler
+	// can not hold the group. If the claims are lost meanwhile, the driver cancels
+	// ctx with that as its cause as soon as it knows, and does not call Lost.
 	// A driver may call Revoke once for many claims or once for each.
 	Revoke(ctx context.Context, claims []*Claim)
 
@@ -127,15 +171,18 @@ type Claim struct {
 	Topic     string
 	Partition int32
 
-	// Start is the offset from which records will be delivered, or -1 if the
-	// driver learns it only from the first delivery. Where the group had no
-	// committed offset and asked for the newest, the position has been made
-	// durable before Assign, so that a crash before the first commit loses
-	// nothing.
+	// Start is the offset from which records will be delivered. It is the group's
+	// committed offset. Where there is none, OffsetOldest starts at the beginning
+	// of the log, and Start may be -1 if the driver learns it only from the first
+	// delivery. OffsetNewest starts at the end as it is when the group first joins
+	// for the topic, and at the beginning of a partition that was created later;
+	// that position is durable before Assign, so that a crash before the first
+	// commit loses nothing.
 	Start int64
 
 	// Generation is the generation of the group under which the claim was
-	// assigned, for humans: fencing is the driver's work.
+	// assigned, for logs: fencing is the driver's work, and a claim may outlive
+	// its generation in a cooperative rebalance.
 	Generation int32
 
 	// Backend belongs to the driver that made the claim, Owner to the Handler
@@ -144,7 +191,7 @@ type Claim struct {
 	Owner   any
 }
 
-// A Batch is what one delivery brings.
+// A Batch is what one delivery brings: records, or a Next, or both.
 type Batch struct {
 	Records []Record
 
@@ -184,9 +231,11 @@ type Mark struct {
 // set of connections, so that there is one order.
 type Producer interface {
 	// Produce accepts m for sending. It blocks only for buffer space, until ctx
-	// ends, and returns ctx's error or ErrClosed if m was not accepted. After a
-	// nil answer m belongs to the driver until m.Acker.Ack is called, exactly
-	// once, whatever happens; after an error it is never called.
+	// ends or Close begins, and returns ctx's error or ErrClosed if m was not
+	// accepted: nothing is accepted when ctx has ended already. After a nil answer
+	// m belongs to the driver until m.Acker.Ack is called, exactly once, whatever
+	// happens; that may be before Produce returns. After an error it is never
+	// called. Every refusal but these two comes through Ack.
 	//
 	// The order in which one goroutine calls Produce is the order of its
 	// messages in each partition, also when sends are retried. ctx bounds
@@ -199,9 +248,9 @@ type Producer interface {
 
 	// Close sends what was accepted, waits for the answers, and returns. When
 	// ctx ends first, the connections are severed, everything unanswered is
-	// acknowledged with ErrUnknownOutcome, and ctx's error returned. When Close
-	// has returned no Ack runs or will run. A second Close waits for the first,
-	// or for its own ctx, and gives the same answer.
+	// acknowledged with ErrUnknownOutcome, late answers are dropped, and ctx's
+	// error is returned. When Close has returned no Ack runs or will run. A second
+	// Close waits for the first, or for its own ctx, and gives the same answer.
 	Close(ctx context.Context) error
 }
 
@@ -230,12 +279,13 @@ type Message struct {
 	Acker Acker
 }
 
-// An Acker is told what became of one message. Ack runs on a goroutine of the
-// driver; it does not block.
+// An Acker is told what became of one message. Ack does not block.
 //
 // A nil error means that the record is in the log as durably as the required
-// acks ask for. An error that wraps ErrUnknownOutcome means that it may be;
-// any other error means that it is not and will not be.
+// acks ask for. An error that wraps ErrUnknownOutcome means that it may be; any
+// other error means that it is not and will not be: no attempt was sent, or
+// each was refused before it was appended. A driver that can not tell says
+// unknown, which goes before permanent where both would fit.
 type Acker interface {
 	Ack(err error)
 }

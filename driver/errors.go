@@ -8,10 +8,10 @@ import (
 
 var (
 	// ErrClosed is returned by what is called on a closed consumer or producer.
-	ErrClosed = errors.New("driver: closed")
+	ErrClosed = errors.New("closed")
 
 	// ErrClaimEnded refuses a mark whose claim has been revoked or lost.
-	ErrClaimEnded = errors.New("driver: claim has ended")
+	ErrClaimEnded = errors.New("claim has ended")
 
 	// ErrPermanent is wrapped by every error that no retry can cure: failed
 	// authentication or authorization, an unsupported version, a fenced

@@ -7,8 +7,9 @@ import (
 
 const redacted = "[redacted]"
 
-// A Secret is a password or a token. However it is printed, logged or encoded,
-// what it holds does not show; string(s) gives it to who needs it.
+// A Secret is a password or a token. What it holds does not show in package fmt,
+// log/slog, or an encoding that asks for text, such as encoding/json; string(s)
+// gives it to who needs it.
 type Secret string
 
 // String hides the secret; an empty one stays empty, so that its absence shows.

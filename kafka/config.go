@@ -1,0 +1,228 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// The enumerations of a configuration. The zero value of each is its default.
+type (
+	// InitialOffset is where a group starts on a partition for which it has no
+	// committed offset.
+	InitialOffset = driver.InitialOffset
+	// IsolationLevel says whether records of open and aborted transactions are read.
+	IsolationLevel = driver.IsolationLevel
+	// BalanceStrategy is how partitions are shared among a group's members.
+	BalanceStrategy = driver.BalanceStrategy
+	// RequiredAcks is how many replicas must hold a record before it counts as sent.
+	RequiredAcks = driver.RequiredAcks
+	// Compression is how batches are compressed.
+	Compression = driver.Compression
+)
+
+// Where a group without a committed offset starts.
+const (
+	OffsetNewest = driver.OffsetNewest // after what is there, pinned before the first record
+	OffsetOldest = driver.OffsetOldest // from the first record that is there
+)
+
+// Which records are read.
+const (
+	ReadCommitted   = driver.ReadCommitted   // those of committed transactions, and those of none
+	ReadUncommitted = driver.ReadUncommitted // all
+)
+
+// How partitions are shared.
+const (
+	RoundRobin        = driver.RoundRobin
+	Range             = driver.Range
+	Sticky            = driver.Sticky
+	CooperativeSticky = driver.CooperativeSticky // without stopping what a member keeps (KIP-429)
+)
+
+// When a record counts as sent.
+const (
+	WaitForAll   = driver.WaitForAll   // all in-sync replicas have it
+	WaitForLocal = driver.WaitForLocal // the leader has it
+	NoResponse   = driver.NoResponse   // it has left this process
+)
+
+// How batches are compressed.
+const (
+	CompressionNone   = driver.CompressionNone
+	CompressionGZIP   = driver.CompressionGZIP
+	CompressionSnappy = driver.CompressionSnappy
+	CompressionLZ4    = driver.CompressionLZ4
+	CompressionZSTD   = driver.CompressionZSTD
+)
+
+// NoRetries is the value of [ProducerConfig].MaxRetries that means none, since
+// zero means the default.
+const NoRetries = -1
+
+// A ConsumerConfig says what a consumer reads and how. The zero value of a
+// field is its default. [Manager.RegisterConsumer] takes a copy.
+type ConsumerConfig struct {
+	// JobName names the consumer within its manager: for its switch, its status
+	// and its log lines. Required; unique, also when case is ignored.
+	JobName string
+
+	// Topic and Topics name what is read; at least one name is required.
+	Topic  string
+	Topics []string
+
+	// BootstrapServers is a comma-separated list of host:port. Required.
+	BootstrapServers string
+
+	// ConsumerGroup is the group that this consumer is a member of. Required.
+	ConsumerGroup string
+
+	// AutoCommit commits what was handed to the handler, whether it was handled
+	// or not: a record whose handler fails at a crash or a rebalance is not
+	// delivered again. The default commits only what was handled.
+	AutoCommit bool
+
+	// CommitInterval is the longest time that a handled record stays uncommitted
+	// while the broker answers. Commits are also made as soon as a partition has
+	// run empty, at a rebalance, at switch-off and at shutdown. Default 1s.
+	CommitInterval time.Duration
+
+	// InitialOffset is where the group starts where it has committed nothing.
+	// Default OffsetNewest: the position is committed when a partition is first
+	// assigned, so nothing that arrives after that is missed.
+	InitialOffset InitialOffset
+
+	// IsolationLevel says whether records of open and aborted transactions are
+	// read. Default ReadCommitted.
+	IsolationLevel IsolationLevel
+
+	// BalanceStrategies are offered to the group in order of preference.
+	// Default RoundRobin alone. Offering CooperativeSticky beside another one
+	// works as the other one does until every member offers it alone.
+	BalanceStrategies []BalanceStrategy
+
+	// SessionTimeout is how long the group waits for a silent member. Brokers
+	// accept 6s to 30m by default. Default 10s.
+	SessionTimeout time.Duration
+
+	// HeartbeatInterval is at most a third of SessionTimeout. Default 3s.
+	HeartbeatInterval time.Duration
+
+	// RebalanceTimeout is how long the group waits for a member during a
+	// rebalance. Default 60s.
+	RebalanceTimeout time.Duration
+
+	// DrainTimeout is how long a running handler may go on after its context was
+	// cancelled by a rebalance or a switch-off; then its record is given up and
+	// will be delivered again. It is less than RebalanceTimeout. Default half of
+	// RebalanceTimeout. At shutdown the shutdown's own deadline holds instead.
+	DrainTimeout time.Duration
+
+	// MaxProcessingTime is how long a driver that watches its deliveries waits
+	// for one before it suspects the partition. It does not bound handlers.
+	// Default 100ms.
+	MaxProcessingTime time.Duration
+
+	// MaxMessageBytes is how much one fetch asks for a partition, at most
+	// 100 MiB. A larger record is delivered too, never skipped. Default 1 MiB.
+	MaxMessageBytes int
+
+	// MaxBufferedMessages and MaxBufferedBytes bound what waits for the handler
+	// in one partition, in records, and in bytes of keys, values and headers plus
+	// a fixed cost a record. Above either bound the partition is not fetched
+	// until half is gone; what was under way at that moment, one fetch, comes on
+	// top. Defaults 10000 and 4 MiB.
+	MaxBufferedMessages int
+	MaxBufferedBytes    int
+
+	// MaxBatchSize is the most records that one call of a BatchConsumer gets.
+	// Default 100.
+	MaxBatchSize int
+
+	// Backoff spaces out the attempts at a failing record, and the restarts of a
+	// failing consumer.
+	Backoff Backoff
+
+	// MaxConsecutiveErrors is how many failures in a row, of one partition's
+	// record or of restarts, switch the consumer off. Default 10.
+	MaxConsecutiveErrors int
+
+	// ClientID is what the brokers' logs and quotas see. Default JobName.
+	ClientID string
+
+	// InstanceID makes the member static (KIP-345): a restart within the session
+	// timeout gets its partitions back without a rebalance. Unique in the group.
+	InstanceID string
+
+	// RackID lets records be fetched from a replica in the same rack (KIP-392).
+	RackID string
+
+	// TLS encrypts the connections; nil is plaintext.
+	TLS *TLSConfig
+
+	// SASL authenticates; nil is no authentication.
+	SASL *SASLConfig
+}
+
+// A Backoff is the waits between attempts: Min, and then Multiplier times the
+// one before, up to Max. Each is shortened by a random part of up to Jitter of
+// itself, so that many consumers do not retry in step.
+type Backoff struct {
+	Min        time.Duration // default 1s
+	Max        time.Duration // default 60s
+	Multiplier float64       // more than 1; default 2
+	Jitter     float64       // from 0 to 1, or NoJitter; default 0.1
+}
+
+// NoJitter is the value of [Backoff].Jitter that means none, since zero means
+// the default.
+const NoJitter = -1
+
+// A ProducerConfig says where and how messages are sent. The zero value of a
+// field is its default. [Manager.RegisterProducer] takes a copy.
+type ProducerConfig struct {
+	// BootstrapServers is a comma-separated list of host:port. Required.
+	BootstrapServers string
+
+	// RequiredAcks is how many replicas must hold a record before it counts as
+	// sent. Default WaitForAll.
+	RequiredAcks RequiredAcks
+
+	// Compression is how batches are compressed. Default CompressionNone.
+	Compression Compression
+
+	// MaxRetries is how often a batch is sent again after a transient failure,
+	// or NoRetries. Default 3.
+	MaxRetries int
+
+	// RetryBackoff is the wait before each of these. Default 100ms.
+	RetryBackoff time.Duration
+
+	// EnableIdempotent lets the broker drop the second copy of a batch that was
+	// sent again. Nil means true where that is possible: with WaitForAll and
+	// with retries. BoolPtr(true) without these is an error.
+	EnableIdempotent *bool
+
+	// MaxMessageBytes is the largest message, and the largest batch before
+	// compression; at most 100 MiB. Default 1 MiB.
+	MaxMessageBytes int
+
+	// EnableSyncProducer permits Send. Nil means true.
+	EnableSyncProducer *bool
+
+	// EnableAsyncProducer permits SendAsync. Nil means false.
+	EnableAsyncProducer *bool
+
+	// ClientID is what the brokers' logs and quotas see. Default: the producer's ID.
+	ClientID string
+
+	// TLS encrypts the connections; nil is plaintext.
+	TLS *TLSConfig
+
+	// SASL authenticates; nil is no authentication.
+	SASL *SASLConfig
+}
+
+// BoolPtr returns a pointer to b, for the fields that tell false from unset.
+func BoolPtr(b bool) *bool { return &b }

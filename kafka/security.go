@@ -1,0 +1,71 @@
+package kafka
+
+import (
+	"crypto/tls"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A TLSConfig encrypts connections. Everything it names is read and checked at
+// registration; what can not be honoured is an error, never plaintext. Files
+// are PEM.
+type TLSConfig struct {
+	// CAFile holds the authorities that brokers are checked against.
+	// Default: the system's.
+	CAFile string
+
+	// CertFile and KeyFile hold the client's certificate and its key, for mutual
+	// TLS. One without the other is an error.
+	CertFile string
+	KeyFile  string
+
+	// ServerName is the name that a broker's certificate must have.
+	// Default: the host name that was dialled.
+	ServerName string
+
+	// InsecureSkipVerify accepts any certificate of any broker. A warning is
+	// logged at registration.
+	InsecureSkipVerify bool
+
+	// Config is used in place of a fresh one and is not changed; the fields
+	// above are applied to a copy.
+	Config *tls.Config
+}
+
+// A SASLConfig authenticates connections. Secrets do not show however it is
+// printed, logged or encoded.
+type SASLConfig struct {
+	// Mechanism is one of the SASL constants. Required.
+	Mechanism SASLMechanism
+
+	// User and Password are required, but for OAUTHBEARER.
+	User     string
+	Password Secret
+
+	// TokenSource gives the tokens of OAUTHBEARER.
+	TokenSource TokenSource
+
+	// AllowPlaintext permits PLAIN and OAUTHBEARER without TLS, which show
+	// password and token to everybody on the way.
+	AllowPlaintext bool
+}
+
+type (
+	// SASLMechanism is a mechanism by its registered name.
+	SASLMechanism = driver.SASLMechanism
+	// Secret is a password or a token that does not show when it is printed,
+	// logged or encoded.
+	Secret = driver.Secret
+	// TokenSource returns a bearer token that is valid now.
+	TokenSource = driver.TokenSource
+	// Token is an OAUTHBEARER token (KIP-255) with its extensions (KIP-342).
+	Token = driver.Token
+)
+
+// The SASL mechanisms.
+const (
+	SASLPlain       = driver.SASLPlain
+	SASLScramSHA256 = driver.SASLScramSHA256
+	SASLScramSHA512 = driver.SASLScramSHA512
+	SASLOAuthBearer = driver.SASLOAuthBearer
+)
