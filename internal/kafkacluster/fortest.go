@@ -1,0 +1,58 @@
+package kafkacluster
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+)
+
+// startTimeout bounds the start of a cluster in a test, the first download
+// included.
+const startTimeout = 3 * time.Minute
+
+// ForTest returns a cluster that is closed when the test is over. When the test
+// has failed, the end of each broker's log goes to the test's.
+//
+// With KAFKA_BROKERS set it returns that running cluster, unless cfg asks for
+// something that only a cluster of its own has. Where Kafka is not available,
+// and with -short, the test is skipped with the reason; with CI=true the former
+// is a failure and the latter is ignored, so that a suite can not pass by not
+// being run.
+func ForTest(t testing.TB, cfg Config) *Cluster {
+	t.Helper()
+	if addrs := os.Getenv("KAFKA_BROKERS"); addrs != "" && !cfg.needsOwn() {
+		return Connect(addrs)
+	}
+	ci := os.Getenv("CI") == "true"
+	if testing.Short() && !ci {
+		t.Skip("skipped: needs a real Kafka, and -short is set")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c, err := Start(ctx, cfg)
+	if errors.Is(err, ErrUnavailable) && !ci {
+		t.Skipf("skipped: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, b := range c.brokers {
+			if t.Failed() {
+				t.Logf("broker %d logged last:\n%s", b.id, b.logTail())
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// needsOwn reports whether cfg asks for what an arbitrary cluster may lack.
+func (cfg Config) needsOwn() bool {
+	return cfg.Private || cfg.Brokers > 1 || cfg.Version != "" ||
+		cfg.Properties != nil || cfg.Security != nil || cfg.Advertise != nil
+}
