@@ -200,8 +200,12 @@ func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (*B
 			return nil, err
 		}
 		for _, p := range partitions {
-			if p.Partition == partition {
-				return c.Broker(int(p.Leader)), kerr.ErrorForCode(p.ErrorCode)
+			switch {
+			case p.Partition != partition:
+			case p.Leader < 0:
+				return nil, kerr.LeaderNotAvailable
+			default:
+				return c.Broker(int(p.Leader)), nil
 			}
 		}
 		return nil, kerr.UnknownTopicOrPartition

@@ -106,7 +106,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Brokers != 1 && cfg.Brokers != 3 {
 		return cfg, fmt.Errorf("kafkacluster: Brokers: %d is neither 1 nor 3", cfg.Brokers)
 	}
-	return cfg, nil
+	return cfg, cfg.Security.validate()
 }
 
 // A Cluster is a running Kafka. Its methods may be called by several goroutines

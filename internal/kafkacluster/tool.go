@@ -16,7 +16,8 @@ import (
 //	kafka.admin.ConfigCommand
 //
 // Each takes about a second. The error holds what the program wrote to standard
-// error.
+// error. Some report a failure only there and end well all the same: after a
+// ConsoleProducer, look at [Cluster.EndOffsets].
 func (c *Cluster) Tool(ctx context.Context, mainClass string, args ...string) (string, error) {
 	return c.ToolInput(ctx, nil, mainClass, args...)
 }
