@@ -1,0 +1,103 @@
+package kafka
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// mechanisms are all that can be chosen. Their names are exact: one that is
+// almost right is refused, since guessing could send a password in the clear.
+func mechanisms() []SASLMechanism {
+	return []SASLMechanism{SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer}
+}
+
+// mechanismNames lists them for a message.
+func mechanismNames() string {
+	var names []string
+	for _, m := range mechanisms() {
+		names = append(names, string(m))
+	}
+	return strings.Join(names, ", ")
+}
+
+// sasl returns a copy of s and what the driver has to know of it; both are nil
+// only if s is.
+func (p *problems) sasl(s *SASLConfig, encrypted bool) (*SASLConfig, *driver.SASL) {
+	if s == nil {
+		return nil, nil
+	}
+	kept := *s
+	p.credentials(s)
+	switch {
+	case s.Mechanism == "":
+		p.add("SASL.Mechanism", "is empty; want one of %s", mechanismNames())
+	case !slices.Contains(mechanisms(), s.Mechanism):
+		p.add("SASL.Mechanism", "%s is none of %s", quote(string(s.Mechanism)), mechanismNames())
+	case s.Mechanism == SASLOAuthBearer:
+		p.bearer(s)
+	default:
+		p.password(s)
+	}
+	p.exposure(s, encrypted)
+	return &kept, &driver.SASL{Mechanism: s.Mechanism, User: s.User, Password: s.Password, TokenSource: s.TokenSource}
+}
+
+// credentials refuses what an environment variable or a file adds to a user or
+// a password. The password does not show.
+func (p *problems) credentials(s *SASLConfig) {
+	if err := validText(s.User); err != nil {
+		p.add("SASL.User", "%s %v", quote(s.User), err)
+	}
+	if err := validText(string(s.Password)); err != nil {
+		p.add("SASL.Password", "%v", err)
+	}
+}
+
+// password asks for what PLAIN and SCRAM need.
+func (p *problems) password(s *SASLConfig) {
+	if s.User == "" {
+		p.add("SASL.User", "is empty")
+	}
+	if s.Password == "" {
+		p.add("SASL.Password", "is empty")
+	}
+	if s.TokenSource != nil {
+		p.add("SASL.TokenSource", "has no effect with %s", s.Mechanism)
+	}
+}
+
+// bearer asks for what OAUTHBEARER needs.
+func (p *problems) bearer(s *SASLConfig) {
+	if s.User != "" {
+		p.add("SASL.User", "has no effect with %s", s.Mechanism)
+	}
+	if s.Password != "" {
+		p.add("SASL.Password", "has no effect with %s", s.Mechanism)
+	}
+	if s.TokenSource == nil {
+		p.add("SASL.TokenSource", "is nil, and %s needs it", s.Mechanism)
+	}
+}
+
+// exposure refuses to send a secret itself, as SCRAM never does, where everybody
+// on the way can read it.
+func (p *problems) exposure(s *SASLConfig, encrypted bool) {
+	if encrypted || s.AllowPlaintext {
+		return
+	}
+	if s.Mechanism == SASLPlain || s.Mechanism == SASLOAuthBearer {
+		p.add("SASL.AllowPlaintext", "is false, and %s without TLS shows its secret to everybody on the way", s.Mechanism)
+	}
+}
+
+// MarshalJSON leaves out the TokenSource, since a function has no JSON.
+func (s SASLConfig) MarshalJSON() ([]byte, error) {
+	type plain SASLConfig
+	return json.Marshal(struct {
+		plain
+		TokenSource bool `json:",omitzero"` // in place of plain's
+	}{plain(s), s.TokenSource != nil})
+}

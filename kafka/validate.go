@@ -1,0 +1,214 @@
+package kafka
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+const (
+	minDuration = time.Millisecond                 // the protocol counts in milliseconds: less would become none
+	maxDuration = math.MaxInt32 * time.Millisecond // and it does so in 32 bits
+	maxMessage  = 100 << 20
+)
+
+// resolveConsumer returns a copy of cfg that shares nothing with it and has
+// every default filled in, and what the driver has to know of it. In the copy
+// Topics names all topics and Topic is empty. The error joins a FieldError for
+// everything that is wrong.
+func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, driver.ConsumerConfig, error) {
+	if cfg == nil {
+		return ConsumerConfig{}, driver.ConsumerConfig{},
+			&FieldError{Kind: "consumer", Field: "GetConfig", Problem: "returned nil"}
+	}
+	c := *cfg
+	p := &problems{kind: "consumer", name: c.JobName}
+	d := driver.ConsumerConfig{Logger: log.With(p.kind, p.name)}
+	p.identity(&c, &d)
+	p.reading(&c)
+	p.timing(&c)
+	p.limits(&c)
+	p.backoff(&c.Backoff)
+	p.count("MaxConsecutiveErrors", &c.MaxConsecutiveErrors, 10)
+	p.member(&c)
+	c.TLS, d.TLS = p.tls(c.TLS)
+	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
+	if err := p.report(log); err != nil {
+		return ConsumerConfig{}, driver.ConsumerConfig{}, err
+	}
+	tell(&d, c)
+	return c, d, nil
+}
+
+// tell copies to d what the two configurations have in common.
+func tell(d *driver.ConsumerConfig, c ConsumerConfig) {
+	d.ClientID = c.ClientID
+	d.Group = c.ConsumerGroup
+	d.Topics = slices.Clone(c.Topics)
+	d.InstanceID = c.InstanceID
+	d.RackID = c.RackID
+	d.InitialOffset = c.InitialOffset
+	d.IsolationLevel = c.IsolationLevel
+	d.BalanceStrategies = slices.Clone(c.BalanceStrategies)
+	d.SessionTimeout = c.SessionTimeout
+	d.HeartbeatInterval = c.HeartbeatInterval
+	d.RebalanceTimeout = c.RebalanceTimeout
+	d.DrainTimeout = c.DrainTimeout
+	d.MaxProcessingTime = c.MaxProcessingTime
+	d.MaxMessageBytes = c.MaxMessageBytes
+}
+
+func (p *problems) identity(c *ConsumerConfig, d *driver.ConsumerConfig) {
+	p.jobName(c.JobName)
+	c.Topics = p.topics(c.Topic, c.Topics)
+	c.Topic = ""
+	d.Brokers = p.brokers(c.BootstrapServers)
+	p.named("ConsumerGroup", c.ConsumerGroup)
+}
+
+func (p *problems) reading(c *ConsumerConfig) {
+	p.duration("CommitInterval", &c.CommitInterval, time.Second)
+	oneOf(p, "InitialOffset", c.InitialOffset, "OffsetNewest, OffsetOldest")
+	oneOf(p, "IsolationLevel", c.IsolationLevel, "ReadCommitted, ReadUncommitted")
+	c.BalanceStrategies = p.strategies(c.BalanceStrategies)
+}
+
+func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
+	if len(given) == 0 {
+		return []BalanceStrategy{RoundRobin}
+	}
+	for i, s := range given {
+		field := fmt.Sprintf("BalanceStrategies[%d]", i)
+		oneOf(p, field, s, "RoundRobin, Range, Sticky, CooperativeSticky")
+		if first := slices.Index(given, s); first < i {
+			p.add(field, "%d is the same as [%d]", s, first)
+		}
+	}
+	return slices.Clone(given)
+}
+
+// timing fills in and checks how long the group waits. A relation is judged only
+// between durations that are right by themselves.
+func (p *problems) timing(c *ConsumerConfig) {
+	p.duration("SessionTimeout", &c.SessionTimeout, 10*time.Second)
+	p.duration("HeartbeatInterval", &c.HeartbeatInterval, 3*time.Second)
+	p.duration("RebalanceTimeout", &c.RebalanceTimeout, time.Minute)
+	p.duration("DrainTimeout", &c.DrainTimeout, c.RebalanceTimeout/2)
+	p.duration("MaxProcessingTime", &c.MaxProcessingTime, 100*time.Millisecond)
+	session, heartbeat, rebalance, drain := c.SessionTimeout, c.HeartbeatInterval, c.RebalanceTimeout, c.DrainTimeout
+	if session > 0 && heartbeat > 0 && session < 3*heartbeat {
+		p.add("SessionTimeout", "%v is less than 3 x HeartbeatInterval (%v)", session, heartbeat)
+	}
+	if session > 0 && rebalance > 0 && rebalance < session {
+		p.add("RebalanceTimeout", "%v is less than SessionTimeout (%v)", rebalance, session)
+	}
+	if drain > 0 && rebalance > 0 && drain >= rebalance {
+		p.add("DrainTimeout", "%v is not less than RebalanceTimeout (%v)", drain, rebalance)
+	}
+	p.sessionBounds(session)
+}
+
+// sessionBounds warns of what brokers refuse unless they are configured for it.
+// It is no error: the bounds are the brokers' own settings
+// (group.min.session.timeout.ms and its max), which can not be asked for before
+// a connection is opened, and a broker in memory has none.
+func (p *problems) sessionBounds(session time.Duration) {
+	const least, most = 6 * time.Second, 30 * time.Minute
+	if session < least || session > most {
+		p.warn("SessionTimeout: %v is outside %v to %v, which is what brokers accept by default", session, least, most)
+	}
+}
+
+func (p *problems) limits(c *ConsumerConfig) {
+	p.messageBytes(&c.MaxMessageBytes)
+	p.count("MaxBufferedMessages", &c.MaxBufferedMessages, 10000)
+	p.count("MaxBufferedBytes", &c.MaxBufferedBytes, 4<<20)
+	p.count("MaxBatchSize", &c.MaxBatchSize, 100)
+}
+
+func (p *problems) messageBytes(n *int) {
+	p.count("MaxMessageBytes", n, 1<<20)
+	if *n > maxMessage {
+		p.add("MaxMessageBytes", "%d is more than 100 MiB (%d)", *n, maxMessage)
+	}
+}
+
+func (p *problems) backoff(b *Backoff) {
+	p.duration("Backoff.Min", &b.Min, time.Second)
+	p.duration("Backoff.Max", &b.Max, time.Minute)
+	if b.Min > 0 && b.Max > 0 && b.Min > b.Max {
+		p.add("Backoff.Min", "%v is more than Backoff.Max (%v)", b.Min, b.Max)
+	}
+	if b.Multiplier == 0 {
+		b.Multiplier = 2
+	}
+	if !(b.Multiplier > 1) || math.IsInf(b.Multiplier, 0) { // so that NaN is refused too
+		p.add("Backoff.Multiplier", "%v is not a number above 1", b.Multiplier)
+	}
+	if b.Jitter == 0 {
+		b.Jitter = 0.1
+	}
+	if !(b.Jitter >= 0 && b.Jitter <= 1) && b.Jitter != NoJitter {
+		p.add("Backoff.Jitter", "%v is neither in 0..1 nor NoJitter (%d)", b.Jitter, NoJitter)
+	}
+}
+
+// member fills in and checks how the brokers know the consumer.
+func (p *problems) member(c *ConsumerConfig) {
+	p.clientID(&c.ClientID, c.JobName)
+	p.instanceID(c.InstanceID)
+	p.optional("RackID", c.RackID)
+}
+
+// clientID leaves it to the check of the default's own field to refuse that.
+func (p *problems) clientID(id *string, def string) {
+	if *id == "" {
+		*id = def
+		return
+	}
+	p.named("ClientID", *id)
+}
+
+// duration fills in def for zero and checks anything else. One that is wrong
+// becomes zero, so that no relation is judged on it.
+func (p *problems) duration(field string, d *time.Duration, def time.Duration) {
+	switch given := *d; {
+	case given == 0:
+		*d = def
+		return
+	case given < 0:
+		p.add(field, "%v is negative", given)
+	case given < minDuration:
+		p.add(field, "%v is less than %v", given, minDuration)
+	case given > maxDuration:
+		p.add(field, "%v is more than %v", given, maxDuration)
+	default:
+		return
+	}
+	*d = 0
+}
+
+// count fills in def for zero and refuses what is negative.
+func (p *problems) count(field string, n *int, def int) {
+	if *n == 0 {
+		*n = def
+	}
+	if *n < 0 {
+		p.add(field, "%d is negative", *n)
+	}
+}
+
+// oneOf refuses what is none of an enumeration's constants: their String is
+// Kafka's name, and that of everything else is empty.
+func oneOf[E interface {
+	~int
+	fmt.Stringer
+}](p *problems, field string, v E, constants string) {
+	if v.String() == "" {
+		p.add(field, "%d is none of %s", int(v), constants)
+	}
+}

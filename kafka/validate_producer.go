@@ -1,0 +1,91 @@
+package kafka
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// mostRetries is more than anybody means who does not mean "for ever", which a
+// batch at the head of a partition's order must not be tried.
+const mostRetries = 10000
+
+// resolveProducer returns a copy of cfg that shares nothing with it and has
+// every default filled in, the pointers included, and what the driver has to
+// know of it. The error joins a FieldError for everything that is wrong.
+func resolveProducer(cfg ProducerConfig, id string, log *slog.Logger) (ProducerConfig, driver.ProducerConfig, error) {
+	c := cfg
+	p := &problems{kind: "producer", name: id}
+	d := driver.ProducerConfig{Logger: log.With(p.kind, p.name)}
+	d.Brokers = p.brokers(c.BootstrapServers)
+	p.sending(&c)
+	p.messageBytes(&c.MaxMessageBytes)
+	p.enabled(&c)
+	p.clientID(&c.ClientID, id)
+	c.TLS, d.TLS = p.tls(c.TLS)
+	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
+	if err := p.report(log); err != nil {
+		return ProducerConfig{}, driver.ProducerConfig{}, err
+	}
+	d.ClientID = c.ClientID
+	d.RequiredAcks = c.RequiredAcks
+	d.Compression = c.Compression
+	d.Idempotent = *c.EnableIdempotent
+	d.MaxRetries = max(c.MaxRetries, 0)
+	d.RetryBackoff = c.RetryBackoff
+	d.MaxMessageBytes = c.MaxMessageBytes
+	return c, d, nil
+}
+
+func (p *problems) sending(c *ProducerConfig) {
+	oneOf(p, "RequiredAcks", c.RequiredAcks, "WaitForAll, WaitForLocal, NoResponse")
+	oneOf(p, "Compression", c.Compression,
+		"CompressionNone, CompressionGZIP, CompressionSnappy, CompressionLZ4, CompressionZSTD")
+	p.retries(c)
+	p.duration("RetryBackoff", &c.RetryBackoff, 100*time.Millisecond)
+	p.idempotent(c)
+}
+
+func (p *problems) retries(c *ProducerConfig) {
+	if c.MaxRetries == 0 {
+		c.MaxRetries = 3
+	}
+	if c.MaxRetries < NoRetries || c.MaxRetries > mostRetries {
+		p.add("MaxRetries", "%d is neither in 0..%d nor NoRetries (%d)", c.MaxRetries, mostRetries, NoRetries)
+	}
+}
+
+// idempotent needs all replicas, since a broker that drops a duplicate must
+// know that the first copy is there; without retries there is no second copy,
+// and a client that numbers its batches could not close the gap that one lost
+// batch leaves.
+func (p *problems) idempotent(c *ProducerConfig) {
+	possible := c.RequiredAcks == WaitForAll && c.MaxRetries != NoRetries
+	c.EnableIdempotent = defaultBool(c.EnableIdempotent, possible)
+	if !*c.EnableIdempotent {
+		return
+	}
+	if c.RequiredAcks != WaitForAll {
+		p.add("EnableIdempotent", "true needs RequiredAcks WaitForAll (%d), not %d", WaitForAll, c.RequiredAcks)
+	}
+	if c.MaxRetries == NoRetries {
+		p.add("EnableIdempotent", "true needs retries, and MaxRetries is NoRetries")
+	}
+}
+
+func (p *problems) enabled(c *ProducerConfig) {
+	c.EnableSyncProducer = defaultBool(c.EnableSyncProducer, true)
+	c.EnableAsyncProducer = defaultBool(c.EnableAsyncProducer, false)
+	if !*c.EnableSyncProducer && !*c.EnableAsyncProducer {
+		p.add("EnableSyncProducer", "is false, and EnableAsyncProducer is not true: nothing could be sent")
+	}
+}
+
+// defaultBool returns a pointer of its own to what b says, or to def.
+func defaultBool(b *bool, def bool) *bool {
+	if b != nil {
+		def = *b
+	}
+	return &def
+}
