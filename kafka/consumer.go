@@ -1,0 +1,116 @@
+package kafka
+
+import (
+	"context"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A Consumer handles the values of records. It is what a team writes.
+//
+// The methods of one consumer are called by one goroutine for each partition
+// that is assigned, so by several at once. A nil error means that the record is
+// done and may be committed. An error or a panic fails the record: after a
+// backoff it is handled again, before any later record of its partition.
+//
+// ctx carries the values of the context given to StartAllConsumers. It is
+// cancelled when the partition is revoked or lost, when the consumer is
+// switched off, and when the deadline of a shutdown is near; context.Cause
+// tells which. A handler that fails then is not counted as failing, and its
+// record is delivered again to the next owner.
+type Consumer interface {
+	// GetConfig is called once, at registration.
+	GetConfig() *ConsumerConfig
+	// Handle handles one value. The slice may be kept but not changed.
+	Handle(ctx context.Context, value []byte) error
+}
+
+// A MessageConsumer is a [Consumer] that wants the whole record. HandleMessage
+// is called in place of Handle.
+type MessageConsumer interface {
+	Consumer
+	HandleMessage(ctx context.Context, m *Message) error
+}
+
+// A BatchConsumer is a [Consumer] that handles several records of one partition
+// in one call, in place of Handle and HandleMessage: as many as wait, up to
+// MaxBatchSize. The batch is done or fails as a whole.
+type BatchConsumer interface {
+	Consumer
+	HandleBatch(ctx context.Context, ms []*Message) error
+}
+
+// A Header is one of a record's headers. Their order and repetitions count.
+type Header = driver.Header
+
+// A Message is one record as a handler gets it. It may be kept but not changed.
+type Message struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Timestamp time.Time
+	Key       []byte // nil if the record has none
+	Value     []byte // nil for a tombstone
+	Headers   []Header
+
+	// Attempt counts the times that this record has been handed to the handler
+	// since its partition was assigned, from 1.
+	Attempt int
+}
+
+// NewConsumer returns a consumer that hands each record to handle.
+func NewConsumer(cfg ConsumerConfig, handle func(ctx context.Context, m *Message) error) Consumer {
+	return &funcConsumer{cfg: cfg, handle: handle}
+}
+
+type funcConsumer struct {
+	cfg    ConsumerConfig
+	handle func(ctx context.Context, m *Message) error
+}
+
+func (c *funcConsumer) GetConfig() *ConsumerConfig { return &c.cfg }
+
+func (c *funcConsumer) Handle(ctx context.Context, value []byte) error {
+	return c.handle(ctx, &Message{Value: value, Attempt: 1})
+}
+
+func (c *funcConsumer) HandleMessage(ctx context.Context, m *Message) error {
+	return c.handle(ctx, m)
+}
+
+// A HandlerFunc handles records of one partition: one, or several if the
+// consumer is a [BatchConsumer].
+type HandlerFunc func(ctx context.Context, ms []*Message) error
+
+// A Middleware wraps the handler of every consumer of a manager.
+type Middleware func(next HandlerFunc) HandlerFunc
+
+// A handler is a consumer's way to be called, chosen at registration.
+// Exactly one of its functions is set.
+type handler struct {
+	value    func(ctx context.Context, value []byte) error
+	messages HandlerFunc
+	batch    bool // messages takes more than one
+}
+
+// newHandler picks the richest method that c has. Only a plain Consumer
+// without middleware goes without a Message for each record.
+func newHandler(c Consumer, mws []Middleware) handler {
+	var h handler
+	switch c := c.(type) {
+	case BatchConsumer:
+		h.messages, h.batch = c.HandleBatch, true
+	case MessageConsumer:
+		h.messages = func(ctx context.Context, ms []*Message) error { return c.HandleMessage(ctx, ms[0]) }
+	default:
+		if len(mws) == 0 {
+			return handler{value: c.Handle}
+		}
+		h.messages = func(ctx context.Context, ms []*Message) error { return c.Handle(ctx, ms[0].Value) }
+	}
+	for i := len(mws) - 1; i >= 0; i-- {
+		h.messages = mws[i](h.messages)
+	}
+	return h
+}

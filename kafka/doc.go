@@ -1,0 +1,78 @@
+// Package kafka runs consumers and producers whose messages must not be lost.
+// A team writes a handler and registers it; the package owns what is around it:
+// group membership, on/off switches at run time, fetching, back-pressure, retry
+// with backoff, committing only what was handled, draining, and shutting down.
+//
+// # Overview
+//
+// A program chooses a driver once, registers what it has, and waits:
+//
+//	kafka.SetDefault(kafka.New(sarama.Driver{}))
+//	err := kafka.RegisterConsumer(ctx, consumer)
+//	err = kafka.SetConsumerSwitch("my-consumer", true)
+//	err = kafka.StartAllConsumers(ctx)
+//	<-ctx.Done()
+//	kafka.WaitStop()
+//
+// The functions of the package serve the [Default] manager; [New] makes others,
+// and two managers share nothing. A consumer implements [Consumer], or
+// [MessageConsumer] for the whole record, or [BatchConsumer] for several at
+// once; [NewConsumer] makes one of a function. A [Producer] sends, with or
+// without waiting, over one client.
+//
+// # Delivery
+//
+// Delivery is at least once. The committed position of a partition is never
+// above its lowest offset that has not been handled with a nil error, whatever
+// fails: the handler by error, panic or runtime.Goexit, a commit, the
+// connection, the process. Records of one partition are handled one after the
+// other, in order; partitions side by side. No record is ever skipped: not for
+// its size, its content, or its handler's failures.
+//
+// A record may be handled again after a crash, a lost partition, or a handler
+// that outlived its drain window, so handlers should be idempotent. With
+// AutoCommit, records are committed when they are handed out: at most once, for
+// those that can bear it.
+//
+// # Back-pressure
+//
+// Each partition has a queue, bounded in records and in bytes. A full queue
+// stops the fetching of its partition and of no other.
+//
+// # Switches
+//
+// A registered consumer is off. [Manager.SetConsumerSwitch] acts at once, in
+// every state. The switch says what is desired; [Manager.Consumers] says what
+// is: a [State], its reason and since when, errors in a row, the next retry,
+// and each partition's position and lag.
+//
+//	off → starting → running → backing off → starting …
+//	             any of these → stopping → off, or disabled, or stopped
+//
+// # Failure
+//
+// A handler's error fails its record. The partition waits, 1s at first, 2s, 4s,
+// and so on up to 60s, and hands the same record out again, while all other
+// partitions, the membership and the heartbeats go on. After
+// MaxConsecutiveErrors failures in a row the consumer is disabled: its switch
+// goes off, the reason is in its status, and switching it on brings it back.
+// Progress sets the count to zero.
+//
+// A consumer that cannot connect, or whose driver fails in a way that joining
+// the group again does not cure, is started again with the same backoff, and
+// disabled after as many failures in a row, or at once if no retry can help
+// ([ErrPermanent]). A failed commit is told and tried again; it restarts
+// nothing.
+//
+// # Shutdown
+//
+// [Manager.Shutdown], or [Manager.WaitStop] after the end of the context given
+// to [Manager.StartAllConsumers], stops in one order: no further record is
+// handed out; running handlers finish; what was handled is committed; the
+// groups are left; the producers are flushed and closed. Handlers may send
+// while they drain. Their contexts are cancelled only when the deadline is near.
+//
+// # Testing
+//
+// Package kafkatest gives a unit test a broker in memory and a manager on it.
+package kafka

@@ -1,0 +1,86 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+var (
+	// ErrNoDriver is returned by what would open a connection on a manager
+	// without a driver.
+	ErrNoDriver = errors.New("no driver: choose one in main, for instance kafka.SetDefault(kafka.New(sarama.Driver{}))")
+
+	// ErrClosed is returned by what is called after Shutdown, WaitStop or Close.
+	ErrClosed = driver.ErrClosed
+
+	// ErrDuplicate refuses a job name that is registered already.
+	ErrDuplicate = errors.New("job name is registered already")
+
+	// ErrUnknownConsumer is returned for a job name that nobody registered.
+	ErrUnknownConsumer = errors.New("no consumer of that job name is registered")
+
+	// ErrNotEnabled is the answer to Send on a producer without sync sends and
+	// to SendAsync on one without async sends.
+	ErrNotEnabled = errors.New("not enabled for this producer")
+
+	// ErrUnknownOutcome is wrapped by the error of a send whose message may be in
+	// the log or not: it had been handed to the client, and no answer came. Any
+	// other error of a send means that the message is not in the log.
+	ErrUnknownOutcome = driver.ErrUnknownOutcome
+
+	// ErrPermanent is wrapped by errors that no retry can cure.
+	ErrPermanent = driver.ErrPermanent
+)
+
+// The causes for which a handler's context is cancelled, as context.Cause tells.
+var (
+	// ErrRevoked: the partition goes to another member of the group.
+	ErrRevoked = errors.New("partition revoked")
+	// ErrPartitionLost: the partition is gone, and somebody else may own it.
+	ErrPartitionLost = errors.New("partition lost")
+	// ErrSwitchedOff: the consumer has been switched off or disabled.
+	ErrSwitchedOff = errors.New("consumer switched off")
+	// ErrShutdown: the deadline of the shutdown is near.
+	ErrShutdown = errors.New("shutdown deadline is near")
+)
+
+// A PanicError is the failure of a handler that panicked.
+type PanicError struct {
+	Value any    // what it panicked with
+	Stack []byte // where
+}
+
+// Error returns the value; the stack is left to who wants it.
+func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
+
+// ErrorType returns "panic".
+func (e *PanicError) ErrorType() string { return "panic" }
+
+// Unwrap returns the value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// errGoexit is the failure of a handler that called runtime.Goexit, as the
+// FailNow methods of package testing do.
+var errGoexit = errors.New("handler ended its goroutine (runtime.Goexit)")
+
+// A StopError says what was still running when a shutdown's time was up.
+type StopError struct {
+	// Running names what had not ended, such as
+	// `consumer "orders": handler of orders/3 at offset 42`.
+	Running []string
+	// Err is the error of the context that ended.
+	Err error
+}
+
+// Error lists what was still running.
+func (e *StopError) Error() string {
+	return fmt.Sprintf("kafka: shutdown: %v; still running: %v", e.Err, e.Running)
+}
+
+// Unwrap returns the context's error.
+func (e *StopError) Unwrap() error { return e.Err }

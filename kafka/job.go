@@ -1,0 +1,316 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A job is one registered consumer. Once started, its goroutine, run, is the
+// only one that changes its state; everybody else changes what is wanted of it
+// and wakes it.
+type job struct {
+	m       *Manager
+	cfg     ConsumerConfig
+	dcfg    driver.ConsumerConfig
+	handler handler
+	log     *slog.Logger
+	done    chan struct{} // closed when run has returned
+
+	mu      sync.Mutex
+	wish    wish
+	changed chan struct{} // closed and replaced when wish changes
+	session *session      // the one that lives, if any
+	status  jobStatus
+	left    map[partitionKey]*partition // workers that outlived their claim
+
+	stopErr error // what went wrong while shutting down; read after done
+}
+
+// A wish is what is wanted of a job. The counters make sure that no change is
+// missed: off and on again in quick succession still ends the session that ran.
+type wish struct {
+	on       bool
+	stop     bool  // for good
+	offs     int   // how often it was switched off, or disabled
+	ons      int   // how often it was switched on
+	disabled error // why it was, since it was last switched on
+}
+
+// jobStatus is what Consumers reports of a job itself.
+type jobStatus struct {
+	state     State
+	reason    error
+	since     time.Time
+	failures  int // restarts in a row
+	nextRetry time.Time
+	driverErr error
+	commitErr error
+}
+
+type partitionKey struct {
+	topic     string
+	partition int32
+}
+
+func keyOf(c *driver.Claim) partitionKey { return partitionKey{c.Topic, c.Partition} }
+
+func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handler) *job {
+	return &job{
+		m:       m,
+		cfg:     cfg,
+		dcfg:    dcfg,
+		handler: h,
+		log:     m.log.With("consumer", cfg.JobName),
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+		status:  jobStatus{since: time.Now()},
+		left:    make(map[partitionKey]*partition),
+	}
+}
+
+func (j *job) name() string { return j.cfg.JobName }
+
+func (j *job) event(e Event) { j.m.event(e) }
+
+// want returns what is wanted now, and a channel that is closed when that changes.
+func (j *job) want() (wish, <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.wish, j.changed
+}
+
+// stopping reports whether the job drains for a shutdown.
+func (j *job) stopping() bool {
+	w, _ := j.want()
+	return w.stop
+}
+
+// change applies f to what is wanted, wakes run, and returns the session that
+// lives, for the caller to halt once it holds no lock.
+func (j *job) change(f func(*wish)) *session {
+	j.mu.Lock()
+	f(&j.wish)
+	close(j.changed)
+	j.changed = make(chan struct{})
+	s := j.session
+	j.mu.Unlock()
+	return s
+}
+
+// setSwitch turns the job on or off. When it returns after off, no further
+// record is handed out.
+func (j *job) setSwitch(on bool) {
+	s := j.change(func(w *wish) {
+		switch {
+		case on:
+			w.on, w.disabled = true, nil
+			w.ons++
+		case w.on:
+			w.on = false
+			w.offs++
+		}
+	})
+	if !on && s != nil {
+		s.halt(ErrSwitchedOff)
+	}
+}
+
+// disable switches the job off because of reason.
+func (j *job) disable(reason error) {
+	s := j.change(func(w *wish) {
+		if !w.on {
+			return // somebody else was first
+		}
+		w.on, w.disabled = false, reason
+		w.offs++
+	})
+	if s != nil {
+		s.halt(ErrSwitchedOff)
+	}
+}
+
+// stop asks the job to end for good: nothing more is handed out, and handlers
+// that run may finish.
+func (j *job) stop() {
+	if s := j.change(func(w *wish) { w.stop = true }); s != nil {
+		s.halt(nil)
+	}
+}
+
+// run is the job's goroutine, from the start of the manager to its shutdown.
+// The values of ctx reach the handlers.
+func (j *job) run(ctx context.Context) {
+	defer close(j.done)
+	for {
+		w, ok := j.awaitOn()
+		if !ok {
+			break
+		}
+		began := time.Now()
+		progressed, err := j.runSession(ctx, w.offs)
+		now, _ := j.want()
+		switch {
+		case now.stop:
+			j.stopErr = err
+		case now.offs != w.offs:
+		case errors.Is(err, ErrPermanent):
+			j.disable(err)
+		default:
+			if progressed || time.Since(began) > j.cfg.Backoff.Max {
+				j.forgetFailures()
+			}
+			j.backOff(err, w)
+		}
+	}
+	j.awaitLeft()
+	j.setState(StateStopped, nil)
+}
+
+// awaitOn waits until the switch is on. It returns false if the job is to stop.
+func (j *job) awaitOn() (wish, bool) {
+	for {
+		w, changed := j.want()
+		switch {
+		case w.stop:
+			return w, false
+		case w.on:
+			return w, true
+		case w.disabled != nil:
+			j.setState(StateDisabled, w.disabled)
+		default:
+			j.setState(StateOff, nil)
+		}
+		<-changed
+	}
+}
+
+// backOff waits before the next start after the session that began under w
+// failed with err, or disables the job. It ends at once when the wish changes:
+// a switch-on does not wait, and starts the count anew.
+func (j *job) backOff(err error, w wish) {
+	n, wait := j.countFailure(err)
+	if n >= j.cfg.MaxConsecutiveErrors {
+		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err))
+		return
+	}
+	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", err)
+	j.setState(StateBackingOff, err)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		now, changed := j.want()
+		if now.stop || now.offs != w.offs || now.ons != w.ons {
+			j.forgetFailures()
+			return
+		}
+		select {
+		case <-timer.C:
+			return
+		case <-changed:
+		}
+	}
+}
+
+// setState notes a new state and tells the hook, unless nothing has changed.
+func (j *job) setState(s State, reason error) {
+	j.mu.Lock()
+	from := j.status.state
+	if from == s {
+		j.mu.Unlock()
+		return
+	}
+	j.status.state, j.status.reason, j.status.since = s, reason, time.Now()
+	if s != StateBackingOff {
+		j.status.nextRetry = time.Time{}
+	}
+	j.mu.Unlock()
+	level := slog.LevelInfo
+	if s == StateDisabled {
+		level = slog.LevelError
+	}
+	j.log.Log(context.Background(), level, "kafka: consumer is "+s.String(), "was", from.String(), "reason", reason)
+	j.event(StateChanged{JobName: j.name(), From: from, To: s, Reason: reason})
+}
+
+func (j *job) countFailure(err error) (n int, wait time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status.failures++
+	wait = j.cfg.Backoff.wait(j.status.failures)
+	j.status.nextRetry = time.Now().Add(wait)
+	return j.status.failures, wait
+}
+
+func (j *job) forgetFailures() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status.failures = 0
+}
+
+func (j *job) noteDriverError(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status.driverErr = err
+}
+
+func (j *job) noteCommit(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status.commitErr = err
+}
+
+// keep remembers those of parts whose worker still runs.
+func (j *job) keep(parts []*partition) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for key, p := range j.left {
+		if p.ended() {
+			delete(j.left, key)
+		}
+	}
+	for _, p := range parts {
+		if !p.ended() {
+			j.left[keyOf(p.claim)] = p
+		}
+	}
+}
+
+// straggler returns the channel that closes when the worker of an earlier claim
+// on c's partition has ended, or nil.
+func (j *job) straggler(c *driver.Claim) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if p := j.left[keyOf(c)]; p != nil {
+		return p.done
+	}
+	return nil
+}
+
+// stragglers returns the workers that outlived their claim, in order of name.
+func (j *job) stragglers() []*partition {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var parts []*partition
+	for _, p := range j.left {
+		if !p.ended() {
+			parts = append(parts, p)
+		}
+	}
+	sort.Slice(parts, func(a, b int) bool { return parts[a].name() < parts[b].name() })
+	return parts
+}
+
+// awaitLeft waits for workers that outlived their claim, however long that takes:
+// a shutdown that gives up names them.
+func (j *job) awaitLeft() {
+	for _, p := range j.stragglers() {
+		<-p.done
+	}
+}

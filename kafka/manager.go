@@ -1,0 +1,254 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A Manager owns consumers and producers: their registration, their switches,
+// and their shutdown. Two managers share nothing. Make one with [New].
+//
+// All its methods may be called by several goroutines at once.
+type Manager struct {
+	driver          driver.Driver
+	log             *slog.Logger
+	hooks           []Hook
+	middleware      []Middleware
+	shutdownTimeout time.Duration
+
+	stages   [stageCount]stage
+	stopping chan struct{} // closed when a shutdown begins
+	stopped  chan struct{} // closed when it has ended
+	stopErr  error         // its outcome; read after stopped
+
+	mu        sync.Mutex
+	jobs      map[string]*job // by folded name
+	producers map[string]*Producer
+	opening   sync.WaitGroup  // producers that are being opened
+	ids       int             // producers made so far
+	startCtx  context.Context // for consumers that are registered later; nil before the start
+	unwatch   func() bool     // stops watching startCtx
+	closed    bool            // a shutdown has begun: nothing above changes any more
+}
+
+// An Option changes a manager that New makes.
+type Option struct{ apply func(*Manager) }
+
+// WithLogger sets where the manager logs. The default is slog.Default() at the
+// time of New.
+func WithLogger(l *slog.Logger) Option {
+	return Option{func(m *Manager) {
+		if l != nil {
+			m.log = l
+		}
+	}}
+}
+
+// WithHook adds hooks, which are told what happens.
+func WithHook(hooks ...Hook) Option {
+	return Option{func(m *Manager) { m.hooks = append(m.hooks, hooks...) }}
+}
+
+// WithMiddleware wraps the handlers of all consumers that are registered, the
+// first one outermost.
+func WithMiddleware(mws ...Middleware) Option {
+	return Option{func(m *Manager) { m.middleware = append(m.middleware, mws...) }}
+}
+
+// WithShutdownTimeout bounds WaitStop, and the shutdown that begins by itself
+// when the context of StartAllConsumers ends, and Producer.Close. The default
+// is 30s; what is not positive is ignored.
+func WithShutdownTimeout(d time.Duration) Option {
+	return Option{func(m *Manager) {
+		if d > 0 {
+			m.shutdownTimeout = d
+		}
+	}}
+}
+
+// New returns a manager whose connections are made by d. It opens nothing.
+func New(d driver.Driver, opts ...Option) *Manager {
+	m := &Manager{
+		driver:          d,
+		log:             slog.Default(),
+		shutdownTimeout: 30 * time.Second,
+		stages:          newStages(),
+		stopping:        make(chan struct{}),
+		stopped:         make(chan struct{}),
+		jobs:            make(map[string]*job),
+		producers:       make(map[string]*Producer),
+	}
+	for _, o := range opts {
+		if o.apply != nil {
+			o.apply(m)
+		}
+	}
+	return m
+}
+
+// event tells every hook.
+func (m *Manager) event(e Event) {
+	for _, h := range m.hooks {
+		h.Event(e)
+	}
+}
+
+// ready reports why m can not be used, if so.
+func (m *Manager) ready() error {
+	if m == nil || m.jobs == nil {
+		return errors.New("kafka: manager was not made by New")
+	}
+	return nil
+}
+
+// RegisterConsumer adds a consumer, which stays off until it is switched on. It
+// checks the whole configuration, reports every problem at once, and opens no
+// socket; after an error nothing has changed. Consumers may be registered after
+// StartAllConsumers, too.
+//
+// The error wraps ErrDuplicate, ErrClosed or a *FieldError for each problem.
+func (m *Manager) RegisterConsumer(ctx context.Context, c Consumer) error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if ctx == nil {
+		return errors.New("kafka: register consumer: ctx is nil")
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if isNil(c) {
+		return errors.New("kafka: register consumer: handler is nil")
+	}
+	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log)
+	if err == nil && m.driver != nil {
+		if err = checkConsumer(m.driver, dcfg); err != nil {
+			err = fmt.Errorf("kafka: consumer %q: %w", cfg.JobName, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return m.addJob(newJob(m, cfg, dcfg, newHandler(c, m.middleware)))
+}
+
+func (m *Manager) addJob(j *job) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := strings.ToLower(j.name())
+	switch {
+	case m.closed:
+		return fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrClosed)
+	case m.jobs[key] != nil:
+		return fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrDuplicate)
+	}
+	m.jobs[key] = j
+	if m.startCtx != nil {
+		go j.run(m.startCtx)
+	}
+	return nil
+}
+
+// isNil reports whether c is nil or holds a nil pointer.
+func isNil(c Consumer) bool {
+	if c == nil {
+		return true
+	}
+	v := reflect.ValueOf(c)
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Slice:
+		return v.IsNil()
+	}
+	return false
+}
+
+// job returns the consumer of that name.
+func (m *Manager) job(name string) (*job, error) {
+	if err := m.ready(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if j := m.jobs[strings.ToLower(name)]; j != nil {
+		return j, nil
+	}
+	return nil, fmt.Errorf("kafka: consumer %q: %w", name, ErrUnknownConsumer)
+}
+
+// allJobs returns the consumers in order of name.
+func (m *Manager) allJobs() []*job {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	jobs := make([]*job, 0, len(m.jobs))
+	for _, j := range m.jobs {
+		jobs = append(jobs, j)
+	}
+	sort.Slice(jobs, func(a, b int) bool { return jobs[a].name() < jobs[b].name() })
+	return jobs
+}
+
+// SetConsumerSwitch turns a consumer on or off. It returns at once, and acts at
+// once, in every state: off ends every wait, hands out no further record,
+// cancels the context of running handlers with ErrSwitchedOff, and leaves the
+// group when they have returned; on brings back a disabled consumer too, and
+// ends a backoff. No change is missed: off and on again leaves the group and
+// joins it anew.
+//
+// A consumer that is on consumes once StartAllConsumers has been called.
+func (m *Manager) SetConsumerSwitch(jobName string, on bool) error {
+	j, err := m.job(jobName)
+	if err != nil {
+		return err
+	}
+	j.setSwitch(on)
+	return nil
+}
+
+// GetConsumerSwitch reports whether a consumer's switch is on: what is desired,
+// not whether it runs, which Consumer tells. It is false for an unknown name.
+func (m *Manager) GetConsumerSwitch(jobName string) bool {
+	j, err := m.job(jobName)
+	if err != nil {
+		return false
+	}
+	w, _ := j.want()
+	return w.on
+}
+
+// StartAllConsumers starts every consumer whose switch is on, now or later,
+// registered now or later. It returns at once. The handlers' contexts carry
+// ctx's values; when ctx ends, the manager shuts down as WaitStop describes. A
+// second call starts nothing twice and leaves the first ctx in force.
+func (m *Manager) StartAllConsumers(ctx context.Context) error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if ctx == nil {
+		return errors.New("kafka: start consumers: ctx is nil")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return fmt.Errorf("kafka: start consumers: %w", ErrClosed)
+	case m.driver == nil:
+		return fmt.Errorf("kafka: start consumers: %w", ErrNoDriver)
+	case m.startCtx != nil:
+		return nil
+	}
+	m.startCtx = ctx
+	m.unwatch = context.AfterFunc(ctx, m.stopByContext)
+	for _, j := range m.jobs {
+		go j.run(ctx)
+	}
+	return nil
+}

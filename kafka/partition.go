@@ -1,0 +1,338 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A partition is the core's side of one claim: its queue, the goroutine that
+// hands records to the handler one after the other, and what is known of its
+// progress. The goroutine is started by Assign and ends after halt; Revoke
+// waits for it, or else the job does.
+//
+// What the worker alone touches stands apart from what others read.
+type partition struct {
+	s       *session
+	claim   *driver.Claim
+	tracker *tracker
+
+	// The handler's context, cancelled with the cause for which the partition
+	// has to stop. It is set by newPartition and lives as long as the claim.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	halted atomic.Bool   // no record is handed out any more
+	haltC  chan struct{} // closed when halted
+	done   chan struct{} // closed when the worker has ended
+	after  <-chan struct{}
+
+	handed    atomic.Int64 // the offset after the last record handed out
+	committed atomic.Int64 // the position that is durable, or -1
+
+	mu        sync.Mutex
+	queue     queue
+	next      int64 // Batch.Next of the latest batch
+	waiting   bool  // the worker waits for a wake
+	flow      flow
+	failures  int // in a row
+	lastErr   error
+	nextRetry time.Time
+
+	wake chan struct{} // holds one token
+
+	// The worker's own.
+	batch   []driver.Record // what it has taken and not released
+	msgs    []Message       // batch, for handlers of messages
+	i       int             // the record in batch that comes next
+	attempt int             // of that record; 0 before the first
+	goexit  bool            // the handler ended the worker's last goroutine
+	one     [1]*Message
+}
+
+// takeLimit is how many records the worker takes from the queue at once, and
+// messageLimit the same for handlers of messages: these are allocated together,
+// so that who keeps one keeps them all.
+const (
+	takeLimit    = 128
+	messageLimit = 32
+)
+
+func newPartition(s *session, c *driver.Claim, after <-chan struct{}) *partition {
+	p := &partition{
+		s:       s,
+		claim:   c,
+		tracker: newTracker(c.Start),
+		haltC:   make(chan struct{}),
+		done:    make(chan struct{}),
+		after:   after,
+		wake:    make(chan struct{}, 1),
+	}
+	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
+	p.handed.Store(c.Start)
+	p.committed.Store(c.Start)
+	return p
+}
+
+// name returns topic/partition.
+func (p *partition) name() string { return fmt.Sprintf("%s/%d", p.claim.Topic, p.claim.Partition) }
+
+// ended reports whether the worker has ended.
+func (p *partition) ended() bool { return isClosed(p.done) }
+
+// halt lets no further record be handed out. With a cause it also cancels the
+// context of the handler that runs. It does not wait.
+func (p *partition) halt(cause error) {
+	if p.halted.CompareAndSwap(false, true) {
+		close(p.haltC)
+	}
+	if cause != nil {
+		p.cancel(cause)
+	}
+}
+
+// position is what may be committed.
+func (p *partition) position() int64 {
+	if p.s.job.cfg.AutoCommit {
+		return max(p.handed.Load(), p.tracker.position())
+	}
+	return p.tracker.position()
+}
+
+// deliver queues a batch and pauses the claim if the queue is above its bounds.
+func (p *partition) deliver(b driver.Batch) {
+	p.mu.Lock()
+	if p.halted.Load() {
+		p.mu.Unlock()
+		return
+	}
+	p.queue.push(b.Records)
+	p.next = b.Next
+	full := p.queue.n > p.s.job.cfg.MaxBufferedMessages || p.queue.bytes > p.s.job.cfg.MaxBufferedBytes
+	waiting := p.waiting
+	p.waiting = false
+	p.mu.Unlock()
+	if waiting {
+		p.wake <- struct{}{}
+	}
+	if full {
+		p.setPaused(true)
+	}
+}
+
+// work is the worker's goroutine. A handler that calls runtime.Goexit ends it:
+// then another one takes its place.
+func (p *partition) work() {
+	ended := false
+	defer func() {
+		if ended {
+			p.cancel(context.Canceled)
+			close(p.done)
+			return
+		}
+		p.goexit = true
+		go p.work()
+	}()
+	if p.awaitPredecessor() {
+		p.loop()
+	}
+	ended = true
+}
+
+// awaitPredecessor waits until no handler of an earlier claim of this partition
+// runs in this process: one whose window ran out may still be at it.
+func (p *partition) awaitPredecessor() bool {
+	if p.after == nil {
+		return true
+	}
+	select {
+	case <-p.after:
+		return true
+	case <-p.haltC:
+		return false
+	}
+}
+
+// loop hands out records until the partition is halted.
+func (p *partition) loop() {
+	for {
+		err := p.handle()
+		switch {
+		case p.halted.Load():
+			return
+		case err != nil:
+			if !p.retry(err) {
+				return
+			}
+		case p.i == len(p.batch):
+			if !p.nextBatch() {
+				return
+			}
+		}
+	}
+}
+
+// nextBatch releases the batch that is done and waits for the next one. It
+// returns false when the partition is halted.
+func (p *partition) nextBatch() bool {
+	limit := takeLimit
+	switch {
+	case p.s.job.handler.batch:
+		limit = p.s.job.cfg.MaxBatchSize
+	case p.s.job.handler.messages != nil:
+		limit = messageLimit
+	}
+	for {
+		p.mu.Lock()
+		p.queue.release(len(p.batch))
+		p.batch, p.i = p.queue.take(limit), 0
+		low := p.queue.n <= p.s.job.cfg.MaxBufferedMessages/2 && p.queue.bytes <= p.s.job.cfg.MaxBufferedBytes/2
+		empty, next := len(p.batch) == 0, p.next
+		p.waiting = empty
+		p.mu.Unlock()
+		if low {
+			p.setPaused(false)
+		}
+		if !empty {
+			p.newMessages()
+			return true
+		}
+		if next > 0 {
+			p.tracker.skip(next)
+		}
+		p.s.committer.ranEmpty(p)
+		select {
+		case <-p.wake:
+		case <-p.haltC:
+			return false
+		}
+	}
+}
+
+// newMessages makes what handlers of messages get of the batch.
+func (p *partition) newMessages() {
+	if p.s.job.handler.messages == nil {
+		return
+	}
+	p.msgs = make([]Message, len(p.batch))
+	for i := range p.batch {
+		r := &p.batch[i]
+		p.msgs[i] = Message{
+			Topic:     p.claim.Topic,
+			Partition: p.claim.Partition,
+			Offset:    r.Offset,
+			Timestamp: r.Timestamp,
+			Key:       r.Key,
+			Value:     r.Value,
+			Headers:   r.Headers,
+		}
+	}
+}
+
+// handle hands out what is left of the batch until something fails or the
+// partition is halted. A panic of the handler is an error like any other; its
+// Goexit ends this goroutine, and the next one reports it from here.
+func (p *partition) handle() (err error) {
+	if p.goexit {
+		p.goexit = false
+		return errGoexit
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	switch h := &p.s.job.handler; {
+	case h.value != nil:
+		return p.handleValues(h.value)
+	case h.batch:
+		return p.handleBatch(h.messages)
+	default:
+		return p.handleMessages(h.messages)
+	}
+}
+
+func (p *partition) handleValues(handle func(context.Context, []byte) error) error {
+	for p.i < len(p.batch) && !p.halted.Load() {
+		r := &p.batch[p.i]
+		p.begin(p.i, p.i+1)
+		if err := handle(p.ctx, r.Value); err != nil {
+			return err
+		}
+		p.finish(p.i + 1)
+	}
+	return nil
+}
+
+func (p *partition) handleMessages(handle HandlerFunc) error {
+	for p.i < len(p.batch) && !p.halted.Load() {
+		p.begin(p.i, p.i+1)
+		p.one[0] = p.message(p.i)
+		if err := handle(p.ctx, p.one[:]); err != nil {
+			return err
+		}
+		p.finish(p.i + 1)
+	}
+	return nil
+}
+
+func (p *partition) handleBatch(handle HandlerFunc) error {
+	if p.i == len(p.batch) || p.halted.Load() {
+		return nil
+	}
+	p.begin(p.i, len(p.batch))
+	ms := make([]*Message, 0, len(p.batch)-p.i)
+	for i := p.i; i < len(p.batch); i++ {
+		ms = append(ms, p.message(i))
+	}
+	if err := handle(p.ctx, ms); err != nil {
+		return err
+	}
+	p.finish(len(p.batch))
+	return nil
+}
+
+// message returns the i-th record of the batch for the attempt under way. Each
+// attempt gets its own, since the handler may have kept the one before.
+func (p *partition) message(i int) *Message {
+	m := &p.msgs[i]
+	if p.attempt > 1 {
+		again := *m
+		m = &again
+	}
+	m.Attempt = p.attempt
+	return m
+}
+
+// begin says that the records from batch[from] up to batch[to] go to the handler.
+func (p *partition) begin(from, to int) {
+	p.attempt++
+	if p.attempt > 1 {
+		return
+	}
+	for i := from; i < to; i++ {
+		p.tracker.begin(p.batch[i].Offset)
+	}
+	p.handed.Store(p.batch[to-1].Offset + 1)
+}
+
+// finish says that the records up to batch[to] are done. The position is
+// published before the committer is told, so none is overlooked.
+func (p *partition) finish(to int) {
+	for ; p.i < to; p.i++ {
+		p.tracker.finish(p.batch[p.i].Offset)
+	}
+	p.s.committer.moved()
+	if p.attempt > 1 {
+		p.clearFailures()
+	}
+	p.attempt = 0
+	if !p.s.progressed.Load() {
+		p.s.progressed.Store(true)
+	}
+}

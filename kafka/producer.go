@@ -1,0 +1,366 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A Producer sends messages over one client, so that there is one order: the
+// messages that one goroutine sends to a partition lie there in that order,
+// whether it uses Send or SendAsync. Make one with RegisterProducer.
+//
+// All its methods may be called by several goroutines at once.
+type Producer struct {
+	m         *Manager
+	id        string
+	cfg       ProducerConfig
+	driver    driver.Producer
+	callbacks *callbacks
+	syncSends sync.Pool // of *syncSend
+
+	closing  sync.Once
+	closed   chan struct{} // closed when closing has begun
+	done     chan struct{} // closed when it has ended
+	closeErr error         // read after done
+}
+
+// A ProducerMessage is one message to send, and afterwards where it lies.
+type ProducerMessage struct {
+	Topic   string
+	Key     []byte // nil is none
+	Value   []byte // nil is a tombstone
+	Headers []Header
+
+	// Timestamp is the record's creation time; the zero time stands for now.
+	Timestamp time.Time
+
+	// ToPartition names the partition to send to. Nil lets the key decide as
+	// Java's client does; without a key any partition will do.
+	ToPartition *int32
+
+	// Partition and Offset are set when the message has been sent. Offset is -1
+	// where the broker gives none, as with NoResponse.
+	Partition int32
+	Offset    int64
+}
+
+// RegisterProducer opens a producer and keeps it until Close or the shutdown,
+// which closes producers after the consumers have drained. It reports every
+// problem of the configuration at once, before it opens a socket, and fails if
+// no broker can be reached by the end of ctx.
+//
+// The error wraps ErrNoDriver, ErrClosed or a *FieldError for each problem.
+func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Producer, error) {
+	if err := m.ready(); err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, errors.New("kafka: register producer: ctx is nil")
+	}
+	id, err := m.beginOpen()
+	if err != nil {
+		return nil, err
+	}
+	defer m.opening.Done()
+	cfg, dcfg, err := resolveProducer(cfg, id, m.log)
+	if err != nil {
+		return nil, err
+	}
+	if m.driver == nil {
+		return nil, fmt.Errorf("kafka: producer %q: %w", id, ErrNoDriver)
+	}
+	if err := checkProducer(m.driver, dcfg); err != nil {
+		return nil, fmt.Errorf("kafka: producer %q: %w", id, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	defer context.AfterFunc(m.stages[consumersSevered].ctx, cancel)()
+	d, err := m.driver.OpenProducer(ctx, dcfg)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: producer %q: connect: %w", id, err)
+	}
+	return m.addProducer(id, cfg, d), nil
+}
+
+// beginOpen counts a producer that is being opened, so that a shutdown waits
+// for it, and names it.
+func (m *Manager) beginOpen() (id string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return "", fmt.Errorf("kafka: register producer: %w", ErrClosed)
+	}
+	m.opening.Add(1)
+	m.ids++
+	return fmt.Sprintf("producer-%d", m.ids), nil
+}
+
+// addProducer keeps a producer. A shutdown that has begun meanwhile waits for
+// its opening, and so finds it.
+func (m *Manager) addProducer(id string, cfg ProducerConfig, d driver.Producer) *Producer {
+	p := &Producer{
+		m:      m,
+		id:     id,
+		cfg:    cfg,
+		driver: d,
+		closed: make(chan struct{}),
+		done:   make(chan struct{}),
+	}
+	p.callbacks = newCallbacks(p.callbackPanicked)
+	p.syncSends.New = func() any { return &syncSend{acked: make(chan error, 1)} }
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.producers[id] = p
+	return p
+}
+
+// allProducers returns the producers in order of ID.
+func (m *Manager) allProducers() []*Producer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*Producer, 0, len(m.producers))
+	for _, p := range m.producers {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *Producer) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+// ID returns the producer's name, unique in its manager.
+func (p *Producer) ID() string { return p.id }
+
+// Send sends one message and waits until it is acknowledged or ctx ends.
+//
+// A nil error means that the record is in the log as RequiredAcks asks. If the
+// error wraps ErrUnknownOutcome the record may be there or not; then key and
+// value must not be changed before Close has returned. Any other error means
+// that it is not there. ctx's own error is wrapped where it ended the send.
+func (p *Producer) Send(ctx context.Context, topic string, key, value []byte) error {
+	return p.SendMessage(ctx, &ProducerMessage{Topic: topic, Key: key, Value: value})
+}
+
+// SendMessage is Send for a message with headers, a timestamp or a partition.
+// It sets m.Partition and m.Offset.
+func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
+	if err := p.check(ctx, m, *p.cfg.EnableSyncProducer); err != nil {
+		return err
+	}
+	s := p.syncSends.Get().(*syncSend)
+	s.message = driverMessage(m, s)
+	if err := p.driver.Produce(ctx, &s.message); err != nil {
+		p.free(s)
+		return sendError(m.Topic, err)
+	}
+	select {
+	case err := <-s.acked:
+		m.Partition, m.Offset = s.message.Partition, s.message.Offset
+		p.free(s)
+		return sendError(m.Topic, err)
+	case <-ctx.Done():
+		// The driver still owns s, so it is not used again.
+		return fmt.Errorf("kafka: send to %q: %w: %w", m.Topic, ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// SendAsync sends one message and returns as soon as it is buffered; it blocks
+// for buffer space until ctx ends. callback, if it is not nil, is called exactly
+// once, also for a message that was never accepted and across Close: with nil,
+// or with an error as Send returns it. It runs on a goroutine of the producer,
+// one callback after the other, never on the caller's; it may send again, and
+// close the producer. A panic in it is logged and harms nothing else.
+//
+// Key and value must not be changed before the callback.
+func (p *Producer) SendAsync(ctx context.Context, topic string, key, value []byte, callback func(*ProducerMessage, error)) {
+	s := &asyncSend{p: p, callback: callback, own: ProducerMessage{Topic: topic, Key: key, Value: value}}
+	s.m = &s.own
+	s.start(ctx)
+}
+
+// SendMessageAsync is SendAsync for a message with headers, a timestamp or a
+// partition. It sets m.Partition and m.Offset before the callback gets m.
+func (p *Producer) SendMessageAsync(ctx context.Context, m *ProducerMessage, callback func(*ProducerMessage, error)) {
+	s := &asyncSend{p: p, m: m, callback: callback}
+	s.start(ctx)
+}
+
+// Flush waits until every message that was accepted before the call has been
+// acknowledged, or ctx ends. The callbacks of these may still be to come.
+func (p *Producer) Flush(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("kafka: flush: ctx is nil")
+	}
+	if isClosed(p.closed) {
+		return fmt.Errorf("kafka: flush: %w", ErrClosed)
+	}
+	return p.driver.Flush(ctx)
+}
+
+// Close sends what was accepted, waits for every acknowledgement and callback,
+// and closes the client, within the manager's shutdown timeout; what is
+// unanswered by then ends with ErrUnknownOutcome. A send during or after Close
+// gives ErrClosed. A second Close waits for the first and gives the same
+// answer. Inside a callback of this producer Close does not wait for that one.
+func (p *Producer) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), p.m.shutdownTimeout)
+	defer cancel()
+	return p.close(ctx)
+}
+
+func (p *Producer) close(ctx context.Context) error {
+	p.closing.Do(func() {
+		close(p.closed)
+		go p.shut()
+	})
+	if p.callbacks.inside() {
+		return nil
+	}
+	select {
+	case <-p.done:
+		return p.closeErr
+	case <-ctx.Done():
+		return fmt.Errorf("kafka: close producer %q: %w", p.id, ctx.Err())
+	}
+}
+
+// shut is the goroutine of the closing. It ends when the last callback has
+// returned, even if nobody waits for it any more.
+func (p *Producer) shut() {
+	ctx, cancel := context.WithTimeout(context.Background(), p.m.shutdownTimeout)
+	defer cancel()
+	defer context.AfterFunc(p.m.stages[producersFlush].ctx, cancel)()
+	if err := p.driver.Close(ctx); err != nil {
+		p.closeErr = fmt.Errorf("kafka: close producer %q: %w", p.id, err)
+	}
+	p.callbacks.wait()
+	p.m.mu.Lock()
+	delete(p.m.producers, p.id)
+	p.m.mu.Unlock()
+	close(p.done)
+}
+
+// check refuses what must not reach the driver.
+func (p *Producer) check(ctx context.Context, m *ProducerMessage, enabled bool) error {
+	switch {
+	case m == nil:
+		return errors.New("kafka: send: message is nil")
+	case ctx == nil:
+		return fmt.Errorf("kafka: send to %q: ctx is nil", m.Topic)
+	case !enabled:
+		return fmt.Errorf("kafka: send to %q: %w", m.Topic, ErrNotEnabled)
+	case isClosed(p.closed):
+		return fmt.Errorf("kafka: send to %q: %w", m.Topic, ErrClosed)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	if err := p.checkMessage(m); err != nil {
+		return fmt.Errorf("kafka: send to %q: %w", m.Topic, err)
+	}
+	return nil
+}
+
+func (p *Producer) checkMessage(m *ProducerMessage) error {
+	if err := validTopic(m.Topic); err != nil {
+		return fmt.Errorf("Topic: %w", err)
+	}
+	if m.ToPartition != nil && *m.ToPartition < 0 {
+		return fmt.Errorf("ToPartition: %d is negative", *m.ToPartition)
+	}
+	size := len(m.Key) + len(m.Value)
+	for i, h := range m.Headers {
+		if h.Key == "" {
+			return fmt.Errorf("Headers[%d]: the key is empty", i)
+		}
+		size += len(h.Key) + len(h.Value)
+	}
+	if size > p.cfg.MaxMessageBytes {
+		return fmt.Errorf("message of %d bytes is larger than MaxMessageBytes (%d)", size, p.cfg.MaxMessageBytes)
+	}
+	return nil
+}
+
+// sendError adds what was attempted, but leaves a context's error untouched.
+func sendError(topic string, err error) error {
+	if err == nil || err == context.Canceled || err == context.DeadlineExceeded {
+		return err
+	}
+	return fmt.Errorf("kafka: send to %q: %w", topic, err)
+}
+
+func driverMessage(m *ProducerMessage, a driver.Acker) driver.Message {
+	partition := int32(-1)
+	if m.ToPartition != nil {
+		partition = *m.ToPartition
+	}
+	return driver.Message{
+		Topic:     m.Topic,
+		Partition: partition,
+		Key:       m.Key,
+		Value:     m.Value,
+		Headers:   m.Headers,
+		Timestamp: m.Timestamp,
+		Offset:    -1,
+		Acker:     a,
+	}
+}
+
+// A syncSend is one Send under way. It is used again, unless its Send gave up
+// waiting: then the driver has it still.
+type syncSend struct {
+	message driver.Message
+	acked   chan error // holds one
+}
+
+// Ack wakes the Send.
+func (s *syncSend) Ack(err error) { s.acked <- err }
+
+func (p *Producer) free(s *syncSend) {
+	s.message = driver.Message{}
+	p.syncSends.Put(s)
+}
+
+// An asyncSend is one SendAsync, from the call to the callback.
+type asyncSend struct {
+	p        *Producer
+	m        *ProducerMessage // what the callback gets
+	own      ProducerMessage  // m, if the caller brought none
+	message  driver.Message
+	callback func(*ProducerMessage, error)
+	err      error
+}
+
+func (s *asyncSend) start(ctx context.Context) {
+	if err := s.p.check(ctx, s.m, *s.p.cfg.EnableAsyncProducer); err != nil {
+		s.end(err)
+		return
+	}
+	s.message = driverMessage(s.m, s)
+	if err := s.p.driver.Produce(ctx, &s.message); err != nil {
+		s.end(sendError(s.m.Topic, err))
+	}
+}
+
+// Ack queues the callback.
+func (s *asyncSend) Ack(err error) {
+	s.m.Partition, s.m.Offset = s.message.Partition, s.message.Offset
+	s.end(sendError(s.m.Topic, err))
+}
+
+func (s *asyncSend) end(err error) {
+	if s.callback == nil {
+		return
+	}
+	s.err = err
+	s.p.callbacks.push(s)
+}
+
+func (p *Producer) callbackPanicked(err *PanicError) {
+	p.m.log.Error("kafka: callback panicked", "producer", p.id, "error", err, "stack", string(err.Stack))
+	p.m.event(CallbackPanicked{ProducerID: p.id, Err: err})
+}

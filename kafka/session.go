@@ -1,0 +1,220 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A session is one life of a job's driver consumer, from open to close. It is
+// the driver's Handler.
+type session struct {
+	job       *job
+	driver    driver.Consumer
+	committer *committer
+
+	// The parent of all handlers' contexts.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	joined     chan struct{} // closed by the first Assign
+	joinOnce   sync.Once
+	progressed atomic.Bool // a record has been handled
+
+	mu     sync.Mutex
+	halted bool // partitions that are assigned now stay still
+	parts  []*partition
+}
+
+// newSession prepares a session whose handlers' contexts carry the values of
+// ctx, but not its end: that begins a shutdown, in which handlers may finish.
+func newSession(ctx context.Context, j *job, d driver.Consumer) *session {
+	s := &session{job: j, driver: d, joined: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.committer = newCommitter(s)
+	return s
+}
+
+// live returns the partitions whose claims have not ended.
+func (s *session) live() []*partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*partition(nil), s.parts...)
+}
+
+// halt lets no further record be handed out. With a cause it also cancels the
+// context of the handlers that run. It does not wait.
+func (s *session) halt(cause error) {
+	s.mu.Lock()
+	s.halted = true
+	parts := append([]*partition(nil), s.parts...)
+	s.mu.Unlock()
+	for _, p := range parts {
+		p.halt(cause)
+	}
+	if cause != nil {
+		s.cancel(cause)
+	}
+}
+
+// Assign starts a worker for each claim. A partition that an earlier claim's
+// handler is still at, because its window ran out, waits for that one.
+func (s *session) Assign(claims []*driver.Claim) {
+	s.joinOnce.Do(func() { close(s.joined) })
+	if len(claims) == 0 {
+		return
+	}
+	parts := make([]*partition, len(claims))
+	for i, c := range claims {
+		parts[i] = newPartition(s, c, s.job.straggler(c))
+		c.Owner = parts[i]
+	}
+	s.mu.Lock()
+	s.parts = append(s.parts, parts...)
+	halted := s.halted
+	s.mu.Unlock()
+	for _, p := range parts {
+		if halted {
+			p.halt(nil)
+		}
+		go p.work()
+	}
+	s.job.event(PartitionsAssigned{JobName: s.job.name(), Partitions: names(parts)})
+}
+
+// Deliver queues records for their partition's worker.
+func (s *session) Deliver(c *driver.Claim, b driver.Batch) {
+	c.Owner.(*partition).deliver(b)
+}
+
+// Revoke stops the claims' workers, waits for the handlers that run, commits
+// what is done, and lets the claims go. While a shutdown drains, handlers are
+// left in peace until its deadline is near; otherwise the group is waiting, and
+// their contexts are cancelled at once.
+func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
+	parts := partitionsOf(claims)
+	var cause error
+	if !s.job.stopping() {
+		cause = ErrRevoked
+	}
+	for _, p := range parts {
+		p.halt(cause)
+	}
+	drained, cancel := reserve(ctx)
+	stuck := awaitWorkers(drained, parts)
+	cancel()
+	for _, p := range stuck {
+		// Its window is over: whether it obeys its context now makes no difference
+		// to what is committed, only to how long it stays behind.
+		p.cancel(ErrRevoked)
+		s.job.log.Error("kafka: handler outlived the drain window; its record will be delivered again",
+			"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", p.tracker.position())
+	}
+	s.committer.commit(ctx)
+	s.end(parts)
+	s.job.event(PartitionsRevoked{JobName: s.job.name(), Partitions: names(parts), Stuck: names(stuck)})
+}
+
+// Lost stops the claims' workers. Nothing of them can be committed any more.
+func (s *session) Lost(claims []*driver.Claim, cause error) {
+	parts := partitionsOf(claims)
+	for _, p := range parts {
+		p.halt(ErrPartitionLost)
+	}
+	s.end(parts)
+	s.job.log.Warn("kafka: partitions lost", "partitions", names(parts), "error", cause)
+	s.job.event(PartitionsLost{JobName: s.job.name(), Partitions: names(parts), Err: cause})
+}
+
+// Error notes what the driver lived through.
+func (s *session) Error(err error) {
+	s.job.noteDriverError(err)
+	s.job.log.Warn("kafka: driver", "error", err)
+	s.job.event(DriverError{JobName: s.job.name(), Err: err})
+}
+
+// end forgets partitions whose claims have ended. The job keeps those whose
+// worker still runs, since somebody has to wait for it.
+func (s *session) end(parts []*partition) {
+	s.mu.Lock()
+	var rest []*partition
+	for _, p := range s.parts {
+		if !contains(parts, p) {
+			rest = append(rest, p)
+		}
+	}
+	s.parts = rest
+	s.mu.Unlock()
+	s.job.keep(parts)
+}
+
+// run serves until the driver's Run returns, and returns why it did.
+func (s *session) run() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("driver panicked: %v", v)
+		}
+	}()
+	return s.driver.Run(s)
+}
+
+// errRunEnded is what a driver reports that returns from Run though nobody has
+// closed it.
+var errRunEnded = errors.New("driver stopped without being closed")
+
+func partitionsOf(claims []*driver.Claim) []*partition {
+	parts := make([]*partition, len(claims))
+	for i, c := range claims {
+		parts[i] = c.Owner.(*partition)
+	}
+	return parts
+}
+
+func names(parts []*partition) []string {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name())
+	}
+	return names
+}
+
+func contains(parts []*partition, p *partition) bool {
+	for _, q := range parts {
+		if p == q {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitWorkers waits until the workers of parts have ended or ctx ends, and
+// returns those that have not.
+func awaitWorkers(ctx context.Context, parts []*partition) (stuck []*partition) {
+	for _, p := range parts {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			select {
+			case <-p.done:
+			default:
+				stuck = append(stuck, p)
+			}
+		}
+	}
+	return stuck
+}
+
+// reserve returns a context that ends a little before ctx, so that there is
+// time for a commit after what it bounds.
+func reserve(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/5, time.Second)))
+}

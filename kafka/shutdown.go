@@ -1,0 +1,235 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Shutdown stops everything, in one order: no further record is handed out;
+// running handlers finish; what was handled is committed; the groups are left;
+// the producers are flushed and closed. So a handler that sends while it
+// drains still can.
+//
+// It is bounded by ctx. As ctx's deadline comes near, the contexts of the
+// handlers that still run are cancelled with ErrShutdown, then consumers are
+// severed from their brokers, then producers. It returns nil if everything
+// stopped in order, and a *StopError at ctx's end if something still runs: a
+// handler or a callback that ignores its context. After nil no handler and no
+// callback runs, and no goroutine of the manager is left.
+//
+// A second call waits for the same shutdown, and can only make its deadline
+// earlier. Afterwards the manager can not be started again.
+func (m *Manager) Shutdown(ctx context.Context) error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if ctx == nil {
+		return errors.New("kafka: shutdown: ctx is nil")
+	}
+	defer m.bound(ctx)()
+	m.beginStop()
+	select {
+	case <-m.stopped:
+		return m.stopErr
+	case <-ctx.Done():
+	}
+	select {
+	case <-m.stopped:
+		return m.stopErr
+	default:
+		return &StopError{Running: m.running(), Err: ctx.Err()}
+	}
+}
+
+// WaitStop waits until the context of StartAllConsumers ends, or Shutdown is
+// called, and then for the shutdown, within the shutdown timeout. It logs an
+// error if something did not stop. If nothing was started, it shuts down what
+// there is, such as producers, at once.
+func (m *Manager) WaitStop() {
+	if m.ready() != nil {
+		return
+	}
+	m.mu.Lock()
+	started := m.startCtx
+	m.mu.Unlock()
+	if started != nil {
+		select {
+		case <-started.Done():
+		case <-m.stopping:
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), m.shutdownTimeout)
+	defer cancel()
+	if err := m.Shutdown(ctx); err != nil {
+		m.log.Error("kafka: shutdown did not end in order", "error", err)
+	}
+}
+
+// stopByContext begins the shutdown when the context of StartAllConsumers has
+// ended, for a program that does not wait for it.
+func (m *Manager) stopByContext() {
+	ctx, cancel := context.WithTimeout(context.Background(), m.shutdownTimeout)
+	defer cancel()
+	defer m.bound(ctx)()
+	m.beginStop()
+	<-m.stopped
+}
+
+// A stage of a shutdown ends at the latest when the deadline has come that near.
+type stage struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+// The stages, in order. Each ends a step before the next, and the last one a
+// step before the deadline, so that what follows has time.
+const (
+	handlersFinish   = iota // then the handlers' contexts are cancelled
+	consumersLeave          // then consumers are severed from their brokers
+	consumersSevered        // then producers are closed, whoever still may want to send
+	producersFlush          // then producers are severed
+	stageCount
+)
+
+func newStages() (s [stageCount]stage) {
+	for i := range s {
+		s[i].ctx, s[i].end = context.WithCancel(context.Background())
+	}
+	return s
+}
+
+// bound ends the stages in time for ctx. The returned function lets go of the
+// timers that this takes.
+func (m *Manager) bound(ctx context.Context) (release func()) {
+	unhook := context.AfterFunc(ctx, m.endStages)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return func() { unhook() }
+	}
+	left := time.Until(deadline)
+	step := min(left/10, time.Second)
+	var timers [stageCount]*time.Timer
+	for i, s := range m.stages {
+		timers[i] = time.AfterFunc(left-time.Duration(stageCount-i)*step, s.end)
+	}
+	return func() {
+		unhook()
+		for _, t := range timers {
+			t.Stop()
+		}
+	}
+}
+
+func (m *Manager) endStages() {
+	for _, s := range m.stages {
+		s.end()
+	}
+}
+
+// beginStop begins the shutdown, once.
+func (m *Manager) beginStop() {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	m.closed = true
+	m.mu.Unlock()
+	close(m.stopping)
+	go m.stopAll(time.Now())
+}
+
+// stopAll is the goroutine of the shutdown: the one order. Handlers that
+// outlive their stage do not keep the producers from being flushed, but m.stopped
+// is closed only when they, too, have returned.
+func (m *Manager) stopAll(began time.Time) {
+	if m.unwatch != nil {
+		m.unwatch()
+	}
+	jobs, started := m.allJobs(), m.startCtx != nil
+	for _, j := range jobs {
+		j.stop()
+		if !started {
+			j.setState(StateStopped, nil)
+			close(j.done)
+		}
+	}
+	for _, j := range jobs {
+		select {
+		case <-j.done:
+		case <-m.stages[consumersSevered].ctx.Done():
+		}
+	}
+	m.opening.Wait()
+	errs := []error{m.closeProducers()}
+	for _, j := range jobs {
+		<-j.done
+		if j.stopErr != nil {
+			errs = append(errs, fmt.Errorf("kafka: consumer %q: %w", j.name(), j.stopErr))
+		}
+	}
+	m.endStages()
+	m.stopErr = errors.Join(errs...)
+	m.event(ShutdownEnded{Took: time.Since(began), Err: m.stopErr})
+	close(m.stopped)
+}
+
+// closeProducers flushes and closes all producers, side by side.
+func (m *Manager) closeProducers() error {
+	producers := m.allProducers()
+	errs := make([]error, len(producers))
+	var closing sync.WaitGroup
+	for i, p := range producers {
+		closing.Go(func() { errs[i] = p.close(m.stages[producersFlush].ctx) })
+	}
+	closing.Wait()
+	return errors.Join(errs...)
+}
+
+// running names what has not ended yet.
+func (m *Manager) running() []string {
+	var names []string
+	for _, j := range m.allJobs() {
+		names = append(names, j.running()...)
+	}
+	for _, p := range m.allProducers() {
+		names = append(names, fmt.Sprintf("producer %q", p.id))
+	}
+	return names
+}
+
+// running names what keeps a job from ending.
+func (j *job) running() []string {
+	if isClosed(j.done) {
+		return nil
+	}
+	parts := j.stragglers()
+	j.mu.Lock()
+	s := j.session
+	j.mu.Unlock()
+	if s != nil {
+		parts = append(parts, s.live()...)
+	}
+	var names []string
+	for _, p := range parts {
+		if !p.ended() {
+			names = append(names, fmt.Sprintf("consumer %q: handler of %s at offset %d", j.name(), p.name(), p.tracker.position()))
+		}
+	}
+	if names == nil {
+		names = []string{fmt.Sprintf("consumer %q: leaving its group", j.name())}
+	}
+	return names
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

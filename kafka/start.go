@@ -1,0 +1,162 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// openTimeout bounds one attempt to reach the cluster.
+const openTimeout = 30 * time.Second
+
+// runSession opens a driver consumer, serves it, and closes it, and returns why
+// it ended and whether it handled anything. offs is the count of switch-offs
+// for which it was begun: when that changes, the session is to end.
+func (j *job) runSession(ctx context.Context, offs int) (progressed bool, err error) {
+	j.setState(StateStarting, nil)
+	d, err := j.open(ctx, offs)
+	if err != nil {
+		return false, err
+	}
+	s := newSession(ctx, j, d)
+	defer s.cancel(context.Canceled)
+	defer context.AfterFunc(j.m.stages[handlersFinish].ctx, func() { s.cancel(ErrShutdown) })()
+	if j.attach(s, offs) {
+		err = s.serve(offs)
+	} else {
+		err = s.close(nil)
+	}
+	j.detach()
+	return s.progressed.Load(), err
+}
+
+// open dials. It ends at once when the job is switched off or stopped.
+func (j *job) open(ctx context.Context, offs int) (driver.Consumer, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
+	defer cancel()
+	opened := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if j.awaitEnd(offs, opened) {
+			cancel()
+		}
+	}()
+	d, err := j.m.driver.OpenConsumer(ctx, j.dcfg)
+	close(opened)
+	<-watched
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return d, nil
+}
+
+// awaitEnd waits until a session that began with offs is to end, and returns
+// true; or until done is closed, and returns false.
+func (j *job) awaitEnd(offs int, done <-chan struct{}) bool {
+	for {
+		w, changed := j.want()
+		if w.stop || w.offs != offs {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-done:
+			return false
+		}
+	}
+}
+
+// attach makes s the session that switches act on, unless it is unwanted already.
+func (j *job) attach(s *session, offs int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.wish.stop || j.wish.offs != offs {
+		return false
+	}
+	j.session = s
+	return true
+}
+
+func (j *job) detach() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.session = nil
+}
+
+// serve runs the driver until it ends by itself or is no longer wanted, then
+// closes it. It returns why it ended; nil if that was asked for.
+func (s *session) serve(offs int) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go s.committer.run(ctx)
+	ran := make(chan error, 1)
+	go func() { ran <- s.run() }()
+
+	err := s.await(offs, ran)
+	if closeErr := s.close(ran); err == nil {
+		err = closeErr
+	}
+	close(s.committer.stop)
+	<-s.committer.done
+	return err
+}
+
+// await returns the driver's error when it has ended by itself, or nil when the
+// session is no longer wanted. It also tells when the group has been joined.
+func (s *session) await(offs int, ran chan error) error {
+	joined := s.joined
+	for {
+		w, changed := s.job.want()
+		if w.stop || w.offs != offs {
+			return nil
+		}
+		select {
+		case err := <-ran:
+			ran <- err // for close, which waits for Run
+			if err == nil {
+				err = errRunEnded
+			}
+			return err
+		case <-changed:
+		case <-joined:
+			joined = nil
+			s.job.setState(StateRunning, nil)
+		}
+	}
+}
+
+// close drains and closes the driver, and waits until its Run, if it was
+// started, has returned.
+func (s *session) close(ran <-chan error) error {
+	s.job.setState(StateStopping, nil)
+	ctx, cancel := s.job.closeContext()
+	defer cancel()
+	err := s.driver.Close(ctx)
+	if ran != nil {
+		<-ran
+	}
+	if err != nil {
+		s.job.log.Warn("kafka: leaving the group failed", "error", err)
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
+// closeContext bounds the closing of a session: by the drain window and some
+// time to leave the group, or by the shutdown's deadline where there is one.
+// It holds for a shutdown that begins in the middle, too.
+func (j *job) closeContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), j.cfg.DrainTimeout+leaveTimeout)
+	if j.stopping() {
+		cancel()
+		ctx, cancel = context.WithCancel(context.Background())
+	}
+	unhook := context.AfterFunc(j.m.stages[consumersLeave].ctx, cancel)
+	return ctx, func() { unhook(); cancel() }
+}
+
+// leaveTimeout is for the commit and for leaving the group after a drain.
+const leaveTimeout = 5 * time.Second

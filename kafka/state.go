@@ -1,0 +1,42 @@
+package kafka
+
+// A State is where a consumer is in its life:
+//
+//	off → starting → running → backing off → starting …
+//	             any of these → stopping → off, or disabled, or stopped
+//
+// A consumer is stopping while its handlers drain and it leaves the group.
+// From disabled only SetConsumerSwitch(name, true) leads on; stopped is the end.
+type State int
+
+// The states of a consumer.
+const (
+	StateOff        State = iota // its switch is off, or nothing has been started
+	StateStarting                // connecting, or waiting to be let into the group
+	StateRunning                 // a member of the group, with or without partitions
+	StateBackingOff              // waiting to start again after a failure
+	StateDisabled                // given up: its switch went off, the reason says why
+	StateStopping                // draining and leaving the group
+	StateStopped                 // shut down for good
+)
+
+// String returns the state's name, such as "backing off".
+func (s State) String() string {
+	switch s {
+	case StateOff:
+		return "off"
+	case StateStarting:
+		return "starting"
+	case StateRunning:
+		return "running"
+	case StateBackingOff:
+		return "backing off"
+	case StateDisabled:
+		return "disabled"
+	case StateStopping:
+		return "stopping"
+	case StateStopped:
+		return "stopped"
+	}
+	return "unknown"
+}

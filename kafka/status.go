@@ -1,0 +1,128 @@
+package kafka
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// A ConsumerStatus is what is known of a consumer at one moment.
+type ConsumerStatus struct {
+	JobName string
+	Switch  bool  // what is desired
+	State   State // what is
+	Reason  error // why it is backing off or disabled; else nil
+	Since   time.Time
+
+	// Errors is the number of failures in a row, of restarts or of the partition
+	// that has most, and NextRetry when the next attempt is due, if one is.
+	Errors    int
+	NextRetry time.Time
+
+	// DriverError and CommitError are the latest that the driver lived through,
+	// and why the latest commit failed; nil if it did not.
+	DriverError error
+	CommitError error
+
+	// Partitions are those that are owned, in order of topic and partition.
+	Partitions []PartitionStatus
+
+	// Stragglers names the partitions whose handler has outlived its claim.
+	Stragglers []string
+}
+
+// A PartitionStatus is what is known of an owned partition at one moment.
+// Offsets are -1 while they are not known.
+type PartitionStatus struct {
+	Topic     string
+	Partition int32
+
+	Position      int64 // the lowest offset that is not done
+	Committed     int64 // the durable position
+	HighWatermark int64 // the end of the partition as of the latest fetch
+	Lag           int64 // HighWatermark - Position
+
+	Buffered      int  // records delivered and not released
+	BufferedBytes int  // what they cost
+	Paused        bool // fetching waits for the handler
+
+	Errors    int   // failures in a row of the record at Position
+	LastError error // the latest of them
+	NextRetry time.Time
+}
+
+// Consumers returns the status of every consumer, in order of name.
+func (m *Manager) Consumers() []ConsumerStatus {
+	if m.ready() != nil {
+		return nil
+	}
+	var all []ConsumerStatus
+	for _, j := range m.allJobs() {
+		all = append(all, j.snapshot())
+	}
+	return all
+}
+
+// Consumer returns the status of one consumer.
+func (m *Manager) Consumer(jobName string) (ConsumerStatus, error) {
+	j, err := m.job(jobName)
+	if err != nil {
+		return ConsumerStatus{}, err
+	}
+	return j.snapshot(), nil
+}
+
+func (j *job) snapshot() ConsumerStatus {
+	j.mu.Lock()
+	st, w, s := j.status, j.wish, j.session
+	j.mu.Unlock()
+	cs := ConsumerStatus{
+		JobName:     j.name(),
+		Switch:      w.on,
+		State:       st.state,
+		Reason:      st.reason,
+		Since:       st.since,
+		Errors:      st.failures,
+		NextRetry:   st.nextRetry,
+		DriverError: st.driverErr,
+		CommitError: st.commitErr,
+		Stragglers:  names(j.stragglers()),
+	}
+	if s == nil {
+		return cs
+	}
+	for _, p := range s.live() {
+		ps := p.snapshot()
+		cs.Partitions = append(cs.Partitions, ps)
+		if ps.Errors > cs.Errors {
+			cs.Errors, cs.NextRetry = ps.Errors, ps.NextRetry
+		}
+	}
+	sortPartitions(cs.Partitions)
+	return cs
+}
+
+func (p *partition) snapshot() PartitionStatus {
+	ps := PartitionStatus{
+		Topic:         p.claim.Topic,
+		Partition:     p.claim.Partition,
+		Position:      p.tracker.position(),
+		Committed:     p.committed.Load(),
+		HighWatermark: highWatermark(p.s.driver, p.claim),
+		Lag:           -1,
+	}
+	if ps.HighWatermark >= 0 && ps.Position >= 0 {
+		ps.Lag = max(0, ps.HighWatermark-ps.Position)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ps.Buffered, ps.BufferedBytes, ps.Paused = p.queue.n, p.queue.bytes, p.flow.have
+	ps.Errors, ps.LastError, ps.NextRetry = p.failures, p.lastErr, p.nextRetry
+	return ps
+}
+
+func sortPartitions(ps []PartitionStatus) {
+	slices.SortFunc(ps, func(a, b PartitionStatus) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
