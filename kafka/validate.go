@@ -83,9 +83,9 @@ func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
 	}
 	for i, s := range given {
 		field := fmt.Sprintf("BalanceStrategies[%d]", i)
-		oneOf(p, field, s, "RoundRobin, Range, Sticky, CooperativeSticky")
-		if first := slices.Index(given, s); first < i {
-			p.add(field, "%d is the same as [%d]", s, first)
+		known := oneOf(p, field, s, "RoundRobin, Range, Sticky, CooperativeSticky")
+		if first := slices.Index(given, s); known && first < i {
+			p.add(field, "%v is the same as [%d]", s, first)
 		}
 	}
 	return slices.Clone(given)
@@ -207,8 +207,10 @@ func (p *problems) count(field string, n *int, def int) {
 func oneOf[E interface {
 	~int
 	fmt.Stringer
-}](p *problems, field string, v E, constants string) {
-	if v.String() == "" {
+}](p *problems, field string, v E, constants string) (known bool) {
+	known = v.String() != ""
+	if !known {
 		p.add(field, "%d is none of %s", int(v), constants)
 	}
+	return known
 }

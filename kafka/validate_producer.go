@@ -39,12 +39,12 @@ func resolveProducer(cfg ProducerConfig, id string, log *slog.Logger) (ProducerC
 }
 
 func (p *problems) sending(c *ProducerConfig) {
-	oneOf(p, "RequiredAcks", c.RequiredAcks, "WaitForAll, WaitForLocal, NoResponse")
+	acks := oneOf(p, "RequiredAcks", c.RequiredAcks, "WaitForAll, WaitForLocal, NoResponse")
 	oneOf(p, "Compression", c.Compression,
 		"CompressionNone, CompressionGZIP, CompressionSnappy, CompressionLZ4, CompressionZSTD")
 	p.retries(c)
 	p.duration("RetryBackoff", &c.RetryBackoff, 100*time.Millisecond)
-	p.idempotent(c)
+	p.idempotent(c, acks)
 }
 
 func (p *problems) retries(c *ProducerConfig) {
@@ -60,14 +60,14 @@ func (p *problems) retries(c *ProducerConfig) {
 // know that the first copy is there; without retries there is no second copy,
 // and a client that numbers its batches could not close the gap that one lost
 // batch leaves.
-func (p *problems) idempotent(c *ProducerConfig) {
+func (p *problems) idempotent(c *ProducerConfig, acksKnown bool) {
 	possible := c.RequiredAcks == WaitForAll && c.MaxRetries != NoRetries
 	c.EnableIdempotent = defaultBool(c.EnableIdempotent, possible)
 	if !*c.EnableIdempotent {
 		return
 	}
-	if c.RequiredAcks != WaitForAll {
-		p.add("EnableIdempotent", "true needs RequiredAcks WaitForAll (%d), not %d", WaitForAll, c.RequiredAcks)
+	if acksKnown && c.RequiredAcks != WaitForAll {
+		p.add("EnableIdempotent", "true needs WaitForAll, and RequiredAcks is acks=%v", c.RequiredAcks)
 	}
 	if c.MaxRetries == NoRetries {
 		p.add("EnableIdempotent", "true needs retries, and MaxRetries is NoRetries")

@@ -1,0 +1,122 @@
+package kafka
+
+import (
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestB35_NamesAreChecked(t *testing.T) {
+	const outside = `has a character outside a-z, A-Z, 0-9, '.', '_' and '-'`
+	long := strings.Repeat("x", 300)
+	refuseConsumers(t, []badConsumer{
+		{"job empty", func(c *ConsumerConfig) { c.JobName = "" }, `kafka: consumer "": JobName: is empty`},
+		{"job of spaces", func(c *ConsumerConfig) { c.JobName = "  " },
+			`kafka: consumer "  ": JobName: "  " begins or ends with white space`},
+		{"job begins with a space", func(c *ConsumerConfig) { c.JobName = " a" },
+			`kafka: consumer " a": JobName: " a" begins or ends with white space`},
+		{"job ends with a line break", func(c *ConsumerConfig) { c.JobName = "a\n" },
+			`kafka: consumer "a\n": JobName: "a\n" begins or ends with white space`},
+		{"job with a control character", func(c *ConsumerConfig) { c.JobName = "a\x1b[2Jb" },
+			`kafka: consumer "a\x1b[2Jb": JobName: "a\x1b[2Jb" has a control character`},
+		{"job with a slash", func(c *ConsumerConfig) { c.JobName = "a/b" },
+			`kafka: consumer "a/b": JobName: "a/b" has a '/'`},
+		{"job not UTF-8", func(c *ConsumerConfig) { c.JobName = "a\xff" },
+			`kafka: consumer "a\xff": JobName: "a\xff" is not valid UTF-8`},
+		{"job too long", func(c *ConsumerConfig) { c.JobName = long },
+			`kafka: consumer "` + long[:255] + `"...: JobName: is 300 bytes long, at most 255 are allowed`},
+
+		{"no topic", func(c *ConsumerConfig) { c.Topic = "" }, `Topic: is empty, and so is Topics`},
+		{"no topic in the list", func(c *ConsumerConfig) { c.Topic, c.Topics = "", []string{} },
+			`Topic: is empty, and so is Topics`},
+		{"topic empty in the list", func(c *ConsumerConfig) { c.Topics = []string{""} }, `Topics[0]: is empty`},
+		{"topic with a space", func(c *ConsumerConfig) { c.Topic = "a b" }, `Topic: "a b" ` + outside},
+		{"topic with an umlaut", func(c *ConsumerConfig) { c.Topic = "ä" }, `Topic: "ä" ` + outside},
+		{"topic with a line break", func(c *ConsumerConfig) { c.Topic = "a\n" }, `Topic: "a\n" ` + outside},
+		{"topic is a dot", func(c *ConsumerConfig) { c.Topic = "." }, `Topic: "." is not allowed`},
+		{"topic is two dots", func(c *ConsumerConfig) { c.Topics = []string{"a", ".."} }, `Topics[1]: ".." is not allowed`},
+		{"topic too long", func(c *ConsumerConfig) { c.Topic = long[:250] },
+			`Topic: is 250 bytes long, at most 249 are allowed`},
+		{"topic twice", func(c *ConsumerConfig) { c.Topics = []string{"a", "t", "a"} },
+			"Topics[1]: \"t\" is named by Topic already\nTopics[2]: \"a\" is named by Topics[0] already"},
+		{"internal topics", func(c *ConsumerConfig) { c.Topic, c.Topics = "__consumer_offsets", []string{"__transaction_state"} },
+			"Topic: \"__consumer_offsets\" is internal to Kafka\nTopics[0]: \"__transaction_state\" is internal to Kafka"},
+
+		{"group empty", func(c *ConsumerConfig) { c.ConsumerGroup = "" }, `ConsumerGroup: is empty`},
+		{"group with a control character", func(c *ConsumerConfig) { c.ConsumerGroup = "a\tb" },
+			`ConsumerGroup: "a\tb" has a control character`},
+		{"group too long", func(c *ConsumerConfig) { c.ConsumerGroup = long[:256] },
+			`ConsumerGroup: is 256 bytes long, at most 255 are allowed`},
+
+		{"client id", func(c *ConsumerConfig) { c.ClientID = "a " }, `ClientID: "a " begins or ends with white space`},
+		{"client id too long", func(c *ConsumerConfig) { c.ClientID = long },
+			`ClientID: is 300 bytes long, at most 255 are allowed`},
+		{"instance id", func(c *ConsumerConfig) { c.InstanceID = "pod/1" }, `InstanceID: "pod/1" ` + outside},
+		{"instance id too long", func(c *ConsumerConfig) { c.InstanceID = long[:250] },
+			`InstanceID: is 250 bytes long, at most 249 are allowed`},
+		{"rack id", func(c *ConsumerConfig) { c.RackID = "a\u0085b" }, `RackID: "a\u0085b" has a control character`},
+		{"rack id too long", func(c *ConsumerConfig) { c.RackID = long },
+			`RackID: is 300 bytes long, at most 255 are allowed`},
+	})
+}
+
+func TestB35_BootstrapServersAreChecked(t *testing.T) {
+	rows := []struct{ servers, want string }{
+		{"", `BootstrapServers: is empty`},
+		{" ", `BootstrapServers: is empty`},
+		{"a:1,", `BootstrapServers[1]: is empty`},
+		{"a:1,,b:2", `BootstrapServers[1]: is empty`},
+		{"host", `BootstrapServers[0]: "host": missing port in address`},
+		{"10.0.0.1", `BootstrapServers[0]: "10.0.0.1": missing port in address`},
+		{"host:", `BootstrapServers[0]: "host:": port must be 1..65535`},
+		{"a:1,host:0", `BootstrapServers[1]: "host:0": port must be 1..65535`},
+		{"host:99999", `BootstrapServers[0]: "host:99999": port must be 1..65535`},
+		{"host:-1", `BootstrapServers[0]: "host:-1": port must be 1..65535`},
+		{"host:kafka", `BootstrapServers[0]: "host:kafka": port must be 1..65535`},
+		{":9092", `BootstrapServers[0]: ":9092": host is not valid`},
+		{"a b:9092", `BootstrapServers[0]: "a b:9092": host is not valid`},
+		{"a;b:9092", `BootstrapServers[0]: "a;b:9092": host is not valid`},
+		{"a:1;b:2", `BootstrapServers[0]: "a:1;b:2": too many colons in address`},
+		{"kafka://h:9092", `BootstrapServers[0]: "kafka://h:9092": want host:port without a scheme`},
+		{"::1:9092", `BootstrapServers[0]: "::1:9092": an IPv6 host needs brackets, as in [::1]:9092`},
+		{"[::1]", `BootstrapServers[0]: "[::1]": missing port in address`},
+		{"u:hunter2@h:9092", `BootstrapServers[0]: has an '@'; credentials belong in SASL`},
+		{"a:1,b:2, A:01", `BootstrapServers[2]: "A:01" is the same as [0]`},
+	}
+	var bad []badConsumer
+	for _, row := range rows {
+		bad = append(bad, badConsumer{row.servers, func(c *ConsumerConfig) { c.BootstrapServers = row.servers }, row.want})
+	}
+	refuseConsumers(t, bad)
+}
+
+func TestBootstrapServersAreTaken(t *testing.T) {
+	for list, want := range map[string][]string{
+		"host:9092":                       {"host:9092"},
+		"10.0.0.1:1,10.0.0.1:65535":       {"10.0.0.1:1", "10.0.0.1:65535"},
+		" a:1 ,\n b.example.com:2":        {"a:1", "b.example.com:2"},
+		"[::1]:9092,[fe80::1%eth0]:9092":  {"[::1]:9092", "[fe80::1%eth0]:9092"},
+		"kafka_1:9092,kafka-2.svc.:29092": {"kafka_1:9092", "kafka-2.svc.:29092"},
+	} {
+		cfg := goodConsumer()
+		cfg.BootstrapServers = list
+		_, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		if err != nil || !reflect.DeepEqual(told.Brokers, want) {
+			t.Errorf("%q: got %q, %v, want %q", list, told.Brokers, err, want)
+		}
+	}
+}
+
+func TestNamesAreTaken(t *testing.T) {
+	for _, name := range []string{"orders", "Orders v2", "bestellungen-für-köln", "a:b|c", strings.Repeat("x", 255)} {
+		if err := validName(name); err != nil {
+			t.Errorf("%q %v", name, err)
+		}
+	}
+	for _, topic := range []string{"a", "a.b_c-D9", "...", "__x", strings.Repeat("x", 249)} {
+		if err := validTopic(topic); err != nil {
+			t.Errorf("%q %v", topic, err)
+		}
+	}
+}

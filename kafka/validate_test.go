@@ -1,0 +1,365 @@
+package kafka
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A refusal is one thing done to a good configuration, and the lines of the
+// error that must answer it, without the words that all lines begin with.
+type refusal[C any] struct {
+	name  string
+	spoil func(*C)
+	want  string
+}
+
+type (
+	badConsumer = refusal[ConsumerConfig]
+	badProducer = refusal[ProducerConfig]
+)
+
+func goodConsumer() ConsumerConfig {
+	return ConsumerConfig{JobName: "orders", Topic: "t", BootstrapServers: "host:9092", ConsumerGroup: "g"}
+}
+
+func goodProducer() ProducerConfig {
+	return ProducerConfig{BootstrapServers: "host:9092"}
+}
+
+// refuseConsumers checks that each row gives exactly its error.
+func refuseConsumers(t *testing.T, rows []badConsumer) {
+	t.Helper()
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			cfg := goodConsumer()
+			row.spoil(&cfg)
+			got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+			wantLines(t, err, `kafka: consumer "orders": `, row.want)
+			if !reflect.DeepEqual(got, ConsumerConfig{}) || !reflect.DeepEqual(told, driver.ConsumerConfig{}) {
+				t.Errorf("a refused configuration was returned: %+v, %+v", got, told)
+			}
+		})
+	}
+}
+
+func refuseProducers(t *testing.T, rows []badProducer) {
+	t.Helper()
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			cfg := goodProducer()
+			row.spoil(&cfg)
+			got, told, err := resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
+			wantLines(t, err, `kafka: producer "producer-1": `, row.want)
+			if !reflect.DeepEqual(got, ProducerConfig{}) || !reflect.DeepEqual(told, driver.ProducerConfig{}) {
+				t.Errorf("a refused configuration was returned: %+v, %+v", got, told)
+			}
+		})
+	}
+}
+
+// wantLines compares err with want, to each line of which the prefix is added
+// if it does not bring its own.
+func wantLines(t *testing.T, err error, prefix, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want:\n%s", want)
+	}
+	lines := strings.Split(want, "\n")
+	for i, l := range lines {
+		if !strings.HasPrefix(l, "kafka: ") {
+			lines[i] = prefix + l
+		}
+	}
+	if want = strings.Join(lines, "\n"); err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
+	refuseConsumers(t, []badConsumer{
+		{"commit interval negative", func(c *ConsumerConfig) { c.CommitInterval = -time.Second },
+			`CommitInterval: -1s is negative`},
+		{"commit interval below a millisecond", func(c *ConsumerConfig) { c.CommitInterval = 999 * time.Microsecond },
+			`CommitInterval: 999µs is less than 1ms`},
+		{"a number meant as seconds", func(c *ConsumerConfig) { c.SessionTimeout = 10 },
+			`SessionTimeout: 10ns is less than 1ms`},
+		{"more than the protocol can say", func(c *ConsumerConfig) { c.CommitInterval = math.MaxInt64 },
+			`CommitInterval: 2562047h47m16.854775807s is more than 596h31m23.647s`},
+		{"initial offset", func(c *ConsumerConfig) { c.InitialOffset = 2 },
+			`InitialOffset: 2 is none of OffsetNewest, OffsetOldest`},
+		{"initial offset in another client's numbers", func(c *ConsumerConfig) { c.InitialOffset = -2 },
+			`InitialOffset: -2 is none of OffsetNewest, OffsetOldest`},
+		{"isolation level", func(c *ConsumerConfig) { c.IsolationLevel = 7 },
+			`IsolationLevel: 7 is none of ReadCommitted, ReadUncommitted`},
+		{"balance strategy", func(c *ConsumerConfig) { c.BalanceStrategies = []BalanceStrategy{Range, 4, -1} },
+			"BalanceStrategies[1]: 4 is none of RoundRobin, Range, Sticky, CooperativeSticky\n" +
+				"BalanceStrategies[2]: -1 is none of RoundRobin, Range, Sticky, CooperativeSticky"},
+		{"balance strategy twice", func(c *ConsumerConfig) { c.BalanceStrategies = []BalanceStrategy{Sticky, Range, Sticky} },
+			`BalanceStrategies[2]: sticky is the same as [0]`},
+
+		{"session negative", func(c *ConsumerConfig) { c.SessionTimeout = -1 }, `SessionTimeout: -1ns is negative`},
+		{"session below default heartbeats", func(c *ConsumerConfig) { c.SessionTimeout = 2 * time.Second },
+			`SessionTimeout: 2s is less than 3 x HeartbeatInterval (3s)`},
+		{"heartbeat above a third", func(c *ConsumerConfig) { c.HeartbeatInterval = 3334 * time.Millisecond },
+			`SessionTimeout: 10s is less than 3 x HeartbeatInterval (3.334s)`},
+		{"heartbeat negative", func(c *ConsumerConfig) { c.HeartbeatInterval = -time.Minute },
+			`HeartbeatInterval: -1m0s is negative`},
+		{"rebalance negative", func(c *ConsumerConfig) { c.RebalanceTimeout = -time.Minute },
+			`RebalanceTimeout: -1m0s is negative`},
+		{"rebalance below session", func(c *ConsumerConfig) { c.RebalanceTimeout = 9 * time.Second },
+			`RebalanceTimeout: 9s is less than SessionTimeout (10s)`},
+		{"session above default rebalance", func(c *ConsumerConfig) { c.SessionTimeout = 2 * time.Minute },
+			`RebalanceTimeout: 1m0s is less than SessionTimeout (2m0s)`},
+		{"drain negative", func(c *ConsumerConfig) { c.DrainTimeout = -time.Hour }, `DrainTimeout: -1h0m0s is negative`},
+		{"drain as long as the rebalance", func(c *ConsumerConfig) { c.DrainTimeout = time.Minute },
+			`DrainTimeout: 1m0s is not less than RebalanceTimeout (1m0s)`},
+		{"processing time negative", func(c *ConsumerConfig) { c.MaxProcessingTime = -time.Second },
+			`MaxProcessingTime: -1s is negative`},
+
+		{"message bytes negative", func(c *ConsumerConfig) { c.MaxMessageBytes = -1 }, `MaxMessageBytes: -1 is negative`},
+		{"message bytes above 100 MiB", func(c *ConsumerConfig) { c.MaxMessageBytes = 100<<20 + 1 },
+			`MaxMessageBytes: 104857601 is more than 100 MiB (104857600)`},
+		{"buffered messages", func(c *ConsumerConfig) { c.MaxBufferedMessages = -1 }, `MaxBufferedMessages: -1 is negative`},
+		{"buffered bytes", func(c *ConsumerConfig) { c.MaxBufferedBytes = -2 }, `MaxBufferedBytes: -2 is negative`},
+		{"batch size", func(c *ConsumerConfig) { c.MaxBatchSize = -3 }, `MaxBatchSize: -3 is negative`},
+
+		{"backoff min negative", func(c *ConsumerConfig) { c.Backoff.Min = -time.Second }, `Backoff.Min: -1s is negative`},
+		{"backoff max negative", func(c *ConsumerConfig) { c.Backoff.Max = -time.Second }, `Backoff.Max: -1s is negative`},
+		{"backoff min above max", func(c *ConsumerConfig) { c.Backoff = Backoff{Min: 3 * time.Second, Max: 2 * time.Second} },
+			`Backoff.Min: 3s is more than Backoff.Max (2s)`},
+		{"backoff max below default min", func(c *ConsumerConfig) { c.Backoff.Max = 500 * time.Millisecond },
+			`Backoff.Min: 1s is more than Backoff.Max (500ms)`},
+		{"multiplier one", func(c *ConsumerConfig) { c.Backoff.Multiplier = 1 },
+			`Backoff.Multiplier: 1 is not a number above 1`},
+		{"multiplier negative", func(c *ConsumerConfig) { c.Backoff.Multiplier = -2 },
+			`Backoff.Multiplier: -2 is not a number above 1`},
+		{"multiplier NaN", func(c *ConsumerConfig) { c.Backoff.Multiplier = math.NaN() },
+			`Backoff.Multiplier: NaN is not a number above 1`},
+		{"multiplier infinite", func(c *ConsumerConfig) { c.Backoff.Multiplier = math.Inf(1) },
+			`Backoff.Multiplier: +Inf is not a number above 1`},
+		{"jitter above one", func(c *ConsumerConfig) { c.Backoff.Jitter = 1.5 },
+			`Backoff.Jitter: 1.5 is neither in 0..1 nor NoJitter (-1)`},
+		{"jitter negative", func(c *ConsumerConfig) { c.Backoff.Jitter = -0.5 },
+			`Backoff.Jitter: -0.5 is neither in 0..1 nor NoJitter (-1)`},
+		{"jitter NaN", func(c *ConsumerConfig) { c.Backoff.Jitter = math.NaN() },
+			`Backoff.Jitter: NaN is neither in 0..1 nor NoJitter (-1)`},
+		{"errors in a row", func(c *ConsumerConfig) { c.MaxConsecutiveErrors = -1 }, `MaxConsecutiveErrors: -1 is negative`},
+	})
+}
+
+func TestB35_ANilConfigurationIsAnError(t *testing.T) {
+	_, _, err := resolveConsumer(nil, slog.New(slog.DiscardHandler))
+	wantLines(t, err, "", `kafka: consumer "": GetConfig: returned nil`)
+}
+
+func TestB35_EverythingWrongShowsAtOnceInTheFieldsOrder(t *testing.T) {
+	cfg := ConsumerConfig{
+		JobName:              " a/b",
+		Topics:               []string{"ok", "", "ok"},
+		BootstrapServers:     "host,h:0",
+		CommitInterval:       -1,
+		InitialOffset:        9,
+		IsolationLevel:       8,
+		BalanceStrategies:    []BalanceStrategy{7},
+		SessionTimeout:       time.Second,
+		DrainTimeout:         2 * time.Minute,
+		MaxMessageBytes:      -5,
+		Backoff:              Backoff{Min: time.Hour, Jitter: 3},
+		MaxConsecutiveErrors: -1,
+		InstanceID:           "a b",
+		TLS:                  &TLSConfig{CertFile: "c"},
+		SASL:                 &SASLConfig{Mechanism: "scram"},
+	}
+	const want = `JobName: " a/b" begins or ends with white space
+JobName: " a/b" has a '/'
+Topics[1]: is empty
+Topics[2]: "ok" is named by Topics[0] already
+BootstrapServers[0]: "host": missing port in address
+BootstrapServers[1]: "h:0": port must be 1..65535
+ConsumerGroup: is empty
+CommitInterval: -1ns is negative
+InitialOffset: 9 is none of OffsetNewest, OffsetOldest
+IsolationLevel: 8 is none of ReadCommitted, ReadUncommitted
+BalanceStrategies[0]: 7 is none of RoundRobin, Range, Sticky, CooperativeSticky
+SessionTimeout: 1s is less than 3 x HeartbeatInterval (3s)
+DrainTimeout: 2m0s is not less than RebalanceTimeout (1m0s)
+MaxMessageBytes: -5 is negative
+Backoff.Min: 1h0m0s is more than Backoff.Max (1m0s)
+Backoff.Jitter: 3 is neither in 0..1 nor NoJitter (-1)
+MaxConsecutiveErrors: -1 is negative
+InstanceID: "a b" has a character outside a-z, A-Z, 0-9, '.', '_' and '-'
+TLS.KeyFile: is empty, and CertFile is set
+SASL.Mechanism: "scram" is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER`
+	for range 20 {
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		wantLines(t, err, `kafka: consumer " a/b": `, want)
+	}
+}
+
+func TestFieldErrorIsForErrorsAs(t *testing.T) {
+	cause := errors.New("cause")
+	p := &problems{kind: "producer", name: "p"}
+	p.wrap("TLS.CAFile", cause, "%q is bad", "x")
+	p.add("Compression", "%d is bad", 9)
+	err := p.report(nil)
+	field, ok := errors.AsType[*FieldError](err)
+	if !ok || field.Kind != "producer" || field.Name != "p" || field.Field != "TLS.CAFile" || field.Problem != `"x" is bad` {
+		t.Errorf("got %+v", field)
+	}
+	if !errors.Is(err, cause) {
+		t.Errorf("%v does not wrap its cause", err)
+	}
+	wantLines(t, err, `kafka: producer "p": `, "TLS.CAFile: \"x\" is bad: cause\nCompression: 9 is bad")
+}
+
+func TestConsumerDefaults(t *testing.T) {
+	cfg := goodConsumer()
+	got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ConsumerConfig{
+		JobName:              "orders",
+		Topics:               []string{"t"},
+		BootstrapServers:     "host:9092",
+		ConsumerGroup:        "g",
+		CommitInterval:       time.Second,
+		BalanceStrategies:    []BalanceStrategy{RoundRobin},
+		SessionTimeout:       10 * time.Second,
+		HeartbeatInterval:    3 * time.Second,
+		RebalanceTimeout:     60 * time.Second,
+		DrainTimeout:         30 * time.Second,
+		MaxProcessingTime:    100 * time.Millisecond,
+		MaxMessageBytes:      1 << 20,
+		MaxBufferedMessages:  10000,
+		MaxBufferedBytes:     4 << 20,
+		MaxBatchSize:         100,
+		Backoff:              Backoff{Min: time.Second, Max: time.Minute, Multiplier: 2, Jitter: 0.1},
+		MaxConsecutiveErrors: 10,
+		ClientID:             "orders",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	told.Logger = nil
+	wantTold := driver.ConsumerConfig{
+		Brokers:           []string{"host:9092"},
+		ClientID:          "orders",
+		Group:             "g",
+		Topics:            []string{"t"},
+		BalanceStrategies: []BalanceStrategy{RoundRobin},
+		SessionTimeout:    10 * time.Second,
+		HeartbeatInterval: 3 * time.Second,
+		RebalanceTimeout:  60 * time.Second,
+		DrainTimeout:      30 * time.Second,
+		MaxProcessingTime: 100 * time.Millisecond,
+		MaxMessageBytes:   1 << 20,
+	}
+	if !reflect.DeepEqual(told, wantTold) {
+		t.Errorf("the driver is told %+v\nwant %+v", told, wantTold)
+	}
+}
+
+// full sets every field to something other than its default.
+func full() ConsumerConfig {
+	return ConsumerConfig{
+		JobName:              "orders",
+		Topic:                "t",
+		Topics:               []string{"u", "v"},
+		BootstrapServers:     "a:1, b:2",
+		ConsumerGroup:        "g",
+		AutoCommit:           true,
+		CommitInterval:       2 * time.Second,
+		InitialOffset:        OffsetOldest,
+		IsolationLevel:       ReadUncommitted,
+		BalanceStrategies:    []BalanceStrategy{CooperativeSticky, Range},
+		SessionTimeout:       45 * time.Second,
+		HeartbeatInterval:    15 * time.Second,
+		RebalanceTimeout:     45 * time.Second,
+		DrainTimeout:         44 * time.Second,
+		MaxProcessingTime:    time.Second,
+		MaxMessageBytes:      100 << 20,
+		MaxBufferedMessages:  1,
+		MaxBufferedBytes:     2,
+		MaxBatchSize:         3,
+		Backoff:              Backoff{Min: time.Second, Max: time.Second, Multiplier: 1.5, Jitter: NoJitter},
+		MaxConsecutiveErrors: 1,
+		ClientID:             "client",
+		InstanceID:           "instance-0",
+		RackID:               "rack a",
+		TLS:                  &TLSConfig{ServerName: "kafka.example"},
+		SASL:                 &SASLConfig{Mechanism: SASLPlain, User: "u", Password: "p"},
+	}
+}
+
+func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
+	cfg := full()
+	v := reflect.ValueOf(cfg)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Fatalf("this test does not set %s", v.Type().Field(i).Name)
+		}
+	}
+	got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := full()
+	want.Topic, want.Topics = "", []string{"t", "u", "v"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	v = reflect.ValueOf(told)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("the driver is not told %s", v.Type().Field(i).Name)
+		}
+	}
+	if !reflect.DeepEqual(told.Brokers, []string{"a:1", "b:2"}) || told.SASL.Password != "p" || told.TLS.ServerName != "kafka.example" {
+		t.Errorf("the driver is told %+v", told)
+	}
+}
+
+func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
+	for _, row := range []struct {
+		session time.Duration
+		warns   bool
+	}{
+		{10 * time.Millisecond, true},
+		{6*time.Second - 1, true},
+		{6 * time.Second, false},
+		{30 * time.Minute, false},
+		{31 * time.Minute, true},
+	} {
+		cfg := goodConsumer()
+		cfg.SessionTimeout, cfg.HeartbeatInterval, cfg.RebalanceTimeout = row.session, time.Millisecond, time.Hour
+		var out bytes.Buffer
+		if _, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil))); err != nil {
+			t.Errorf("%v: %v", row.session, err)
+		}
+		warned := strings.Contains(out.String(), "SessionTimeout") && strings.Contains(out.String(), "consumer=orders")
+		if warned != row.warns {
+			t.Errorf("%v: logged %q, want a warning: %t", row.session, &out, row.warns)
+		}
+	}
+}
+
+func TestTheDriversLogNamesTheConsumer(t *testing.T) {
+	var out bytes.Buffer
+	cfg := goodConsumer()
+	_, told, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told.Logger.Info("joined"); !strings.Contains(out.String(), "consumer=orders") {
+		t.Errorf("logged %q", &out)
+	}
+}
