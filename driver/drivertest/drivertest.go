@@ -1,0 +1,67 @@
+package drivertest
+
+import (
+	"slices"
+	"testing"
+)
+
+// A Case checks one sentence of the contract in package driver.
+type Case struct {
+	Name string
+	Rule string // the sentence
+
+	// Run checks the driver of h. It reports to t what does not hold, and
+	// returns when everything that it started has ended. It calls Fatalf and
+	// Skipf on the goroutine that called it only.
+	Run func(t T, h Harness)
+}
+
+// A T is what a case needs of a *testing.T, *testing.B or rapid.T. All but
+// Fatalf and Skipf must be safe for use by several goroutines at once.
+type T interface {
+	Helper()
+	Cleanup(func())
+	Failed() bool
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
+// Run runs every case as a subtest, each with a harness of its own.
+func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) { c.Run(t, newHarness(t)) })
+	}
+}
+
+// Cases returns the cases in the order in which they should be run: what later
+// cases build upon comes first.
+func Cases() []Case {
+	var cases []Case
+	for _, c := range slices.Concat(
+		openChecks(), deliverChecks(), pauseChecks(), commitChecks(),
+	) {
+		cases = append(cases, c.asCase())
+	}
+	return cases
+}
+
+// A check is a case as this package writes it.
+type check struct {
+	name string
+	rule string
+	run  func(e *env)
+}
+
+func (c check) asCase() Case {
+	return Case{Name: c.name, Rule: c.rule, Run: func(t T, h Harness) {
+		t.Helper()
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("the rule: %s", c.rule)
+			}
+		})
+		c.run(newEnv(t, h, c.name))
+	}}
+}

@@ -1,0 +1,172 @@
+package drivertest
+
+import (
+	"sync/atomic"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func pauseChecks() []check {
+	return []check{
+		{"PauseStopsFetching", "Pause stops fetching for claims.", pauseStopsFetching},
+		{"PauseLeavesOthers", "A paused claim does not hold up the others.", pauseLeavesOthers},
+		{"PauseIsIdempotent", "Pause and Resume are idempotent.", pauseIsIdempotent},
+		{"PauseInsideDeliver", "Pause and Resume may be called from inside any method of Handler.", pauseInsideDeliver},
+		{"PauseInsideAssign", "Pause may be called from inside Assign.", pauseInsideAssign},
+		{"ResumeGoesOnWhereItStopped", "Resume goes on where it stopped.", resumeGoesOn},
+		{"PauseEndsWithItsClaim", "A pause ends with its claim: a partition that comes back is not paused.", pauseEndsWithItsClaim},
+		{"PauseOfEndedClaimIsIgnored", "Pause of an ended claim is ignored.", pauseOfEndedClaim},
+		{"PauseMakesNoRoundTrip", "Pause and Resume return without a round trip.", pauseMakesNoRoundTrip},
+	}
+}
+
+// wantStopped reports a claim for which fetching goes on. What was fetched
+// before a pause may still arrive, so it sends one record after the other until
+// one stays away.
+func wantStopped(e *env, m *member, c *driver.Claim) {
+	e.t.Helper()
+	const attempts = 5
+	for range attempts {
+		before := len(m.records(c))
+		e.send(c.Topic, c.Partition, "while paused")
+		e.quiet()
+		if len(m.records(c)) == before {
+			return
+		}
+	}
+	e.errorf("partition %d is paused, and each of %d records that were sent since was delivered", c.Partition, attempts)
+}
+
+func pauseStopsFetching(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	e.send(topic, 0, "first")
+	m.waitRecords(claim, 1)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+}
+
+func pauseLeavesOthers(e *env) {
+	topic := e.topic(3)
+	m := e.join(e.consumerConfig(e.unique("group"), topic))
+	claims := m.waitClaims(3)
+	m.callPause(claims[0])
+	wantStopped(e, m, claims[0])
+	for p := range int32(3) {
+		e.send(topic, p, numbered("v", 50)...)
+	}
+	m.waitRecords(claims[1], 50)
+	m.waitRecords(claims[2], 50)
+}
+
+func pauseIsIdempotent(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	m.callResume(claim)
+	m.callPause(claim, claim)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	m.callResume(claim)
+	before := len(e.read(topic, 0))
+	m.waitRecords(claim, before)
+	m.callResume(claim)
+	e.send(topic, 0, "last")
+	m.waitRecords(claim, before+1)
+	m.wantValues(ruleOrder, claim, values(e.read(topic, 0)))
+}
+
+func pauseInsideDeliver(e *env) {
+	topic := e.topic(1)
+	m := e.open(e.consumerConfig(e.unique("group"), topic))
+	var paused atomic.Bool
+	m.onDeliver = func(c *driver.Claim, _ driver.Batch) {
+		m.callPause(c)
+		m.callResume(c)
+		m.callPause(c)
+		paused.Store(true)
+	}
+	e.send(topic, 0, "first")
+	m.start()
+	claim := m.waitClaims(1)[0]
+	m.waitRecords(claim, 1)
+	e.eventually("Pause inside Deliver has returned", paused.Load)
+	wantStopped(e, m, claim)
+	m.callResume(claim)
+	m.waitRecords(claim, 2)
+}
+
+func pauseInsideAssign(e *env) {
+	topic := e.topic(1)
+	e.send(topic, 0, "first")
+	m := e.open(e.consumerConfig(e.unique("group"), topic))
+	m.onAssign = func(claims []*driver.Claim) { m.callPause(claims...) }
+	m.start()
+	claim := m.waitClaims(1)[0]
+	wantStopped(e, m, claim)
+	m.callResume(claim)
+	want := values(e.read(topic, 0))
+	m.waitRecords(claim, len(want))
+	m.wantValues(ruleOrder, claim, want)
+}
+
+func resumeGoesOn(e *env) {
+	const n = 400
+	topic := e.topic(1)
+	m := e.open(e.consumerConfig(e.unique("group"), topic))
+	m.onDeliver = func(c *driver.Claim, _ driver.Batch) { m.callPause(c) }
+	m.start()
+	claim := m.waitClaims(1)[0]
+	for i := range 20 {
+		e.send(topic, 0, numbered("v", n/20)...)
+		m.await("the records of a round", func() bool {
+			m.callResume(claim)
+			return m.count(claim) >= (i+1)*n/20
+		})
+	}
+	m.wantValues(e.name, claim, values(e.read(topic, 0)))
+}
+
+// comesBack lets the only partition of a group leave a member and come back: a
+// second member joins and leaves. It returns the new claim.
+func comesBack(e *env, m *member, old *driver.Claim) *driver.Claim {
+	e.t.Helper()
+	other := e.join(m.cfg)
+	other.await("a call of Assign", func() bool { return other.assigns > 0 })
+	m.await("the end of the first claim", func() bool { return !m.ownership(old).alive() })
+	other.stop()
+	return m.waitClaims(1)[0]
+}
+
+func pauseEndsWithItsClaim(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	again := comesBack(e, m, claim)
+	want := values(e.read(topic, 0))
+	m.waitRecords(again, len(want))
+	m.wantValues(e.name, again, want)
+}
+
+func pauseOfEndedClaim(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	again := comesBack(e, m, claim)
+	m.callPause(claim)
+	e.send(topic, 0, numbered("v", 5)...)
+	m.waitRecords(again, 5)
+	m.callPause(again)
+	wantStopped(e, m, again)
+	m.callResume(claim)
+	wantStopped(e, m, again)
+}
+
+func pauseMakesNoRoundTrip(e *env) {
+	staller := ability[Staller](e)
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	heal := e.stall(staller)
+	e.returnsBy(e.name, 0, "Pause with silent brokers", func() { m.callPause(claim) })
+	e.returnsBy(e.name, 0, "Resume with silent brokers", func() { m.callResume(claim) })
+	heal()
+}
