@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +82,9 @@ func (c *Cluster) Ready(ctx context.Context) error {
 			if missing := missing(meta, len(c.brokers)); missing != "" {
 				return fmt.Sprintf("broker %d says: %s", b.id, missing), nil
 			}
+			if err := b.listens(ctx); err != nil {
+				return err.Error(), nil
+			}
 		}
 		return "", nil
 	})
@@ -110,20 +115,55 @@ func (b *Broker) serves(ctx context.Context) error {
 		if err != nil {
 			return err.Error(), nil
 		}
-		for _, live := range meta.Brokers {
-			if int(live.NodeID) == b.id {
-				return "", nil
-			}
+		if !slices.ContainsFunc(meta.Brokers, b.is) {
+			return "it does not count itself among the brokers", nil
 		}
-		return "it does not count itself among the brokers", nil
+		if err := b.listens(ctx); err != nil {
+			return err.Error(), nil
+		}
+		return "", nil
 	})
+}
+
+func (b *Broker) is(named kmsg.MetadataResponseBroker) bool { return int(named.NodeID) == b.id }
+
+// listens returns nil when b serves every listener, as far as that shows without
+// credentials. A broker opens its listeners one after the other, in any order:
+// it may answer on ADMIN, count as alive, and refuse the clients of the test, or
+// end because the port of a later listener is taken.
+func (b *Broker) listens(ctx context.Context) error {
+	for name, addr := range b.listen {
+		var err error
+		switch name {
+		case "BROKER", "PLAINTEXT":
+			_, err = metadata(ctx, addr)
+		default:
+			err = accepts(ctx, addr)
+		}
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func accepts(ctx context.Context, addr string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // metadata asks this very broker about all topics.
 func (b *Broker) metadata(ctx context.Context) (*kmsg.MetadataResponse, error) {
+	return metadata(ctx, b.listen["ADMIN"])
+}
+
+func metadata(ctx context.Context, addr string) (*kmsg.MetadataResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	cl, err := newClient([]string{b.listen["ADMIN"]}, kgo.RequestRetries(0))
+	cl, err := newClient([]string{addr}, kgo.RequestRetries(0))
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (b *Broker) PID() int {
 	return 0
 }
 
-// Kill ends the broker the way a power cut does (SIGKILL) and returns when the
+// Kill ends the broker the way a crash does (SIGKILL) and returns when the
 // process is gone. Clients see their connections reset. It does nothing when the
 // broker does not run.
 func (b *Broker) Kill() error {
@@ -180,7 +180,7 @@ func (b *Broker) file(ext string) string {
 
 // logTail returns the end of what the broker has logged.
 func (b *Broker) logTail() string {
-	const size = 4 << 10
+	const size = 8 << 10
 	log, err := os.ReadFile(b.file("log"))
 	if err != nil {
 		return err.Error()

@@ -150,7 +150,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 }
 
 // Connect returns a cluster that runs elsewhere, given its comma-separated
-// addresses. It neither starts nor contacts anything.
+// addresses. It neither starts nor contacts anything, and Ready and CreateTopic
+// wait only for brokers that were started here.
 func Connect(bootstrap string) *Cluster {
 	return &Cluster{external: bootstrap, cfg: Config{Version: DefaultVersion}}
 }
@@ -175,6 +176,9 @@ func boot(ctx context.Context, cfg Config, java java) (_ *Cluster, err error) {
 		return nil, fmt.Errorf("kafkacluster: configure: %w", err)
 	}
 	if err := c.format(ctx); err != nil {
+		if strings.Contains(err.Error(), "UnsupportedClassVersionError") {
+			err = fmt.Errorf("%w: java is too old: %w", ErrUnavailable, err)
+		}
 		return nil, fmt.Errorf("kafkacluster: format storage: %w", err)
 	}
 	for _, b := range c.brokers {

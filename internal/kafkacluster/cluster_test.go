@@ -134,7 +134,7 @@ func TestOneBroker(t *testing.T) {
 
 func TestThreeBrokers(t *testing.T) {
 	c := ForTest(t, Config{Brokers: 3})
-	ctx := timeout(t, time.Minute)
+	ctx := timeout(t, 2*time.Minute)
 	if err := c.CreateTopic(ctx, "orders", 3, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,10 @@ func TestAdvertise(t *testing.T) {
 	)
 	c := ForTest(t, Config{Advertise: func(broker int, listener, addr string) string {
 		if taken == nil {
-			taken, _ = net.Listen("tcp", addr)
+			var err error
+			if taken, err = net.Listen("tcp", addr); err != nil {
+				t.Fatal(err)
+			}
 		}
 		used[listener] = new(atomic.Int32)
 		return proxy(t, addr, used[listener])
@@ -453,7 +456,7 @@ func leader(t *testing.T, c *Cluster, topic string) *Broker {
 func awaitOtherLeader(t *testing.T, c *Cluster, old *Broker) {
 	t.Helper()
 	begin := time.Now()
-	err := poll(timeout(t, 20*time.Second), "another leader", func(ctx context.Context) (string, error) {
+	err := poll(timeout(t, 30*time.Second), "another leader", func(ctx context.Context) (string, error) {
 		b, err := c.Leader(ctx, "orders", 0)
 		if err != nil || b == old {
 			return fmt.Sprintf("it is %v, %v", b, err), nil

@@ -44,6 +44,10 @@ func findJava(ctx context.Context, version string) (java, error) {
 	if err != nil {
 		return java{}, fmt.Errorf("kafkacluster: %w: %w", ErrUnavailable, err)
 	}
+	// Where no Java is installed, macOS has a program of that name that says so.
+	if _, err := run(ctx, exec.Command(path, "-version")); err != nil {
+		return java{}, fmt.Errorf("kafkacluster: %w: %s -version: %w", ErrUnavailable, path, err)
+	}
 	jars, err := download(ctx, version)
 	if err != nil {
 		return java{}, fmt.Errorf("kafkacluster: kafka %s: %w", version, err)

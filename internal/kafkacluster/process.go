@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"time"
 )
 
 var errNotRunning = errors.New("not running")
@@ -67,6 +68,7 @@ func (p *process) exited() bool {
 func run(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = time.Second // for pipes that a grandchild holds open
 	p, err := start(cmd)
 	if err != nil {
 		return "", err
