@@ -369,14 +369,19 @@ func TestDeath(t *testing.T) {
 				t.Fatalf("broker %d does not run", broker)
 			}
 			kill(sig)
-			err := poll(timeout(t, 20*time.Second), "end", func(context.Context) (string, error) {
+			// Without its files a broker gives up by itself, after 15 s.
+			err := poll(timeout(t, 5*time.Second), "end of broker", func(context.Context) (string, error) {
 				if alive(broker) {
-					return fmt.Sprintf("broker %d", broker), nil
-				}
-				if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
-					return fmt.Sprint(left), nil
+					return fmt.Sprintf("process %d", broker), nil
 				}
 				return "", nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			err = poll(timeout(t, 10*time.Second), "removal", func(context.Context) (string, error) {
+				left, err := filepath.Glob(filepath.Join(dir, "*"))
+				return strings.Join(left, " "), err
 			})
 			if err != nil {
 				t.Error(err)
