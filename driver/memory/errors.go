@@ -1,0 +1,41 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// fail returns a transient error with Kafka's code.
+func fail(code, format string, args ...any) *driver.Error {
+	return &driver.Error{Code: code, Err: fmt.Errorf(format, args...)}
+}
+
+// failForGood returns an error that no retry can cure.
+func failForGood(code, format string, args ...any) *driver.Error {
+	err := fail(code, format, args...)
+	err.Kind = driver.ErrPermanent
+	return err
+}
+
+// code returns Kafka's name of an error, or "".
+func code(err error) string {
+	var e *driver.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+func errUnreachable() *driver.Error {
+	return fail("CONNECTION_FAILED", "the broker can not be reached")
+}
+
+func errUnknownPartition(topic string, partition int32) *driver.Error {
+	return fail("UNKNOWN_TOPIC_OR_PARTITION", "%s/%d does not exist", topic, partition)
+}
+
+func errUnknownTopic(topic string) *driver.Error {
+	return fail("UNKNOWN_TOPIC_OR_PARTITION", "topic %q does not exist", topic)
+}

@@ -1,0 +1,294 @@
+package memory
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A group is the coordinator's side of a consumer group. The broker's mutex
+// guards it.
+//
+//	empty ── join ──> preparing ── all have joined, or the time is up ──> completing
+//	                      ^                                                   │ the leader has
+//	                      ├── join, member gone, metadata changed ────────────┤ assigned
+//	                      └──────────────────────── stable <──────────────────┘
+type group struct {
+	b          *Broker
+	name       string
+	state      groupState
+	generation int32
+	strategy   driver.BalanceStrategy
+	leader     *member
+	members    []*member // in the order of joining
+	timer      *time.Timer
+	changed    signal // fired when a member may see something new
+
+	offsets  map[TopicPartition]int64
+	pinned   map[string]bool // topics for which newest has been made durable
+	progress signal          // fired when offsets change
+}
+
+type groupState int
+
+const (
+	empty groupState = iota
+	preparing
+	completing
+	stable
+)
+
+// A member is what the coordinator knows of one consumer.
+type member struct {
+	id         string
+	c          *consumer
+	owned      []TopicPartition // what it holds, as it said when it joined
+	previous   []TopicPartition // what it held last
+	joining    bool             // waits for the group to be complete
+	assignment []TopicPartition
+	session    *time.Timer // runs while the consumer can not be reached
+}
+
+// group returns a group, which comes into being when it is asked for.
+func (b *Broker) group(name string) *group {
+	for _, g := range b.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	g := &group{b: b, name: name, offsets: make(map[TopicPartition]int64), pinned: make(map[string]bool)}
+	b.groups = append(b.groups, g)
+	return g
+}
+
+// join asks for c to be in the next generation. id is "" for a new member.
+func (g *group) join(c *consumer, id string, owned, previous []TopicPartition) (*member, error) {
+	for _, topic := range c.cfg.Topics {
+		g.b.ensureTopic(topic)
+	}
+	m, err := g.admissible(c, id)
+	if err != nil {
+		return nil, err
+	}
+	g.pin(c.cfg)
+	if m != nil && id == "" && g.takeOver(m, c) {
+		return m, nil
+	}
+	if m == nil {
+		m = &member{id: g.b.memberID(c.cfg.ClientID), c: c}
+		g.members = append(g.members, m)
+	}
+	if g.state != preparing {
+		g.prepare()
+	}
+	m.owned, m.previous, m.joining = owned, previous, true
+	g.completeIfAllJoined()
+	return m, nil
+}
+
+// admissible returns the member that c is already or replaces, or nil if it is
+// new.
+func (g *group) admissible(c *consumer, id string) (*member, error) {
+	m, err := g.member(c.cfg.InstanceID, id)
+	if err != nil && id != "" {
+		return nil, err
+	}
+	if !g.compatible(c.cfg.BalanceStrategies, m) {
+		return nil, failForGood("INCONSISTENT_GROUP_PROTOCOL",
+			"group %q: no member's balance strategy is supported by all", g.name)
+	}
+	return m, nil
+}
+
+// member looks a member up by who it says it is. With an instance ID, the
+// member ID must be the latest that joined with it.
+func (g *group) member(instance, id string) (*member, error) {
+	for _, m := range g.members {
+		switch {
+		case instance != "" && m.c.cfg.InstanceID == instance:
+			if m.id != id {
+				return m, failForGood("FENCED_INSTANCE_ID", "group %q: another member joined as instance %q", g.name, instance)
+			}
+			return m, nil
+		case instance == "" && id != "" && m.id == id:
+			return m, nil
+		}
+	}
+	return nil, fail("UNKNOWN_MEMBER_ID", "group %q: %q is not a member", g.name, id)
+}
+
+// takeOver puts a restarted static member in the place of m, and reports whether
+// it goes on there without a rebalance.
+func (g *group) takeOver(m *member, c *consumer) bool {
+	same := slices.Equal(m.c.cfg.Topics, c.cfg.Topics) &&
+		slices.Equal(m.c.cfg.BalanceStrategies, c.cfg.BalanceStrategies)
+	m.id, m.c = g.b.memberID(c.cfg.ClientID), c
+	g.linkChanged(m)
+	return same && g.state == stable
+}
+
+// memberID names a member as Kafka does, but by number.
+func (b *Broker) memberID(client string) string {
+	b.members++
+	return fmt.Sprintf("%s-%06d", client, b.members)
+}
+
+// prepare calls all members to join anew.
+func (g *group) prepare() {
+	g.state = preparing
+	var longest time.Duration
+	for _, m := range g.members {
+		m.joining = false
+		longest = max(longest, m.c.cfg.RebalanceTimeout)
+	}
+	g.startTimer(longest)
+	g.changed.fire()
+}
+
+// startTimer bounds how long those who have joined wait for the others.
+func (g *group) startTimer(d time.Duration) {
+	g.stopTimer()
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		g.b.mu.Lock()
+		defer g.b.mu.Unlock()
+		if g.timer == t {
+			g.complete()
+		}
+	})
+	g.timer = t
+}
+
+func (g *group) stopTimer() {
+	if g.timer != nil {
+		g.timer.Stop()
+		g.timer = nil
+	}
+}
+
+func (g *group) completeIfAllJoined() {
+	for _, m := range g.members {
+		if !m.joining {
+			return
+		}
+	}
+	g.complete()
+}
+
+// complete begins a generation with those who have joined, and the static
+// members, who are given until their session ends.
+func (g *group) complete() {
+	g.stopTimer()
+	for _, m := range slices.Clone(g.members) {
+		if !m.joining && m.c.cfg.InstanceID == "" {
+			g.delete(m)
+		}
+	}
+	if !g.electLeader() {
+		g.waitForStatic()
+		return
+	}
+	g.generation++
+	g.state = completing
+	g.strategy = g.vote()
+	for _, m := range g.members {
+		if !m.joining {
+			m.owned, m.previous = m.assignment, m.assignment
+		}
+		m.joining = false
+	}
+	g.changed.fire()
+}
+
+// electLeader keeps the leader if it has joined.
+func (g *group) electLeader() bool {
+	if g.leader != nil && g.leader.joining && slices.Contains(g.members, g.leader) {
+		return true
+	}
+	i := slices.IndexFunc(g.members, func(m *member) bool { return m.joining })
+	if i < 0 {
+		return false
+	}
+	g.leader = g.members[i]
+	return true
+}
+
+// waitForStatic goes on preparing when nobody has joined in time.
+func (g *group) waitForStatic() {
+	if len(g.members) == 0 {
+		g.becomeEmpty()
+		return
+	}
+	g.prepare()
+}
+
+// assign is what the leader sends when it has learned who is in the generation.
+func (g *group) assign() {
+	members := g.inOrder()
+	subs := make([]subscription, len(members))
+	for i, m := range members {
+		subs[i] = subscription{m.c.cfg.Topics, m.owned, m.previous}
+	}
+	for i, tps := range balance(g.strategy, subs, g.b.partitions) {
+		members[i].assignment = tps
+	}
+	g.state = stable
+	g.changed.fire()
+}
+
+// partitions returns how many partitions a topic has.
+func (b *Broker) partitions(topic string) int {
+	if t := b.topics[topic]; t != nil {
+		return len(t.partitions)
+	}
+	return 0
+}
+
+// inOrder returns the members in the order in which Java's assignors see them.
+func (g *group) inOrder() []*member {
+	ms := slices.Clone(g.members)
+	slices.SortStableFunc(ms, compareMembers)
+	return ms
+}
+
+// remove takes a member out and rebalances what is left.
+func (g *group) remove(m *member) {
+	g.delete(m)
+	switch {
+	case len(g.members) == 0:
+		g.becomeEmpty()
+	case g.state == preparing:
+		g.completeIfAllJoined()
+	default:
+		g.prepare()
+	}
+	g.changed.fire()
+}
+
+func (g *group) delete(m *member) {
+	g.members = slices.DeleteFunc(g.members, func(n *member) bool { return n == m })
+	m.stopSession()
+}
+
+func (g *group) becomeEmpty() {
+	g.stopTimer()
+	g.state = empty
+	g.leader = nil
+	g.generation++
+	g.changed.fire()
+}
+
+// metadataChanged rebalances a group that has subscribed to topic.
+func (g *group) metadataChanged(topic string) {
+	if g.state != stable && g.state != completing {
+		return
+	}
+	for _, m := range g.members {
+		if slices.Contains(m.c.cfg.Topics, topic) {
+			g.prepare()
+			return
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package memory_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+)
+
+// A recorder is a Handler that keeps what it is told, and fails the test when
+// the life of a claim goes wrong.
+type recorder struct {
+	t        *testing.T
+	onRevoke func(ctx context.Context, cs []*driver.Claim)
+
+	mu     sync.Mutex
+	claims []*driver.Claim // live, in the order of assignment
+	all    []*driver.Claim
+	values map[*driver.Claim][]string
+	next   map[*driver.Claim]int64
+	lost   []error
+	errs   []error
+	log    []string // "assign t/0", "revoke t/0", "lost t/0"
+	joins  int
+}
+
+func newRecorder(t *testing.T) *recorder {
+	return &recorder{t: t, values: map[*driver.Claim][]string{}, next: map[*driver.Claim]int64{}}
+}
+
+func name(c *driver.Claim) string { return fmt.Sprintf("%s/%d", c.Topic, c.Partition) }
+
+func (r *recorder) Assign(cs []*driver.Claim) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joins++
+	for _, c := range cs {
+		for _, live := range r.claims {
+			if name(live) == name(c) {
+				r.t.Errorf("assign %s: another claim of it is live", name(c))
+			}
+		}
+		r.log = append(r.log, "assign "+name(c))
+		r.claims, r.all = append(r.claims, c), append(r.all, c)
+		r.next[c] = c.Start
+	}
+}
+
+func (r *recorder) Deliver(c *driver.Claim, b driver.Batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Contains(r.claims, c) {
+		r.t.Errorf("deliver %s: the claim is not live", name(c))
+	}
+	for _, rec := range b.Records {
+		if rec.Offset < r.next[c] {
+			r.t.Errorf("deliver %s: offset %d after %d", name(c), rec.Offset, r.next[c])
+		}
+		r.next[c] = rec.Offset + 1
+		r.values[c] = append(r.values[c], string(rec.Value))
+	}
+	if b.Next != 0 {
+		r.next[c] = b.Next
+	}
+}
+
+func (r *recorder) Revoke(ctx context.Context, cs []*driver.Claim) {
+	if r.onRevoke != nil {
+		r.onRevoke(ctx, cs)
+	}
+	r.end("revoke ", cs)
+}
+
+func (r *recorder) Lost(cs []*driver.Claim, cause error) {
+	r.end("lost ", cs)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = append(r.lost, cause)
+}
+
+func (r *recorder) end(how string, cs []*driver.Claim) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range cs {
+		i := slices.Index(r.claims, c)
+		if i < 0 {
+			r.t.Errorf("%s%s: the claim is not live", how, name(c))
+			continue
+		}
+		r.claims = slices.Delete(r.claims, i, i+1)
+		r.log = append(r.log, how+name(c))
+	}
+}
+
+func (r *recorder) Error(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, err)
+}
+
+// held returns the partitions that are assigned, in order.
+func (r *recorder) held() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := []string{}
+	for _, c := range r.claims {
+		names = append(names, name(c))
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (r *recorder) takeLog() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.log
+	r.log = nil
+	slices.Sort(l)
+	return l
+}
+
+func (r *recorder) claim(partition int32) *driver.Claim {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.claims {
+		if c.Partition == partition {
+			return c
+		}
+	}
+	r.t.Fatalf("partition %d is not assigned", partition)
+	return nil
+}
+
+func (r *recorder) got(c *driver.Claim) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.values[c])
+}
+
+func (r *recorder) position(c *driver.Claim) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next[c]
+}
+
+// A runner is a consumer that runs.
+type runner struct {
+	*recorder
+	driver.Consumer
+	done chan struct{}
+	err  error // what Run has returned, when done is closed
+}
+
+func consumerConfig(change ...func(*driver.ConsumerConfig)) driver.ConsumerConfig {
+	cfg := driver.ConsumerConfig{
+		Brokers: []string{"memory:9092"}, ClientID: "test", Group: "g", Topics: []string{"t"},
+		InitialOffset:     driver.OffsetOldest,
+		BalanceStrategies: []driver.BalanceStrategy{driver.RoundRobin},
+		SessionTimeout:    10 * time.Second, HeartbeatInterval: 3 * time.Second,
+		RebalanceTimeout: time.Minute, DrainTimeout: 5 * time.Second, MaxMessageBytes: 1 << 20,
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	return cfg
+}
+
+func producerConfig() driver.ProducerConfig {
+	return driver.ProducerConfig{
+		Brokers: []string{"memory:9092"}, Idempotent: true,
+		MaxRetries: 3, RetryBackoff: 100 * time.Millisecond, MaxMessageBytes: 1 << 20,
+	}
+}
+
+// run opens a consumer and runs it until the end of the test.
+func run(t *testing.T, b *memory.Broker, change ...func(*driver.ConsumerConfig)) *runner {
+	t.Helper()
+	return runWith(t, b, newRecorder(t), change...)
+}
+
+func runWith(t *testing.T, b *memory.Broker, rec *recorder, change ...func(*driver.ConsumerConfig)) *runner {
+	t.Helper()
+	c, err := b.OpenConsumer(t.Context(), consumerConfig(change...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{recorder: rec, Consumer: c, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = c.Run(rec)
+	}()
+	t.Cleanup(func() { c.Close(canceled()) })
+	synctest.Wait()
+	return r
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func newBroker(t *testing.T, partitions int, opts ...memory.Option) *memory.Broker {
+	t.Helper()
+	b := memory.NewBroker(opts...)
+	if err := b.CreateTopic("t", partitions); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// send sends values to one partition from outside.
+func send(t *testing.T, b *memory.Broker, partition int32, values ...string) {
+	t.Helper()
+	for _, v := range values {
+		if err := b.Send(&driver.Message{Topic: "t", Partition: partition, Value: []byte(v)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func mark(c *driver.Claim, offset int64) []driver.Mark {
+	return []driver.Mark{{Claim: c, Offset: offset}}
+}
+
+func equal[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if g, w := fmt.Sprintf("%v", got), fmt.Sprintf("%v", want); g != w {
+		t.Errorf("%s: got %s, want %s", what, g, w)
+	}
+}
+
+func code(err error) string {
+	if e, ok := err.(interface{ ErrorType() string }); ok {
+		return e.ErrorType()
+	}
+	return fmt.Sprint(err)
+}

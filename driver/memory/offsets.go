@@ -1,0 +1,130 @@
+package memory
+
+import (
+	"context"
+	"maps"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A Commit is one committed offset, as [WithCommitObserver] tells of it.
+type Commit struct {
+	Group      string
+	Member     string
+	Generation int32
+	TopicPartition
+	Offset int64
+}
+
+// Committed returns the offset that a group has committed for a partition, or -1.
+// For a group that starts at the newest offset, that offset counts as committed
+// from when it first joins for the topic.
+func (b *Broker) Committed(group, topic string, partition int32) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.group(group).committed(TopicPartition{topic, partition})
+}
+
+// SetCommitted sets the committed offset of a group that has no members, as an
+// operator does. Of any other group it is an error.
+func (b *Broker) SetCommitted(group, topic string, partition int32, offset int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tp := TopicPartition{topic, partition}
+	g := b.group(group)
+	switch {
+	case b.log(tp) == nil:
+		return errUnknownPartition(topic, partition)
+	case len(g.members) > 0:
+		return fail("UNKNOWN_MEMBER_ID", "group %q: offsets can not be set while it has %d members", group, len(g.members))
+	}
+	g.offsets[tp] = offset
+	g.progress.fire()
+	return nil
+}
+
+// WaitCommitted blocks until a group has committed offset or more for a
+// partition, or ctx ends, and then returns ctx's error.
+func (b *Broker) WaitCommitted(ctx context.Context, group, topic string, partition int32, offset int64) error {
+	tp := TopicPartition{topic, partition}
+	for {
+		b.mu.Lock()
+		g := b.group(group)
+		done, changed := g.committed(tp) >= offset, g.progress.wait()
+		b.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (g *group) committed(tp TopicPartition) int64 {
+	if offset, ok := g.offsets[tp]; ok {
+		return offset
+	}
+	return -1
+}
+
+// pin makes it durable where the newest offset is, for all partitions that a
+// topic has when the group first joins for it. A partition that is not pinned
+// was created later.
+func (g *group) pin(cfg driver.ConsumerConfig) {
+	if cfg.InitialOffset != driver.OffsetNewest {
+		return
+	}
+	for _, topic := range cfg.Topics {
+		if g.pinned[topic] {
+			continue
+		}
+		g.pinned[topic] = true
+		for p := range g.b.partitions(topic) {
+			tp := TopicPartition{topic, int32(p)}
+			if g.committed(tp) < 0 {
+				g.offsets[tp] = g.b.log(tp).limit(cfg.IsolationLevel)
+			}
+		}
+	}
+	g.progress.fire()
+}
+
+// start returns from where an assigned partition is delivered.
+func (g *group) start(tp TopicPartition, l *partitionLog) int64 {
+	if offset := g.committed(tp); offset >= 0 {
+		return offset
+	}
+	return l.start
+}
+
+// forget drops what has been committed for a topic that is deleted.
+func (g *group) forget(topic string) {
+	maps.DeleteFunc(g.offsets, func(tp TopicPartition, _ int64) bool { return tp.Topic == topic })
+	g.progress.fire()
+}
+
+// mayCommit is the coordinator's answer to a commit.
+func (g *group) mayCommit(instance, id string, generation int32) error {
+	if _, err := g.member(instance, id); err != nil {
+		return err
+	}
+	if generation != g.generation {
+		return errIllegalGeneration(g, generation)
+	}
+	// While the members are called to join, the old generation still commits.
+	if g.state == completing {
+		return errRebalance(g)
+	}
+	return nil
+}
+
+func errIllegalGeneration(g *group, generation int32) *driver.Error {
+	return fail("ILLEGAL_GENERATION", "group %q: generation %d, now %d", g.name, generation, g.generation)
+}
+
+func errRebalance(g *group) *driver.Error {
+	return fail("REBALANCE_IN_PROGRESS", "group %q", g.name)
+}

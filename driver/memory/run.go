@@ -1,0 +1,269 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// errClosing ends a generation because Close has been called.
+var errClosing = errors.New("closing")
+
+func (c *consumer) Run(h driver.Handler) error {
+	if !c.begin(h) {
+		return nil
+	}
+	defer c.finish()
+	err := c.serve()
+	c.endClaims(err)
+	c.leave()
+	c.revokes.Wait()
+	return err
+}
+
+func (c *consumer) begin(h driver.Handler) bool {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	if c.closeCtx != nil {
+		return false
+	}
+	c.handler, c.running = h, true
+	return true
+}
+
+func (c *consumer) finish() {
+	c.b.mu.Lock()
+	c.overran = c.closeCtx != nil && c.closeCtx.Err() != nil
+	c.b.mu.Unlock()
+	close(c.ended)
+}
+
+// serve goes from generation to generation. It returns nil for Close, and else
+// what joining anew does not cure.
+func (c *consumer) serve() error {
+	for {
+		err := c.participate()
+		switch {
+		case err == errClosing:
+			return nil
+		case errors.Is(err, driver.ErrPermanent):
+			return err
+		case code(err) != "REBALANCE_IN_PROGRESS":
+			c.loseSession(err)
+		}
+	}
+}
+
+// participate goes through one generation and returns why it is over.
+func (c *consumer) participate() error {
+	if !c.cooperative() {
+		if err := c.revoke(c.liveClaims()); err != nil {
+			return err
+		}
+	}
+	if err := c.join(); err != nil {
+		return err
+	}
+	tps, err := c.sync()
+	if err != nil {
+		return err
+	}
+	if err := c.adopt(tps); err != nil {
+		return err
+	}
+	return c.await(func() (bool, error) {
+		if c.reachable() && c.g.state != stable {
+			return false, errRebalance(c.g)
+		}
+		return false, nil
+	})
+}
+
+// join waits until the group is complete under a new generation.
+func (c *consumer) join() error {
+	c.b.mu.Lock()
+	c.joining = true
+	c.b.mu.Unlock()
+	asked := false
+	return c.await(func() (bool, error) {
+		if !c.reachable() {
+			return false, nil
+		}
+		if !asked {
+			asked = true
+			if err := c.ask(); err != nil {
+				return false, err
+			}
+		}
+		m, err := c.g.member(c.cfg.InstanceID, c.id)
+		if err != nil || m.joining {
+			return false, err
+		}
+		c.joining, c.generation = false, c.g.generation
+		c.g.changed.fire()
+		return true, nil
+	})
+}
+
+// ask sends the request to join.
+func (c *consumer) ask() error {
+	var owned []TopicPartition
+	for _, k := range c.claims {
+		owned = append(owned, k.partition())
+	}
+	m, err := c.g.join(c, c.id, owned, c.previous)
+	if err == nil {
+		c.id = m.id
+	}
+	return err
+}
+
+// sync returns what is assigned; the leader decides it for all.
+func (c *consumer) sync() (tps []TopicPartition, err error) {
+	err = c.await(func() (bool, error) {
+		if !c.reachable() {
+			return false, nil
+		}
+		m, err := c.g.member(c.cfg.InstanceID, c.id)
+		if err != nil {
+			return false, err
+		}
+		if c.g.state == completing && c.g.leader == m {
+			c.g.assign()
+		}
+		switch c.g.state {
+		case completing:
+			return false, nil
+		case stable:
+			tps = slices.Clone(m.assignment)
+			return true, nil
+		}
+		return false, errRebalance(c.g)
+	})
+	c.previous = tps
+	return tps, err
+}
+
+// await blocks until f, called under the mutex, is done or gives an error, or
+// until something comes between: Close, a lost session, a lost place.
+func (c *consumer) await(f func() (bool, error)) error {
+	for {
+		done, tell, changed, err := c.look(f)
+		if tell {
+			c.handler.Error(errUnreachable())
+		}
+		if done || err != nil {
+			return err
+		}
+		<-changed
+	}
+}
+
+func (c *consumer) look(f func() (bool, error)) (done, tell bool, changed <-chan struct{}, err error) {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	down := !c.reachable()
+	tell, c.told = down && !c.told, down
+	if err = c.trouble(); err == nil {
+		done, err = f()
+	}
+	return done, tell, c.g.changed.wait(), err
+}
+
+// trouble returns what comes between.
+func (c *consumer) trouble() error {
+	switch {
+	case c.closeCtx != nil:
+		return errClosing
+	case c.lostPlace != nil:
+		return errOutOfRange(c.lostPlace.log, c.lostPlace.partition(), c.lostPlace.next)
+	}
+	return c.sessionErr()
+}
+
+// sessionErr returns what the broker answers to a heartbeat, but for a
+// rebalance. Nothing is heard while the broker can not be reached.
+func (c *consumer) sessionErr() error {
+	if !c.reachable() || c.id == "" {
+		return nil
+	}
+	if _, err := c.g.member(c.cfg.InstanceID, c.id); err != nil {
+		return err
+	}
+	if !c.joining && c.generation != c.g.generation {
+		return errIllegalGeneration(c.g, c.generation)
+	}
+	return nil
+}
+
+// loseSession ends all claims of a member that the group no longer counts on.
+func (c *consumer) loseSession(cause error) {
+	c.b.mu.Lock()
+	if _, err := c.g.member(c.cfg.InstanceID, c.id); err != nil {
+		c.id = ""
+	}
+	c.b.mu.Unlock()
+	c.previous = nil
+	c.handler.Error(cause)
+	c.lose(c.liveClaims(), cause)
+}
+
+// endClaims ends what is left when serve has returned.
+func (c *consumer) endClaims(err error) {
+	c.b.mu.Lock()
+	k := c.lostPlace
+	c.b.mu.Unlock()
+	switch {
+	case err == nil:
+		c.revoke(c.liveClaims())
+	case k != nil:
+		c.lose([]*claim{k}, err)
+		c.revoke(c.liveClaims())
+	default:
+		c.lose(c.liveClaims(), err)
+	}
+}
+
+// leave takes the member out of its group, as soon as the broker can be reached,
+// or gives up when the session or Close has ended. A static member stays.
+func (c *consumer) leave() {
+	for {
+		gone, changed, over := c.tryLeave()
+		if gone {
+			return
+		}
+		select {
+		case <-changed:
+		case <-over:
+		}
+	}
+}
+
+func (c *consumer) tryLeave() (gone bool, changed, over <-chan struct{}) {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	m, err := c.g.member(c.cfg.InstanceID, c.id)
+	ctx := c.closeContext()
+	switch {
+	case err != nil:
+		return true, nil, nil
+	case ctx.Err() != nil || c.cfg.InstanceID != "" || c.severed:
+		c.severed = true
+		c.g.linkChanged(m)
+		return true, nil, nil
+	case c.reachable():
+		c.g.remove(m)
+		return true, nil, nil
+	}
+	return false, c.g.changed.wait(), ctx.Done()
+}
+
+// closeContext returns the context of Close, or one without end before it.
+func (c *consumer) closeContext() context.Context {
+	if c.closeCtx == nil {
+		return context.Background()
+	}
+	return c.closeCtx
+}

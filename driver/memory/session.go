@@ -1,0 +1,94 @@
+package memory
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A member that can be reached is alive; there are no heartbeats to send. The
+// session timeout begins to run when the link is cut.
+
+// linkChanged starts or ends the countdown to the end of m's session.
+func (g *group) linkChanged(m *member) {
+	m.c.wakeClaims()
+	g.changed.fire()
+	if m.c.reachable() {
+		m.stopSession()
+		return
+	}
+	if m.session != nil {
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(m.c.cfg.SessionTimeout, func() {
+		g.b.mu.Lock()
+		defer g.b.mu.Unlock()
+		if m.session == t {
+			g.remove(m)
+		}
+	})
+	m.session = t
+}
+
+func (g *group) linksChanged() {
+	for _, m := range g.members {
+		g.linkChanged(m)
+	}
+	g.changed.fire()
+}
+
+func (m *member) stopSession() {
+	if m.session != nil {
+		m.session.Stop()
+		m.session = nil
+	}
+}
+
+// compareMembers puts static members first, by instance, then the others by ID.
+func compareMembers(a, b *member) int {
+	x, y := a.c.cfg.InstanceID, b.c.cfg.InstanceID
+	if (x == "") != (y == "") {
+		return cmp.Compare(y, x)
+	}
+	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.id, b.id))
+}
+
+// supported reports whether all members but one support s.
+func (g *group) supported(s driver.BalanceStrategy, but *member) bool {
+	for _, m := range g.members {
+		if m != but && !slices.Contains(m.c.cfg.BalanceStrategies, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// compatible reports whether a member with these strategies may be in the group
+// in the place of m, which may be nil.
+func (g *group) compatible(strategies []driver.BalanceStrategy, m *member) bool {
+	return slices.ContainsFunc(strategies, func(s driver.BalanceStrategy) bool { return g.supported(s, m) })
+}
+
+// vote returns the strategy that most members like best of those that all
+// support; of two with as many votes, the one that the leader prefers.
+func (g *group) vote() driver.BalanceStrategy {
+	votes := make(map[driver.BalanceStrategy]int)
+	for _, m := range g.members {
+		for _, s := range m.c.cfg.BalanceStrategies {
+			if g.supported(s, nil) {
+				votes[s]++
+				break
+			}
+		}
+	}
+	winner := g.leader.c.cfg.BalanceStrategies[0]
+	for _, s := range g.leader.c.cfg.BalanceStrategies {
+		if votes[s] > votes[winner] {
+			winner = s
+		}
+	}
+	return winner
+}

@@ -1,0 +1,216 @@
+package memory
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A TopicPartition names one partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+func comparePartitions(a, b TopicPartition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+type topic struct {
+	partitions []*partitionLog
+	next       int32 // where the next message without a key from outside goes
+}
+
+func (t *topic) grow(n int) {
+	for len(t.partitions) < n {
+		t.partitions = append(t.partitions, new(partitionLog))
+	}
+}
+
+// CreateTopic creates a topic. Groups that have subscribed to it rebalance.
+func (b *Broker) CreateTopic(name string, partitions int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case name == "":
+		return failForGood("INVALID_TOPIC_EXCEPTION", "topic %q: the name is empty", name)
+	case partitions < 1:
+		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
+	case b.topics[name] != nil:
+		return fail("TOPIC_ALREADY_EXISTS", "topic %q exists", name)
+	}
+	b.createTopic(name, partitions)
+	return nil
+}
+
+func (b *Broker) createTopic(name string, partitions int) *topic {
+	t := new(topic)
+	t.grow(partitions)
+	b.topics[name] = t
+	b.metadataChanged(name)
+	return t
+}
+
+// AddPartitions raises the number of a topic's partitions to total. Groups that
+// have subscribed to it rebalance.
+func (b *Broker) AddPartitions(name string, total int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topics[name]
+	if t == nil {
+		return errUnknownTopic(name)
+	}
+	if n := len(t.partitions); total <= n {
+		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, not more than its %d", name, total, n)
+	}
+	t.grow(total)
+	b.metadataChanged(name)
+	return nil
+}
+
+// DeleteTopic deletes a topic, with what groups have committed for it.
+func (b *Broker) DeleteTopic(name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topics[name]
+	if t == nil {
+		return errUnknownTopic(name)
+	}
+	delete(b.topics, name)
+	for _, l := range t.partitions {
+		l.changed.fire()
+	}
+	for _, g := range b.groups {
+		g.forget(name)
+	}
+	b.metadataChanged(name)
+	return nil
+}
+
+// Topics returns the names of all topics in order.
+func (b *Broker) Topics() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.topics))
+}
+
+// Partitions returns the number of a topic's partitions, 0 for an unknown one.
+func (b *Broker) Partitions(name string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.topics[name]; t != nil {
+		return len(t.partitions)
+	}
+	return 0
+}
+
+// Offsets returns the first offset of a partition and the one after its last.
+func (b *Broker) Offsets(name string, partition int32) (start, end int64, err error) {
+	err = b.withLog(name, partition, func(l *partitionLog) error {
+		start, end = l.start, l.end
+		return nil
+	})
+	return start, end, err
+}
+
+// Records returns what a consumer of that isolation level could read from the
+// start of a partition now. The caller must not change what they point to.
+func (b *Broker) Records(name string, partition int32, level driver.IsolationLevel) ([]driver.Record, error) {
+	var all []driver.Record
+	err := b.withLog(name, partition, func(l *partitionLog) error {
+		for next := l.start; next < l.limit(level); {
+			var run []driver.Record
+			run, next = l.read(next, level, 1<<30)
+			all = append(all, run...)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// DeleteRecords moves the start of a partition up to an offset. A consumer that
+// stands before it has lost its place: OFFSET_OUT_OF_RANGE.
+func (b *Broker) DeleteRecords(name string, partition int32, before int64) error {
+	return b.withLog(name, partition, func(l *partitionLog) error {
+		if before > l.end {
+			return errOutOfRange(l, TopicPartition{name, partition}, before)
+		}
+		if before > l.start {
+			l.deleteBefore(before)
+		}
+		return nil
+	})
+}
+
+// Truncate moves the end of a partition down to an offset, as an unclean leader
+// election does: acknowledged records are gone.
+func (b *Broker) Truncate(name string, partition int32, end int64) error {
+	return b.withLog(name, partition, func(l *partitionLog) error {
+		if end < l.start || end > l.end {
+			return errOutOfRange(l, TopicPartition{name, partition}, end)
+		}
+		l.truncate(end)
+		return nil
+	})
+}
+
+// Compact removes single records, as compaction does: their offsets stay empty.
+func (b *Broker) Compact(name string, partition int32, offsets ...int64) error {
+	return b.withLog(name, partition, func(l *partitionLog) error {
+		for _, o := range offsets {
+			if !l.remove(o) {
+				return errOutOfRange(l, TopicPartition{name, partition}, o)
+			}
+		}
+		return nil
+	})
+}
+
+// AppendControl appends a control record, which takes an offset and is
+// delivered to nobody.
+func (b *Broker) AppendControl(name string, partition int32) error {
+	return b.withLog(name, partition, func(l *partitionLog) error {
+		l.skip()
+		return nil
+	})
+}
+
+func (b *Broker) withLog(name string, partition int32, f func(*partitionLog) error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.log(TopicPartition{name, partition})
+	if l == nil {
+		return errUnknownPartition(name, partition)
+	}
+	return f(l)
+}
+
+func errOutOfRange(l *partitionLog, tp TopicPartition, offset int64) *driver.Error {
+	return failForGood("OFFSET_OUT_OF_RANGE", "%s/%d: offset %d, the log holds [%d, %d)",
+		tp.Topic, tp.Partition, offset, l.start, l.end)
+}
+
+// log returns a partition, or nil.
+func (b *Broker) log(tp TopicPartition) *partitionLog {
+	t := b.topics[tp.Topic]
+	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.partitions) {
+		return nil
+	}
+	return t.partitions[tp.Partition]
+}
+
+// ensureTopic returns a topic, created if the broker does that, or nil.
+func (b *Broker) ensureTopic(name string) *topic {
+	if t := b.topics[name]; t != nil || b.autoCreate < 1 {
+		return t
+	}
+	return b.createTopic(name, b.autoCreate)
+}
+
+func (b *Broker) metadataChanged(topic string) {
+	for _, g := range b.groups {
+		g.metadataChanged(topic)
+	}
+}
