@@ -40,7 +40,9 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 func Cases() []Case {
 	var cases []Case
 	for _, c := range slices.Concat(
-		openChecks(), deliverChecks(), pauseChecks(), commitChecks(),
+		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(),
+		rebalanceChecks(), closeChecks(), errorChecks(),
+		produceChecks(), produceCloseChecks(),
 	) {
 		cases = append(cases, c.asCase())
 	}

@@ -122,6 +122,13 @@ func (m *member) stop() {
 	}
 }
 
+// closeAfterFailure closes a member whose Run has failed.
+func (m *member) closeAfterFailure() {
+	m.e.t.Helper()
+	m.closed = true
+	m.e.returnsBy(ruleCloseInTime, m.e.Patience, "Close of "+m.name, func() { _ = m.callClose(m.e.context()) })
+}
+
 // waitRun waits for Run and returns its answer.
 func (m *member) waitRun(rule string) error {
 	m.e.t.Helper()

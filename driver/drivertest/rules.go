@@ -33,6 +33,12 @@ const (
 	ruleCloseAnswer     = "CloseDrains"
 	ruleRunNil          = "RunReturnsNilAfterClose"
 	rulePerMark         = "CommitAnswersPerMark"
+
+	ruleAckOnce             = "AckedOnce"
+	ruleAckSilence          = "NoAckAfterClose"
+	ruleFlush               = "FlushWaits"
+	ruleProducerCloseInTime = "ProducerCloseReturnsInTime"
+	ruleProducerCloseWaits  = "ProducerCloseWaits"
 )
 
 // show prints a record so that nil and empty differ and a long value stays short.

@@ -1,0 +1,279 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func closeChecks() []check {
+	return []check{
+		{"CloseBeforeRun", "Every consumer is closed once it is done with, also when Run never ran.", closeBeforeRun},
+		{ruleCloseAnswer, "Close ends Run: live claims are drained by Handler.Revoke.", closeDrains},
+		{"CloseLeavesTheGroup", "At Close the group is left, so that others take over at once.", closeLeavesTheGroup},
+		{"CloseKeepsAStaticMember", "A static member stays in the group until its session times out.", closeKeepsAStaticMember},
+		{ruleCloseInTime, "As ctx ends, Close severs the connections and returns ctx's error, also while a Revoke is stuck.", closeReturnsInTime},
+		{"CloseBoundsRevoke", "The window of every Revoke, running or still to come, ends no later than Close's ctx.", closeBoundsRevoke},
+		{"CloseWithoutBrokers", "Close returns by the end of its ctx when the brokers can not be reached.", closeWithoutBrokers},
+		{"CloseWhileJoinIsPending", "Close returns by the end of its ctx while a join is pending, and Run returns then too.", closeWhileJoinIsPending},
+		{"CloseWithEndedContext", "Claims that were not given to Revoke by the end of Close's ctx are Lost.", closeWithEndedContext},
+		{"CloseTwice", "A second Close waits for the first, or for its own ctx, and gives the same answer.", closeTwice},
+		{"CloseConcurrently", "A Consumer is safe for use by several goroutines at once.", closeConcurrently},
+		{"CloseLeavesNothingBehind", "After a nil answer of Close no goroutine or connection of the consumer is left.", closeLeavesNothingBehind},
+	}
+}
+
+func closeBeforeRun(e *env) {
+	m := e.open(e.consumerConfig(e.unique("group"), e.topic(1)))
+	m.stop()
+	if err := m.callCommit(e.context()); err != nil && !errors.Is(err, driver.ErrClosed) {
+		e.errorf("Commit of nothing after Close returned %v, want nil or ErrClosed", err)
+	}
+}
+
+func closeDrains(e *env) {
+	topic := e.topic(3)
+	m := e.join(e.consumerConfig(e.unique("group"), topic))
+	claims := m.waitClaims(3)
+	m.stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range claims {
+		if o := m.ownership(c); !o.revoked {
+			e.errorf("Close ended the claim of partition %d without Revoke (lost: %v)", c.Partition, o.lost)
+		}
+	}
+}
+
+func closeLeavesTheGroup(e *env) {
+	topic := e.topic(2)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	cfg.SessionTimeout = 2 * e.Patience
+	cfg.RebalanceTimeout = cfg.SessionTimeout
+	a := e.join(cfg)
+	a.waitClaims(2)
+	b := e.join(cfg)
+	b.waitClaims(1)
+	a.waitClaims(1)
+	a.stop()
+	b.waitClaims(2)
+}
+
+func closeKeepsAStaticMember(e *env) {
+	topic := e.topic(2)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	static := cfg
+	static.InstanceID = "static"
+	consumer, err := e.h.Driver().OpenConsumer(e.context(), static)
+	if errors.Is(err, driver.ErrPermanent) {
+		e.t.Skipf("the driver refuses an InstanceID: %v", err)
+	} else if err != nil {
+		e.fatalf("OpenConsumer with an InstanceID: %v", err)
+	}
+	a := e.adopt(consumer, static)
+	a.start()
+	a.waitClaims(2)
+	b := e.join(cfg)
+	b.waitClaims(1)
+	a.waitClaims(1)
+	a.stop()
+	e.quiet()
+	e.mu.Lock()
+	n := len(b.live())
+	e.mu.Unlock()
+	if n != 1 {
+		e.errorf("after the Close of a static member the other holds %d partitions, want still 1", n)
+	}
+	again := e.join(static)
+	again.waitClaims(1)
+}
+
+// stuck returns a member that will not return from the Revoke of its claims
+// before release is called.
+func stuck(e *env, partitions int32) (m *member, draining <-chan *member, release func()) {
+	e.t.Helper()
+	m = e.join(e.consumerConfig(e.unique("group"), e.topic(partitions)))
+	m.waitClaims(int(partitions))
+	draining, release = e.holdRevokes(m)
+	return m, draining, release
+}
+
+// closeWithin calls Close with a context that ends after d, and returns its
+// answer.
+func (m *member) closeWithin(rule string, d time.Duration) (err error, returned bool) {
+	m.e.t.Helper()
+	m.closed = true
+	ctx := m.e.within(d)
+	returned = m.e.returnsBy(rule, d, "Close of "+m.name, func() { err = m.callClose(ctx) })
+	return err, returned
+}
+
+func closeReturnsInTime(e *env) {
+	m, _, release := stuck(e, 2)
+	err, returned := m.closeWithin(e.name, e.Quiet)
+	if !returned {
+		return
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("Close returned %v, want its context's error", err)
+	}
+	release()
+	e.ends(e.name, e.Grace, "Run after the stuck Revoke", m.ran)
+}
+
+func closeBoundsRevoke(e *env) {
+	topic := e.topic(2)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	cfg.DrainTimeout, cfg.RebalanceTimeout = 2*e.Patience, 4*e.Patience
+	m := e.open(cfg)
+	ends := make(chan time.Time, 4)
+	m.onRevoke = func(ctx context.Context, _ []*driver.Claim) {
+		<-ctx.Done()
+		ends <- time.Now()
+	}
+	m.start()
+	m.waitClaims(2)
+	deadline := time.Now().Add(e.Quiet)
+	if _, returned := m.closeWithin(e.name, e.Quiet); !returned {
+		return
+	}
+	if end := receive(e, "the end of Revoke's window", ends); end.After(deadline.Add(e.Grace)) {
+		e.errorf("the window of Revoke ended %v after the context of Close", end.Sub(deadline))
+	}
+	e.ends(e.name, e.Grace, "Run", m.ran)
+}
+
+func closeWithoutBrokers(e *env) {
+	topic := e.topic(1)
+	m := e.join(e.consumerConfig(e.unique("group"), topic))
+	m.waitClaims(1)
+	idle := e.open(e.consumerConfig(e.unique("group"), topic))
+	e.silence()
+	if _, returned := m.closeWithin(e.name, e.Quiet); returned {
+		e.ends(e.name, e.Grace, "Run", m.ran)
+	}
+	idle.closeWithin(e.name, e.Quiet)
+}
+
+func closeWhileJoinIsPending(e *env) {
+	topic := e.topic(1)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	cfg.DrainTimeout, cfg.RebalanceTimeout = e.Patience, 2*e.Patience
+	a := e.join(cfg)
+	a.waitClaims(1)
+	draining, release := e.holdRevokes(a)
+	b := e.join(cfg)
+	receive(e, "a member in Revoke", draining)
+	if _, returned := b.closeWithin(e.name, e.Quiet); returned {
+		e.ends(e.name, e.Grace, "Run", b.ran)
+	}
+	release()
+	a.waitClaims(1)
+}
+
+func closeWithEndedContext(e *env) {
+	topic := e.topic(2)
+	m := e.join(e.consumerConfig(e.unique("group"), topic))
+	m.waitClaims(2)
+	m.closed = true
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var err error
+	if !e.returnsBy(e.name, 0, "Close with an ended context", func() { err = m.callClose(ctx) }) {
+		return
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		e.errorf("Close with an ended context returned %v, want context.Canceled", err)
+	}
+	e.ends(e.name, 0, "Run", m.ran)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range m.owned {
+		if !o.lost && !o.revoked {
+			e.errorf("the claim of partition %d was not ended", o.claim.Partition)
+		}
+	}
+}
+
+func closeTwice(e *env) {
+	m, draining, release := stuck(e, 1)
+	m.closed = true
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- m.callClose(e.within(e.Patience)) }()
+	receive(e, "a member in Revoke", draining)
+
+	ctx := e.within(e.Quiet)
+	var err error
+	e.returnsBy(e.name, e.Quiet, "a second Close", func() { err = m.callClose(ctx) })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("a second Close returned %v before the first, want its own context's error", err)
+	}
+	go func() { second <- m.callClose(e.context()) }()
+	release()
+	for _, answer := range []chan error{first, second} {
+		if err := receive(e, "the answer of Close", answer); err != nil {
+			e.errorf("Close returned %v, want nil", err)
+		}
+	}
+	e.ends(e.name, 0, "Run", m.ran)
+	if err := m.callClose(e.context()); err != nil {
+		e.errorf("Close after Close returned %v, want the same answer, nil", err)
+	}
+}
+
+func closeConcurrently(e *env) {
+	topic := e.topic(4)
+	m := e.join(e.consumerConfig(e.unique("group"), topic))
+	claims := m.waitClaims(4)
+	for p := range int32(4) {
+		e.send(topic, p, numbered("v", 50)...)
+	}
+	m.closed = true
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := m.callClose(e.context()); err != nil {
+				e.errorf("Close returned %v, want nil", err)
+			}
+		})
+		wg.Go(func() {
+			m.callPause(claims...)
+			m.callResume(claims...)
+		})
+	}
+	wg.Go(func() { _ = m.callCommit(e.context(), driver.Mark{Claim: claims[0], Offset: 1}) })
+	wg.Wait()
+	e.ends(e.name, 0, "Run", m.ran)
+}
+
+func closeLeavesNothingBehind(e *env) {
+	topic, group := e.topic(2), e.unique("group")
+	counter, counts := e.h.(ConnectionCounter)
+	connections := func() int {
+		if !counts {
+			return 0
+		}
+		n, err := counter.Connections(e.context())
+		e.must(err)
+		return n
+	}
+	goroutinesBefore, connectionsBefore := runtime.NumGoroutine(), connections()
+	m := e.join(e.consumerConfig(group, topic))
+	claims := m.waitClaims(2)
+	e.send(topic, 0, numbered("v", 10)...)
+	m.waitRecords(claims[0], 10)
+	m.commit(claims[0], 10)
+	m.stop()
+	if !e.settles(func() bool { return connections() <= connectionsBefore }) {
+		e.errorf("%d connections before the consumer was opened, %d after it was closed", connectionsBefore, connections())
+	}
+	if !e.settles(func() bool { return runtime.NumGoroutine() <= goroutinesBefore }) {
+		stacks := make([]byte, 1<<16)
+		e.errorf("%d goroutines before the consumer was opened, more after it was closed:\n%s",
+			goroutinesBefore, stacks[:runtime.Stack(stacks, true)])
+	}
+}

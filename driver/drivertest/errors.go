@@ -1,0 +1,164 @@
+package drivertest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func errorChecks() []check {
+	return []check{
+		{ruleNamedErrors, "Every error that a driver reports wraps an Error with a code, unless it is one of package driver's sentinels or a context's error.", errorsHaveNames},
+		{"OpenReturnsByItsContext", "OpenConsumer and OpenProducer return by the end of ctx.", openReturnsByItsContext},
+		{"UnknownTopicIsTold", "A topic that does not exist is an error that a retry may cure.", unknownTopicIsTold},
+		{"RunOutlivesAnOutage", "Run cures by itself what a rejoin can cure, telling h.Error.", runOutlivesAnOutage},
+		{"RunDoesNotSpin", "Run must not spin: attempts that fail at once are spaced out.", runDoesNotSpin},
+		{"FencedInstanceEndsRun", "A fenced instance wraps ErrPermanent.", fencedInstanceEndsRun},
+	}
+}
+
+// errorsHaveNames brings about the errors that every environment can, and those
+// of an outage and a lost session where it can; each is judged as it comes.
+func errorsHaveNames(e *env) {
+	topic, group := e.topic(1), e.unique("group")
+	p := e.producer()
+	s := p.produce(e.context(), &driver.Message{Topic: topic, Partition: 99, Value: []byte("v")})
+	p.flush()
+	if s.outcome() == nil {
+		e.errorf("a message to partition 99 of 1 was acknowledged with nil")
+	}
+	m := e.join(e.consumerConfig(group, topic))
+	claim := m.waitClaims(1)[0]
+	if ender, ok := e.h.(SessionEnder); ok {
+		e.must(ender.EndSessions(e.context(), group))
+		m.await("the loss of the claim", func() bool { return m.ownership(claim).lost })
+		m.waitClaims(1)
+	}
+	if cutter, ok := e.h.(Cutter); ok {
+		heal := e.cut(cutter)
+		e.quiet()
+		heal()
+	}
+}
+
+// wantTransient reports an error that is nil, has no name, or is permanent.
+func wantTransient(e *env, what string, err error) {
+	e.t.Helper()
+	switch {
+	case err == nil:
+		e.errorf("%s is nil, want an error", what)
+	case errors.Is(err, driver.ErrPermanent):
+		e.errorf("%s is %v, which a retry can cure: want no ErrPermanent", what, err)
+	default:
+		e.judgeError(what, err)
+	}
+}
+
+func openReturnsByItsContext(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	e.cut(cutter)
+	ctx := e.within(e.Quiet)
+	e.returnsBy(e.name, e.Quiet, "OpenConsumer without brokers", func() {
+		c, err := e.h.Driver().OpenConsumer(ctx, e.consumerConfig(e.unique("group"), topic))
+		if err == nil {
+			_ = c.Close(ctx)
+		}
+		wantTransient(e, "the answer of OpenConsumer without brokers", err)
+	})
+	ctx = e.within(e.Quiet)
+	e.returnsBy(e.name, e.Quiet, "OpenProducer without brokers", func() {
+		p, err := e.h.Driver().OpenProducer(ctx, e.producerConfig())
+		if err == nil {
+			_ = p.Close(ctx)
+		}
+		wantTransient(e, "the answer of OpenProducer without brokers", err)
+	})
+}
+
+// unknownTopicIsTold leaves it to the driver whether it tells by the answer of
+// Open, by that of Run or by Handler.Error.
+func unknownTopicIsTold(e *env) {
+	cfg := e.consumerConfig(e.unique("group"), e.unique("missing"))
+	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
+	if err != nil {
+		wantTransient(e, "the answer of OpenConsumer", err)
+		return
+	}
+	m := e.adopt(consumer, cfg)
+	m.start()
+	m.await("an error", func() bool { return len(m.errs) > 0 || m.returned })
+	e.mu.Lock()
+	errs := m.errs
+	e.mu.Unlock()
+	if len(errs) == 0 {
+		wantTransient(e, "the answer of Run", m.waitRun(e.name))
+		m.closeAfterFailure()
+		return
+	}
+	wantTransient(e, "what Handler.Error was told", errs[0])
+}
+
+func runOutlivesAnOutage(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	e.send(topic, 0, numbered("before", 5)...)
+	m.waitRecords(claim, 5)
+	heal := e.cut(cutter)
+	m.await("an error or a loss", func() bool { return len(m.errs) > 0 || anyLost(m) })
+	heal()
+	e.send(topic, 0, "after")
+	m.await("the record after the outage", func() bool {
+		last := m.owned[len(m.owned)-1].values()
+		return len(last) > 0 && last[len(last)-1] == "after"
+	})
+	select {
+	case <-m.ran:
+		e.errorf("Run has returned %v", m.runErr)
+	default:
+	}
+}
+
+func runDoesNotSpin(e *env) {
+	const perSecond, atOnce = 50, 50
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	m, _ := consume(e, topic)
+	e.cut(cutter)
+	start := time.Now()
+	for range 4 {
+		e.quiet()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	most := atOnce + int(perSecond*time.Since(start).Seconds())
+	if len(m.errs) > most {
+		e.errorf("%d errors in %v without brokers, want at most %d", len(m.errs), time.Since(start), most)
+	}
+}
+
+func fencedInstanceEndsRun(e *env) {
+	topic := e.topic(1)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	cfg.InstanceID = "static"
+	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
+	if errors.Is(err, driver.ErrPermanent) {
+		e.t.Skipf("the driver refuses an InstanceID: %v", err)
+	} else if err != nil {
+		e.fatalf("OpenConsumer with an InstanceID: %v", err)
+	}
+	a := e.adopt(consumer, cfg)
+	a.start()
+	a.waitClaims(1)
+	e.change(func() { e.zombies = true })
+	b := e.join(cfg)
+	b.waitClaims(1)
+	err = a.waitRun(e.name)
+	var de *driver.Error
+	if !errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != "FENCED_INSTANCE_ID" {
+		e.errorf("Run of the fenced member returned %v, want an ErrPermanent with code FENCED_INSTANCE_ID", err)
+	}
+	a.closeAfterFailure()
+}

@@ -1,0 +1,130 @@
+package drivertest_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/driver/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A memoryHarness is a broker in memory, which is its own outside.
+type memoryHarness struct {
+	broker *memory.Broker
+}
+
+func newMemoryHarness() *memoryHarness { return &memoryHarness{memory.NewBroker()} }
+
+var _ interface {
+	drivertest.Harness
+	drivertest.Tuner
+	drivertest.SessionEnder
+	drivertest.Cutter
+	drivertest.Truncater
+	drivertest.PartitionAdder
+	drivertest.HoleMaker
+	drivertest.Transactor
+} = (*memoryHarness)(nil)
+
+func (h *memoryHarness) Driver() driver.Driver { return h.broker }
+
+func (h *memoryHarness) Brokers() []string { return []string{"memory:9092"} }
+
+func (h *memoryHarness) Settings() drivertest.Settings {
+	return drivertest.Settings{
+		DrainTimeout: 100 * time.Millisecond,
+		Quiet:        30 * time.Millisecond,
+		Patience:     10 * time.Second,
+	}
+}
+
+func (h *memoryHarness) CreateTopic(_ context.Context, topic string, partitions int32) error {
+	return h.broker.CreateTopic(topic, int(partitions))
+}
+
+func (h *memoryHarness) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {
+	for i := range records {
+		if err := h.broker.Send(message(topic, partition, records[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func message(topic string, partition int32, r driver.Record) *driver.Message {
+	return &driver.Message{
+		Topic: topic, Partition: partition,
+		Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
+	}
+}
+
+func (h *memoryHarness) Read(_ context.Context, topic string, partition int32) ([]driver.Record, error) {
+	return h.broker.Records(topic, partition, driver.ReadCommitted)
+}
+
+func (h *memoryHarness) Committed(_ context.Context, group, topic string, partition int32) (int64, error) {
+	return h.broker.Committed(group, topic, partition), nil
+}
+
+func (h *memoryHarness) EndSessions(_ context.Context, group string) error {
+	for _, m := range h.broker.Members(group) {
+		m.Expire()
+	}
+	return nil
+}
+
+func (h *memoryHarness) Cut(context.Context) (heal func(), err error) {
+	h.broker.Stop()
+	return h.broker.Start, nil
+}
+
+func (h *memoryHarness) Truncate(_ context.Context, topic string, partition int32, before int64) error {
+	return h.broker.DeleteRecords(topic, partition, before)
+}
+
+func (h *memoryHarness) AddPartitions(_ context.Context, topic string, total int32) error {
+	return h.broker.AddPartitions(topic, int(total))
+}
+
+func (h *memoryHarness) MakeHole(_ context.Context, topic string, partition int32, n int) error {
+	for range n {
+		if err := h.broker.AppendControl(topic, partition); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *memoryHarness) Begin(_ context.Context, topic string, partition int32, records ...driver.Record) (func(context.Context, bool) error, error) {
+	tx := h.broker.Begin()
+	for _, r := range records {
+		if err := tx.Send(message(topic, partition, r)); err != nil {
+			return nil, err
+		}
+	}
+	return func(_ context.Context, commit bool) error {
+		if commit {
+			return tx.Commit()
+		}
+		return tx.Abort()
+	}, nil
+}
+
+func TestMemory(t *testing.T) {
+	drivertest.Run(t, func(*testing.T) drivertest.Harness { return newMemoryHarness() })
+}
+
+func TestMemoryInVirtualTime(t *testing.T) {
+	for _, c := range drivertest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { c.Run(t, newMemoryHarness()) })
+		})
+	}
+}

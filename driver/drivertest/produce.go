@@ -1,0 +1,386 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func produceChecks() []check {
+	return []check{
+		{"ProduceContextEndsNothing", "The producer that OpenProducer returns does not depend on ctx any more.", produceContextEndsNothing},
+		{ruleAckOnce, "After a nil answer of Produce, Ack is called exactly once, whatever happens.", ackedOnce},
+		{"AckNilMeansStored", "A nil error means that the record is in the log; Partition and Offset say where it lies.", ackNilMeansStored},
+		{"ProduceWholeRecords", "A message is stored with its key and value; a nil value is a tombstone.", produceWholeRecords},
+		{"ProduceAllHeaders", "A message's headers keep their order and their repetitions.", produceAllHeaders},
+		{"ProduceTimestamps", "Timestamp is the record's creation time in milliseconds' precision. The zero time stands for now.", produceTimestamps},
+		{"ProduceKeepsOrder", "The order in which one goroutine calls Produce is the order of its messages in each partition.", produceKeepsOrder},
+		{"ProduceKeepsOrderInAnOutage", "The order is kept also when sends are retried.", produceKeepsOrderInAnOutage},
+		{"ProducePartitionsLikeJava", "Partition -1 lets the key decide as Java's client does (murmur2 of the key).", producePartitionsLikeJava},
+		{"ProduceWithoutKey", "Without a key, any partition.", produceWithoutKey},
+		{"ProduceToPartition", "Partition is where to send the message, whatever its key.", produceToPartition},
+		{"ProduceCompressed", "Each Compression stores the records as they were sent.", produceCompressed},
+		{"ProduceWithoutAcks", "Offset is -1 where the broker gives none: with NoResponse.", produceWithoutAcks},
+		{"ProduceWithEndedContext", "Nothing is accepted when ctx has ended already, and Ack is never called.", produceWithEndedContext},
+		{"ProduceBlocksForContext", "Produce blocks only for buffer space, until ctx ends or Close begins.", produceBlocksForContext},
+		{"ProduceTooLarge", "Every refusal but ctx's error and ErrClosed comes through Ack; the error says that the record is not in the log.", produceTooLarge},
+		{"ProduceToUnknownPartition", "A message that no attempt was sent for is not one of unknown outcome.", produceToUnknownPartition},
+		{"ProduceInsideAck", "A driver holds no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
+		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
+		{"FlushReturnsByItsContext", "Flush returns when ctx ends.", flushReturnsByItsContext},
+	}
+}
+
+func produceContextEndsNothing(e *env) {
+	topic := e.topic(1)
+	ctx, cancel := context.WithCancel(e.context())
+	producer, err := e.h.Driver().OpenProducer(ctx, e.producerConfig())
+	cancel()
+	if err != nil {
+		e.fatalf("OpenProducer: %v", err)
+	}
+	wantDelivered(e, e.adoptProducer(producer).produceAll(topic, 0, "v")...)
+}
+
+func ackedOnce(e *env) {
+	const goroutines, each = 4, 50
+	topic := e.topic(3)
+	p := e.producer()
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() { p.produceAll(topic, int32(g%3), numbered(fmt.Sprint(g), each)...) })
+	}
+	wg.Wait()
+	p.stop()
+	n := 0
+	for part := range int32(3) {
+		n += len(e.read(topic, part))
+	}
+	if n != goroutines*each {
+		e.errorf("%d messages were sent and acknowledged, %d records are in the log", goroutines*each, n)
+	}
+}
+
+func ackNilMeansStored(e *env) {
+	topic := e.topic(3)
+	p := e.producer()
+	for i := range 30 {
+		m := &driver.Message{Topic: topic, Partition: -1, Key: fmt.Append(nil, i), Value: fmt.Append(nil, "v", i)}
+		s := p.produce(e.context(), m)
+		wantDelivered(e, s)
+		wantStored(e, s)
+	}
+}
+
+// produceEach sends messages to partition 0 and checks what lies there.
+func produceEach(e *env, messages ...*driver.Message) []*sent {
+	e.t.Helper()
+	topic := e.topic(1)
+	p := e.producer()
+	var all []*sent
+	for _, m := range messages {
+		m.Topic = topic
+		all = append(all, p.produce(e.context(), m))
+	}
+	wantDelivered(e, all...)
+	for _, s := range all {
+		wantStored(e, s)
+	}
+	return all
+}
+
+func produceWholeRecords(e *env) {
+	binary := bytes.Repeat([]byte{0, 1, 0xff, '\n', 0xc3, 0x28}, 100)
+	produceEach(e,
+		&driver.Message{Key: []byte("key"), Value: []byte("value")},
+		&driver.Message{Key: nil, Value: []byte("no key")},
+		&driver.Message{Key: []byte{}, Value: []byte("empty key")},
+		&driver.Message{Key: []byte("tombstone"), Value: nil},
+		&driver.Message{Key: []byte("empty value"), Value: []byte{}},
+		&driver.Message{Key: nil, Value: nil},
+		&driver.Message{Key: binary, Value: binary},
+	)
+}
+
+func produceAllHeaders(e *env) {
+	produceEach(e,
+		&driver.Message{Value: []byte("order"), Headers: []driver.Header{{Key: "b", Value: []byte("1")}, {Key: "a", Value: []byte("2")}}},
+		&driver.Message{Value: []byte("twice"), Headers: []driver.Header{
+			{Key: "k", Value: []byte("1")}, {Key: "x", Value: []byte("x")}, {Key: "k", Value: []byte("2")}, {Key: "k", Value: []byte("1")}}},
+		&driver.Message{Value: []byte("empty"), Headers: []driver.Header{{Key: "", Value: nil}, {Key: "e", Value: []byte{}}, {Key: "bin", Value: []byte{0, 0xff}}}},
+	)
+}
+
+func produceTimestamps(e *env) {
+	base := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	before := time.Now().Truncate(time.Millisecond)
+	all := produceEach(e,
+		&driver.Message{Value: []byte("an hour ago"), Timestamp: base},
+		&driver.Message{Value: []byte("a millisecond later"), Timestamp: base.Add(time.Millisecond)},
+		&driver.Message{Value: []byte("now")},
+	)
+	now := all[2].m
+	for _, r := range e.read(now.Topic, 0) {
+		if r.Offset == now.Offset && (r.Timestamp.Before(before) || r.Timestamp.After(time.Now())) {
+			e.errorf("the zero Timestamp was stored as %v, want a time between %v and now", r.Timestamp, before)
+		}
+	}
+}
+
+// wantOrder reports values of a partition that start with prefix and are not
+// numbered from 0 to n-1 in order.
+func wantOrder(e *env, topic string, partition int32, prefix string, n int) {
+	e.t.Helper()
+	var got []string
+	for _, v := range values(e.read(topic, partition)) {
+		if strings.HasPrefix(v, prefix+"-") {
+			got = append(got, v)
+		}
+	}
+	if !slices.Equal(got, numbered(prefix, n)) {
+		e.errorf("partition %d holds %s, want the order in which they were sent, %s-0 to %s-%d", partition, brief(got), prefix, prefix, n-1)
+	}
+}
+
+func produceKeepsOrder(e *env) {
+	const goroutines, each = 4, 200
+	topic := e.topic(2)
+	p := e.producer()
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() { wantDelivered(e, p.produceAll(topic, int32(g%2), numbered(fmt.Sprint(g), each)...)...) })
+	}
+	wg.Wait()
+	for g := range goroutines {
+		wantOrder(e, topic, int32(g%2), fmt.Sprint(g), each)
+	}
+}
+
+func produceKeepsOrderInAnOutage(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	values := numbered("v", 200)
+	all := p.produceAll(topic, 0, values[:50]...)
+	heal := e.silence()
+	all = append(all, p.produceAll(topic, 0, values[50:150]...)...)
+	e.quiet()
+	heal()
+	all = append(all, p.produceAll(topic, 0, values[150:]...)...)
+	wantDelivered(e, all...)
+	wantOrder(e, topic, 0, "v", 200)
+}
+
+func producePartitionsLikeJava(e *env) {
+	const partitions = 7
+	topic := e.topic(partitions)
+	p := e.producer()
+	for _, key := range []string{"21", "foobar", "a-little-bit-long-string", "a-little-bit-longer-string", "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", "abc", ""} {
+		s := p.produce(e.context(), &driver.Message{Topic: topic, Partition: -1, Key: []byte(key), Value: []byte("v")})
+		wantDelivered(e, s)
+		if want := javaPartition([]byte(key), partitions); s.m.Partition != want {
+			e.errorf("key %q was sent to partition %d of %d, want %d", key, s.m.Partition, partitions, want)
+		}
+		wantStored(e, s)
+	}
+}
+
+func produceWithoutKey(e *env) {
+	topic := e.topic(3)
+	for _, s := range e.producer().produceAll(topic, -1, numbered("v", 20)...) {
+		wantDelivered(e, s)
+		if s.m.Partition < 0 || s.m.Partition > 2 {
+			e.errorf("a message without a key was acknowledged in partition %d of 3", s.m.Partition)
+			continue
+		}
+		wantStored(e, s)
+	}
+}
+
+func produceToPartition(e *env) {
+	const partitions = 5
+	topic := e.topic(partitions)
+	p := e.producer()
+	for part := range int32(partitions) {
+		s := p.produce(e.context(), &driver.Message{Topic: topic, Partition: part, Key: []byte("the same key"), Value: fmt.Append(nil, part)})
+		wantDelivered(e, s)
+		if s.m.Partition != part {
+			e.errorf("a message for partition %d was acknowledged in partition %d", part, s.m.Partition)
+		}
+		wantStored(e, s)
+	}
+}
+
+func produceCompressed(e *env) {
+	topic := e.topic(1)
+	for c := driver.CompressionNone; c <= driver.CompressionZSTD; c++ {
+		p := e.producer(func(cfg *driver.ProducerConfig) { cfg.Compression = c })
+		value := strings.Repeat(c.String()+" ", 200)
+		for _, s := range p.produceAll(topic, 0, value, value+"2") {
+			wantDelivered(e, s)
+			wantStored(e, s)
+		}
+		p.stop()
+	}
+}
+
+func produceWithoutAcks(e *env) {
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.RequiredAcks, cfg.Idempotent = driver.NoResponse, false })
+	s := p.produceAll(topic, 0, "v")[0]
+	wantDelivered(e, s)
+	if s.m.Offset != -1 {
+		e.errorf("Offset is %d with NoResponse, want -1", s.m.Offset)
+	}
+	e.eventually("the record in the log", func() bool { return len(e.read(topic, 0)) == 1 })
+}
+
+// wantRefusal reports a message that was not refused with want, or that was
+// acknowledged although it was refused.
+func wantRefusal(e *env, p *sender, ctx context.Context, topic string, want error) {
+	e.t.Helper()
+	refused := make(chan error, 2)
+	m := &driver.Message{Topic: topic, Value: []byte("refused")}
+	if _, err := p.try(ctx, m, func(err error) { refused <- err }); !errors.Is(err, want) {
+		e.errorf("Produce returned %v, want %v", err, want)
+		return
+	}
+	e.quiet()
+	select {
+	case err := <-refused:
+		e.errorf("Produce has refused the message, and it was acknowledged with %v", err)
+	default:
+	}
+	for _, v := range values(e.read(topic, 0)) {
+		if v == "refused" {
+			e.errorf("Produce has refused the message, and it is in the log")
+		}
+	}
+}
+
+func produceWithEndedContext(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	wantRefusal(e, p, ctx, topic, context.Canceled)
+	wantDelivered(e, p.produceAll(topic, 0, "accepted")...)
+}
+
+// produceBlocksForContext fills the buffers, if they are bounded at all.
+func produceBlocksForContext(e *env) {
+	const most = 20_000
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 20_000 })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal := e.silence()
+	value := bytes.Repeat([]byte("v"), 10_000)
+	for range most {
+		ctx := e.within(e.Quiet)
+		start := time.Now()
+		_, err := p.try(ctx, &driver.Message{Topic: topic, Value: value}, nil)
+		if took := time.Since(start); took > e.Quiet+e.Grace {
+			e.errorf("Produce took %v, want at most its context's %v", took, e.Quiet)
+		}
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			e.errorf("Produce without buffer space returned %v, want its context's error", err)
+		}
+		break
+	}
+	heal()
+}
+
+func produceTooLarge(e *env) {
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 10_000 })
+	before := p.produceAll(topic, 0, numbered("before", 10)...)
+	large := p.produce(e.context(), &driver.Message{Topic: topic, Value: bytes.Repeat([]byte("v"), 50_000)})
+	after := p.produceAll(topic, 0, numbered("after", 10)...)
+	wantDelivered(e, before...)
+	wantDelivered(e, after...)
+	wantDefiniteFailure(e, large)
+	if n := len(e.read(topic, 0)); n != 20 {
+		e.errorf("%d records are in the log, want the 20 small ones", n)
+	}
+}
+
+// wantDefiniteFailure reports a message that does not count as surely not sent.
+func wantDefiniteFailure(e *env, s *sent) {
+	e.t.Helper()
+	if err := s.outcome(); err == nil || errors.Is(err, driver.ErrUnknownOutcome) {
+		e.errorf("the message was acknowledged with %v, want an error that says that it is not in the log", err)
+	}
+}
+
+func produceToUnknownPartition(e *env) {
+	topic := e.topic(2)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
+	s := p.produceAll(topic, 7, "v")[0]
+	others := p.produceAll(topic, 1, "others go on")
+	wantDefiniteFailure(e, s)
+	wantDelivered(e, others...)
+}
+
+func produceInsideAck(e *env) {
+	const rounds = 50
+	topic := e.topic(1)
+	p := e.producer()
+	last := make(chan error, 1)
+	var next func(i int) func(error)
+	next = func(i int) func(error) {
+		return func(err error) {
+			if err != nil || i == rounds {
+				last <- err
+				return
+			}
+			m := &driver.Message{Topic: topic, Value: fmt.Appendf(nil, "v-%d", i)}
+			if _, err := p.try(e.context(), m, next(i+1)); err != nil {
+				last <- err
+			}
+		}
+	}
+	next(0)(nil)
+	if err := receive(e, "a chain of messages, each sent by the Ack before", last); err != nil {
+		e.errorf("a message that Ack sent: %v", err)
+	}
+	wantOrder(e, topic, 0, "v", rounds)
+}
+
+func flushWaits(e *env) {
+	topic := e.topic(3)
+	p := e.producer()
+	for round := range 5 {
+		all := p.produceAll(topic, int32(round%3), numbered(fmt.Sprint(round), 40)...)
+		p.flush()
+		for _, s := range all {
+			if !s.acked() {
+				e.errorf("Flush has returned, and message %s has not been acknowledged", s.m.Value)
+				return
+			}
+		}
+	}
+}
+
+func flushReturnsByItsContext(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal := e.silence()
+	p.produceAll(topic, 0, "unanswered")
+	ctx := e.within(e.Quiet)
+	var err error
+	if e.returnsBy(e.name, e.Quiet, "Flush without answers", func() { err = p.producer.Flush(ctx) }) && !errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("Flush without answers returned %v, want its context's error", err)
+	}
+	heal()
+}

@@ -1,0 +1,123 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func produceCloseChecks() []check {
+	return []check{
+		{ruleProducerCloseWaits, "Close of a producer sends what was accepted, waits for the answers, and returns.", producerCloseWaits},
+		{"ProduceAfterClose", "After Close, Produce returns ErrClosed, and Ack is never called.", produceAfterClose},
+		{ruleAckSilence, "When Close of a producer has returned no Ack runs or will run.", noAckAfterClose},
+		{ruleProducerCloseInTime, "When ctx ends, Close of a producer returns ctx's error.", producerCloseInTime},
+		{"ProducerCloseTellsUnknown", "When ctx ends, everything unanswered is acknowledged with ErrUnknownOutcome.", producerCloseTellsUnknown},
+		{"ProducerCloseTwice", "A second Close of a producer gives the same answer.", producerCloseTwice},
+		{"ProducerCloseConcurrently", "A Producer is safe for use by several goroutines at once, also while it is closed.", producerCloseConcurrently},
+	}
+}
+
+func producerCloseWaits(e *env) {
+	topic := e.topic(2)
+	p := e.producer()
+	all := p.produceAll(topic, 0, numbered("a", 100)...)
+	all = append(all, p.produceAll(topic, 1, numbered("b", 100)...)...)
+	p.stop()
+	wantDelivered(e, all...)
+	wantOrder(e, topic, 0, "a", 100)
+	wantOrder(e, topic, 1, "b", 100)
+}
+
+func produceAfterClose(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "v")...)
+	p.stop()
+	wantRefusal(e, p, e.context(), topic, driver.ErrClosed)
+	if err := p.producer.Flush(e.context()); err != nil && !errors.Is(err, driver.ErrClosed) {
+		e.errorf("Flush after Close returned %v, want nil or ErrClosed", err)
+	}
+}
+
+// unanswered returns a producer with n messages that wait for their answer.
+func unanswered(e *env, n int) (p *sender, waiting []*sent, heal func()) {
+	e.t.Helper()
+	topic := e.topic(1)
+	p = e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal = e.silence()
+	return p, p.produceAll(topic, 0, numbered("v", n)...), heal
+}
+
+func noAckAfterClose(e *env) {
+	p, _, heal := unanswered(e, 20)
+	p.close(ruleProducerCloseInTime, e.Quiet)
+	heal()
+	e.quiet()
+}
+
+func producerCloseInTime(e *env) {
+	p, _, _ := unanswered(e, 20)
+	if err, returned := p.close(e.name, e.Quiet); returned && !errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("Close without answers returned %v, want its context's error", err)
+	}
+}
+
+func producerCloseTellsUnknown(e *env) {
+	p, waiting, _ := unanswered(e, 20)
+	p.close(ruleProducerCloseInTime, e.Quiet)
+	for _, s := range waiting {
+		if !s.acked() {
+			e.errorf("message %s was not acknowledged when Close had returned", s.m.Value)
+		} else if err := s.outcome(); !errors.Is(err, driver.ErrUnknownOutcome) {
+			e.errorf("message %s was acknowledged with %v, want ErrUnknownOutcome", s.m.Value, err)
+		}
+	}
+}
+
+func producerCloseTwice(e *env) {
+	p, _, _ := unanswered(e, 5)
+	first, _ := p.close(ruleProducerCloseInTime, e.Quiet)
+	second, _ := p.close(e.name, e.Patience)
+	if first == nil || second == nil || first.Error() != second.Error() {
+		e.errorf("Close returned %v and then %v, want the same answer twice", first, second)
+	}
+	q := e.producer()
+	for range 2 {
+		if err, _ := q.close(ruleProducerCloseInTime, e.Patience); err != nil {
+			e.errorf("Close of an idle producer returned %v, want nil", err)
+		}
+	}
+}
+
+func producerCloseConcurrently(e *env) {
+	topic := e.topic(2)
+	p := e.producer()
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for {
+				m := &driver.Message{Topic: topic, Partition: int32(g % 2), Value: []byte("v")}
+				if _, err := p.try(e.context(), m, nil); err != nil {
+					if !errors.Is(err, driver.ErrClosed) {
+						e.errorf("Produce beside Close returned %v, want ErrClosed", err)
+					}
+					return
+				}
+			}
+		})
+	}
+	wantDelivered(e, p.produceAll(topic, 0, "v")...)
+	p.closed = true
+	for range 4 {
+		wg.Go(func() {
+			if err := p.producer.Close(e.context()); err != nil {
+				e.errorf("Close returned %v, want nil", err)
+			}
+		})
+	}
+	wg.Wait()
+}

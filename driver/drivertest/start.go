@@ -1,0 +1,138 @@
+package drivertest
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func startChecks() []check {
+	return []check{
+		{"OldestStartsAtTheBeginning", "OffsetOldest starts at the beginning of the log.", oldestStartsAtTheBeginning},
+		{"NewestStartsAtTheEnd", "OffsetNewest starts at the end as it is when the group first joins for the topic.", newestStartsAtTheEnd},
+		{"NewestIsPinned", "The position of OffsetNewest is durable before Assign.", newestIsPinned},
+		{"NewestLosesNothing", "With OffsetNewest a crash before the first commit loses nothing.", newestLosesNothing},
+		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later.", newestReadsLaterPartitionsWhole},
+		{"OutOfRangeEndsRun", "A position that is no longer in the log is never moved silently: the claim is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
+	}
+}
+
+func newest(cfg *driver.ConsumerConfig) { cfg.InitialOffset = driver.OffsetNewest }
+
+func oldestStartsAtTheBeginning(e *env) {
+	topic := e.topic(1)
+	e.send(topic, 0, numbered("v", 5)...)
+	m, claim := consume(e, topic)
+	m.waitRecords(claim, 5)
+	m.wantValues(e.name, claim, numbered("v", 5))
+	if claim.Start != 0 && claim.Start != -1 {
+		e.errorf("Start is %d, want 0, or -1 for not known", claim.Start)
+	}
+}
+
+func newestStartsAtTheEnd(e *env) {
+	topic := e.topic(1)
+	e.send(topic, 0, numbered("old", 5)...)
+	m, claim := consume(e, topic, newest)
+	if claim.Start != 5 {
+		e.errorf("Start is %d, want the end of the log, 5", claim.Start)
+	}
+	e.send(topic, 0, numbered("new", 3)...)
+	m.waitRecords(claim, 3)
+	m.wantValues(e.name, claim, numbered("new", 3))
+}
+
+func newestIsPinned(e *env) {
+	topic, group := e.topic(1), e.unique("group")
+	e.send(topic, 0, numbered("old", 5)...)
+	cfg := e.consumerConfig(group, topic)
+	newest(&cfg)
+	m := e.open(cfg)
+	pinned := make(chan int64, 1)
+	m.onAssign = func(claims []*driver.Claim) {
+		if len(claims) == 0 {
+			return
+		}
+		offset, err := e.h.Committed(e.context(), group, topic, 0)
+		if err != nil {
+			e.breach("harness", "%v", err)
+		}
+		pinned <- offset
+	}
+	m.start()
+	if got := receive(e, "a claim", pinned); got != 5 {
+		e.errorf("when Assign is called the group's committed offset is %d, want the end of the log, 5", got)
+	}
+}
+
+func newestLosesNothing(e *env) {
+	topic := e.topic(1)
+	e.send(topic, 0, numbered("old", 5)...)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	newest(&cfg)
+	a := e.join(cfg)
+	claim := a.waitClaims(1)[0]
+	e.send(topic, 0, numbered("new", 10)...)
+	a.waitRecords(claim, 10)
+	a.die()
+
+	b := e.join(cfg)
+	claim = b.waitClaims(1)[0]
+	b.waitRecords(claim, 10)
+	b.wantValues(e.name, claim, numbered("new", 10))
+}
+
+// newestReadsLaterPartitionsWhole has a member join after the partition was
+// added, as a driver may look for new partitions only from time to time.
+func newestReadsLaterPartitionsWhole(e *env) {
+	adder := ability[PartitionAdder](e)
+	topic := e.topic(1)
+	cfg := e.consumerConfig(e.unique("group"), topic)
+	newest(&cfg)
+	a := e.join(cfg)
+	a.waitClaims(1)
+	e.must(adder.AddPartitions(e.context(), topic, 2))
+	e.send(topic, 1, numbered("early", 5)...)
+	b := e.join(cfg)
+	e.await("an owner of the new partition that has its records", func() bool {
+		return delivered(a, 1, 5) || delivered(b, 1, 5)
+	})
+}
+
+// delivered reports whether a member was given the first n records of a
+// partition.
+func delivered(m *member, partition int32, n int) bool {
+	return slices.ContainsFunc(m.owned, func(o *ownership) bool {
+		return o.claim.Partition == partition && slices.Equal(o.values(), numbered("early", n))
+	})
+}
+
+func outOfRangeEndsRun(e *env) {
+	truncater := ability[Truncater](e)
+	topic, group := e.topic(1), e.unique("group")
+	e.send(topic, 0, numbered("v", 20)...)
+	cfg := e.consumerConfig(group, topic)
+	a := e.join(cfg)
+	claim := a.waitClaims(1)[0]
+	a.waitRecords(claim, 20)
+	a.commit(claim, 3)
+	a.stop()
+	e.must(truncater.Truncate(e.context(), topic, 0, 10))
+
+	b := e.join(cfg)
+	err := b.waitRun(e.name)
+	var de *driver.Error
+	if !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" || !errors.Is(err, driver.ErrPermanent) {
+		e.errorf("Run returned %v, want an ErrPermanent with code OFFSET_OUT_OF_RANGE", err)
+	}
+	e.mu.Lock()
+	for _, o := range b.owned {
+		if !o.lost || len(o.delivered) > 0 {
+			e.errorf("the claim with a position below the log was lost: %v, and given %d records, want Lost and none", o.lost, len(o.delivered))
+		}
+	}
+	e.mu.Unlock()
+	b.closeAfterFailure()
+	e.wantCommitted(group, topic, 0, 3)
+}
