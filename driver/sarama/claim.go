@@ -1,0 +1,240 @@
+package sarama
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// holdTime is how long a paused claim only stops reading before Sarama is told
+// to pause it. When all partitions of a broker are paused, Sarama's fetch loop
+// sleeps for 100 ms, so a handler that empties its queue in less would starve
+// between a Pause and the fetch after the Resume. The price is that the other
+// partitions of the broker wait as long, once a pause.
+//
+// It must be well below two ticks of Consumer.MaxProcessingTime, after which
+// Sarama unsubscribes the partition.
+const holdTime = 50 * time.Millisecond
+
+// A claim is the backend's side of a driver.Claim.
+type claim struct {
+	c      *consumer
+	public *driver.Claim
+	where  partition
+	source ibm.ConsumerGroupClaim
+	skip   int64 // records below it are not delivered
+
+	signal chan struct{} // a pause has begun or ended
+	paused atomic.Bool   // written with mu held
+
+	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
+	stopped   bool       // Sarama has been told to pause
+	ended     bool
+	committed int64                   // what is durable, or -1
+	lost      error                   // why, if it was lost
+	cancel    context.CancelCauseFunc // of the running Revoke
+}
+
+// own returns the claim behind dc if it is c's.
+func (c *consumer) own(dc *driver.Claim) *claim {
+	if cl, ok := dc.Backend.(*claim); ok && cl.c == c {
+		return cl
+	}
+	return nil
+}
+
+// Pause implements [driver.Consumer].
+func (c *consumer) Pause(claims ...*driver.Claim) {
+	for _, dc := range claims {
+		if cl := c.own(dc); cl != nil {
+			cl.pause()
+		}
+	}
+}
+
+// Resume implements [driver.Consumer].
+func (c *consumer) Resume(claims ...*driver.Claim) {
+	for _, dc := range claims {
+		if cl := c.own(dc); cl != nil {
+			cl.resume()
+		}
+	}
+}
+
+func (cl *claim) pause() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended && !cl.paused.Swap(true) {
+		cl.wake()
+	}
+}
+
+// resume goes on. It tells Sarama with mu held, which Sarama answers without
+// waiting for anything: between the look at ended and the call the partition
+// could otherwise leave, come back, and be paused as a new claim.
+func (cl *claim) resume() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.ended || !cl.paused.Swap(false) {
+		return
+	}
+	if cl.stopped {
+		cl.stopped = false
+		cl.c.group.Resume(cl.where.list())
+	}
+	cl.wake()
+}
+
+// stop tells Sarama to pause what is still paused.
+func (cl *claim) stop() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended && cl.paused.Load() && !cl.stopped {
+		cl.stopped = true
+		cl.c.group.Pause(cl.where.list())
+	}
+}
+
+func (cl *claim) wake() {
+	select {
+	case cl.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (p partition) list() map[string][]int32 { return map[string][]int32{p.topic: {p.id}} }
+
+// deliver hands records to the core until the claim is taken away: until done,
+// or until Sarama closes the channel.
+func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struct{}) {
+	defer cl.c.recovered("Deliver")
+	records := make([]driver.Record, 0, cap(messages)+1)
+	for {
+		if cl.paused.Load() && !cl.hold(done) {
+			return
+		}
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			records = cl.gather(records[:0], m, messages)
+			if len(records) > 0 {
+				cl.c.handler.Deliver(cl.public, driver.Batch{Records: records})
+				clear(records) // what it points to is up to a whole response
+			}
+		case <-done:
+			return
+		case <-cl.signal:
+		}
+	}
+}
+
+// gather takes what is there without waiting. This goroutine is the only one
+// that receives, so what len counts can not go away.
+func (cl *claim) gather(records []driver.Record, m *ibm.ConsumerMessage, messages <-chan *ibm.ConsumerMessage) []driver.Record {
+	n := len(messages)
+	for {
+		if m.Offset >= cl.skip {
+			records = append(records, record(m))
+		}
+		if n == 0 {
+			return records
+		}
+		n--
+		m = <-messages
+	}
+}
+
+// hold waits, reading nothing, for the pause to end, and tells Sarama to pause
+// if that takes long. It reports false when done is closed.
+func (cl *claim) hold(done <-chan struct{}) bool {
+	if cl.isStopped() {
+		return true
+	}
+	t := time.NewTimer(holdTime)
+	defer t.Stop()
+	for cl.paused.Load() {
+		select {
+		case <-cl.signal:
+		case <-t.C:
+			cl.stop()
+			return true
+		case <-done:
+			return false
+		}
+	}
+	return true
+}
+
+func (cl *claim) isStopped() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.stopped
+}
+
+// record converts m. Sarama made what it points to for this message alone.
+func record(m *ibm.ConsumerMessage) driver.Record {
+	r := driver.Record{Offset: m.Offset, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value}
+	if len(m.Headers) > 0 {
+		r.Headers = make([]driver.Header, len(m.Headers))
+		for i, h := range m.Headers {
+			r.Headers[i] = driver.Header{Key: string(h.Key), Value: h.Value}
+		}
+	}
+	return r
+}
+
+// finish ends the claim: from now on nothing is committed for it.
+func (cl *claim) finish() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.ended = true
+	cl.paused.Store(false)
+}
+
+func (cl *claim) hasEnded() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.ended
+}
+
+// setLost notes that the claim is gone, and ends the window of its Revoke.
+func (cl *claim) setLost(cause error) {
+	cl.mu.Lock()
+	if cl.lost == nil {
+		cl.lost = cause
+	}
+	cancel := cl.cancel
+	cl.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+}
+
+// revoking registers cancel as what ends the window of the claim's Revoke. It
+// returns why the claim is lost, if that is known already.
+func (cl *claim) revoking(cancel context.CancelCauseFunc) (lost error) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.cancel = cancel
+	return cl.lost
+}
+
+// passed reports whether a mark at offset has nothing to do.
+func (cl *claim) passed(offset int64) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return offset <= max(cl.public.Start, cl.committed)
+}
+
+func (cl *claim) setCommitted(offset int64) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.committed = max(cl.committed, offset)
+}

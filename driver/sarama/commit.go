@@ -1,0 +1,346 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+const (
+	firstCommitRetry = 20 * time.Millisecond
+	lastCommitRetry  = 500 * time.Millisecond
+)
+
+// A committer talks to the group coordinator about offsets, on a connection of
+// its own.
+type committer struct {
+	c      *consumer
+	client ibm.Client
+
+	// lane holds one token: an exchange takes it before it looks at who the
+	// member is, and gives it back when the broker has answered, also if its
+	// caller has gone. So no commit overtakes another.
+	lane  chan struct{}
+	stale bool // the coordinator has to be looked up; guarded by lane
+}
+
+func newCommitter(c *consumer, client ibm.Client) *committer {
+	return &committer{c: c, client: client, lane: make(chan struct{}, 1)}
+}
+
+// close returns when no exchange is under way, and there will be none. The
+// connections must be severed.
+func (k *committer) close() { k.lane <- struct{}{} }
+
+// exchange runs ask alone, given the coordinator, and waits for it or for ctx.
+func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T, error)) (T, error) {
+	type result struct {
+		answer T
+		err    error
+	}
+	var none T
+	select {
+	case k.lane <- struct{}{}:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	results := make(chan result, 1)
+	go func() { // ends when the broker has answered or the line is cut
+		defer func() { <-k.lane }()
+		var r result
+		coordinator, err := k.coordinator()
+		if err != nil {
+			results <- result{none, err}
+			return
+		}
+		if r.answer, r.err = ask(coordinator); r.err != nil {
+			k.stale = true
+			if len(kafkaErrors(r.err)) == 0 { // not an answer: the connection is bad
+				coordinator.Close()
+			}
+		}
+		results <- r
+	}()
+	select {
+	case r := <-results:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+func (k *committer) coordinator() (*ibm.Broker, error) {
+	if k.stale {
+		if err := k.client.RefreshCoordinator(k.c.cfg.Group); err != nil {
+			return nil, err
+		}
+		k.stale = false
+	}
+	return k.client.Coordinator(k.c.cfg.Group)
+}
+
+// A member is who commits: fenced by its generation.
+type member struct {
+	session    *session
+	id         string
+	generation int32
+}
+
+// noMember is who may commit for a group without members.
+var noMember = member{generation: ibm.GroupGenerationUndefined}
+
+// member returns who the consumer is now. The generation is read first: Sarama
+// writes it last, so what is torn by a rebalance has the old generation, and is
+// refused.
+func (c *consumer) member() (member, bool) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s == nil {
+		return member{}, false
+	}
+	generation := s.sess.GenerationID()
+	return member{session: s, id: s.sess.MemberID(), generation: generation}, true
+}
+
+func (c *consumer) commitRequest(m member) *ibm.OffsetCommitRequest {
+	req := ibm.NewOffsetCommitRequest(c.conf, c.cfg.Group)
+	req.ConsumerGroupGeneration = m.generation
+	req.ConsumerID = m.id
+	if c.cfg.InstanceID != "" && m.session != nil {
+		req.GroupInstanceId = &c.cfg.InstanceID
+	}
+	return req
+}
+
+// Commit implements [driver.Consumer].
+func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
+	b := &commitBatch{c: c}
+	for _, m := range marks {
+		b.todo = append(b.todo, commitMark{Mark: m, claim: c.own(m.Claim)})
+	}
+	for retry := firstCommitRetry; b.screen(); retry = min(2*retry, lastCommitRetry) {
+		if ctx.Err() != nil {
+			b.giveUp(ctx.Err())
+			break
+		}
+		sent := slices.Clone(b.todo)
+		a, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (commitAttempt, error) {
+			return c.tryCommit(coordinator, sent)
+		})
+		if ctx.Err() != nil && err != nil {
+			continue
+		}
+		b.judge(a, err)
+		if len(b.todo) > 0 {
+			select {
+			case <-time.After(retry):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return b.answer()
+}
+
+// A commitBatch is what one call of Commit has still to do, and what failed.
+type commitBatch struct {
+	c      *consumer
+	todo   []commitMark
+	failed []driver.MarkError
+}
+
+type commitMark struct {
+	driver.Mark
+	claim *claim // nil if it is none of the consumer's
+	last  error  // why the last attempt did not make it durable
+}
+
+// screen drops the marks that need no broker, and reports whether others are
+// left.
+func (b *commitBatch) screen() bool {
+	b.todo = slices.DeleteFunc(b.todo, func(m commitMark) bool {
+		if m.claim == nil || m.claim.hasEnded() {
+			b.fail(m, driver.ErrClaimEnded)
+			return true
+		}
+		return m.claim.passed(m.Offset)
+	})
+	return len(b.todo) > 0
+}
+
+func (b *commitBatch) fail(m commitMark, err error) {
+	b.failed = append(b.failed, driver.MarkError{Mark: m.Mark, Err: err})
+}
+
+// giveUp fails what is left because the caller's context has ended.
+func (b *commitBatch) giveUp(ctxErr error) {
+	for _, m := range b.todo {
+		b.fail(m, &driver.Error{Code: "REQUEST_TIMED_OUT", Err: errors.Join(ctxErr, m.last)})
+	}
+	b.todo = nil
+}
+
+func (b *commitBatch) answer() error {
+	if len(b.failed) == 0 {
+		return nil
+	}
+	return &driver.CommitError{Failed: b.failed}
+}
+
+// A commitAttempt is the answer to one request, by mark. Its maker shares
+// nothing with the call of Commit, which may have gone when it comes.
+type commitAttempt struct {
+	by       member
+	verdicts []error // ErrNoError where the mark is durable
+}
+
+// errNotSent is the verdict on a mark that screen has to look at.
+var errNotSent = errors.New("not sent")
+
+// tryCommit sends marks in one request. It looks who the member is, and only
+// then which claims have ended. The other order would let this happen: a claim
+// is seen alive, is revoked, and the member joins anew; under the new
+// generation the mark passes the broker's check and rewinds the next owner.
+func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commitAttempt, error) {
+	by, ok := c.member()
+	a := commitAttempt{by: by, verdicts: make([]error, len(marks))}
+	req, n := c.commitRequest(by), 0
+	for i, m := range marks {
+		a.verdicts[i] = errNotSent
+		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset) {
+			req.AddBlockWithLeaderEpoch(m.Claim.Topic, m.Claim.Partition, m.Offset, -1, 0, "")
+			a.verdicts[i] = nil
+			n++
+		}
+	}
+	if n == 0 {
+		return a, nil
+	}
+	resp, err := coordinator.CommitOffset(req)
+	if err != nil {
+		return a, err
+	}
+	for i, m := range marks {
+		if a.verdicts[i] != nil {
+			continue
+		}
+		k := committed(resp, m.claim.where)
+		if k == ibm.ErrNoError {
+			m.claim.setCommitted(m.Offset)
+		}
+		if k == ibm.ErrNotCoordinatorForConsumer || k == ibm.ErrConsumerCoordinatorNotAvailable {
+			c.committer.stale = true
+		}
+		a.verdicts[i] = k
+	}
+	return a, nil
+}
+
+// committed returns what resp says of one partition.
+func committed(resp *ibm.OffsetCommitResponse, p partition) ibm.KError {
+	if k, ok := resp.Errors[p.topic][p.id]; ok {
+		return k
+	}
+	return ibm.ErrUnknown
+}
+
+// judge sorts the marks by what an attempt has brought: durable, to be tried
+// again, or refused.
+func (b *commitBatch) judge(a commitAttempt, err error) {
+	todo := b.todo
+	b.todo = nil
+	for i, m := range todo {
+		verdict := err
+		if err == nil {
+			verdict = a.verdicts[i]
+		}
+		switch {
+		case verdict == ibm.ErrNoError:
+		case verdict == errNotSent:
+			b.todo = append(b.todo, m)
+		default:
+			m.last = wrap(verdict)
+			if b.c.worthRetrying(a.by, m.last) {
+				b.todo = append(b.todo, m)
+			} else {
+				b.fail(m, m.last)
+			}
+		}
+	}
+}
+
+// worthRetrying reports whether another attempt can succeed after by was
+// answered with err. If by owns nothing any more, the core is told.
+func (c *consumer) worthRetrying(by member, err error) bool {
+	switch {
+	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
+		if now, ok := c.member(); !ok || now != by {
+			return true // refused for what it has left behind
+		}
+		if c.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
+			return true // between the join and its answer: the claims stay
+		}
+		c.lose(by.session, err)
+		return false
+	case isPermanent(err), isCode(err, ibm.ErrUnknown):
+		return false
+	}
+	return true
+}
+
+// commitPositions makes positions durable on behalf of by. It is not for
+// claims, which Commit serves.
+func (c *consumer) commitPositions(ctx context.Context, by func() member, positions map[partition]int64) error {
+	_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
+		req := c.commitRequest(by())
+		for p, offset := range positions {
+			req.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, "")
+		}
+		resp, err := coordinator.CommitOffset(req)
+		if err != nil {
+			return struct{}{}, err
+		}
+		for p := range positions {
+			if k := committed(resp, p); k != ibm.ErrNoError {
+				return struct{}{}, fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, k)
+			}
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// committedOffsets returns the group's positions; what has none is left out.
+func (c *consumer) committedOffsets(ctx context.Context, partitions []partition) (map[partition]int64, error) {
+	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (map[partition]int64, error) {
+		wanted := map[string][]int32{}
+		for _, p := range partitions {
+			wanted[p.topic] = append(wanted[p.topic], p.id)
+		}
+		resp, err := coordinator.FetchOffset(ibm.NewOffsetFetchRequest(c.conf.Version, c.cfg.Group, wanted))
+		if err != nil {
+			return nil, err
+		}
+		found := map[partition]int64{}
+		for _, p := range partitions {
+			block := resp.GetBlock(p.topic, p.id)
+			switch {
+			case block == nil && resp.GroupError() != ibm.ErrNoError:
+				return nil, resp.GroupError()
+			case block == nil:
+				return nil, ibm.ErrIncompleteResponse
+			case block.Err != ibm.ErrNoError:
+				return nil, block.Err
+			case block.Offset >= 0:
+				found[p] = block.Offset
+			}
+		}
+		return found, nil
+	})
+}

@@ -1,0 +1,241 @@
+package sarama
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+const (
+	maxWait        = 250 * time.Millisecond // of a fetch: the lag of a cooperative revocation
+	requestTimeout = 10 * time.Second       // the longest that a broker may take for an answer that needs no waiting
+	fetchTimeout   = 30 * time.Second
+	refreshMinutes = time.Minute // how late a new partition is noticed
+
+	metadataRetries = 10
+	metadataBackoff = 250 * time.Millisecond
+
+	// maxRetries bounds Producer.Retry.Max: Sarama allocates 32 bytes for each,
+	// for each partition.
+	maxRetries = 5000
+)
+
+// baseConfig is what consumers and producers have in common.
+func baseConfig(clientID string, sasl *driver.SASL) (*ibm.Config, error) {
+	conf := ibm.NewConfig()
+	conf.ClientID = clientID
+	// Sarama lowers each request to what the broker says it can do.
+	conf.Version = ibm.V3_6_0_0
+	conf.MetricRegistry = newNoMetrics()
+	conf.Net.DialTimeout = dialTimeout
+	conf.Net.ReadTimeout = requestTimeout
+	conf.Net.WriteTimeout = requestTimeout
+	conf.Metadata.Full = false
+	conf.Metadata.AllowAutoTopicCreation = false
+	conf.Metadata.RefreshFrequency = refreshMinutes
+	conf.Metadata.Retry.Max = metadataRetries
+	conf.Metadata.Retry.Backoff = metadataBackoff
+	return conf, secure(conf, sasl)
+}
+
+// consumerConfig builds and checks the configuration of a consumer's clients.
+func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
+	conf, securityErr := baseConfig(cfg.ClientID, cfg.SASL)
+	errs := []error{securityErr}
+	conf.RackID = cfg.RackID
+	conf.Net.ReadTimeout = fetchTimeout
+
+	consumer := &conf.Consumer
+	consumer.Return.Errors = true
+	consumer.MaxWaitTime = maxWait
+	consumer.MaxProcessingTime = cfg.MaxProcessingTime
+	consumer.Fetch.Default = int32(min(cfg.MaxMessageBytes, math.MaxInt32))
+	consumer.Fetch.Max = 0 // a limit would make Sarama skip what is larger
+	consumer.Retry.Backoff = metadataBackoff
+	consumer.Retry.Max = 20 // then the session ends and the group is joined anew
+	consumer.Offsets.AutoCommit.Enable = false
+	consumer.Offsets.Initial = ibm.OffsetOldest // see newest.go
+	consumer.IsolationLevel = ibm.ReadUncommitted
+	if cfg.IsolationLevel == driver.ReadCommitted {
+		consumer.IsolationLevel = ibm.ReadCommitted
+	}
+
+	group := &consumer.Group
+	group.InstanceId = cfg.InstanceID
+	group.ResetInvalidOffsets = false
+	group.Session.Timeout = cfg.SessionTimeout
+	group.Heartbeat.Interval = cfg.HeartbeatInterval
+	group.Rebalance.Timeout = cfg.RebalanceTimeout
+	group.Rebalance.Retry.Max = 20
+	group.Rebalance.Retry.Backoff = metadataBackoff
+	strategies, err := balanceStrategies(cfg.BalanceStrategies)
+	group.Rebalance.GroupStrategies = strategies
+	errs = append(errs, err)
+
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if err := d.configure(conf, cfg.SASL != nil, consumerSafety); err != nil {
+		return nil, err
+	}
+	return conf, checkRebalance(cfg, conf)
+}
+
+// checkRebalance holds the window of a revocation against the time that the
+// group waits for it.
+func checkRebalance(cfg driver.ConsumerConfig, conf *ibm.Config) error {
+	if limit := conf.Consumer.Group.Rebalance.Timeout; cfg.DrainTimeout >= limit {
+		return invalid(fmt.Errorf("DrainTimeout: %v is not less than the rebalance timeout of %v", cfg.DrainTimeout, limit))
+	}
+	return nil
+}
+
+// producerConfig builds and checks the configuration of a producer's client.
+func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
+	conf, err := baseConfig(cfg.ClientID, cfg.SASL)
+	if err != nil {
+		return nil, err
+	}
+	conf.Metadata.Retry.Max = 0 // see metadata.go
+
+	producer := &conf.Producer
+	producer.Return.Successes = true
+	producer.Return.Errors = true
+	producer.MaxMessageBytes = cfg.MaxMessageBytes
+	producer.Idempotent = cfg.Idempotent
+	producer.Retry.Max = min(cfg.MaxRetries, maxRetries)
+	producer.Retry.Backoff = cfg.RetryBackoff
+	producer.Timeout = requestTimeout
+	conf.Net.ReadTimeout = requestTimeout + 5*time.Second // the broker answers first
+	if cfg.Idempotent {
+		conf.Net.MaxOpenRequests = 1
+	}
+	acks, knownAcks := map[driver.RequiredAcks]ibm.RequiredAcks{
+		driver.WaitForAll: ibm.WaitForAll, driver.WaitForLocal: ibm.WaitForLocal, driver.NoResponse: ibm.NoResponse,
+	}[cfg.RequiredAcks]
+	codec, knownCodec := map[driver.Compression]ibm.CompressionCodec{
+		driver.CompressionNone: ibm.CompressionNone, driver.CompressionGZIP: ibm.CompressionGZIP,
+		driver.CompressionSnappy: ibm.CompressionSnappy, driver.CompressionLZ4: ibm.CompressionLZ4,
+		driver.CompressionZSTD: ibm.CompressionZSTD,
+	}[cfg.Compression]
+	producer.RequiredAcks, producer.Compression = acks, codec
+	if !knownAcks {
+		return nil, invalid(fmt.Errorf("RequiredAcks: %d is none of the constants", cfg.RequiredAcks))
+	}
+	if !knownCodec {
+		return nil, invalid(fmt.Errorf("Compression: %d is none of the constants", cfg.Compression))
+	}
+	producer.Partitioner = newPartitioner
+	return conf, d.configure(conf, cfg.SASL != nil, producerSafety)
+}
+
+// configure lets the user change conf, and then refuses what may not be
+// changed and what Sarama finds wrong.
+func (d Driver) configure(conf *ibm.Config, sasl bool, safety func(*ibm.Config) []setting) error {
+	safe := func(conf *ibm.Config) []setting {
+		all := append(safety(conf), networkSafety(conf)...)
+		if sasl {
+			all = append(all, saslSafety(conf)...)
+		}
+		return all
+	}
+	if d.Configure != nil {
+		before := safe(conf)
+		d.Configure(conf)
+		if err := unchanged(before, safe(conf)); err != nil {
+			return err
+		}
+	}
+	if err := conf.Validate(); err != nil {
+		return invalid(err)
+	}
+	return nil
+}
+
+// A setting is one field that Configure may not change. The value of a secret
+// one never shows.
+type setting struct {
+	field  string
+	value  any
+	secret bool
+}
+
+func unchanged(before, after []setting) error {
+	var errs []error
+	for i, want := range before {
+		got := after[i]
+		switch {
+		case reflect.DeepEqual(want.value, got.value):
+		case want.secret:
+			errs = append(errs, invalid(fmt.Errorf("Configure: %s must not be changed", want.field)))
+		default:
+			errs = append(errs, invalid(fmt.Errorf("Configure: %s: %v must stay %v", want.field, got.value, want.value)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func networkSafety(c *ibm.Config) []setting {
+	return []setting{
+		{"Net.TLS.Enable", c.Net.TLS.Enable, false},
+		{"Net.TLS.Config", c.Net.TLS.Config != nil, false},
+		{"Net.Proxy.Enable", c.Net.Proxy.Enable, false},
+		{"Net.Proxy.Dialer", c.Net.Proxy.Dialer != nil, false},
+	}
+}
+
+func saslSafety(c *ibm.Config) []setting {
+	return []setting{
+		{"Net.SASL.Enable", c.Net.SASL.Enable, false},
+		{"Net.SASL.Mechanism", c.Net.SASL.Mechanism, false},
+		{"Net.SASL.Handshake", c.Net.SASL.Handshake, false},
+		{"Net.SASL.Version", c.Net.SASL.Version, false},
+		{"Net.SASL.User", c.Net.SASL.User, false},
+		{"Net.SASL.Password", c.Net.SASL.Password, true},
+		{"Net.SASL.SCRAMClientGeneratorFunc", reflect.ValueOf(c.Net.SASL.SCRAMClientGeneratorFunc).Pointer(), true},
+	}
+}
+
+func consumerSafety(c *ibm.Config) []setting {
+	return []setting{
+		{"Consumer.Return.Errors", c.Consumer.Return.Errors, false},
+		{"Consumer.Offsets.AutoCommit.Enable", c.Consumer.Offsets.AutoCommit.Enable, false},
+		{"Consumer.Offsets.Initial", c.Consumer.Offsets.Initial, false},
+		{"Consumer.Fetch.Max", c.Consumer.Fetch.Max, false},
+		{"Consumer.IsolationLevel", c.Consumer.IsolationLevel, false},
+		{"Consumer.Group.InstanceId", c.Consumer.Group.InstanceId, false},
+		{"Consumer.Group.ResetInvalidOffsets", c.Consumer.Group.ResetInvalidOffsets, false},
+		{"Consumer.Group.Rebalance.Strategy", c.Consumer.Group.Rebalance.Strategy != nil, false},
+	}
+}
+
+func producerSafety(c *ibm.Config) []setting {
+	return []setting{
+		{"Producer.Return.Successes", c.Producer.Return.Successes, false},
+		{"Producer.Return.Errors", c.Producer.Return.Errors, false},
+		{"Producer.Idempotent", c.Producer.Idempotent, false},
+		{"Producer.RequiredAcks", c.Producer.RequiredAcks, false},
+		{"Producer.Transaction.ID", c.Producer.Transaction.ID, false},
+		{"Producer.Interceptors", len(c.Producer.Interceptors), false},
+	}
+}
+
+// on returns conf for a client whose connections are those of l.
+func on(l *line, conf *ibm.Config, readTimeout time.Duration) *ibm.Config {
+	c := *conf
+	c.Net.Proxy.Enable = true
+	c.Net.Proxy.Dialer = l
+	c.Net.ReadTimeout = readTimeout
+	backoff := conf.Metadata.Retry.Backoff
+	c.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
+		l.wait(backoff) // Sarama's own sleep could not be cut short
+		return 0
+	}
+	return &c
+}

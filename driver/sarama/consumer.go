@@ -1,0 +1,336 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A consumer is one member of one group. It has three Sarama clients, so that
+// neither a fetch nor a join, which may wait at the broker, holds up what
+// should not: Sarama serialises a connection's requests.
+type consumer struct {
+	cfg         driver.ConsumerConfig
+	conf        *ibm.Config
+	cooperative bool
+
+	fetches, groups, commits *line // the connections of data, coord and committer.client
+	data, coord              ibm.Client
+	group                    ibm.ConsumerGroup
+	committer                *committer
+
+	// hard ends when the context of Close does: no window outlives it.
+	hard    context.Context
+	abandon context.CancelCauseFunc
+
+	closing  chan struct{} // closed as Close begins
+	served   chan struct{} // closed when the group will not be consumed any more
+	finished chan struct{} // closed when Run returns, or will never run
+	closed   chan struct{} // closed when Close has its answer
+	closeErr error         // valid once closed is closed
+
+	revokes sync.WaitGroup // running calls of Handler.Revoke
+	told    sync.WaitGroup // running calls of Handler.Error
+	drained sync.WaitGroup // the goroutine that reads Sarama's errors
+
+	mu         sync.Mutex // guards what follows
+	handler    driver.Handler
+	running    bool      // Run has begun
+	over       bool      // Run has ended: no more calls of handler
+	isClosing  bool      // Close has begun
+	deadline   time.Time // of Close; zero is none
+	session    *session  // nil while there is none
+	endSession context.CancelCauseFunc
+	live       map[partition]*claim
+	empty      chan struct{} // closed when no claim is live and none will be
+	assigned   map[partition]bool
+	fatal      error     // why Run can not go on
+	failed     partition // where that happened, if at one
+}
+
+type partition struct {
+	topic string
+	id    int32
+}
+
+func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
+	c := &consumer{
+		cfg:         cfg,
+		conf:        conf,
+		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
+		fetches:     newLine(cfg.TLS), groups: newLine(cfg.TLS), commits: newLine(cfg.TLS),
+		closing: make(chan struct{}), served: make(chan struct{}),
+		finished: make(chan struct{}), closed: make(chan struct{}),
+		empty: make(chan struct{}),
+		live:  map[partition]*claim{},
+	}
+	c.hard, c.abandon = context.WithCancelCause(context.Background())
+	return c
+}
+
+// open reaches the cluster and makes the clients, which dial when they need to.
+func (c *consumer) open() (err error) {
+	commits := on(c.commits, c.conf, requestTimeout)
+	if err := c.commits.reach(c.cfg.Brokers, commits); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.release()
+		}
+	}()
+	group := c.conf.Consumer.Group
+	data := on(c.fetches, c.conf, c.conf.Net.ReadTimeout)
+	data.Consumer.Group.Rebalance.GroupStrategies = observed(group.Rebalance.GroupStrategies, c.onAssignment)
+	if c.data, err = ibm.NewClient(c.cfg.Brokers, data); err != nil {
+		return wrap(err)
+	}
+	// A join is answered when the slowest member has drained.
+	coord := on(c.groups, c.conf, max(c.conf.Net.ReadTimeout, group.Rebalance.Timeout+5*time.Second))
+	if c.coord, err = ibm.NewClient(c.cfg.Brokers, coord); err != nil {
+		return wrap(err)
+	}
+	client, err := ibm.NewClient(c.cfg.Brokers, commits)
+	if err != nil {
+		return wrap(err)
+	}
+	c.committer = newCommitter(c, client)
+	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, splitClient{c.data, c.coord})
+	return wrap(err)
+}
+
+// A splitClient is a client with its own connection to the group coordinator.
+type splitClient struct {
+	ibm.Client
+	coord ibm.Client
+}
+
+func (s splitClient) Coordinator(group string) (*ibm.Broker, error) {
+	return s.coord.Coordinator(group)
+}
+
+func (s splitClient) RefreshCoordinator(group string) error {
+	return s.coord.RefreshCoordinator(group)
+}
+
+// RefreshMetadata tolerates partitions without a leader: the group is joined
+// for the others all the same, and Sarama waits for these.
+func (s splitClient) RefreshMetadata(topics ...string) error {
+	err := s.Client.RefreshMetadata(topics...)
+	for _, k := range kafkaErrors(err) {
+		if k != ibm.ErrLeaderNotAvailable {
+			return err
+		}
+	}
+	if len(kafkaErrors(err)) > 0 {
+		return nil
+	}
+	return err
+}
+
+// Run implements [driver.Consumer].
+func (c *consumer) Run(h driver.Handler) error {
+	if ok, err := c.begin(h); !ok {
+		return err
+	}
+	defer close(c.finished)
+	c.drained.Go(c.drainErrors)
+	err := c.serve()
+	close(c.served)
+	c.revokes.Wait()
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.told.Wait()
+	return err
+}
+
+func (c *consumer) begin(h driver.Handler) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isClosing {
+		return false, nil
+	}
+	if c.running {
+		return false, invalid(errors.New("Run: called for the second time"))
+	}
+	c.handler, c.running = h, true
+	return true, nil
+}
+
+// serve joins the group again and again, until Close or an error that a rejoin
+// does not cure.
+func (c *consumer) serve() error {
+	var pace pace
+	for {
+		began := time.Now()
+		err := wrap(c.join())
+		fatal, closing := c.verdict()
+		switch {
+		case closing:
+			return nil
+		case fatal != nil:
+			return fatal
+		case isPermanent(err), isCode(err, ibm.ErrUnknownTopicOrPartition):
+			return err
+		case err != nil:
+			c.tell(err)
+		}
+		select {
+		case <-time.After(pace.next(err, time.Since(began))):
+		case <-c.closing:
+			return nil
+		}
+	}
+}
+
+// join is one membership: from before the join until every claim has ended.
+func (c *consumer) join() error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	c.mu.Lock()
+	c.endSession = cancel
+	closing := c.isClosing
+	c.mu.Unlock()
+	if closing {
+		return nil
+	}
+	pins, err := c.pinNewest(ctx)
+	if err != nil {
+		return err
+	}
+	return c.group.Consume(ctx, c.cfg.Topics, &session{c: c, pins: pins})
+}
+
+func (c *consumer) verdict() (fatal error, closing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fatal, c.isClosing
+}
+
+// A pace spaces out attempts to join. A rebalance must not wait, so sessions
+// that end without an error are spaced only when they keep ending at once.
+type pace struct{ quick int }
+
+const (
+	shortSession  = time.Second
+	freeSessions  = 3
+	firstInterval = 100 * time.Millisecond
+	lastInterval  = 5 * time.Second
+)
+
+func (p *pace) next(err error, lived time.Duration) time.Duration {
+	if lived >= shortSession && err == nil {
+		p.quick = 0
+		return 0
+	}
+	p.quick++
+	n := p.quick
+	if err == nil {
+		if n -= freeSessions; n <= 0 {
+			return 0
+		}
+	}
+	return min(firstInterval<<min(n-1, 10), lastInterval)
+}
+
+// onAssignment is called when the group has agreed, before Sarama acts on it.
+func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
+	assigned := map[partition]bool{}
+	for topic, ids := range claims {
+		for _, id := range ids {
+			assigned[partition{topic, id}] = true
+		}
+	}
+	c.mu.Lock()
+	c.assigned = assigned
+	rejoined := c.session != nil
+	c.mu.Unlock()
+	if rejoined { // the first join of a session shows in Setup
+		c.handler.Assign(nil)
+	}
+}
+
+// drainErrors reads Sarama's errors until the group is closed.
+func (c *consumer) drainErrors() {
+	for err := range c.group.Errors() {
+		if _, closing := c.verdict(); closing {
+			continue // connections that are being cut complain
+		}
+		where := partition{id: -1}
+		var at *ibm.ConsumerError
+		if errors.As(err, &at) {
+			where = partition{at.Topic, at.Partition}
+		}
+		err := wrap(err)
+		if isPermanent(err) {
+			c.fail(err, where)
+			continue
+		}
+		c.tell(err)
+		if errors.Is(err, ibm.ErrConsumerRetriesExhausted) {
+			c.end(err)
+		}
+	}
+}
+
+// fail ends Run with err.
+func (c *consumer) fail(err error, where partition) {
+	c.mu.Lock()
+	if c.fatal == nil {
+		c.fatal, c.failed = err, where
+	}
+	c.mu.Unlock()
+	c.end(err)
+}
+
+// end ends the session, if there is one.
+func (c *consumer) end(cause error) {
+	c.mu.Lock()
+	end := c.endSession
+	c.mu.Unlock()
+	if end != nil {
+		end(cause)
+	}
+}
+
+// tell passes err to Handler.Error, as long as Run has not returned.
+func (c *consumer) tell(err error) {
+	c.mu.Lock()
+	h := c.handler
+	if c.over || h == nil {
+		c.mu.Unlock()
+		return
+	}
+	c.told.Add(1)
+	c.mu.Unlock()
+	defer c.told.Done()
+	h.Error(err)
+}
+
+// recovered tells of a panic in a method of the handler.
+func (c *consumer) recovered(method string) {
+	if p := recover(); p != nil {
+		c.tell(&driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("Handler.%s: panic: %v", method, p)})
+	}
+}
+
+// HighWatermark implements [driver.HighWatermarker].
+func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
+	if cl := c.own(dc); cl != nil {
+		return cl.source.HighWaterMarkOffset()
+	}
+	return -1
+}
+
+func (c *consumer) sever() {
+	c.fetches.sever()
+	c.groups.sever()
+	c.commits.sever()
+}

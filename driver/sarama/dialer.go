@@ -1,0 +1,185 @@
+package sarama
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+)
+
+const (
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 5 * time.Second
+)
+
+var errSevered = errors.New("connections have been severed")
+
+// A line is the dialer of one Sarama client, and all connections that it has.
+// Sarama has no way to cancel what waits for a broker; to close the connection
+// under it is one.
+//
+// It also does the TLS handshake. So what it hands to Sarama is encrypted if
+// TLS was asked for, whatever Sarama's own configuration says, and a port that
+// does not speak TLS is an error within handshakeTimeout.
+type line struct {
+	tls    *tls.Config // nil is plaintext
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex // guards what follows
+	conns map[*conn]struct{}
+	dead  bool
+}
+
+func newLine(t *tls.Config) *line {
+	l := &line{tls: t, conns: map[*conn]struct{}{}}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// A conn is one connection of a line. Close is the way that its user closes it.
+type conn struct {
+	net.Conn
+	raw  net.Conn // below TLS: closing it waits for nothing
+	line *line
+}
+
+// Dial implements the dialer that Sarama's Net.Proxy asks for.
+func (l *line) Dial(network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
+	defer cancel()
+	raw, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, l.orSevered(err)
+	}
+	c := &conn{Conn: raw, raw: raw, line: l}
+	if !l.add(c) {
+		raw.Close()
+		return nil, errSevered
+	}
+	if l.tls == nil {
+		return c, nil
+	}
+	if c.Conn, err = l.handshake(raw, addr); err != nil {
+		c.line.remove(c)
+		raw.Close()
+		return nil, l.orSevered(err)
+	}
+	return c, nil
+}
+
+func (l *line) orSevered(err error) error {
+	if l.ctx.Err() != nil {
+		return errSevered
+	}
+	return err
+}
+
+func (l *line) handshake(raw net.Conn, addr string) (net.Conn, error) {
+	cfg := l.tls
+	if cfg.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		cfg = cfg.Clone()
+		cfg.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
+	defer cancel()
+	t := tls.Client(raw, cfg)
+	err := t.HandshakeContext(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: no answer within %v: does this port speak TLS?", addr, handshakeTimeout)}
+	}
+	if err != nil {
+		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: %w", addr, err)}
+	}
+	return t, nil
+}
+
+// A tlsError is a failed handshake.
+type tlsError struct{ error }
+
+func (e *tlsError) Unwrap() error { return e.error }
+
+func (l *line) add(c *conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead {
+		return false
+	}
+	l.conns[c] = struct{}{}
+	return true
+}
+
+func (l *line) remove(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.line.remove(c)
+	return c.Conn.Close()
+}
+
+// cut closes all connections. New ones may be dialed.
+func (l *line) cut() {
+	l.mu.Lock()
+	conns := l.conns
+	l.conns = map[*conn]struct{}{}
+	l.mu.Unlock()
+	for c := range conns {
+		c.raw.Close()
+	}
+}
+
+// sever closes all connections and refuses new ones from now on.
+func (l *line) sever() {
+	l.mu.Lock()
+	l.dead = true
+	l.mu.Unlock()
+	l.cancel()
+	l.cut()
+}
+
+// severed is closed by sever.
+func (l *line) severed() <-chan struct{} { return l.ctx.Done() }
+
+// wait sleeps for d, but not longer than until the line is severed.
+func (l *line) wait(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.severed():
+	}
+}
+
+// reach makes a full connection, authentication included, to any of brokers,
+// and closes it. It reports why each of them could not be reached.
+func (l *line) reach(brokers []string, conf *ibm.Config) error {
+	var errs []error
+	for _, addr := range brokers {
+		b := ibm.NewBroker(addr)
+		err := b.Open(conf)
+		if err == nil {
+			_, err = b.Connected()
+		}
+		if err == nil {
+			return b.Close()
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		if l.ctx.Err() != nil {
+			break
+		}
+	}
+	return wrap(errors.Join(errs...))
+}

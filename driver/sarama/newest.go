@@ -1,0 +1,199 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// Sarama's own OffsetNewest looks up the end of the log when a claim begins. So
+// it loses records: those that arrive while nobody runs before the first
+// commit, and those of a new partition before it is noticed. Here Sarama always
+// starts at the oldest record where nothing is committed, and "newest" is a
+// commit that is made before:
+//
+//   - A group without members gets the end of every partition of a topic for
+//     which it has no position at all, in one request, before it is joined. A
+//     group with members refuses that, so a late starter skips nothing.
+//   - When the group has members, but none for this topic, the ends from before
+//     the join are committed for the partitions that this member is assigned.
+//   - A partition that then still has no position was created later. It starts
+//     at its beginning, which is committed before the claim is assigned.
+
+// pinNewest does what has to be done before the join. It returns the ends of
+// what could not be committed.
+func (c *consumer) pinNewest(ctx context.Context) (map[partition]int64, error) {
+	if c.cfg.InitialOffset != driver.OffsetNewest {
+		return nil, nil
+	}
+	if err := (splitClient{c.data, c.coord}).RefreshMetadata(c.cfg.Topics...); err != nil {
+		return nil, err
+	}
+	partitions, err := c.partitions()
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := c.unknownTopics(ctx, partitions)
+	if err != nil || len(fresh) == 0 {
+		return nil, err
+	}
+	ends, err := c.logOffsets(fresh, ibm.OffsetNewest)
+	if err != nil {
+		return nil, err
+	}
+	err = c.commitPositions(ctx, func() member { return noMember }, ends)
+	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
+		return ends, nil // the group has members
+	}
+	return nil, err
+}
+
+func (c *consumer) partitions() ([]partition, error) {
+	var all []partition
+	for _, topic := range c.cfg.Topics {
+		ids, err := c.data.Partitions(topic)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			all = append(all, partition{topic, id})
+		}
+	}
+	return all, nil
+}
+
+// unknownTopics returns the partitions of topics for which the group has no
+// position in any partition.
+func (c *consumer) unknownTopics(ctx context.Context, partitions []partition) ([]partition, error) {
+	found, err := c.committedOffsets(ctx, partitions)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for p := range found {
+		known[p.topic] = true
+	}
+	var fresh []partition
+	for _, p := range partitions {
+		if !known[p.topic] {
+			fresh = append(fresh, p)
+		}
+	}
+	return fresh, nil
+}
+
+// logOffsets asks the leaders for the beginnings or the ends of partitions. At
+// ReadCommitted an end is where the first open transaction begins.
+func (c *consumer) logOffsets(partitions []partition, which int64) (map[partition]int64, error) {
+	byLeader := map[*ibm.Broker][]partition{}
+	for _, p := range partitions {
+		leader, err := c.data.Leader(p.topic, p.id)
+		if err != nil {
+			return nil, fmt.Errorf("leader of %s/%d: %w", p.topic, p.id, err)
+		}
+		byLeader[leader] = append(byLeader[leader], p)
+	}
+	offsets := map[partition]int64{}
+	for leader, led := range byLeader {
+		req := ibm.NewOffsetRequest(c.conf.Version)
+		req.IsolationLevel = c.conf.Consumer.IsolationLevel
+		for _, p := range led {
+			req.AddBlock(p.topic, p.id, which, 1)
+		}
+		resp, err := leader.GetAvailableOffsets(req)
+		if err != nil {
+			leader.Close()
+			return nil, err
+		}
+		for _, p := range led {
+			block := resp.GetBlock(p.topic, p.id)
+			if block == nil {
+				return nil, ibm.ErrIncompleteResponse
+			}
+			if block.Err != ibm.ErrNoError {
+				return nil, fmt.Errorf("offset of %s/%d: %w", p.topic, p.id, block.Err)
+			}
+			offsets[p] = block.Offset
+		}
+	}
+	return offsets, nil
+}
+
+// pinAssigned commits the ends that were looked up before the join, for what
+// the member has been assigned. It runs before Sarama starts the claims.
+func (c *consumer) pinAssigned(s *session) error {
+	var mine []partition
+	for topic, ids := range s.sess.Claims() {
+		for _, id := range ids {
+			if _, ok := s.pins[partition{topic, id}]; ok {
+				mine = append(mine, partition{topic, id})
+			}
+		}
+	}
+	if len(mine) == 0 {
+		return nil
+	}
+	ctx := s.sess.Context()
+	found, err := c.committedOffsets(ctx, mine)
+	if err != nil {
+		return err
+	}
+	for _, p := range mine {
+		if _, ok := found[p]; ok {
+			continue
+		}
+		if err := c.pin(ctx, p, s.pins[p]); err != nil {
+			return err
+		}
+		// Sarama reads this when it starts the claim; it commits nothing.
+		s.sess.MarkOffset(p.topic, p.id, s.pins[p], "")
+	}
+	return nil
+}
+
+// start resolves where a claim starts, and which records are to be passed over
+// because Sarama starts before that.
+func (c *consumer) start(s *session, source ibm.ConsumerGroupClaim) (start, skip int64, err error) {
+	if at := source.InitialOffset(); at >= 0 {
+		return at, 0, nil
+	}
+	if c.cfg.InitialOffset == driver.OffsetOldest {
+		return -1, 0, nil
+	}
+	p := partition{source.Topic(), source.Partition()}
+	at, ok := s.pins[p]
+	if !ok {
+		begins, err := c.logOffsets([]partition{p}, ibm.OffsetOldest)
+		if err != nil {
+			return 0, 0, err
+		}
+		at = begins[p]
+	}
+	return at, at, c.pin(s.sess.Context(), p, at)
+}
+
+// pin makes the start of a claim durable, however often that must be tried.
+func (c *consumer) pin(ctx context.Context, p partition, offset int64) error {
+	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
+		var by member
+		err := c.commitPositions(ctx, func() member {
+			by, _ = c.member()
+			return by
+		}, map[partition]int64{p: offset})
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		if err = wrap(err); !c.worthRetrying(by, err) {
+			return err
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package sarama
+
+import (
+	"math/rand/v2"
+
+	ibm "github.com/IBM/sarama"
+)
+
+// stickyBytes is how much without a key goes to one partition before the next
+// is drawn: as in Java's client, so that batches fill.
+const stickyBytes = 16 << 10
+
+// A partitioner sends a message where it asks to go, else where its key says as
+// Java's client does, else to a partition that changes from time to time.
+// Sarama has one for each topic, used by one goroutine.
+type partitioner struct {
+	byKey  ibm.Partitioner
+	sticky int32
+	left   int // bytes until the next draw
+}
+
+func newPartitioner(topic string) ibm.Partitioner {
+	return &partitioner{byKey: ibm.NewMurmur2Partitioner(topic)}
+}
+
+// Partition implements Sarama's Partitioner.
+func (p *partitioner) Partition(m *ibm.ProducerMessage, n int32) (int32, error) {
+	switch {
+	case m.Partition >= n:
+		return -1, ibm.ErrUnknownTopicOrPartition
+	case m.Partition >= 0:
+		return m.Partition, nil
+	case m.Key != nil:
+		return p.byKey.Partition(m, n)
+	}
+	if p.left <= 0 || p.sticky >= n {
+		p.sticky, p.left = rand.Int32N(n), stickyBytes
+	}
+	p.left -= m.Value.Length()
+	return p.sticky, nil
+}
+
+// RequiresConsistency implements Sarama's Partitioner.
+func (p *partitioner) RequiresConsistency() bool { return true }
+
+// MessageRequiresConsistency implements Sarama's DynamicConsistencyPartitioner.
+// Only a message that may go anywhere avoids partitions without a leader.
+func (p *partitioner) MessageRequiresConsistency(m *ibm.ProducerMessage) bool {
+	return m.Partition >= 0 || m.Key != nil
+}

@@ -1,0 +1,124 @@
+// Package sarama is the production driver: it runs package kafka over
+// github.com/IBM/sarama.
+//
+//	manager := kafka.New(sarama.Driver{})
+//
+// # Overview
+//
+// The driver uses Sarama for what Sarama does well, the wire protocol, group
+// membership and fetching, and does by itself what Sarama does not:
+//
+//   - Commits are requests of its own, on a connection of their own: each has
+//     an answer by partition, and waits neither for a fetch nor for a join.
+//   - The group coordinator has a connection of its own, so heartbeats and
+//     joins do not share the lock of a connection that long-polls.
+//   - Every connection goes through a dialer that can be cut. That is how Close
+//     ends a pending join, and a producer whose broker is dead.
+//   - OffsetNewest is resolved and committed before the group is first joined,
+//     so a crash before the first commit loses nothing.
+//   - What the broker said of a failed send is judged by whether it proves that
+//     nothing was appended.
+//
+// # Tuning
+//
+// [Driver.Configure] sees Sarama's configuration last, for what the driver's
+// configuration has no field for. What safety rests on is refused there.
+package sarama
+
+import (
+	"context"
+	"fmt"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// Driver opens consumers and producers over Sarama. The zero value is ready to
+// use. It holds no connection and no state.
+type Driver struct {
+	// Configure, if not nil, is called with the configuration that the driver
+	// has built, once for each consumer and producer and for each validation of
+	// one, possibly by several goroutines at once. Afterwards it is checked by
+	// Sarama's own Validate.
+	//
+	// A change to what safety rests on is refused with an error that names the
+	// field: Net.TLS and Net.Proxy always; Net.SASL where the driver's
+	// configuration has SASL; for a consumer Consumer.Return.Errors,
+	// Consumer.Offsets.AutoCommit.Enable, Consumer.Offsets.Initial,
+	// Consumer.Fetch.Max, Consumer.IsolationLevel, Consumer.Group.InstanceId,
+	// Consumer.Group.ResetInvalidOffsets and Consumer.Group.Rebalance.Strategy;
+	// for a producer Producer.Return, Producer.Idempotent,
+	// Producer.RequiredAcks, Producer.Transaction.ID and Producer.Interceptors.
+	//
+	// These are set after Configure, and to change them has no effect: the
+	// BackoffFuncs of Metadata and Producer, and Net.ReadTimeout of the
+	// connection to the coordinator, which must outlast a rebalance.
+	Configure func(*ibm.Config)
+}
+
+var (
+	_ driver.Driver            = Driver{}
+	_ driver.ConsumerValidator = Driver{}
+	_ driver.ProducerValidator = Driver{}
+)
+
+// ValidateConsumer implements [driver.ConsumerValidator].
+func (d Driver) ValidateConsumer(cfg driver.ConsumerConfig) error {
+	_, err := d.consumerConfig(cfg)
+	return err
+}
+
+// ValidateProducer implements [driver.ProducerValidator].
+func (d Driver) ValidateProducer(cfg driver.ProducerConfig) error {
+	_, err := d.producerConfig(cfg)
+	return err
+}
+
+// OpenConsumer implements [driver.Driver].
+func (d Driver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	conf, err := d.consumerConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := newConsumer(cfg, conf)
+	if err := open(ctx, c, c.open, c.sever); err != nil {
+		return nil, fmt.Errorf("sarama: open consumer: %w", err)
+	}
+	return c, nil
+}
+
+// OpenProducer implements [driver.Driver].
+func (d Driver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
+	conf, err := d.producerConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := newProducer(cfg, conf)
+	if err := open(ctx, p, p.open, p.line.sever); err != nil {
+		return nil, fmt.Errorf("sarama: open producer: %w", err)
+	}
+	return p, nil
+}
+
+// open runs dial, which can not be cancelled but by sever, and returns by the end
+// of ctx.
+func open(ctx context.Context, opened closer, dial func() error, sever func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, sever)
+	err := dial()
+	if stop() {
+		if err != nil {
+			sever()
+		}
+		return err
+	}
+	if err == nil { // severed just as it was ready
+		opened.Close(ctx)
+	}
+	return ctx.Err()
+}
+
+type closer interface{ Close(context.Context) error }

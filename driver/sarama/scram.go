@@ -1,0 +1,138 @@
+package sarama
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// maxIterations bounds the work that a server can ask for: ten million rounds
+// take seconds. Kafka's default is 4096, and its documentation calls that the
+// least.
+const maxIterations = 10_000_000
+
+// errSCRAM says that the server did not prove that it knows the password, or
+// broke the protocol. No retry cures it.
+var errSCRAM = errors.New("SCRAM")
+
+// A scram is one exchange of SCRAM (RFC 5802) on the client's side, without
+// channel binding. Passwords must be printable ASCII, which SASLprep leaves as
+// it is; the configuration is checked for that.
+type scram struct {
+	hash  func() hash.Hash
+	nonce string // the client's; drawn by Begin if empty
+
+	password  string
+	firstBare string // client-first-message-bare
+	signature []byte // what the server must prove, once known
+	steps     int
+	done      bool
+}
+
+func newSCRAM(mechanism driver.SASLMechanism) *scram {
+	if mechanism == driver.SASLScramSHA256 {
+		return &scram{hash: sha256.New}
+	}
+	return &scram{hash: sha512.New}
+}
+
+// Begin implements Sarama's SCRAMClient.
+func (s *scram) Begin(user, password, _ string) error {
+	if s.nonce == "" {
+		s.nonce = rand.Text()
+	}
+	s.password = password
+	escaped := strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user)
+	s.firstBare = "n=" + escaped + ",r=" + s.nonce
+	s.steps, s.done, s.signature = 0, false, nil
+	return nil
+}
+
+// Done implements Sarama's SCRAMClient.
+func (s *scram) Done() bool { return s.done }
+
+// Step implements Sarama's SCRAMClient.
+func (s *scram) Step(challenge string) (string, error) {
+	s.steps++
+	switch s.steps {
+	case 1:
+		return "n,," + s.firstBare, nil
+	case 2:
+		return s.prove(challenge)
+	case 3:
+		s.done = true
+		return "", s.verify(challenge)
+	}
+	return "", fmt.Errorf("%w: message after the end of the exchange", errSCRAM)
+}
+
+// prove answers the server's first message.
+func (s *scram) prove(serverFirst string) (string, error) {
+	fields := attributes(serverFirst)
+	nonce := fields["r"]
+	if !strings.HasPrefix(nonce, s.nonce) || len(nonce) == len(s.nonce) {
+		return "", fmt.Errorf("%w: the server's nonce does not extend the client's", errSCRAM)
+	}
+	salt, err := base64.StdEncoding.DecodeString(fields["s"])
+	if err != nil || len(salt) == 0 {
+		return "", fmt.Errorf("%w: the server sent no salt", errSCRAM)
+	}
+	rounds, err := strconv.Atoi(fields["i"])
+	if err != nil || rounds < 1 || rounds > maxIterations {
+		return "", fmt.Errorf("%w: iteration count %q is not within 1 and %d", errSCRAM, fields["i"], maxIterations)
+	}
+	salted, err := pbkdf2.Key(s.hash, s.password, salt, rounds, s.hash().Size())
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errSCRAM, err)
+	}
+	final := "c=biws,r=" + nonce // biws is "n,,"
+	message := s.firstBare + "," + serverFirst + "," + final
+	key := s.mac(salted, "Client Key")
+	h := s.hash()
+	h.Write(key)
+	proof := s.mac(h.Sum(nil), message)
+	subtle.XORBytes(proof, proof, key)
+	s.signature = s.mac(s.mac(salted, "Server Key"), message)
+	return final + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
+}
+
+// verify checks the server's proof that it knows the password too.
+func (s *scram) verify(serverFinal string) error {
+	fields := attributes(serverFinal)
+	if e := fields["e"]; e != "" {
+		return fmt.Errorf("%w: the server answered %q", errSCRAM, e)
+	}
+	got, err := base64.StdEncoding.DecodeString(fields["v"])
+	if err != nil || !hmac.Equal(got, s.signature) {
+		return fmt.Errorf("%w: the server's signature is wrong", errSCRAM)
+	}
+	return nil
+}
+
+func (s *scram) mac(key []byte, message string) []byte {
+	m := hmac.New(s.hash, key)
+	m.Write([]byte(message))
+	return m.Sum(nil)
+}
+
+// attributes splits "a=x,b=y".
+func attributes(message string) map[string]string {
+	fields := map[string]string{}
+	for f := range strings.SplitSeq(message, ",") {
+		if name, value, ok := strings.Cut(f, "="); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}

@@ -1,0 +1,216 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// reasonTimeout bounds the wait for the error that goes with a partition that
+// Sarama has given up. It comes by another channel, and can get lost there.
+const reasonTimeout = time.Second
+
+var errClosing = errors.New("consumer is closing")
+
+// A session serves one membership of the group; it is Sarama's
+// ConsumerGroupHandler. A membership lasts until the next rebalance, or with
+// cooperative rebalancing until it is lost.
+type session struct {
+	c    *consumer
+	pins map[partition]int64 // see newest.go
+	sess ibm.ConsumerGroupSession
+}
+
+// Setup implements Sarama's ConsumerGroupHandler.
+func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Handler.Assign: panic: %v", p)
+		}
+	}()
+	s.sess = sess
+	s.c.setSession(s)
+	s.c.handler.Assign(nil)
+	return s.c.pinAssigned(s)
+}
+
+// Cleanup implements Sarama's ConsumerGroupHandler.
+func (s *session) Cleanup(ibm.ConsumerGroupSession) error {
+	s.c.setSession(nil)
+	return nil
+}
+
+func (c *consumer) setSession(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = s
+}
+
+// ConsumeClaim implements Sarama's ConsumerGroupHandler. It returns when the
+// claim has ended, which no user code can delay beyond the drain window:
+// Sarama would wait for it without bound, and the group with it.
+func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim) error {
+	c := s.c
+	where := partition{source.Topic(), source.Partition()}
+	start, skip, err := c.start(s, source)
+	if err != nil {
+		if sess.Context().Err() == nil {
+			return err // Sarama ends the session and tells of it
+		}
+		return nil
+	}
+	cl := &claim{c: c, where: where, source: source, skip: skip, committed: -1, signal: make(chan struct{}, 1)}
+	cl.public = &driver.Claim{
+		Topic: where.topic, Partition: where.id, Start: start,
+		Generation: sess.GenerationID(), Backend: cl,
+	}
+	if !c.admit(cl) {
+		return nil
+	}
+	c.group.Resume(where.list()) // Sarama remembers a pause from the claim before
+	func() {
+		defer c.recovered("Assign")
+		c.handler.Assign([]*driver.Claim{cl.public})
+	}()
+	cl.deliver(source.Messages(), sess.Context().Done())
+	c.yield(cl, c.reason(cl, sess.Context()))
+	return nil
+}
+
+// admit makes cl live, unless the consumer is closing.
+func (c *consumer) admit(cl *claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isClosing {
+		return false
+	}
+	c.live[cl.where] = cl
+	return true
+}
+
+// forget removes cl from what is live, after it has ended.
+func (c *consumer) forget(cl *claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.live, cl.where)
+	if c.isClosing && len(c.live) == 0 {
+		close(c.empty)
+	}
+}
+
+// reason tells why cl is lost, or nil if it is asked for and can be committed.
+func (c *consumer) reason(cl *claim, session context.Context) error {
+	if c.hard.Err() != nil {
+		return context.Cause(c.hard)
+	}
+	if session.Err() == nil {
+		// The channel was closed: revoked by a cooperative rebalance, or given
+		// up by Sarama, which ends the session as soon as its error is read.
+		if !c.isAssigned(cl.where) {
+			return nil
+		}
+		select {
+		case <-session.Done():
+		case <-time.After(reasonTimeout):
+			return nil
+		}
+	}
+	cause := context.Cause(session)
+	if gone(cause) || c.failedAt(cl.where) {
+		return wrap(cause)
+	}
+	return nil
+}
+
+func (c *consumer) isAssigned(p partition) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.assigned[p]
+}
+
+// failedAt reports whether p is the partition that ended Run.
+func (c *consumer) failedAt(p partition) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fatal != nil && c.failed == p
+}
+
+// gone reports whether a member whose session ended with cause owns nothing any
+// more.
+func gone(cause error) bool {
+	return isCode(cause, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrFencedInstancedId) ||
+		errors.Is(cause, ibm.ErrRebalanceTimedOut)
+}
+
+// yield takes the claim from the core.
+func (c *consumer) yield(cl *claim, lost error) {
+	defer c.forget(cl)
+	if lost == nil {
+		c.revoke(cl)
+		return
+	}
+	cl.finish()
+	defer c.recovered("Lost")
+	c.handler.Lost([]*driver.Claim{cl.public}, lost)
+}
+
+// revoke asks for the claim back and waits for the answer, or for the end of
+// the window.
+func (c *consumer) revoke(cl *claim) {
+	ctx, cancel, stop := c.window()
+	defer stop()
+	if lost := cl.revoking(cancel); lost != nil {
+		cancel(lost)
+	}
+	done := make(chan struct{})
+	c.revokes.Go(func() {
+		defer close(done)
+		defer c.recovered("Revoke")
+		c.handler.Revoke(ctx, []*driver.Claim{cl.public})
+	})
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	cl.finish()
+}
+
+// window returns the context of one Revoke, and how to end it with a cause.
+func (c *consumer) window() (context.Context, context.CancelCauseFunc, context.CancelFunc) {
+	c.mu.Lock()
+	end := c.deadline
+	c.mu.Unlock()
+	if end.IsZero() {
+		end = time.Now().Add(c.cfg.DrainTimeout)
+	}
+	ctx, stop := context.WithDeadline(c.hard, end)
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, cancel, func() {
+		cancel(nil)
+		stop()
+	}
+}
+
+// lose is called when the broker said that the member of s owns nothing any
+// more: what is being revoked ends at once, and the session with it.
+func (c *consumer) lose(s *session, cause error) {
+	c.mu.Lock()
+	if c.session != s {
+		c.mu.Unlock()
+		return
+	}
+	var claims []*claim
+	for _, cl := range c.live {
+		claims = append(claims, cl)
+	}
+	c.mu.Unlock()
+	for _, cl := range claims {
+		cl.setLost(cause)
+	}
+	c.end(cause)
+}
