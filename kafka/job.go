@@ -107,6 +107,9 @@ func (j *job) change(f func(*wish)) *session {
 // setSwitch turns the job on or off. When it returns after off, no further
 // record is handed out.
 func (j *job) setSwitch(on bool) {
+	if on {
+		j.forgetFailures()
+	}
 	s := j.change(func(w *wish) {
 		switch {
 		case on:

@@ -1,0 +1,357 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A fakeDriver lets a test play the driver's part by hand: it delivers, revokes
+// and loses claims at the moment the test chooses, which no broker would. What
+// it allows is what the contract allows.
+type fakeDriver struct {
+	mu        sync.Mutex
+	consumers []*fakeConsumer
+	producers []*fakeProducer
+	openErr   func(n int) error // for the n-th OpenConsumer, from 1
+	opened    int
+	commit    func(ctx context.Context, marks []driver.Mark) error
+	pauseLog  []string
+}
+
+func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened++
+	if d.openErr != nil {
+		if err := d.openErr(d.opened); err != nil {
+			return nil, err
+		}
+	}
+	c := &fakeConsumer{d: d, cfg: cfg, end: make(chan error, 1), ran: make(chan struct{})}
+	d.consumers = append(d.consumers, c)
+	return c, nil
+}
+
+func (d *fakeDriver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
+	p := &fakeProducer{d: d, cfg: cfg}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.producers = append(d.producers, p)
+	return p, nil
+}
+
+func (d *fakeDriver) openCount() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opened
+}
+
+// consumer returns the latest consumer that was opened.
+func (d *fakeDriver) consumer(t testing.TB) *fakeConsumer {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.consumers) == 0 {
+		t.Fatal("no consumer was opened")
+	}
+	return d.consumers[len(d.consumers)-1]
+}
+
+type fakeConsumer struct {
+	d   *fakeDriver
+	cfg driver.ConsumerConfig
+	end chan error    // tells Run to return
+	ran chan struct{} // closed when Run has returned, or Close came first
+
+	mu      sync.Mutex
+	h       driver.Handler
+	claims  []*driver.Claim
+	durable []driver.Mark // in the order of the answers
+	closed  bool
+	pauses  []string
+}
+
+func (c *fakeConsumer) Run(h driver.Handler) error {
+	defer close(c.ran)
+	c.mu.Lock()
+	c.h = h
+	c.mu.Unlock()
+	h.Assign(nil)
+	err := <-c.end
+	c.mu.Lock()
+	left := c.claims
+	c.claims = nil
+	c.mu.Unlock()
+	if err != nil && len(left) > 0 {
+		h.Lost(left, err)
+	}
+	return err
+}
+
+func (c *fakeConsumer) Commit(ctx context.Context, marks []driver.Mark) error {
+	if c.d.commit != nil {
+		if err := c.d.commit(ctx, marks); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.durable = append(c.durable, marks...)
+	return nil
+}
+
+func (c *fakeConsumer) Pause(claims ...*driver.Claim)  { c.notePause("pause", claims) }
+func (c *fakeConsumer) Resume(claims ...*driver.Claim) { c.notePause("resume", claims) }
+
+func (c *fakeConsumer) notePause(what string, claims []*driver.Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cl := range claims {
+		c.pauses = append(c.pauses, fmt.Sprintf("%s %d", what, cl.Partition))
+	}
+}
+
+func (c *fakeConsumer) pauseLog() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.pauses)
+}
+
+func (c *fakeConsumer) Close(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	h, claims := c.h, c.claims
+	c.claims = nil
+	c.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	if len(claims) > 0 {
+		revoked := make(chan struct{})
+		go func() { defer close(revoked); h.Revoke(ctx, claims) }()
+		<-revoked
+	}
+	select {
+	case c.end <- nil:
+	default:
+	}
+	<-c.ran
+	return ctx.Err()
+}
+
+// assign makes a claim of the job's topic that starts at start.
+func (c *fakeConsumer) assign(partition int32, start int64) *driver.Claim {
+	cl := &driver.Claim{Topic: c.cfg.Topics[0], Partition: partition, Start: start}
+	c.mu.Lock()
+	c.claims = append(c.claims, cl)
+	h := c.h
+	c.mu.Unlock()
+	h.Assign([]*driver.Claim{cl})
+	return cl
+}
+
+// deliver hands over records with the offsets from up to and including to,
+// whose values are their offsets.
+func (c *fakeConsumer) deliver(cl *driver.Claim, from, to int64) {
+	var b driver.Batch
+	for o := from; o <= to; o++ {
+		b.Records = append(b.Records, driver.Record{Offset: o, Value: fmt.Append(nil, o)})
+	}
+	c.h.Deliver(cl, b)
+}
+
+// take removes a claim from those that Close would revoke.
+func (c *fakeConsumer) take(cl *driver.Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims = slices.DeleteFunc(c.claims, func(x *driver.Claim) bool { return x == cl })
+}
+
+// revoke runs a revocation with the configured window, to its end.
+func (c *fakeConsumer) revoke(cl *driver.Claim) {
+	c.take(cl)
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.DrainTimeout)
+	defer cancel()
+	c.h.Revoke(ctx, []*driver.Claim{cl})
+}
+
+func (c *fakeConsumer) lose(cl *driver.Claim) {
+	c.take(cl)
+	c.h.Lost([]*driver.Claim{cl}, errors.New("session expired"))
+}
+
+// committed returns the positions that were made durable for a claim.
+func (c *fakeConsumer) committed(cl *driver.Claim) []int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var offsets []int64
+	for _, m := range c.durable {
+		if m.Claim == cl {
+			offsets = append(offsets, m.Offset)
+		}
+	}
+	return offsets
+}
+
+// A fakeProducer acknowledges when the test says so.
+type fakeProducer struct {
+	d   *fakeDriver
+	cfg driver.ProducerConfig
+
+	mu      sync.Mutex
+	pending []*driver.Message
+	sent    []*driver.Message
+	hold    bool // do not acknowledge at once
+	closed  bool
+	block   bool // no buffer space
+}
+
+func (p *fakeProducer) Produce(ctx context.Context, m *driver.Message) error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return driver.ErrClosed
+	}
+	if p.block {
+		p.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if p.hold {
+		p.pending = append(p.pending, m)
+		p.mu.Unlock()
+		return nil
+	}
+	p.sent = append(p.sent, m)
+	m.Partition, m.Offset = 0, int64(len(p.sent)-1)
+	p.mu.Unlock()
+	m.Acker.Ack(nil)
+	return nil
+}
+
+func (p *fakeProducer) release(err error) {
+	p.mu.Lock()
+	pending := p.pending
+	p.pending = nil
+	p.mu.Unlock()
+	for i, m := range pending {
+		m.Partition, m.Offset = 0, int64(i)
+		m.Acker.Ack(err)
+	}
+}
+
+func (p *fakeProducer) Flush(ctx context.Context) error { p.release(nil); return nil }
+
+func (p *fakeProducer) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.release(nil)
+	return nil
+}
+
+// A handlerFunc is a plain consumer: it sees values only.
+type handlerFunc struct {
+	cfg    ConsumerConfig
+	handle func(ctx context.Context, value []byte) error
+}
+
+func (h *handlerFunc) GetConfig() *ConsumerConfig { return &h.cfg }
+
+func (h *handlerFunc) Handle(ctx context.Context, value []byte) error { return h.handle(ctx, value) }
+
+func testConfig() ConsumerConfig {
+	return ConsumerConfig{
+		JobName:          "job",
+		Topic:            "orders",
+		BootstrapServers: "localhost:9092",
+		ConsumerGroup:    "group",
+		InitialOffset:    OffsetOldest,
+		Backoff:          Backoff{Jitter: NoJitter},
+	}
+}
+
+func quiet() Option { return WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))) }
+
+// start registers a plain consumer, switches it on, starts the manager, and
+// waits until it is a member. The manager is shut down with the test.
+func start(t *testing.T, d *fakeDriver, cfg ConsumerConfig, handle func(context.Context, []byte) error, opts ...Option) *Manager {
+	t.Helper()
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, &handlerFunc{cfg, handle})
+	return m
+}
+
+// startOn does what start does on a manager that the test shuts down itself.
+func startOn(t *testing.T, m *Manager, c Consumer) {
+	t.Helper()
+	must(t, m.RegisterConsumer(t.Context(), c))
+	must(t, m.SetConsumerSwitch(c.GetConfig().JobName, true))
+	must(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+	synctest.Wait()
+}
+
+func stop(t *testing.T, m *Manager) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := m.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+// pass lets virtual time pass, and everything come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func state(t testing.TB, m *Manager) ConsumerStatus {
+	t.Helper()
+	s, err := m.Consumer("job")
+	must(t, err)
+	return s
+}
+
+// A record of what a handler saw.
+type seen struct {
+	mu     sync.Mutex
+	values []string
+}
+
+func (s *seen) add(value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.values = append(s.values, string(value))
+}
+
+func (s *seen) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.values)
+}
