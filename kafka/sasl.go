@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -93,7 +94,15 @@ func (p *problems) exposure(s *SASLConfig, encrypted bool) {
 	}
 }
 
-// MarshalJSON leaves out the TokenSource, since a function has no JSON.
+// Format hides the password from every verb. The password's own method is not
+// enough: package fmt does not call it for a field behind a pointer when the
+// verb does not suit pointers, as %s of a ConsumerConfig.
+func (s SASLConfig) Format(f fmt.State, verb rune) {
+	type plain SASLConfig
+	fmt.Fprintf(f, "%+v", plain(s))
+}
+
+// MarshalJSON says whether there is a TokenSource, since a function has no JSON.
 func (s SASLConfig) MarshalJSON() ([]byte, error) {
 	type plain SASLConfig
 	return json.Marshal(struct {

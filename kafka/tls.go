@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"slices"
 )
@@ -195,8 +196,15 @@ func (p *problems) versions(cfg *tls.Config) {
 	}
 }
 
-// MarshalJSON leaves out what Config holds, which has private keys in it and
-// functions that have no JSON.
+// Format prints every verb as %+v, which shows where Config is but not what it
+// holds: others, such as %s, would go on to the private keys in it.
+func (t TLSConfig) Format(f fmt.State, verb rune) {
+	type plain TLSConfig
+	fmt.Fprintf(f, "%+v", plain(t))
+}
+
+// MarshalJSON says whether there is a Config, not what it holds: private keys,
+// and functions, which have no JSON.
 func (t TLSConfig) MarshalJSON() ([]byte, error) {
 	type plain TLSConfig
 	return json.Marshal(struct {

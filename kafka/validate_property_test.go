@@ -1,0 +1,260 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// A draw is a random configuration and the fields that are wrong in it, as the
+// documentation of the configuration has it.
+type draw struct {
+	t     *rapid.T
+	wrong map[string]bool
+}
+
+// field draws a value for *v: most times a right one.
+func field[V any](d *draw, name string, v *V, right, wrong []V) {
+	if rapid.IntRange(0, 19).Draw(d.t, name+" is wrong if 0") > 0 {
+		*v = rapid.SampledFrom(right).Draw(d.t, name)
+		return
+	}
+	*v = rapid.SampledFrom(wrong).Draw(d.t, name)
+	d.wrong[name] = true
+}
+
+func (d *draw) duration(name string, v *time.Duration, right ...time.Duration) {
+	field(d, name, v, append(right, 0), []time.Duration{-1, -time.Second, 1, time.Millisecond - 1, math.MaxInt64, math.MinInt64})
+}
+
+func (d *draw) count(name string, v *int) {
+	field(d, name, v, []int{0, 1, 7, 100 << 20}, []int{-1, math.MinInt})
+}
+
+// relation makes name wrong if the fields that it relates are right and broken is true.
+func (d *draw) relation(name, other string, broken bool) {
+	if broken && !d.wrong[name] && !d.wrong[other] {
+		d.wrong[name+"*"] = true
+	}
+}
+
+// fields returns the names of the wrong fields, those of broken relations too.
+func (d *draw) fields() []string {
+	names := map[string]bool{}
+	for name := range d.wrong {
+		names[strings.TrimSuffix(name, "*")] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func or[V comparable](v, def V) V {
+	if v == *new(V) {
+		return def
+	}
+	return v
+}
+
+func (d *draw) consumer() ConsumerConfig {
+	var c ConsumerConfig
+	field(d, "JobName", &c.JobName, []string{"orders", "ä b"}, []string{"", " ", "a/b", "\x00", strings.Repeat("x", 256)})
+	field(d, "Topic", &c.Topic, []string{"t", "a.b"}, []string{".", "a b", "__consumer_offsets"})
+	field(d, "Topics[1]", &c.Topics, [][]string{nil, {"u"}, {"u", "v"}}, [][]string{{"u", ""}, {"u", "u"}})
+	field(d, "BootstrapServers[0]", &c.BootstrapServers, []string{"a:1", "a:1,[::1]:2"}, []string{"a", "a:0,b:1", ",a:1"})
+	field(d, "ConsumerGroup", &c.ConsumerGroup, []string{"g"}, []string{"", "\n"})
+	field(d, "InitialOffset", &c.InitialOffset, []InitialOffset{OffsetNewest, OffsetOldest}, []InitialOffset{-1, 2})
+	field(d, "IsolationLevel", &c.IsolationLevel, []IsolationLevel{ReadCommitted, ReadUncommitted}, []IsolationLevel{-1, 2})
+	field(d, "BalanceStrategies[1]", &c.BalanceStrategies, [][]BalanceStrategy{nil, {Sticky}, {Range, RoundRobin}},
+		[][]BalanceStrategy{{Range, Range}, {Range, 9}})
+	d.timing(&c)
+	d.counts(&c)
+	d.backoff(&c.Backoff)
+	field(d, "ClientID", &c.ClientID, []string{"", "c"}, []string{" c"})
+	field(d, "InstanceID", &c.InstanceID, []string{"", "pod-0"}, []string{"pod 0"})
+	field(d, "RackID", &c.RackID, []string{"", "a b"}, []string{"\t"})
+	field(d, "TLS.KeyFile", &c.TLS, []*TLSConfig{nil, {}, {ServerName: "n"}}, []*TLSConfig{{CertFile: "c"}})
+	field(d, "SASL.User", &c.SASL, []*SASLConfig{nil, {Mechanism: SASLScramSHA256, User: "u", Password: "p"}},
+		[]*SASLConfig{{Mechanism: SASLScramSHA256, Password: "p"}})
+	return c
+}
+
+func (d *draw) timing(c *ConsumerConfig) {
+	d.duration("CommitInterval", &c.CommitInterval, time.Millisecond, time.Hour)
+	d.duration("SessionTimeout", &c.SessionTimeout, 9*time.Second, time.Minute)
+	d.duration("HeartbeatInterval", &c.HeartbeatInterval, time.Millisecond, 3*time.Second+1)
+	d.duration("RebalanceTimeout", &c.RebalanceTimeout, 10*time.Second, time.Hour)
+	d.duration("DrainTimeout", &c.DrainTimeout, time.Millisecond, 10*time.Second)
+	d.duration("MaxProcessingTime", &c.MaxProcessingTime, time.Second)
+	session, rebalance := or(c.SessionTimeout, 10*time.Second), or(c.RebalanceTimeout, time.Minute)
+	d.relation("SessionTimeout", "HeartbeatInterval", session < 3*or(c.HeartbeatInterval, 3*time.Second))
+	d.relation("RebalanceTimeout", "SessionTimeout", rebalance < session)
+	d.relation("DrainTimeout", "RebalanceTimeout", or(c.DrainTimeout, 1) >= rebalance)
+}
+
+func (d *draw) counts(c *ConsumerConfig) {
+	field(d, "MaxMessageBytes", &c.MaxMessageBytes, []int{0, 1, 100 << 20}, []int{-1, 100<<20 + 1, math.MaxInt})
+	d.count("MaxBufferedMessages", &c.MaxBufferedMessages)
+	d.count("MaxBufferedBytes", &c.MaxBufferedBytes)
+	d.count("MaxBatchSize", &c.MaxBatchSize)
+	d.count("MaxConsecutiveErrors", &c.MaxConsecutiveErrors)
+}
+
+func (d *draw) backoff(b *Backoff) {
+	d.duration("Backoff.Min", &b.Min, time.Millisecond, time.Minute)
+	d.duration("Backoff.Max", &b.Max, time.Second, time.Hour)
+	d.relation("Backoff.Min", "Backoff.Max", or(b.Min, time.Second) > or(b.Max, time.Minute))
+	field(d, "Backoff.Multiplier", &b.Multiplier, []float64{0, 1.001, 2, math.MaxFloat64}, []float64{1, -1, math.NaN(), math.Inf(1)})
+	field(d, "Backoff.Jitter", &b.Jitter, []float64{0, NoJitter, 1, 0.5}, []float64{1.01, -0.1, math.NaN(), math.Inf(-1)})
+}
+
+func (d *draw) producer() ProducerConfig {
+	var c ProducerConfig
+	field(d, "BootstrapServers", &c.BootstrapServers, []string{"a:1"}, []string{"", " "})
+	field(d, "RequiredAcks", &c.RequiredAcks, []RequiredAcks{WaitForAll, WaitForLocal, NoResponse}, []RequiredAcks{-1, 3})
+	field(d, "Compression", &c.Compression, []Compression{CompressionNone, CompressionZSTD}, []Compression{-1, 5})
+	field(d, "MaxRetries", &c.MaxRetries, []int{NoRetries, 0, 1, 10000}, []int{-2, 10001, math.MinInt})
+	d.duration("RetryBackoff", &c.RetryBackoff, time.Millisecond, time.Minute)
+	field(d, "MaxMessageBytes", &c.MaxMessageBytes, []int{0, 1, 100 << 20}, []int{-1, 100<<20 + 1})
+	field(d, "ClientID", &c.ClientID, []string{"", "c"}, []string{"c "})
+	c.EnableIdempotent, c.EnableSyncProducer, c.EnableAsyncProducer = d.boolean("idempotent"), d.boolean("sync"), d.boolean("async")
+	idempotent := c.EnableIdempotent != nil && *c.EnableIdempotent
+	d.relation("EnableIdempotent", "RequiredAcks", idempotent && c.RequiredAcks != WaitForAll)
+	d.relation("EnableIdempotent", "MaxRetries", idempotent && c.MaxRetries == NoRetries)
+	noSync, async := c.EnableSyncProducer != nil && !*c.EnableSyncProducer, c.EnableAsyncProducer != nil && *c.EnableAsyncProducer
+	d.relation("EnableSyncProducer", "EnableAsyncProducer", noSync && !async)
+	return c
+}
+
+func (d *draw) boolean(name string) *bool {
+	return rapid.SampledFrom([]*bool{nil, BoolPtr(false), BoolPtr(true)}).Draw(d.t, name)
+}
+
+// judge compares the fields that err names with those that are wrong.
+func (d *draw) judge(kind, name string, err, again error) {
+	if fmt.Sprint(err) != fmt.Sprint(again) {
+		d.t.Fatalf("got\n%v\nand then\n%v", err, again)
+	}
+	var all []error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	named := map[string]bool{}
+	for _, err := range all {
+		f, ok := errors.AsType[*FieldError](err)
+		if !ok || f.Kind != kind || f.Name != name || strings.Contains(f.Error(), "\n") {
+			d.t.Fatalf("%q is not one line about the %s %q", err, kind, name)
+		}
+		named[f.Field] = true
+	}
+	if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, d.fields()) {
+		d.t.Fatalf("the error names %q, wrong are %q:\n%v", got, d.fields(), err)
+	}
+}
+
+// verdicts counts both answers, so that a property is not met by one alone.
+type verdicts struct{ accepted, refused int }
+
+func (v *verdicts) count(err error) {
+	if err != nil {
+		v.refused++
+	} else {
+		v.accepted++
+	}
+}
+
+func (v *verdicts) check(t *testing.T) {
+	if v.accepted == 0 || v.refused == 0 {
+		t.Errorf("%+v: one of the two was never tried", *v)
+	}
+}
+
+// Exactly the wrong fields are refused; what is accepted keeps every documented
+// relation and resolves to itself.
+func TestRandomConsumers(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	var v verdicts
+	rapid.Check(t, func(t *rapid.T) {
+		d := &draw{t: t, wrong: map[string]bool{}}
+		cfg := d.consumer()
+		got, told, err := resolveConsumer(&cfg, log)
+		_, _, again := resolveConsumer(&cfg, log)
+		v.count(err)
+		d.judge("consumer", cfg.JobName, err, again)
+		if err != nil {
+			return
+		}
+		if broken := brokenRelation(got); broken != "" {
+			t.Fatalf("%s does not hold in %+v", broken, got)
+		}
+		fixed, toldAgain, err := resolveConsumer(&got, log)
+		if err != nil || !reflect.DeepEqual(fixed, got) || !reflect.DeepEqual(toldAgain.Topics, told.Topics) {
+			t.Fatalf("resolved again, %v:\n%+v, was\n%+v", err, fixed, got)
+		}
+	})
+	v.check(t)
+}
+
+// brokenRelation names what a resolved configuration promises and does not keep.
+func brokenRelation(c ConsumerConfig) string {
+	for what, holds := range map[string]bool{
+		"there are topics, in Topics":                 c.Topic == "" && len(c.Topics) > 0,
+		"there is a strategy":                         len(c.BalanceStrategies) > 0,
+		"there is a client ID":                        c.ClientID != "",
+		"durations are positive":                      min(c.CommitInterval, c.MaxProcessingTime, c.DrainTimeout, c.HeartbeatInterval) > 0,
+		"3 x HeartbeatInterval <= SessionTimeout":     3*c.HeartbeatInterval <= c.SessionTimeout,
+		"SessionTimeout <= RebalanceTimeout":          c.SessionTimeout <= c.RebalanceTimeout,
+		"DrainTimeout < RebalanceTimeout":             c.DrainTimeout < c.RebalanceTimeout,
+		"counts are positive":                         min(c.MaxBufferedMessages, c.MaxBufferedBytes, c.MaxBatchSize, c.MaxConsecutiveErrors) > 0,
+		"0 < MaxMessageBytes <= 100 MiB":              c.MaxMessageBytes > 0 && c.MaxMessageBytes <= 100<<20,
+		"0 < Backoff.Min <= Backoff.Max":              0 < c.Backoff.Min && c.Backoff.Min <= c.Backoff.Max,
+		"each wait is at most Max and not negative":   waits(c.Backoff),
+		"Multiplier is above 1 and Jitter is at most": c.Backoff.Multiplier > 1 && c.Backoff.Jitter <= 1,
+	} {
+		if !holds {
+			return what
+		}
+	}
+	return ""
+}
+
+func waits(b Backoff) bool {
+	for _, n := range []int{1, 2, 10, 1000} {
+		if d := b.wait(n); d < 0 || d > b.Max {
+			return false
+		}
+	}
+	return true
+}
+
+func TestRandomProducers(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	var v verdicts
+	rapid.Check(t, func(t *rapid.T) {
+		d := &draw{t: t, wrong: map[string]bool{}}
+		cfg := d.producer()
+		got, told, err := resolveProducer(cfg, "p", log)
+		_, _, again := resolveProducer(cfg, "p", log)
+		v.count(err)
+		d.judge("producer", "p", err, again)
+		if err != nil {
+			return
+		}
+		if told.Idempotent && (told.RequiredAcks != WaitForAll || told.MaxRetries == 0) || told.MaxRetries < 0 ||
+			told.RetryBackoff <= 0 || told.MaxMessageBytes <= 0 || !*got.EnableSyncProducer && !*got.EnableAsyncProducer {
+			t.Fatalf("resolved to %+v, and the driver is told %+v", got, told)
+		}
+		fixed, _, err := resolveProducer(got, "p", log)
+		if err != nil || !reflect.DeepEqual(fixed, got) {
+			t.Fatalf("resolved again, %v:\n%+v, was\n%+v", err, fixed, got)
+		}
+	})
+	v.check(t)
+}
