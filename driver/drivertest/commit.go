@@ -23,6 +23,7 @@ func commitChecks() []check {
 		{"CommitWaitsForNoJoin", "Commit must not wait behind a pending join.", commitWaitsForNoJoin},
 		{"CommitHonoursItsContext", "Commit retries until ctx ends; if ctx ended, the errors of the marks wrap ctx's.", commitHonoursItsContext},
 		{"CommitRetries", "Commit retries what is worth retrying until ctx ends.", commitRetries},
+		{"CommitOutlivesARebalance", "A live claim that was refused for a generation that the member has left behind is tried under the new one.", commitOutlivesARebalance},
 		{"CommitIsNotOvertaken", "A later call of Commit never overtakes an attempt that an earlier one gave up.", commitIsNotOvertaken},
 		{"CommitRefusesTheSuperseded", "A mark of a superseded generation is refused by the broker.", commitRefusesTheSuperseded},
 	}
@@ -288,8 +289,50 @@ func commitRetries(e *env) {
 	e.wantCommitted(group, topic, 0, 5)
 }
 
+// commitOutlivesARebalance commits a claim that stays with its member, again and
+// again, while another member joins and leaves.
+func commitOutlivesARebalance(e *env) {
+	topic, group := e.topic(2), e.unique("group")
+	cfg := e.consumerConfig(group, topic)
+	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.CooperativeSticky}
+	a := e.join(cfg)
+	a.waitClaims(2)
+	b := e.join(cfg)
+	b.waitClaims(1)
+	kept := a.waitClaims(1)[0]
+	e.send(topic, kept.Partition, numbered("v", 20)...)
+	a.waitRecords(kept, 20)
+
+	position := int64(0)
+	commitUntil := func(done func() bool) {
+		for over := false; !over; {
+			over = done()
+			position++
+			if position%20 == 0 {
+				e.send(topic, kept.Partition, numbered("w", 20)...)
+			}
+			a.commit(kept, position)
+			time.Sleep(time.Millisecond)
+		}
+	}
+	c := e.join(cfg)
+	commitUntil(func() bool { return c.calledAssign() })
+	closed := make(chan struct{})
+	go func() { defer close(closed); b.stop() }()
+	commitUntil(func() bool { return isClosed(closed) })
+	e.wantCommitted(group, topic, kept.Partition, position)
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
 func commitIsNotOvertaken(e *env) {
-	staller := ability[Staller](e)
 	topic, group := e.topic(1), e.unique("group")
 	e.send(topic, 0, numbered("v", 10)...)
 	cfg := e.consumerConfig(group, topic)
@@ -297,13 +340,13 @@ func commitIsNotOvertaken(e *env) {
 	m := e.join(cfg)
 	claim := m.waitClaims(1)[0]
 	m.waitRecords(claim, 10)
-	heal := e.stall(staller)
+	heal := e.silence()
 	_ = m.callCommit(e.within(e.Quiet), driver.Mark{Claim: claim, Offset: 5})
 	answer := make(chan error, 1)
 	go func() { answer <- m.callCommit(e.context(), driver.Mark{Claim: claim, Offset: 7}) }()
 	heal()
 	if err := receive(e, "the answer of Commit", answer); err != nil {
-		e.fatalf("Commit after the brokers went on: %v", err)
+		e.fatalf("Commit when the answers came again: %v", err)
 	}
 	e.quiet()
 	e.wantCommitted(group, topic, 0, 7)

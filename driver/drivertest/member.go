@@ -218,6 +218,13 @@ func (m *member) live() []*driver.Claim {
 	return claims
 }
 
+// calledAssign reports whether the member has joined.
+func (m *member) calledAssign() bool {
+	m.e.mu.Lock()
+	defer m.e.mu.Unlock()
+	return m.assigns > 0
+}
+
 // waitRecords waits until n records of a claim have been delivered, and returns
 // all that have been.
 func (m *member) waitRecords(c *driver.Claim, n int) []driver.Record {

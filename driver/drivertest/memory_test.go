@@ -39,9 +39,10 @@ func (h *memoryHarness) Brokers() []string { return []string{"memory:9092"} }
 
 func (h *memoryHarness) Settings() drivertest.Settings {
 	return drivertest.Settings{
-		DrainTimeout: 100 * time.Millisecond,
-		Quiet:        30 * time.Millisecond,
-		Patience:     10 * time.Second,
+		SessionTimeout: 500 * time.Millisecond,
+		DrainTimeout:   100 * time.Millisecond,
+		Quiet:          30 * time.Millisecond,
+		Patience:       10 * time.Second,
 	}
 }
 

@@ -29,9 +29,12 @@ func produceChecks() []check {
 		{"ProduceCompressed", "Each Compression stores the records as they were sent.", produceCompressed},
 		{"ProduceWithoutAcks", "Offset is -1 where the broker gives none: with NoResponse.", produceWithoutAcks},
 		{"ProduceWithEndedContext", "Nothing is accepted when ctx has ended already, and Ack is never called.", produceWithEndedContext},
+		{"ProduceContextBoundsAcceptance", "ctx bounds acceptance, not delivery.", produceContextBoundsAcceptance},
 		{"ProduceBlocksForContext", "Produce blocks only for buffer space, until ctx ends or Close begins.", produceBlocksForContext},
+		{"ProduceBlocksUntilClose", "Produce returns ErrClosed when Close begins while it blocks for buffer space.", produceBlocksUntilClose},
 		{"ProduceTooLarge", "Every refusal but ctx's error and ErrClosed comes through Ack; the error says that the record is not in the log.", produceTooLarge},
 		{"ProduceToUnknownPartition", "A message that no attempt was sent for is not one of unknown outcome.", produceToUnknownPartition},
+		{"AckTellsTheTruth", "An error that wraps ErrUnknownOutcome means that the record may be in the log; any other error means that it is not and will not be.", ackTellsTheTruth},
 		{"ProduceInsideAck", "A driver holds no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
 		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
 		{"FlushReturnsByItsContext", "Flush returns when ctx ends.", flushReturnsByItsContext},
@@ -274,20 +277,42 @@ func produceWithEndedContext(e *env) {
 	wantDelivered(e, p.produceAll(topic, 0, "accepted")...)
 }
 
-// produceBlocksForContext fills the buffers, if they are bounded at all.
-func produceBlocksForContext(e *env) {
-	const most = 20_000
+func produceContextBoundsAcceptance(e *env) {
 	topic := e.topic(1)
-	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 20_000 })
+	p := e.producer()
 	wantDelivered(e, p.produceAll(topic, 0, "first")...)
 	heal := e.silence()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := p.produce(ctx, &driver.Message{Topic: topic, Value: []byte("accepted")})
+	cancel()
+	e.quiet()
+	if s.acked() {
+		e.errorf("the message was acknowledged with %v when the context of Produce had ended", s.outcome())
+	}
+	heal()
+	wantDelivered(e, s)
+	wantStored(e, s)
+}
+
+// fill hands over messages that nothing answers until Produce blocks, and
+// reports whether it did: buffers need not be bounded. Each call must return by
+// its context.
+func fill(e *env) (p *sender, next *driver.Message, blocked bool) {
+	e.t.Helper()
+	const most = 20_000
+	topic := e.topic(1)
+	p = e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 20_000 })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	e.silence()
 	value := bytes.Repeat([]byte("v"), 10_000)
 	for range most {
-		ctx := e.within(e.Quiet)
-		start := time.Now()
-		_, err := p.try(ctx, &driver.Message{Topic: topic, Value: value}, nil)
-		if took := time.Since(start); took > e.Quiet+e.Grace {
-			e.errorf("Produce took %v, want at most its context's %v", took, e.Quiet)
+		next = &driver.Message{Topic: topic, Value: value}
+		ctx, cancel := context.WithTimeout(context.Background(), e.Quiet)
+		var err error
+		returned := e.returnsBy("ProduceBlocksForContext", e.Quiet, "Produce", func() { _, err = p.try(ctx, next, nil) })
+		cancel()
+		if !returned {
+			return p, next, false
 		}
 		if err == nil {
 			continue
@@ -295,9 +320,28 @@ func produceBlocksForContext(e *env) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			e.errorf("Produce without buffer space returned %v, want its context's error", err)
 		}
-		break
+		return p, &driver.Message{Topic: topic, Value: value}, true
 	}
-	heal()
+	return p, next, false
+}
+
+func produceBlocksForContext(e *env) { fill(e) }
+
+func produceBlocksUntilClose(e *env) {
+	p, next, blocked := fill(e)
+	if !blocked {
+		e.t.Skipf("the driver's buffers are larger than this case fills")
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := p.try(e.context(), next, nil)
+		answer <- err
+	}()
+	e.quiet()
+	p.close(ruleProducerCloseInTime, e.Quiet)
+	if err := receive(e, "the answer of Produce", answer); !errors.Is(err, driver.ErrClosed) {
+		e.errorf("Produce that blocked when Close began returned %v, want ErrClosed", err)
+	}
 }
 
 func produceTooLarge(e *env) {
@@ -329,6 +373,29 @@ func produceToUnknownPartition(e *env) {
 	others := p.produceAll(topic, 1, "others go on")
 	wantDefiniteFailure(e, s)
 	wantDelivered(e, others...)
+}
+
+// ackTellsTheTruth has few retries end in an outage.
+func ackTellsTheTruth(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 2 })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	all := p.produceAll(topic, 0, numbered("before", 20)...)
+	heal := e.cut(cutter)
+	all = append(all, p.produceAll(topic, 0, numbered("meanwhile", 20)...)...)
+	for _, s := range all {
+		_ = s.outcome()
+	}
+	heal()
+	e.quiet()
+	stored := values(e.read(topic, 0))
+	for _, s := range all {
+		err, found := s.outcome(), slices.Contains(stored, string(s.m.Value))
+		if found != (err == nil) && !errors.Is(err, driver.ErrUnknownOutcome) {
+			e.errorf("message %s was acknowledged with %v; in the log: %v", s.m.Value, err, found)
+		}
+	}
 }
 
 func produceInsideAck(e *env) {

@@ -79,12 +79,13 @@ func producerCloseTellsUnknown(e *env) {
 }
 
 func producerCloseTwice(e *env) {
-	p, _, _ := unanswered(e, 5)
+	p, _, heal := unanswered(e, 5)
 	first, _ := p.close(ruleProducerCloseInTime, e.Quiet)
 	second, _ := p.close(e.name, e.Patience)
 	if first == nil || second == nil || first.Error() != second.Error() {
 		e.errorf("Close returned %v and then %v, want the same answer twice", first, second)
 	}
+	heal()
 	q := e.producer()
 	for range 2 {
 		if err, _ := q.close(ruleProducerCloseInTime, e.Patience); err != nil {

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -15,6 +16,7 @@ func startChecks() []check {
 		{"NewestLosesNothing", "With OffsetNewest a crash before the first commit loses nothing.", newestLosesNothing},
 		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later.", newestReadsLaterPartitionsWhole},
 		{"OutOfRangeEndsRun", "A position that is no longer in the log is never moved silently: the claim is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
+		{"OutOfRangeEndsRunLater", "A position that is no longer in the log is never moved silently, also when it was when the claim was assigned.", outOfRangeEndsRunLater},
 	}
 }
 
@@ -121,18 +123,49 @@ func outOfRangeEndsRun(e *env) {
 	e.must(truncater.Truncate(e.context(), topic, 0, 10))
 
 	b := e.join(cfg)
-	err := b.waitRun(e.name)
+	wantOutOfRange(e, b)
+	e.mu.Lock()
+	n := b.total()
+	e.mu.Unlock()
+	if n > 0 {
+		e.errorf("the claim with a position below the log was given %d records, want none", n)
+	}
+	e.wantCommitted(group, topic, 0, 3)
+}
+
+func outOfRangeEndsRunLater(e *env) {
+	truncater := ability[Truncater](e)
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	before := len(e.read(topic, 0))
+	e.must(truncater.Truncate(e.context(), topic, 0, int64(before)))
+	e.send(topic, 0, numbered("later", 5)...)
+	m.callResume(claim)
+	wantOutOfRange(e, m)
+	for _, v := range values(m.records(claim)) {
+		if strings.HasPrefix(v, "later") {
+			e.errorf("the claim went on behind the gap with %q", v)
+		}
+	}
+}
+
+// wantOutOfRange waits for the end of Run, which must tell of a position that is
+// no longer in the log, and for which claims must be Lost.
+func wantOutOfRange(e *env, m *member) {
+	e.t.Helper()
+	err := m.waitRun(e.name)
 	var de *driver.Error
 	if !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" || !errors.Is(err, driver.ErrPermanent) {
 		e.errorf("Run returned %v, want an ErrPermanent with code OFFSET_OUT_OF_RANGE", err)
 	}
+	m.closeAfterFailure()
 	e.mu.Lock()
-	for _, o := range b.owned {
-		if !o.lost || len(o.delivered) > 0 {
-			e.errorf("the claim with a position below the log was lost: %v, and given %d records, want Lost and none", o.lost, len(o.delivered))
+	defer e.mu.Unlock()
+	for _, o := range m.owned {
+		if !o.lost {
+			e.errorf("the claim whose position is no longer in the log was ended by Revoke, want Lost")
 		}
 	}
-	e.mu.Unlock()
-	b.closeAfterFailure()
-	e.wantCommitted(group, topic, 0, 3)
 }
