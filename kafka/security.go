@@ -28,21 +28,26 @@ type TLSConfig struct {
 	InsecureSkipVerify bool
 
 	// Config is used in place of a fresh one and is not changed; the fields
-	// above are applied to a copy.
+	// above are applied to a copy. What is set here and above in two ways, and
+	// what is for servers only, such as ClientCAs, is an error. MinVersion is
+	// TLS 1.2 unless it is set; a lower one is warned of.
 	Config *tls.Config
 }
 
 // A SASLConfig authenticates connections. Secrets do not show however it is
 // printed, logged or encoded.
 type SASLConfig struct {
-	// Mechanism is one of the SASL constants. Required.
+	// Mechanism is one of the SASL constants, exactly. Required.
 	Mechanism SASLMechanism
 
-	// User and Password are required, but for OAUTHBEARER.
+	// User and Password are required, but for OAUTHBEARER, where they are an
+	// error. White space around them and control characters in them are refused:
+	// they come from a file more often than they are meant.
 	User     string
 	Password Secret
 
-	// TokenSource gives the tokens of OAUTHBEARER.
+	// TokenSource gives the tokens of OAUTHBEARER, for which it is required; with
+	// another mechanism it is an error.
 	TokenSource TokenSource
 
 	// AllowPlaintext permits PLAIN and OAUTHBEARER without TLS, which show

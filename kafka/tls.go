@@ -89,9 +89,9 @@ func (p *problems) authorities(t *TLSConfig, cfg *tls.Config) {
 // pool takes every certificate of a file, or none: a broker whose authority was
 // left out could not be reached, and that would show only when it is needed.
 func (p *problems) pool(field, path string, data []byte) *x509.CertPool {
-	pool, begun, blocks, n := x509.NewCertPool(), bytes.Count(data, []byte("-----BEGIN ")), 0, 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		blocks++
+	blocks := p.blocks(field, path, data)
+	pool, n := x509.NewCertPool(), 0
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
@@ -99,19 +99,30 @@ func (p *problems) pool(field, path string, data []byte) *x509.CertPool {
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			p.wrap(field, err, "%s: certificate %d", quote(path), n)
-			return nil
+			continue
 		}
 		pool.AddCert(cert)
+	}
+	if n == 0 && len(blocks) > 0 {
+		p.add(field, "%s holds no CERTIFICATE", quote(path))
+	}
+	return pool
+}
+
+// blocks decodes all of a PEM file. Package pem passes over a block that it can
+// not read, such as the last one of a file that was cut off.
+func (p *problems) blocks(field, path string, data []byte) (blocks []*pem.Block) {
+	begun := bytes.Count(data, []byte("-----BEGIN "))
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		blocks = append(blocks, block)
 	}
 	switch {
 	case begun == 0:
 		p.add(field, "%s is not PEM", quote(path))
-	case blocks < begun:
-		p.add(field, "%s is damaged: %d of its %d PEM blocks can be read", quote(path), blocks, begun)
-	case n == 0:
-		p.add(field, "%s holds no CERTIFICATE", quote(path))
+	case len(blocks) < begun:
+		p.add(field, "%s is damaged: %d of its %d PEM blocks can be read", quote(path), len(blocks), begun)
 	}
-	return pool
+	return blocks
 }
 
 // file reads what a field names.
