@@ -21,6 +21,7 @@ type recorder struct {
 
 	mu     sync.Mutex
 	claims []*driver.Claim // live, in the order of assignment
+	window map[*driver.Claim]context.Context
 	all    []*driver.Claim
 	values map[*driver.Claim][]string
 	next   map[*driver.Claim]int64
@@ -31,7 +32,10 @@ type recorder struct {
 }
 
 func newRecorder(t *testing.T) *recorder {
-	return &recorder{t: t, values: map[*driver.Claim][]string{}, next: map[*driver.Claim]int64{}}
+	return &recorder{
+		t: t, window: map[*driver.Claim]context.Context{},
+		values: map[*driver.Claim][]string{}, next: map[*driver.Claim]int64{},
+	}
 }
 
 func name(c *driver.Claim) string { return fmt.Sprintf("%s/%d", c.Topic, c.Partition) }
@@ -42,7 +46,8 @@ func (r *recorder) Assign(cs []*driver.Claim) {
 	r.joins++
 	for _, c := range cs {
 		for _, live := range r.claims {
-			if name(live) == name(c) {
+			over := r.window[live] != nil && r.window[live].Err() != nil
+			if name(live) == name(c) && !over {
 				r.t.Errorf("assign %s: another claim of it is live", name(c))
 			}
 		}
@@ -71,6 +76,11 @@ func (r *recorder) Deliver(c *driver.Claim, b driver.Batch) {
 }
 
 func (r *recorder) Revoke(ctx context.Context, cs []*driver.Claim) {
+	r.mu.Lock()
+	for _, c := range cs {
+		r.window[c] = ctx
+	}
+	r.mu.Unlock()
 	if r.onRevoke != nil {
 		r.onRevoke(ctx, cs)
 	}

@@ -1,0 +1,301 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+)
+
+// A member that is cut off goes on with what it has, until its session has ended
+// and it learns of that.
+func TestZombie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 2)
+		r1 := run(t, b)
+		r2 := run(t, b)
+		zombie := b.Members("g")[0]
+		c := r1.claim(r1.claims[0].Partition)
+		zombie.Cut()
+		send(t, b, c.Partition, "a")
+
+		time.Sleep(10*time.Second - time.Nanosecond)
+		synctest.Wait()
+		equal(t, "before the session timeout", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		equal(t, "its partitions go to the other", len(r2.held()), 2)
+		equal(t, "the zombie's claim", len(r1.held()), 1)
+		equal(t, "what the zombie gets", len(r1.got(c)), 0)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := r1.Commit(ctx, mark(c, 1))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("commit of a zombie: %v", err)
+		}
+		equal(t, "errors told", []any{len(r1.errs), code(r1.errs[0])}, []any{1, "CONNECTION_FAILED"})
+
+		zombie.Heal()
+		synctest.Wait()
+		equal(t, "cause", code(r1.lost[0]), "UNKNOWN_MEMBER_ID")
+		equal(t, "back in the group", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+		if err := r1.Commit(t.Context(), mark(c, 1)); !errors.Is(err, driver.ErrClaimEnded) {
+			t.Errorf("commit on the lost claim: %v", err)
+		}
+	})
+}
+
+// A cut that is shorter than the session leaves no trace.
+func TestShortCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		c := r.claim(0)
+		m := b.Members("g")[0]
+		for range 3 {
+			m.Cut()
+			send(t, b, 0, "x")
+			time.Sleep(9 * time.Second)
+			synctest.Wait()
+			m.Heal()
+			synctest.Wait()
+		}
+		equal(t, "values", len(r.got(c)), 3)
+		equal(t, "joins", r.joins, 1)
+	})
+}
+
+// A commit that waits for the broker is sent when it is back.
+func TestCommitOutlastsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		b.Stop()
+		go func() {
+			time.Sleep(3 * time.Second)
+			b.Start()
+		}()
+		begin := time.Now()
+		if err := r.Commit(t.Context(), mark(r.claim(0), 1)); err != nil {
+			t.Error(err)
+		}
+		equal(t, "time", time.Since(begin), 3*time.Second)
+		equal(t, "committed", b.Committed("g", "t", 0), 1)
+	})
+}
+
+// Sequence: a commit waits for the broker; the session ends; the member is told,
+// and joins anew. The mark must not be tried under the new identity.
+func TestCommitDoesNotOutliveItsClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		c := r.claim(0)
+		m := b.Members("g")[0]
+		m.Cut()
+		answer := make(chan error, 1)
+		go func() { answer <- r.Commit(t.Context(), mark(c, 1)) }()
+		time.Sleep(time.Minute)
+		m.Heal()
+		err := <-answer
+		if got := code(errors.Unwrap(&driver.Error{Err: err})); got == "" || err == nil {
+			t.Errorf("commit: %v", err)
+		}
+		equal(t, "committed", b.Committed("g", "t", 0), -1)
+	})
+}
+
+func TestExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		b.Members("g")[0].Expire()
+		synctest.Wait()
+		equal(t, "log", r.takeLog(), []string{"assign t/0", "assign t/0", "lost t/0"})
+		equal(t, "error", code(r.errs[0]), "UNKNOWN_MEMBER_ID")
+
+		// Cut and expired: a process that has crashed.
+		m := b.Members("g")[0]
+		m.Cut()
+		m.Expire()
+		r2 := run(t, b)
+		equal(t, "another takes over at once", r2.held(), []string{"t/0"})
+	})
+}
+
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		b.Stop()
+		_, err := b.OpenConsumer(t.Context(), consumerConfig())
+		equal(t, "OpenConsumer", code(err), "CONNECTION_FAILED")
+		_, err = b.OpenProducer(t.Context(), producerConfig())
+		equal(t, "OpenProducer", code(err), "CONNECTION_FAILED")
+		if errors.Is(err, driver.ErrPermanent) {
+			t.Errorf("%v is permanent", err)
+		}
+		if _, err := b.OpenProducer(canceled(), producerConfig()); !errors.Is(err, context.Canceled) {
+			t.Errorf("OpenProducer with an ended context: %v", err)
+		}
+		send(t, b, 0, "a")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		equal(t, "members", len(b.Members("g")), 0)
+		equal(t, "held", r.held(), []string{"t/0"})
+		b.Start()
+		synctest.Wait()
+		equal(t, "log", r.takeLog(), []string{"assign t/0", "assign t/0", "lost t/0"})
+		equal(t, "values", r.got(r.claim(0)), []string{"a"})
+	})
+}
+
+// Close can not say good-bye to a broker that it can not reach: it waits until
+// it can, until the session is over, or until its context ends.
+func TestCloseWhileCut(t *testing.T) {
+	tests := []struct {
+		name    string
+		timeout time.Duration // of Close
+		heal    time.Duration
+		took    time.Duration
+		err     error
+	}{
+		{"healed", time.Minute, 4 * time.Second, 4 * time.Second, nil},
+		{"session over", time.Minute, time.Hour, 10 * time.Second, nil},
+		{"context ends", 2 * time.Second, time.Hour, 2 * time.Second, context.DeadlineExceeded},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t, 1)
+			r := run(t, b)
+			m := b.Members("g")[0]
+			m.Cut()
+			timer := time.AfterFunc(tt.heal, m.Heal)
+			defer timer.Stop()
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+			defer cancel()
+			err := r.Close(ctx)
+			equal(t, tt.name+": error", err, tt.err)
+			equal(t, tt.name+": time", time.Since(begin), tt.took)
+			<-r.done
+			equal(t, tt.name+": log", r.takeLog(), []string{"assign t/0", "revoke t/0"})
+			equal(t, tt.name+": again", r.Close(t.Context()), tt.err)
+		})
+	}
+}
+
+// A consumer whose Close has been cut short is a member until its session ends.
+func TestSeveredMemberExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		equal(t, "Close", r.Close(canceled()), context.Canceled)
+		<-r.done
+		equal(t, "log", r.takeLog(), []string{"assign t/0", "lost t/0"})
+		equal(t, "members", len(b.Members("g")), 1)
+		r2 := run(t, b)
+		equal(t, "before", r2.held(), []string{})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		equal(t, "after", r2.held(), []string{"t/0"})
+	})
+}
+
+func TestCloseWhileJoinIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r1 := run(t, b)
+		b.Members("g")[0].Cut()
+		r2 := run(t, b) // waits for the first member
+		begin := time.Now()
+		if err := r2.Close(t.Context()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		<-r2.done
+		equal(t, "time", time.Since(begin), 0)
+		equal(t, "the first member", r1.held(), []string{"t/0"})
+	})
+}
+
+// Close shortens the window of a Revoke that runs already.
+func TestCloseDuringRevoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		rec := newRecorder(t)
+		rec.onRevoke = func(ctx context.Context, _ []*driver.Claim) { <-ctx.Done() }
+		r := runWith(t, b, rec)
+		begin := time.Now()
+		b.Rebalance("g")
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		equal(t, "Close", r.Close(ctx), context.DeadlineExceeded)
+		<-r.done
+		equal(t, "time", time.Since(begin), time.Second)
+	})
+}
+
+// While Close drains, the window is as long as its context.
+func TestCloseLengthensWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		rec := newRecorder(t)
+		rec.onRevoke = func(context.Context, []*driver.Claim) { time.Sleep(20 * time.Second) }
+		r := runWith(t, b, rec)
+		c := r.claim(0)
+		time.AfterFunc(19*time.Second, func() {
+			if err := r.Commit(context.Background(), mark(c, 1)); err != nil {
+				t.Errorf("commit in the window: %v", err)
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		equal(t, "Close", r.Close(ctx), error(nil))
+		equal(t, "committed", b.Committed("g", "t", 0), 1)
+	})
+}
+
+func TestCloseWithoutRun(t *testing.T) {
+	b := memory.NewBroker()
+	c, err := b.OpenConsumer(t.Context(), consumerConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "Close", c.Close(t.Context()), error(nil))
+	equal(t, "again", c.Close(t.Context()), error(nil))
+	rec := newRecorder(t)
+	equal(t, "Run", c.Run(rec), error(nil))
+	equal(t, "joins", rec.joins, 0)
+}
+
+// A cooperative member keeps its claims, and commits on them, while the group
+// waits for one that is silent.
+func TestSilentMemberHoldsRebalance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 2)
+		send(t, b, 0, "a")
+		send(t, b, 1, "a")
+		r1, r2 := run(t, b, strategies(driver.CooperativeSticky)), run(t, b, strategies(driver.CooperativeSticky))
+		leader := b.Members("g")[0]
+		leader.Cut()
+		b.Rebalance("g")
+		synctest.Wait()
+		c := r2.claims[0]
+		if err := r2.Commit(t.Context(), mark(c, 1)); err != nil {
+			t.Errorf("commit while the group is preparing: %v", err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		equal(t, "the other member", r2.held(), []string{"t/0", "t/1"})
+		equal(t, "its first claim", r2.claims[0] == c, true)
+		leader.Heal()
+		synctest.Wait()
+		equal(t, "both", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+	})
+}
