@@ -110,7 +110,8 @@ type ConsumerConfig struct {
 	HeartbeatInterval time.Duration
 
 	// RebalanceTimeout is how long the group waits for a member during a
-	// rebalance. Default 60s.
+	// rebalance, at least SessionTimeout. Default 60s, or SessionTimeout if that
+	// is more.
 	RebalanceTimeout time.Duration
 
 	// DrainTimeout is how long a running handler may go on after its context was
@@ -169,8 +170,8 @@ type ConsumerConfig struct {
 // one before, up to Max. Each is shortened by a random part of up to Jitter of
 // itself, so that many consumers do not retry in step.
 type Backoff struct {
-	Min        time.Duration // default 1s
-	Max        time.Duration // default 60s
+	Min        time.Duration // default 1s, or Max if that is less
+	Max        time.Duration // default 60s, or Min if that is more
 	Multiplier float64       // more than 1; default 2
 	Jitter     float64       // from 0 to 1, or NoJitter; default 0.1
 }

@@ -218,8 +218,8 @@ type fakeProducer struct {
 
 	mu      sync.Mutex
 	pending []*driver.Message
-	sent    []*driver.Message
-	hold    bool // do not acknowledge at once
+	sent    []driver.Message // copies: after Ack the message is the core's again
+	hold    bool             // do not acknowledge at once
 	closed  bool
 	block   bool // no buffer space
 }
@@ -240,7 +240,7 @@ func (p *fakeProducer) Produce(ctx context.Context, m *driver.Message) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.sent = append(p.sent, m)
+	p.sent = append(p.sent, *m)
 	m.Partition, m.Offset = 0, int64(len(p.sent)-1)
 	p.mu.Unlock()
 	m.Acker.Ack(nil)

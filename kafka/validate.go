@@ -96,7 +96,7 @@ func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
 func (p *problems) timing(c *ConsumerConfig) {
 	p.duration("SessionTimeout", &c.SessionTimeout, 10*time.Second)
 	p.duration("HeartbeatInterval", &c.HeartbeatInterval, 3*time.Second)
-	p.duration("RebalanceTimeout", &c.RebalanceTimeout, time.Minute)
+	p.duration("RebalanceTimeout", &c.RebalanceTimeout, fit(time.Minute, c.SessionTimeout, 0))
 	p.duration("DrainTimeout", &c.DrainTimeout, c.RebalanceTimeout/2)
 	p.duration("MaxProcessingTime", &c.MaxProcessingTime, 100*time.Millisecond)
 	session, heartbeat, rebalance, drain := c.SessionTimeout, c.HeartbeatInterval, c.RebalanceTimeout, c.DrainTimeout
@@ -110,6 +110,16 @@ func (p *problems) timing(c *ConsumerConfig) {
 		p.add("DrainTimeout", "%v is not less than RebalanceTimeout (%v)", drain, rebalance)
 	}
 	p.sessionBounds(session)
+}
+
+// fit keeps a default that depends on another field from contradicting it. A
+// bound that is not positive, as of a field that is wrong itself, is none.
+func fit(def, least, most time.Duration) time.Duration {
+	def = max(def, least)
+	if most > 0 {
+		def = min(def, most)
+	}
+	return def
 }
 
 // sessionBounds warns of what brokers refuse unless they are configured for it.
@@ -138,8 +148,8 @@ func (p *problems) messageBytes(n *int) {
 }
 
 func (p *problems) backoff(b *Backoff) {
-	p.duration("Backoff.Min", &b.Min, time.Second)
-	p.duration("Backoff.Max", &b.Max, time.Minute)
+	p.duration("Backoff.Min", &b.Min, fit(time.Second, 0, b.Max))
+	p.duration("Backoff.Max", &b.Max, fit(time.Minute, b.Min, 0))
 	if b.Min > 0 && b.Max > 0 && b.Min > b.Max {
 		p.add("Backoff.Min", "%v is more than Backoff.Max (%v)", b.Min, b.Max)
 	}

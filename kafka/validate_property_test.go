@@ -19,12 +19,17 @@ import (
 // documentation of the configuration has it.
 type draw struct {
 	t     *rapid.T
+	right bool // draw right values only, and see what their relations give
 	wrong map[string]bool
+}
+
+func newDraw(t *rapid.T) *draw {
+	return &draw{t: t, right: rapid.Bool().Draw(t, "right"), wrong: map[string]bool{}}
 }
 
 // field draws a value for *v: most times a right one.
 func field[V any](d *draw, name string, v *V, right, wrong []V) {
-	if rapid.IntRange(0, 19).Draw(d.t, name+" is wrong if 0") > 0 {
+	if d.right || rapid.IntRange(0, 19).Draw(d.t, name+" is wrong if 0") > 0 {
 		*v = rapid.SampledFrom(right).Draw(d.t, name)
 		return
 	}
@@ -95,7 +100,7 @@ func (d *draw) timing(c *ConsumerConfig) {
 	d.duration("MaxProcessingTime", &c.MaxProcessingTime, time.Second)
 	session, rebalance := or(c.SessionTimeout, 10*time.Second), or(c.RebalanceTimeout, time.Minute)
 	d.relation("SessionTimeout", "HeartbeatInterval", session < 3*or(c.HeartbeatInterval, 3*time.Second))
-	d.relation("RebalanceTimeout", "SessionTimeout", rebalance < session)
+	d.relation("RebalanceTimeout", "SessionTimeout", c.RebalanceTimeout != 0 && rebalance < session)
 	d.relation("DrainTimeout", "RebalanceTimeout", or(c.DrainTimeout, 1) >= rebalance)
 }
 
@@ -110,7 +115,7 @@ func (d *draw) counts(c *ConsumerConfig) {
 func (d *draw) backoff(b *Backoff) {
 	d.duration("Backoff.Min", &b.Min, time.Millisecond, time.Minute)
 	d.duration("Backoff.Max", &b.Max, time.Second, time.Hour)
-	d.relation("Backoff.Min", "Backoff.Max", or(b.Min, time.Second) > or(b.Max, time.Minute))
+	d.relation("Backoff.Min", "Backoff.Max", b.Min != 0 && b.Max != 0 && b.Min > b.Max)
 	field(d, "Backoff.Multiplier", &b.Multiplier, []float64{0, 1.001, 2, math.MaxFloat64}, []float64{1, -1, math.NaN(), math.Inf(1)})
 	field(d, "Backoff.Jitter", &b.Jitter, []float64{0, NoJitter, 1, 0.5}, []float64{1.01, -0.1, math.NaN(), math.Inf(-1)})
 }
@@ -182,7 +187,7 @@ func TestRandomConsumers(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var v verdicts
 	rapid.Check(t, func(t *rapid.T) {
-		d := &draw{t: t, wrong: map[string]bool{}}
+		d := newDraw(t)
 		cfg := d.consumer()
 		got, told, err := resolveConsumer(&cfg, log)
 		_, _, again := resolveConsumer(&cfg, log)
@@ -238,7 +243,7 @@ func TestRandomProducers(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	var v verdicts
 	rapid.Check(t, func(t *rapid.T) {
-		d := &draw{t: t, wrong: map[string]bool{}}
+		d := newDraw(t)
 		cfg := d.producer()
 		got, told, err := resolveProducer(cfg, "p", log)
 		_, _, again := resolveProducer(cfg, "p", log)

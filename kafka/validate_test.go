@@ -116,8 +116,6 @@ func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
 			`RebalanceTimeout: -1m0s is negative`},
 		{"rebalance below session", func(c *ConsumerConfig) { c.RebalanceTimeout = 9 * time.Second },
 			`RebalanceTimeout: 9s is less than SessionTimeout (10s)`},
-		{"session above default rebalance", func(c *ConsumerConfig) { c.SessionTimeout = 2 * time.Minute },
-			`RebalanceTimeout: 1m0s is less than SessionTimeout (2m0s)`},
 		{"drain negative", func(c *ConsumerConfig) { c.DrainTimeout = -time.Hour }, `DrainTimeout: -1h0m0s is negative`},
 		{"drain as long as the rebalance", func(c *ConsumerConfig) { c.DrainTimeout = time.Minute },
 			`DrainTimeout: 1m0s is not less than RebalanceTimeout (1m0s)`},
@@ -135,8 +133,6 @@ func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
 		{"backoff max negative", func(c *ConsumerConfig) { c.Backoff.Max = -time.Second }, `Backoff.Max: -1s is negative`},
 		{"backoff min above max", func(c *ConsumerConfig) { c.Backoff = Backoff{Min: 3 * time.Second, Max: 2 * time.Second} },
 			`Backoff.Min: 3s is more than Backoff.Max (2s)`},
-		{"backoff max below default min", func(c *ConsumerConfig) { c.Backoff.Max = 500 * time.Millisecond },
-			`Backoff.Min: 1s is more than Backoff.Max (500ms)`},
 		{"multiplier one", func(c *ConsumerConfig) { c.Backoff.Multiplier = 1 },
 			`Backoff.Multiplier: 1 is not a number above 1`},
 		{"multiplier negative", func(c *ConsumerConfig) { c.Backoff.Multiplier = -2 },
@@ -172,7 +168,7 @@ func TestB35_EverythingWrongShowsAtOnceInTheFieldsOrder(t *testing.T) {
 		SessionTimeout:       time.Second,
 		DrainTimeout:         2 * time.Minute,
 		MaxMessageBytes:      -5,
-		Backoff:              Backoff{Min: time.Hour, Jitter: 3},
+		Backoff:              Backoff{Min: time.Hour, Max: time.Minute, Jitter: 3},
 		MaxConsecutiveErrors: -1,
 		InstanceID:           "a b",
 		TLS:                  &TLSConfig{CertFile: "c"},
@@ -361,5 +357,16 @@ func TestTheDriversLogNamesTheConsumer(t *testing.T) {
 	}
 	if told.Logger.Info("joined"); !strings.Contains(out.String(), "consumer=orders") {
 		t.Errorf("logged %q", &out)
+	}
+}
+
+// A default that depends on another field does not contradict it.
+func TestDefaultsFitWhatIsSet(t *testing.T) {
+	cfg := testConfig()
+	cfg.SessionTimeout, cfg.Backoff.Max = 2*time.Minute, 500*time.Millisecond
+	got, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	must(t, err)
+	if got.RebalanceTimeout != 2*time.Minute || got.Backoff.Min != 500*time.Millisecond {
+		t.Errorf("RebalanceTimeout %v, Backoff.Min %v; want 2m, 500ms", got.RebalanceTimeout, got.Backoff.Min)
 	}
 }
