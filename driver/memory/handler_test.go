@@ -252,3 +252,14 @@ func code(err error) string {
 	}
 	return fmt.Sprint(err)
 }
+
+// batches is a Handler that keeps the sizes of what is delivered for one claim.
+type batches struct{ sizes []int }
+
+func (b *batches) Assign([]*driver.Claim)                  {}
+func (b *batches) Lost([]*driver.Claim, error)             {}
+func (b *batches) Error(error)                             {}
+func (b *batches) Revoke(context.Context, []*driver.Claim) {}
+func (b *batches) Deliver(_ *driver.Claim, bt driver.Batch) {
+	b.sizes = append(b.sizes, len(bt.Records))
+}

@@ -142,7 +142,9 @@ func (c *consumer) sync() (tps []TopicPartition, err error) {
 		}
 		return false, errRebalance(c.g)
 	})
-	c.previous = tps
+	if err == nil {
+		c.previous = tps
+	}
 	return tps, err
 }
 

@@ -1,0 +1,102 @@
+package memory
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// The answers to a commit, as GroupCoordinator gives them.
+func TestMayCommit(t *testing.T) {
+	dynamic := &consumer{cfg: driver.ConsumerConfig{}}
+	static := &consumer{cfg: driver.ConsumerConfig{InstanceID: "one"}}
+	tests := []struct {
+		state        groupState
+		instance, id string
+		generation   int32
+		want         string
+	}{
+		{stable, "", "d", 5, ""},
+		{preparing, "", "d", 5, ""},
+		{completing, "", "d", 5, "REBALANCE_IN_PROGRESS"},
+		{completing, "", "d", 4, "ILLEGAL_GENERATION"},
+		{stable, "", "d", 4, "ILLEGAL_GENERATION"},
+		{stable, "", "nobody", 5, "UNKNOWN_MEMBER_ID"},
+		{stable, "", "", 5, "UNKNOWN_MEMBER_ID"},
+		{stable, "", "s", 5, ""},
+		{stable, "one", "s", 5, ""},
+		{stable, "one", "s0", 5, "FENCED_INSTANCE_ID"},
+		{completing, "one", "s0", 4, "FENCED_INSTANCE_ID"},
+		{stable, "two", "s", 5, "UNKNOWN_MEMBER_ID"},
+	}
+	for _, tt := range tests {
+		g := &group{name: "g", state: tt.state, generation: 5, members: []*member{
+			{id: "d", c: dynamic}, {id: "s", c: static},
+		}}
+		if got := code(g.mayCommit(tt.instance, tt.id, tt.generation)); got != tt.want {
+			t.Errorf("state %d, instance %q, member %q, generation %d: got %q, want %q",
+				tt.state, tt.instance, tt.id, tt.generation, got, tt.want)
+		}
+	}
+}
+
+// quiet is a Handler that knows its claims.
+type quiet struct{ claims []*driver.Claim }
+
+func (q *quiet) Assign(cs []*driver.Claim)               { q.claims = append(q.claims, cs...) }
+func (q *quiet) Deliver(*driver.Claim, driver.Batch)     {}
+func (q *quiet) Revoke(context.Context, []*driver.Claim) {}
+func (q *quiet) Lost([]*driver.Claim, error)             {}
+func (q *quiet) Error(error)                             {}
+
+// A live claim whose generation is not assigned yet, or not known to the member
+// yet, commits as soon as it is.
+func TestCommitIsTriedUnderNextGeneration(t *testing.T) {
+	tests := []struct {
+		name         string
+		begin, after func(*consumer)
+	}{
+		{"completing", func(c *consumer) { c.g.state = completing }, func(c *consumer) { c.g.state = stable }},
+		{"generation not learned",
+			func(c *consumer) { c.joining = true; c.g.generation++ },
+			func(c *consumer) { c.joining = false; c.generation++ }},
+	}
+	for _, tt := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBroker()
+			b.CreateTopic("t", 1)
+			c := newConsumer(b, driver.ConsumerConfig{Group: "g", Topics: []string{"t"},
+				BalanceStrategies: []driver.BalanceStrategy{driver.CooperativeSticky}, DrainTimeout: time.Second})
+			q := &quiet{}
+			go c.Run(q)
+			synctest.Wait()
+			b.mu.Lock()
+			tt.begin(c)
+			b.mu.Unlock()
+			done := make(chan error, 1)
+			go func() { done <- c.Commit(t.Context(), []driver.Mark{{Claim: q.claims[0], Offset: 1}}) }()
+			synctest.Wait()
+			select {
+			case err := <-done:
+				t.Errorf("%s: commit did not wait: %v", tt.name, err)
+			default:
+			}
+			b.mu.Lock()
+			tt.after(c)
+			c.g.changed.fire()
+			b.mu.Unlock()
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if got := b.Committed("g", "t", 0); got != 1 {
+				t.Errorf("%s: committed %d, want 1", tt.name, got)
+			}
+			if err := c.Close(t.Context()); err != nil {
+				t.Errorf("%s: close: %v", tt.name, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package memory_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+)
+
+func TestTopicErrors(t *testing.T) {
+	b := newBroker(t, 2)
+	send(t, b, 0, "a", "b")
+	_, _, offsets := b.Offsets("t", 2)
+	_, records := b.Records("nobody", 0, driver.ReadCommitted)
+	tests := []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"create twice", b.CreateTopic("t", 1), `TOPIC_ALREADY_EXISTS: topic "t" exists`},
+		{"create without name", b.CreateTopic("", 1), `INVALID_TOPIC_EXCEPTION: topic "": the name is empty (permanent)`},
+		{"create without partitions", b.CreateTopic("u", 0), `INVALID_PARTITIONS: topic "u": 0 partitions, less than 1 (permanent)`},
+		{"no more partitions", b.AddPartitions("t", 2), `INVALID_PARTITIONS: topic "t": 2 partitions, not more than its 2 (permanent)`},
+		{"add to unknown", b.AddPartitions("u", 2), `UNKNOWN_TOPIC_OR_PARTITION: topic "u" does not exist`},
+		{"delete unknown", b.DeleteTopic("u"), `UNKNOWN_TOPIC_OR_PARTITION: topic "u" does not exist`},
+		{"offsets", offsets, `UNKNOWN_TOPIC_OR_PARTITION: t/2 does not exist`},
+		{"records", records, `UNKNOWN_TOPIC_OR_PARTITION: nobody/0 does not exist`},
+		{"send", b.Send(&driver.Message{Topic: "u"}), `UNKNOWN_TOPIC_OR_PARTITION: topic "u" does not exist`},
+		{"delete records beyond the end", b.DeleteRecords("t", 0, 3), `OFFSET_OUT_OF_RANGE: t/0: offset 3, the log holds [0, 2) (permanent)`},
+		{"truncate beyond the end", b.Truncate("t", 0, 3), `OFFSET_OUT_OF_RANGE: t/0: offset 3, the log holds [0, 2) (permanent)`},
+		{"delete what is deleted", b.DeleteRecords("t", 0, 0), `<nil>`},
+	}
+	for _, tt := range tests {
+		if got := fmt.Sprint(tt.err); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestTopics(t *testing.T) {
+	b := memory.NewBroker()
+	for _, name := range []string{"c", "a", "b"} {
+		if err := b.CreateTopic(name, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "topics", b.Topics(), []string{"a", "b", "c"})
+	equal(t, "partitions of an unknown topic", b.Partitions("z"), 0)
+}
