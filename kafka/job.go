@@ -234,11 +234,14 @@ func (j *job) setState(s State, reason error) {
 		j.status.nextRetry = time.Time{}
 	}
 	j.mu.Unlock()
-	level := slog.LevelInfo
+	level, attrs := slog.LevelInfo, []any{"was", from.String()}
+	if reason != nil {
+		attrs = append(attrs, "reason", reason)
+	}
 	if s == StateDisabled {
 		level = slog.LevelError
 	}
-	j.log.Log(context.Background(), level, "kafka: consumer is "+s.String(), "was", from.String(), "reason", reason)
+	j.log.Log(context.Background(), level, "kafka: consumer is "+s.String(), attrs...)
 	j.event(StateChanged{JobName: j.name(), From: from, To: s, Reason: reason})
 }
 

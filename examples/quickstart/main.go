@@ -1,0 +1,167 @@
+// Command quickstart sends a few messages, consumes them, and prints what
+// happens: on a broker inside the program, or with -brokers on a real Kafka,
+// where the topic must exist. It is the same program both times but for the
+// line that chooses the driver.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/driver/sarama"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	brokers, topic, group string
+	count                 int
+	follow                bool
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	flags.StringVar(&o.brokers, "brokers", "", "host:port of a real Kafka; empty: a broker inside this program")
+	flags.StringVar(&o.topic, "topic", "quickstart", "topic to send to and to consume")
+	flags.StringVar(&o.group, "group", "quickstart", "consumer group")
+	flags.IntVar(&o.count, "n", 5, "how many messages to send")
+	flags.BoolVar(&o.follow, "follow", false, "go on consuming until interrupted")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	d, err := chooseDriver(&o)
+	if err != nil {
+		return err
+	}
+	out = &lockedWriter{w: out} // handlers of several partitions print at once
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	m := kafka.New(d, kafka.WithLogger(log))
+	return errors.Join(work(ctx, m, o, out), shutdown(m))
+}
+
+// chooseDriver returns the embedded broker with its topic, or a real client.
+func chooseDriver(o *options) (driver.Driver, error) {
+	if o.brokers != "" {
+		return sarama.Driver{}, nil
+	}
+	o.brokers = "localhost:9092" // the embedded broker dials nothing
+	broker := memory.NewBroker()
+	return broker, broker.CreateTopic(o.topic, 3)
+}
+
+// work registers a consumer, sends messages, and returns when all of them have
+// been handled, or when ctx ends.
+func work(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error {
+	var handled atomic.Int64
+	all := make(chan struct{})
+	consumer := kafka.NewConsumer(kafka.ConsumerConfig{
+		JobName:          "quickstart",
+		Topic:            o.topic,
+		BootstrapServers: o.brokers,
+		ConsumerGroup:    o.group,
+		InitialOffset:    kafka.OffsetOldest,
+	}, func(_ context.Context, r *kafka.Message) error {
+		fmt.Fprintf(out, "handled %s/%d at %d: key %q, value %q%s\n", r.Topic, r.Partition, r.Offset, r.Key, r.Value, headers(r.Headers))
+		if handled.Add(1) == int64(o.count) {
+			close(all)
+		}
+		return nil
+	})
+	if err := m.RegisterConsumer(ctx, consumer); err != nil {
+		return err
+	}
+	if err := m.SetConsumerSwitch("quickstart", true); err != nil {
+		return err
+	}
+	if err := m.StartAllConsumers(ctx); err != nil {
+		return err
+	}
+	if err := send(ctx, m, o, out); err != nil {
+		return err
+	}
+	if o.count > 0 {
+		select {
+		case <-all:
+		case <-ctx.Done():
+		}
+	}
+	if o.follow {
+		<-ctx.Done()
+	}
+	return nil
+}
+
+func send(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error {
+	producer, err := m.RegisterProducer(ctx, kafka.ProducerConfig{BootstrapServers: o.brokers})
+	if err != nil {
+		return err
+	}
+	for i := range o.count {
+		r := &kafka.ProducerMessage{
+			Topic:   o.topic,
+			Key:     fmt.Appendf(nil, "key-%d", i),
+			Value:   fmt.Appendf(nil, "message %d", i),
+			Headers: []kafka.Header{{Key: "sender", Value: []byte("quickstart")}},
+		}
+		if err := producer.SendMessage(ctx, r); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "sent    %s/%d at %d: key %q\n", r.Topic, r.Partition, r.Offset, r.Key)
+	}
+	return nil
+}
+
+// shutdown lets running handlers finish, commits, leaves the group, and closes
+// the producer; then what was committed is final.
+func shutdown(m *kafka.Manager) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return m.Shutdown(ctx)
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func headers(hs []kafka.Header) string {
+	var s string
+	for _, h := range hs {
+		s += fmt.Sprintf(", %s=%s", h.Key, h.Value)
+	}
+	return s
+}
+
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
