@@ -327,6 +327,9 @@ func (c *consumer) committedOffsets(ctx context.Context, partitions []partition)
 		if err != nil {
 			return nil, err
 		}
+		if resp.GroupError() == ibm.ErrGroupIDNotFound {
+			return nil, nil
+		}
 		found := map[partition]int64{}
 		for _, p := range partitions {
 			block := resp.GetBlock(p.topic, p.id)

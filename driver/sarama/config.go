@@ -57,8 +57,8 @@ func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
 	consumer.MaxProcessingTime = cfg.MaxProcessingTime
 	consumer.Fetch.Default = int32(min(cfg.MaxMessageBytes, math.MaxInt32))
 	consumer.Fetch.Max = 0 // a limit would make Sarama skip what is larger
-	consumer.Retry.Backoff = metadataBackoff
-	consumer.Retry.Max = 20 // then the session ends and the group is joined anew
+	consumer.Retry.BackoffFunc = fetchBackoff
+	consumer.Retry.Max = 30 // half a minute; then the session ends and the group is joined anew
 	consumer.Offsets.AutoCommit.Enable = false
 	consumer.Offsets.Initial = ibm.OffsetOldest // see newest.go
 	consumer.IsolationLevel = ibm.ReadUncommitted
@@ -85,6 +85,14 @@ func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
 		return nil, err
 	}
 	return conf, checkRebalance(cfg, conf)
+}
+
+// fetchBackoff is the distance of attempts to find the leader of a partition.
+func fetchBackoff(retries int) time.Duration {
+	if retries <= 8 {
+		return metadataBackoff
+	}
+	return time.Second
 }
 
 // checkRebalance holds the window of a revocation against the time that the

@@ -22,6 +22,7 @@ type consumer struct {
 
 	fetches, groups, commits *line // the connections of data, coord and committer.client
 	data, coord              ibm.Client
+	split                    *splitClient
 	group                    ibm.ConsumerGroup
 	committer                *committer
 
@@ -101,37 +102,9 @@ func (c *consumer) open() (err error) {
 		return wrap(err)
 	}
 	c.committer = newCommitter(c, client)
-	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, splitClient{c.data, c.coord})
+	c.split = &splitClient{Client: c.data, coord: c.coord, c: c}
+	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, c.split)
 	return wrap(err)
-}
-
-// A splitClient is a client with its own connection to the group coordinator.
-type splitClient struct {
-	ibm.Client
-	coord ibm.Client
-}
-
-func (s splitClient) Coordinator(group string) (*ibm.Broker, error) {
-	return s.coord.Coordinator(group)
-}
-
-func (s splitClient) RefreshCoordinator(group string) error {
-	return s.coord.RefreshCoordinator(group)
-}
-
-// RefreshMetadata tolerates partitions without a leader: the group is joined
-// for the others all the same, and Sarama waits for these.
-func (s splitClient) RefreshMetadata(topics ...string) error {
-	err := s.Client.RefreshMetadata(topics...)
-	for _, k := range kafkaErrors(err) {
-		if k != ibm.ErrLeaderNotAvailable {
-			return err
-		}
-	}
-	if len(kafkaErrors(err)) > 0 {
-		return nil
-	}
-	return err
 }
 
 // Run implements [driver.Consumer].

@@ -26,9 +26,6 @@ type harness struct {
 	brokers   []string
 	newClient func(...kgo.Opt) (*kgo.Client, error)
 	settings  drivertest.Settings
-
-	mu     sync.Mutex
-	client *kgo.Client
 }
 
 var _ interface {
@@ -69,7 +66,7 @@ func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
 	h.newClient = func(opts ...kgo.Opt) (*kgo.Client, error) {
 		return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(h.brokers...), kgo.Dialer(dial)}, opts...)...)
 	}
-	return h.start(t), cluster
+	return h, cluster
 }
 
 // realHarness is a harness over a real Kafka, whose clients come by a proxy.
@@ -83,18 +80,18 @@ func realHarness(t testing.TB) (*harness, *kafkacluster.Cluster) {
 		return proxy(t, g, addr)
 	}})
 	h := &harness{gate: g, brokers: []string{cluster.Bootstrap()}, newClient: cluster.Client}
-	return h.start(t), cluster
+	return h, cluster
 }
 
-func (h *harness) start(t testing.TB) *harness {
-	t.Helper()
+// request sends one request by a client of its own, so that nothing is left.
+func request[T any](h *harness, ask func(*kgo.Client) (T, error)) (T, error) {
+	var none T
 	cl, err := h.newClient(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
-		t.Fatal(err)
+		return none, err
 	}
-	h.client = cl
-	t.Cleanup(cl.Close)
-	return h
+	defer cl.Close()
+	return ask(cl)
 }
 
 func (h *harness) Driver() driver.Driver         { return Driver{} }
@@ -114,7 +111,7 @@ func (h *harness) CreateTopic(ctx context.Context, topic string, partitions int3
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, 1
 	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, h.client)
+	resp, err := request(h, func(cl *kgo.Client) (*kmsg.CreateTopicsResponse, error) { return req.RequestWith(ctx, cl) })
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 	}
@@ -131,7 +128,7 @@ func (h *harness) untilLed(ctx context.Context, topic string, partitions int32) 
 		t := kmsg.NewMetadataRequestTopic()
 		t.Topic = &topic
 		req.Topics = append(req.Topics, t)
-		resp, err := req.RequestWith(ctx, h.client)
+		resp, err := request(h, func(cl *kgo.Client) (*kmsg.MetadataResponse, error) { return req.RequestWith(ctx, cl) })
 		if err != nil {
 			return err
 		}
@@ -165,7 +162,8 @@ func (h *harness) Send(ctx context.Context, topic string, partition int32, recor
 	for _, r := range records {
 		out = append(out, kgoRecord(topic, partition, r))
 	}
-	return h.client.ProduceSync(ctx, out...).FirstErr()
+	_, err := request(h, func(cl *kgo.Client) (any, error) { return nil, cl.ProduceSync(ctx, out...).FirstErr() })
+	return err
 }
 
 func (h *harness) Read(ctx context.Context, topic string, partition int32) ([]driver.Record, error) {
@@ -219,7 +217,7 @@ func (h *harness) end(ctx context.Context, topic string, partition int32) (int64
 		p.Partition, p.Timestamp = partition, timestamp
 		t.Partitions = append(t.Partitions, p)
 		req.Topics = append(req.Topics, t)
-		resp, err := req.RequestWith(ctx, h.client)
+		resp, err := request(h, func(cl *kgo.Client) (*kmsg.ListOffsetsResponse, error) { return req.RequestWith(ctx, cl) })
 		if err != nil {
 			return 0, err
 		}
@@ -243,7 +241,7 @@ func (h *harness) Committed(ctx context.Context, group, topic string, partition 
 	t := kmsg.NewOffsetFetchRequestTopic()
 	t.Topic, t.Partitions = topic, []int32{partition}
 	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, h.client)
+	resp, err := request(h, func(cl *kgo.Client) (*kmsg.OffsetFetchResponse, error) { return req.RequestWith(ctx, cl) })
 	if err != nil {
 		return 0, err
 	}
@@ -261,7 +259,7 @@ func (h *harness) Committed(ctx context.Context, group, topic string, partition 
 func (h *harness) EndSessions(ctx context.Context, group string) error {
 	describe := kmsg.NewPtrDescribeGroupsRequest()
 	describe.Groups = []string{group}
-	described, err := describe.RequestWith(ctx, h.client)
+	described, err := request(h, func(cl *kgo.Client) (*kmsg.DescribeGroupsResponse, error) { return describe.RequestWith(ctx, cl) })
 	if err != nil {
 		return err
 	}
@@ -272,7 +270,7 @@ func (h *harness) EndSessions(ctx context.Context, group string) error {
 		lm.MemberID, lm.InstanceID = m.MemberID, m.InstanceID
 		leave.Members = append(leave.Members, lm)
 	}
-	left, err := leave.RequestWith(ctx, h.client)
+	left, err := request(h, func(cl *kgo.Client) (*kmsg.LeaveGroupResponse, error) { return leave.RequestWith(ctx, cl) })
 	if err != nil {
 		return err
 	}
@@ -287,7 +285,7 @@ func (h *harness) Truncate(ctx context.Context, topic string, partition int32, b
 	p.Partition, p.Offset = partition, before
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, h.client)
+	resp, err := request(h, func(cl *kgo.Client) (*kmsg.DeleteRecordsResponse, error) { return req.RequestWith(ctx, cl) })
 	if err != nil {
 		return err
 	}
@@ -299,14 +297,13 @@ func (h *harness) AddPartitions(ctx context.Context, topic string, total int32) 
 	t := kmsg.NewCreatePartitionsRequestTopic()
 	t.Topic, t.Count = topic, total
 	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, h.client)
+	resp, err := request(h, func(cl *kgo.Client) (*kmsg.CreatePartitionsResponse, error) { return req.RequestWith(ctx, cl) })
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 	}
 	if err != nil {
 		return err
 	}
-	h.client.PurgeTopicsFromClient(topic) // it would learn of the partition too late
 	return h.untilLed(ctx, topic, total)
 }
 

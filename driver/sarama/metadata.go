@@ -1,89 +1,126 @@
 package sarama
 
 import (
-	"errors"
+	"sync"
 	"time"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 const (
-	// outageBudget is how long a message waits for a cluster that can not be
-	// reached, or for a partition without a leader, before it is sent.
-	outageBudget = time.Minute
+	// unknownTopicWait is how long a topic that was never seen may stay unknown:
+	// it may just have been created. Other topics of the producer wait with it.
+	unknownTopicWait = time.Second
 
-	// unknownBudget is how long a topic may stay unknown: it may just have been
-	// created.
-	unknownBudget = 3 * time.Second
+	// unreachableWait is the same for a cluster that can not be reached.
+	unreachableWait = 5 * time.Second
 
-	refreshInterval = 100 * time.Millisecond
+	askAgain = 100 * time.Millisecond
 )
 
-// A metadataClient is the client of a producer. It waits out what will pass.
+// A metadataClient is the client of a producer. When the cluster does not say
+// where a partition is led, it says where it was led before.
 //
-// Sarama's producer fails a message as soon as metadata can not be refreshed,
-// whatever retries it has left, and after three of these a circuit breaker fails
-// all messages of the topic or partition for ten seconds: an outage of 4 s
-// failed messages for 13 s. So no refresh fails here before it is hopeless.
+// Sarama's producer fails a message as soon as metadata can not be had, whatever
+// retries the message has left, and after three of these a circuit breaker fails
+// all messages of the topic or partition for ten seconds: so a broker that was
+// away for 4 s failed messages for 13 s. A message that is sent to where the
+// partition was led is refused instead, or finds no connection, and that is what
+// Sarama retries as often and at the distance that the user has asked for.
 type metadataClient struct {
 	ibm.Client
 	line *line
+
+	mu         sync.Mutex // guards what follows
+	partitions map[string][]int32
+	leaders    map[partition]*ibm.Broker
 }
 
-// RefreshMetadata implements Sarama's Client.
+func newMetadataClient(client ibm.Client, l *line) *metadataClient {
+	return &metadataClient{
+		Client: client, line: l,
+		partitions: map[string][]int32{}, leaders: map[partition]*ibm.Broker{},
+	}
+}
+
+// RefreshMetadata implements Sarama's Client. What passes is no error: Leader
+// deals with it.
 func (m *metadataClient) RefreshMetadata(topics ...string) error {
-	return m.persist(func() error { return m.Client.RefreshMetadata(topics...) })
+	err := m.Client.RefreshMetadata(topics...)
+	if patience(err) > 0 {
+		return nil
+	}
+	return err
 }
 
 // Partitions implements Sarama's Client.
-func (m *metadataClient) Partitions(topic string) (ids []int32, err error) {
-	err = m.persist(func() error {
-		ids, err = m.Client.Partitions(topic)
-		return err
-	})
-	return ids, err
+func (m *metadataClient) Partitions(topic string) ([]int32, error) {
+	return m.list(topic, m.Client.Partitions)
 }
 
 // WritablePartitions implements Sarama's Client.
-func (m *metadataClient) WritablePartitions(topic string) (ids []int32, err error) {
-	err = m.persist(func() error {
-		if ids, err = m.Client.WritablePartitions(topic); err == nil && len(ids) == 0 {
-			err = errors.Join(ibm.ErrLeaderNotAvailable, m.Client.RefreshMetadata(topic))
+func (m *metadataClient) WritablePartitions(topic string) ([]int32, error) {
+	return m.list(topic, func(topic string) ([]int32, error) {
+		ids, err := m.Client.WritablePartitions(topic)
+		if err == nil && len(ids) == 0 { // all wait for a leader
+			return m.Client.Partitions(topic)
 		}
-		return err
+		return ids, err
 	})
-	return ids, err
+}
+
+func (m *metadataClient) list(topic string, ask func(string) ([]int32, error)) ([]int32, error) {
+	return persist(m, func() ([]int32, error) {
+		ids, err := ask(topic)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err == nil {
+			m.partitions[topic] = ids
+		} else if known, ok := m.partitions[topic]; ok && patience(err) > 0 {
+			return known, nil
+		}
+		return ids, err
+	})
 }
 
 // Leader implements Sarama's Client.
-func (m *metadataClient) Leader(topic string, id int32) (leader *ibm.Broker, err error) {
-	err = m.persist(func() error {
-		leader, err = m.Client.Leader(topic, id)
-		return err
+func (m *metadataClient) Leader(topic string, id int32) (*ibm.Broker, error) {
+	return persist(m, func() (*ibm.Broker, error) {
+		leader, err := m.Client.Leader(topic, id)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err == nil {
+			m.leaders[partition{topic, id}] = leader
+		} else if known, ok := m.leaders[partition{topic, id}]; ok && patience(err) > 0 {
+			return known, nil
+		}
+		return leader, err
 	})
-	return leader, err
 }
 
 // persist calls ask until it succeeds, fails for good, or takes too long.
-func (m *metadataClient) persist(ask func() error) error {
+func persist[T any](m *metadataClient, ask func() (T, error)) (T, error) {
 	began := time.Now()
 	for {
-		err := ask()
-		if err == nil || time.Since(began) >= patience(err) {
-			return err
+		answer, err := ask()
+		if err == nil || time.Since(began) >= patience(err) || m.line.ctx.Err() != nil {
+			return answer, err
 		}
-		m.line.wait(refreshInterval)
+		m.line.wait(askAgain)
 	}
 }
 
-// patience is how long err is worth waiting for.
+// patience is how long err, of a request for metadata, may be waited for to
+// pass. It is zero for what does not.
 func patience(err error) time.Duration {
 	code, kind := classify(err)
 	switch {
-	case kind != nil, errors.Is(err, errSevered), errors.Is(err, ibm.ErrClosedClient):
+	case err == nil, kind == driver.ErrPermanent, err == ibm.ErrClosedClient:
 		return 0
 	case code == "UNKNOWN_TOPIC_OR_PARTITION":
-		return unknownBudget
+		return unknownTopicWait
 	}
-	return outageBudget
+	return unreachableWait
 }

@@ -31,7 +31,7 @@ func (c *consumer) pinNewest(ctx context.Context) (map[partition]int64, error) {
 	if c.cfg.InitialOffset != driver.OffsetNewest {
 		return nil, nil
 	}
-	if err := (splitClient{c.data, c.coord}).RefreshMetadata(c.cfg.Topics...); err != nil {
+	if err := c.split.RefreshMetadata(c.cfg.Topics...); err != nil {
 		return nil, err
 	}
 	partitions, err := c.partitions()

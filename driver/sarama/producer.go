@@ -57,7 +57,7 @@ func (p *producer) open() error {
 	if err != nil {
 		return wrap(err)
 	}
-	p.data = &metadataClient{Client: client, line: p.line}
+	p.data = newMetadataClient(client, p.line)
 	// With idempotence this asks for a producer id.
 	if p.async, err = ibm.NewAsyncProducerFromClient(p.data); err != nil {
 		client.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -24,6 +25,10 @@ type session struct {
 	c    *consumer
 	pins map[partition]int64 // see newest.go
 	sess ibm.ConsumerGroupSession
+
+	mu        sync.Mutex // guards what follows
+	revoking  int        // claims that are being revoked
+	stopWatch context.CancelFunc
 }
 
 // Setup implements Sarama's ConsumerGroupHandler.
@@ -78,7 +83,7 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		c.handler.Assign([]*driver.Claim{cl.public})
 	}()
 	cl.deliver(source.Messages(), sess.Context().Done())
-	c.yield(cl, c.reason(cl, sess.Context()))
+	s.yield(cl, c.reason(cl, sess.Context()))
 	return nil
 }
 
@@ -144,14 +149,15 @@ func (c *consumer) failedAt(p partition) bool {
 // more.
 func gone(cause error) bool {
 	return isCode(cause, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrFencedInstancedId) ||
-		errors.Is(cause, ibm.ErrRebalanceTimedOut)
+		errors.Is(cause, ibm.ErrRebalanceTimedOut) || errors.Is(cause, errSessionExpired)
 }
 
 // yield takes the claim from the core.
-func (c *consumer) yield(cl *claim, lost error) {
+func (s *session) yield(cl *claim, lost error) {
+	c := s.c
 	defer c.forget(cl)
 	if lost == nil {
-		c.revoke(cl)
+		s.watched(func() { c.revoke(cl, s.sess.Context()) })
 		return
 	}
 	cl.finish()
@@ -159,14 +165,48 @@ func (c *consumer) yield(cl *claim, lost error) {
 	c.handler.Lost([]*driver.Claim{cl.public}, lost)
 }
 
+// watched runs revoke beside one watch for all claims of the session.
+func (s *session) watched(revoke func()) {
+	s.mu.Lock()
+	s.revoking++
+	if s.revoking == 1 {
+		ctx, stop := context.WithCancel(s.c.hard)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.c.watch(ctx, s)
+		}()
+		s.stopWatch = func() {
+			stop()
+			<-done
+		}
+	}
+	s.mu.Unlock()
+	revoke()
+	s.mu.Lock()
+	s.revoking--
+	stop := s.stopWatch
+	last := s.revoking == 0
+	s.mu.Unlock()
+	if last {
+		stop()
+	}
+}
+
 // revoke asks for the claim back and waits for the answer, or for the end of
 // the window.
-func (c *consumer) revoke(cl *claim) {
+func (c *consumer) revoke(cl *claim, session context.Context) {
 	ctx, cancel, stop := c.window()
 	defer stop()
 	if lost := cl.revoking(cancel); lost != nil {
 		cancel(lost)
 	}
+	stopLoss := context.AfterFunc(session, func() {
+		if cause := context.Cause(session); gone(cause) {
+			cl.setLost(wrap(cause))
+		}
+	})
+	defer stopLoss()
 	done := make(chan struct{})
 	c.revokes.Go(func() {
 		defer close(done)
