@@ -1,0 +1,241 @@
+package benchmarks
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver/sarama"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A meter counts records and tells when there were enough.
+type meter struct {
+	want int64
+	n    atomic.Int64
+	all  chan struct{}
+}
+
+func newMeter(b *testing.B) *meter { return &meter{want: int64(b.N), all: make(chan struct{})} }
+
+func (m *meter) add() {
+	if m.n.Add(1) == m.want {
+		close(m.all)
+	}
+}
+
+// cpu returns the time that this process has used on all cores.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// measure runs f between two readings of the clocks.
+func measure(b *testing.B, f func()) {
+	b.ReportAllocs()
+	before := cpu(b)
+	b.ResetTimer()
+	f()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
+func BenchmarkConsume(b *testing.B) {
+	for _, partitions := range []int{1, 8} {
+		b.Run(fmt.Sprintf("partitions=%d/client=raw", partitions), func(b *testing.B) {
+			addr := startBroker(b, partitions)
+			consumeRaw(b, addr)
+		})
+		b.Run(fmt.Sprintf("partitions=%d/client=ours", partitions), func(b *testing.B) {
+			addr := startBroker(b, partitions)
+			consumeOurs(b, addr)
+		})
+	}
+}
+
+// rawConfig is what the driver sets, too, so that the two fetch alike.
+func rawConfig() *ibm.Config {
+	cfg := ibm.NewConfig()
+	cfg.Consumer.Offsets.Initial = ibm.OffsetOldest
+	cfg.Consumer.Fetch.Default = 1 << 20
+	cfg.Consumer.IsolationLevel = ibm.ReadCommitted
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []ibm.BalanceStrategy{ibm.NewBalanceStrategyRoundRobin()}
+	return cfg
+}
+
+type rawHandler struct{ m *meter }
+
+func (rawHandler) Setup(ibm.ConsumerGroupSession) error   { return nil }
+func (rawHandler) Cleanup(ibm.ConsumerGroupSession) error { return nil }
+
+func (h rawHandler) ConsumeClaim(s ibm.ConsumerGroupSession, c ibm.ConsumerGroupClaim) error {
+	for {
+		select {
+		case msg, ok := <-c.Messages():
+			if !ok {
+				return nil
+			}
+			h.m.add()
+			s.MarkMessage(msg, "")
+		case <-s.Context().Done():
+			return nil
+		}
+	}
+}
+
+func consumeRaw(b *testing.B, addr string) {
+	group, err := ibm.NewConsumerGroup([]string{addr}, "bench", rawConfig())
+	check(b, err)
+	m := newMeter(b)
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	measure(b, func() {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				check(b, group.Consume(ctx, []string{topic}, rawHandler{m}))
+			}
+		})
+		<-m.all
+	})
+	cancel()
+	running.Wait()
+	check(b, group.Close())
+}
+
+type ourHandler struct {
+	cfg kafka.ConsumerConfig
+	m   *meter
+}
+
+func (h *ourHandler) GetConfig() *kafka.ConsumerConfig { return &h.cfg }
+
+func (h *ourHandler) Handle(context.Context, []byte) error {
+	h.m.add()
+	return nil
+}
+
+func newManager() *kafka.Manager {
+	return kafka.New(sarama.Driver{}, kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+}
+
+func consumeOurs(b *testing.B, addr string) {
+	manager := newManager()
+	m := newMeter(b)
+	check(b, manager.RegisterConsumer(b.Context(), &ourHandler{m: m, cfg: kafka.ConsumerConfig{
+		JobName: "bench", Topic: topic, ConsumerGroup: "bench", BootstrapServers: addr, InitialOffset: kafka.OffsetOldest,
+	}}))
+	check(b, manager.SetConsumerSwitch("bench", true))
+	measure(b, func() {
+		check(b, manager.StartAllConsumers(context.Background()))
+		<-m.all
+	})
+	check(b, manager.Shutdown(context.Background()))
+}
+
+var value = make([]byte, 100)
+
+func rawProducerConfig() *ibm.Config {
+	cfg := ibm.NewConfig()
+	cfg.Producer.RequiredAcks = ibm.WaitForAll
+	cfg.Producer.Idempotent = true
+	cfg.Net.MaxOpenRequests = 1
+	cfg.Producer.Partitioner = ibm.NewMurmur2Partitioner
+	cfg.Producer.Return.Successes = true
+	cfg.Producer.Return.Errors = true
+	return cfg
+}
+
+func BenchmarkProduceAsync(b *testing.B) {
+	b.Run("client=raw", func(b *testing.B) {
+		p, err := ibm.NewAsyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
+		check(b, err)
+		var answered sync.WaitGroup
+		measure(b, func() {
+			answered.Go(func() {
+				for range p.Successes() {
+				}
+			})
+			answered.Go(func() {
+				for err := range p.Errors() {
+					b.Error(err)
+				}
+			})
+			for range b.N {
+				p.Input() <- &ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)}
+			}
+			p.AsyncClose()
+			answered.Wait()
+		})
+	})
+	b.Run("client=ours", func(b *testing.B) {
+		m := newManager()
+		p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{
+			BootstrapServers: startBroker(b, 8), EnableAsyncProducer: kafka.BoolPtr(true)})
+		check(b, err)
+		answered := func(_ *kafka.ProducerMessage, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		}
+		measure(b, func() {
+			for range b.N {
+				p.SendAsync(b.Context(), topic, nil, value, answered)
+			}
+			check(b, p.Close())
+		})
+		check(b, m.Shutdown(context.Background()))
+	})
+}
+
+func BenchmarkProduceSync(b *testing.B) {
+	for _, senders := range []int{1, 64} {
+		b.Run(fmt.Sprintf("senders=%d/client=raw", senders), func(b *testing.B) {
+			p, err := ibm.NewSyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
+			check(b, err)
+			measure(b, func() {
+				share(b, senders, func() error {
+					_, _, err := p.SendMessage(&ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)})
+					return err
+				})
+			})
+			check(b, p.Close())
+		})
+		b.Run(fmt.Sprintf("senders=%d/client=ours", senders), func(b *testing.B) {
+			m := newManager()
+			p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{BootstrapServers: startBroker(b, 8)})
+			check(b, err)
+			measure(b, func() {
+				share(b, senders, func() error { return p.Send(b.Context(), topic, nil, value) })
+			})
+			check(b, m.Shutdown(context.Background()))
+		})
+	}
+}
+
+// share has so many goroutines send b.N messages between them.
+func share(b *testing.B, senders int, send func() error) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var sending sync.WaitGroup
+	for range senders {
+		sending.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := send(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	sending.Wait()
+}
