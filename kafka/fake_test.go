@@ -29,7 +29,6 @@ type fakeDriver struct {
 	openErr   func(n int) error // for the n-th OpenConsumer, from 1
 	opened    int
 	commit    func(ctx context.Context, marks []driver.Mark) error
-	pauseLog  []string
 }
 
 func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
@@ -323,6 +322,9 @@ func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
+
+// noContext is what a caller passes who forgot.
+func noContext() context.Context { return nil }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -430,7 +430,7 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 	}{
 		{"nil", m.RegisterConsumer(t.Context(), nil), "handler is nil"},
 		{"typed nil", m.RegisterConsumer(t.Context(), typedNil), "handler is nil"},
-		{"nil ctx", m.RegisterConsumer(nil, &handlerFunc{testConfig(), nothing}), "ctx is nil"}, //nolint:staticcheck
+		{"nil ctx", m.RegisterConsumer(noContext(), &handlerFunc{testConfig(), nothing}), "ctx is nil"},
 		{"nil config", m.RegisterConsumer(t.Context(), nilConfig{}), "GetConfig"},
 		{"zero manager", new(Manager).RegisterConsumer(t.Context(), nilConfig{}), "New"},
 		{"zero manager start", new(Manager).StartAllConsumers(t.Context()), "New"},

@@ -267,15 +267,15 @@ func (p *Producer) check(ctx context.Context, m *ProducerMessage, enabled bool) 
 
 func (p *Producer) checkMessage(m *ProducerMessage) error {
 	if err := validTopic(m.Topic); err != nil {
-		return fmt.Errorf("Topic: %w", err)
+		return fmt.Errorf("message.Topic: %w", err)
 	}
 	if m.ToPartition != nil && *m.ToPartition < 0 {
-		return fmt.Errorf("ToPartition: %d is negative", *m.ToPartition)
+		return fmt.Errorf("message.ToPartition: %d is negative", *m.ToPartition)
 	}
 	size := len(m.Key) + len(m.Value)
 	for i, h := range m.Headers {
 		if h.Key == "" {
-			return fmt.Errorf("Headers[%d]: the key is empty", i)
+			return fmt.Errorf("message.Headers[%d]: the key is empty", i)
 		}
 		size += len(h.Key) + len(h.Value)
 	}

@@ -245,7 +245,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 			t.Errorf("send %+v: %v, want an error with %q", tt.m, err, tt.want)
 		}
 	}
-	if err := p.Send(nil, "orders", nil, nil); err == nil || !strings.Contains(err.Error(), "ctx is nil") { //nolint:staticcheck // the point of the case
+	if err := p.Send(noContext(), "orders", nil, nil); err == nil || !strings.Contains(err.Error(), "ctx is nil") {
 		t.Errorf("nil ctx: %v", err)
 	}
 	if len(f.sent) != 0 {

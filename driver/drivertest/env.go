@@ -168,11 +168,28 @@ func (e *env) settles(cond func() bool) bool {
 // not, that breaks rule, and f goes on alone.
 func (e *env) returnsBy(rule string, d time.Duration, what string, f func()) bool {
 	e.t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	return e.ends(rule, d, what, done)
+	_, returned := answerBy(e, rule, d, what, func() struct{} { f(); return struct{}{} })
+	return returned
 }
 
+// answerBy is the same for a function with an answer.
+func answerBy[V any](e *env, rule string, d time.Duration, what string, f func() V) (answer V, returned bool) {
+	e.t.Helper()
+	answers := make(chan V, 1)
+	go func() { answers <- f() }()
+	timer := time.NewTimer(d + e.Grace)
+	defer timer.Stop()
+	select {
+	case answer = <-answers:
+		return answer, true
+	case <-timer.C:
+		e.breach(rule, "%s has not returned after %v", what, d+e.Grace)
+		return answer, false
+	}
+}
+
+// ends reports whether done is closed within d and some grace. If not, that
+// breaks rule.
 func (e *env) ends(rule string, d time.Duration, what string, done <-chan struct{}) bool {
 	e.t.Helper()
 	timer := time.NewTimer(d + e.Grace)

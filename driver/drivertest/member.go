@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -109,9 +110,8 @@ func (m *member) tidy() {
 // stop closes the member, which must succeed and end Run with nil.
 func (m *member) stop() {
 	m.e.t.Helper()
-	m.closed = true
-	var err error
-	if !m.e.returnsBy(ruleCloseInTime, m.e.Patience, "Close of "+m.name, func() { err = m.callClose(m.e.context()) }) {
+	err, returned := m.closeWithin(ruleCloseInTime, m.e.Patience)
+	if !returned {
 		return
 	}
 	if err != nil {
@@ -125,8 +125,7 @@ func (m *member) stop() {
 // closeAfterFailure closes a member whose Run has failed.
 func (m *member) closeAfterFailure() {
 	m.e.t.Helper()
-	m.closed = true
-	m.e.returnsBy(ruleCloseInTime, m.e.Patience, "Close of "+m.name, func() { _ = m.callClose(m.e.context()) })
+	m.closeWithin(ruleCloseInTime, m.e.Patience)
 }
 
 // waitRun waits for Run and returns its answer.
@@ -141,12 +140,32 @@ func (m *member) waitRun(rule string) error {
 // die ends the member without a drain: nothing is committed. Its place in the
 // group may be left or not.
 func (m *member) die() {
-	m.closed = true
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	m.e.returnsBy(ruleCloseInTime, 0, "Close of "+m.name, func() { _ = m.callClose(ctx) })
+	m.closeWithin(ruleCloseInTime, 0)
 	_ = m.waitRun(ruleCloseInTime)
 }
+
+// tryCommit calls Commit and returns its answer. It must come by the end of ctx.
+func (m *member) tryCommit(ctx context.Context, marks ...driver.Mark) error {
+	m.e.t.Helper()
+	deadline, _ := ctx.Deadline()
+	err, returned := answerBy(m.e, ruleCommitInTime, time.Until(deadline), "Commit of "+m.name, func() error { return m.callCommit(ctx, marks...) })
+	if !returned {
+		return errNoAnswer
+	}
+	return err
+}
+
+// closeWithin calls Close with a context that ends after d, and returns its
+// answer. If it does not come, that breaks rule.
+func (m *member) closeWithin(rule string, d time.Duration) (err error, returned bool) {
+	m.e.t.Helper()
+	m.closed = true
+	ctx := m.e.within(d)
+	return answerBy(m.e, rule, d, "Close of "+m.name, func() error { return m.callClose(ctx) })
+}
+
+// errNoAnswer stands for the answer of a call that does not return.
+var errNoAnswer = errors.New("no answer")
 
 // The calls of the core, named so that a Handler that runs inside one is found.
 
@@ -181,7 +200,7 @@ func (m *member) judgeCommit(err error) {
 // commit commits one mark, which must succeed.
 func (m *member) commit(c *driver.Claim, offset int64) {
 	m.e.t.Helper()
-	if err := m.callCommit(m.e.context(), driver.Mark{Claim: c, Offset: offset}); err != nil {
+	if err := m.tryCommit(m.e.context(), driver.Mark{Claim: c, Offset: offset}); err != nil {
 		m.e.errorf("%s: Commit of partition %d at %d: %v", m.name, c.Partition, offset, err)
 	}
 }

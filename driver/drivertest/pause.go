@@ -118,9 +118,9 @@ func resumeGoesOn(e *env) {
 	claim := m.waitClaims(1)[0]
 	for i := range 20 {
 		e.send(topic, 0, numbered("v", n/20)...)
-		m.await("the records of a round", func() bool {
+		e.eventually("the records of a round", func() bool {
 			m.callResume(claim)
-			return m.count(claim) >= (i+1)*n/20
+			return len(m.records(claim)) >= (i+1)*n/20
 		})
 	}
 	m.wantValues(e.name, claim, values(e.read(topic, 0)))
@@ -130,10 +130,17 @@ func resumeGoesOn(e *env) {
 // second member joins and leaves. It returns the new claim.
 func comesBack(e *env, m *member, old *driver.Claim) *driver.Claim {
 	e.t.Helper()
+	e.mu.Lock()
+	joins := m.assigns
+	e.mu.Unlock()
 	other := e.join(m.cfg)
-	other.await("a call of Assign", func() bool { return other.assigns > 0 })
+	m.await("a call of Assign for the second member", func() bool { return m.assigns > joins })
 	m.await("the end of the first claim", func() bool { return !m.ownership(old).alive() })
+	e.mu.Lock()
+	joins = m.assigns
+	e.mu.Unlock()
 	other.stop()
+	m.await("a call of Assign without the second member", func() bool { return m.assigns > joins })
 	return m.waitClaims(1)[0]
 }
 

@@ -37,7 +37,8 @@ func produceAfterClose(e *env) {
 	wantDelivered(e, p.produceAll(topic, 0, "v")...)
 	p.stop()
 	wantRefusal(e, p, e.context(), topic, driver.ErrClosed)
-	if err := p.producer.Flush(e.context()); err != nil && !errors.Is(err, driver.ErrClosed) {
+	err, _ := answerBy(e, e.name, e.Patience, "Flush after Close", func() error { return p.producer.Flush(e.context()) })
+	if err != nil && !errors.Is(err, driver.ErrClosed) {
 		e.errorf("Flush after Close returned %v, want nil or ErrClosed", err)
 	}
 }

@@ -39,7 +39,7 @@ func (m *member) commitOnRevoke(ctx context.Context, claims []*driver.Claim) {
 		if next < 0 {
 			continue
 		}
-		if err := m.callCommit(ctx, driver.Mark{Claim: c, Offset: next}); err != nil {
+		if err := m.tryCommit(ctx, driver.Mark{Claim: c, Offset: next}); err != nil {
 			m.e.errorf("%s: Commit inside Revoke: %v", m.name, err)
 		}
 	}
@@ -209,10 +209,8 @@ func stuckRevokeHoldsUpNothingElse(e *env) {
 	e.send(topic, mine.Partition, numbered("v", 5)...)
 	a.waitRecords(mine, 5)
 
-	a.closed = true
-	ctx := e.within(e.Quiet)
-	var err error
-	if !e.returnsBy(e.name, e.Quiet, "Close beside a stuck Revoke", func() { err = a.callClose(ctx) }) {
+	err, returned := a.closeWithin(e.name, e.Quiet)
+	if !returned {
 		return
 	}
 	if err == nil {

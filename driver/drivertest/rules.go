@@ -33,9 +33,11 @@ const (
 	ruleCloseAnswer     = "CloseDrains"
 	ruleRunNil          = "RunReturnsNilAfterClose"
 	rulePerMark         = "CommitAnswersPerMark"
+	ruleCommitInTime    = "CommitHonoursItsContext"
 
 	ruleAckOnce             = "AckedOnce"
 	ruleAckSilence          = "NoAckAfterClose"
+	ruleProduceInTime       = "ProduceBlocksForContext"
 	ruleFlush               = "FlushWaits"
 	ruleProducerCloseInTime = "ProducerCloseReturnsInTime"
 	ruleProducerCloseWaits  = "ProducerCloseWaits"

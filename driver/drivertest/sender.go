@@ -145,7 +145,7 @@ func (p *sender) close(rule string, d time.Duration) (err error, returned bool) 
 	p.e.t.Helper()
 	p.closed = true
 	ctx := p.e.within(d)
-	returned = p.e.returnsBy(rule, d, "Close of the producer", func() { err = p.producer.Close(ctx) })
+	err, returned = answerBy(p.e, rule, d, "Close of the producer", func() error { return p.producer.Close(ctx) })
 	if returned {
 		p.mu.Lock()
 		p.silenced = true
@@ -159,13 +159,27 @@ func (p *sender) close(rule string, d time.Duration) (err error, returned bool) 
 func (p *sender) try(ctx context.Context, m *driver.Message, then func(error)) (*sent, error) {
 	s := &sent{p: p, m: m, then: then, done: make(chan struct{})}
 	m.Acker = s
-	if err := p.producer.Produce(ctx, m); err != nil {
+	if err := p.call(ctx, m); err != nil {
 		return s, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent = append(p.sent, s)
 	return s, nil
+}
+
+// call calls Produce, which must return by the end of ctx.
+func (p *sender) call(ctx context.Context, m *driver.Message) error {
+	p.e.t.Helper()
+	left := p.e.Patience
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	err, returned := answerBy(p.e, ruleProduceInTime, left, "Produce", func() error { return p.producer.Produce(ctx, m) })
+	if !returned {
+		return errNoAnswer
+	}
+	return err
 }
 
 // produce hands over a message, which must be accepted. It may be called by any
@@ -193,8 +207,8 @@ func (p *sender) produceAll(topic string, partition int32, values ...string) []*
 // flush calls Flush, which must succeed.
 func (p *sender) flush() {
 	p.e.t.Helper()
-	var err error
-	if p.e.returnsBy(ruleFlush, p.e.Patience, "Flush", func() { err = p.producer.Flush(p.e.context()) }) && err != nil {
+	err, returned := answerBy(p.e, ruleFlush, p.e.Patience, "Flush", func() error { return p.producer.Flush(p.e.context()) })
+	if returned && err != nil {
 		p.e.breach(ruleFlush, "Flush: %v", err)
 	}
 }

@@ -137,6 +137,8 @@ func outOfRangeEndsRunLater(e *env) {
 	truncater := ability[Truncater](e)
 	topic := e.topic(1)
 	m, claim := consume(e, topic)
+	e.send(topic, 0, numbered("v", 5)...)
+	m.waitRecords(claim, 5)
 	m.callPause(claim)
 	wantStopped(e, m, claim)
 	before := len(e.read(topic, 0))

@@ -16,7 +16,7 @@ import (
 // A recorder is a Handler that keeps what it is told, and fails the test when
 // the life of a claim goes wrong.
 type recorder struct {
-	t        *testing.T
+	t        tester
 	onRevoke func(ctx context.Context, cs []*driver.Claim)
 
 	mu     sync.Mutex
@@ -31,7 +31,15 @@ type recorder struct {
 	joins  int
 }
 
-func newRecorder(t *testing.T) *recorder {
+// A tester is what is common to testing and rapid.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newRecorder(t tester) *recorder {
 	return &recorder{
 		t: t, window: map[*driver.Claim]context.Context{},
 		values: map[*driver.Claim][]string{}, next: map[*driver.Claim]int64{},

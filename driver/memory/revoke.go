@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -77,17 +78,24 @@ func (c *consumer) revoke(ks []*claim) error {
 		return nil
 	}
 	ctx, cancel := c.window()
-	if ctx.Err() != nil {
-		cancel(nil)
-		c.lose(ks, context.Cause(ctx))
-		return nil
+	c.b.mu.Lock()
+	lost := c.sessionErr()
+	c.b.mu.Unlock()
+	if lost != nil || ctx.Err() != nil {
+		c.lose(ks, cmp.Or(lost, context.Cause(ctx)))
+		cancel(lost)
+		return lost
 	}
 	c.stop(ks)
-	done := make(chan struct{})
+	begun, done := make(chan struct{}), make(chan struct{})
 	c.revokes.Go(func() {
 		defer close(done)
+		close(begun)
 		c.handler.Revoke(ctx, claimsOf(ks))
 	})
+	// Otherwise the window could be over before the handler has heard of it, and
+	// the next claim of the partition be assigned first.
+	<-begun
 	err := c.awaitRevoke(ctx, done)
 	c.end(ks)
 	cancel(err)

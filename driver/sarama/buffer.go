@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	ibm "github.com/IBM/sarama"
 
@@ -17,6 +18,9 @@ const (
 
 	// slotBytes is what a message costs beside what it points to.
 	slotBytes = 512
+
+	// freeSlots bounds the slots that are kept for reuse.
+	freeSlots = 8192
 )
 
 // A slot is one accepted message on its way through Sarama. It is pooled, so
@@ -30,10 +34,13 @@ type slot struct {
 	retries    int64 // the producer's count when the message was accepted
 	batched    int   // how often it was put into a batch
 
+	// pending is true from acceptance until somebody acknowledges the message:
+	// who makes it false does.
+	pending atomic.Bool
+
 	// The rest belongs to the buffer.
 	sequence   int64
 	prev, next *slot
-	pending    bool
 }
 
 // Encode implements Sarama's Encoder for the value. Sarama calls it when it puts
@@ -52,61 +59,65 @@ type slotKey slot
 func (k *slotKey) Encode() ([]byte, error) { return k.key, nil }
 func (k *slotKey) Length() int             { return len(k.key) }
 
+// cost is what m takes of the buffer.
+func cost(m *driver.Message) int {
+	n := slotBytes + len(m.Key) + len(m.Value)
+	for i := range m.Headers {
+		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
+	}
+	return n
+}
+
+// fill makes m the message of the slot.
 func (s *slot) fill(m *driver.Message, retries int64) {
 	s.user, s.key, s.value = m, m.Key, m.Value
 	s.retries, s.batched = retries, 0
-	s.bytes = slotBytes + len(m.Key) + len(m.Value)
-	s.message = ibm.ProducerMessage{
-		Topic: m.Topic, Partition: m.Partition, Timestamp: m.Timestamp,
-		Offset: -1, Value: s, Metadata: s,
-	}
+	s.message.Topic, s.message.Partition, s.message.Timestamp = m.Topic, m.Partition, m.Timestamp
+	s.message.Offset, s.message.Value, s.message.Metadata = -1, s, s
+	s.message.Key = nil
 	if m.Key != nil { // Sarama tells a nil key by the interface
 		s.message.Key = (*slotKey)(s)
 	}
+	s.message.Headers = nil
 	if len(m.Headers) > 0 {
 		s.message.Headers = make([]ibm.RecordHeader, len(m.Headers))
 		for i, h := range m.Headers {
 			s.message.Headers[i] = ibm.RecordHeader{Key: []byte(h.Key), Value: h.Value}
-			s.bytes += len(h.Key) + len(h.Value)
 		}
 	}
+	s.pending.Store(true)
 }
 
 // A buffer holds the slots of all messages that have been accepted and not
 // acknowledged, in the order of acceptance.
 type buffer struct {
-	pool sync.Pool
-
 	mu       sync.Mutex // guards what follows
 	oldest   *slot
 	newest   *slot
+	free     *slot // linked by next
+	frees    int
 	bytes    int
 	sequence int64 // of the newest slot that was ever added
 	closed   bool
 
 	changed  chan struct{} // closed and replaced when who waits should look again
 	spacious int           // how many wait for space
-	flushed  int64         // the lowest sequence that anybody waits for, or none
+	flushed  int64         // the lowest sequence that anybody waits for, or noFlush
 }
 
 const noFlush = math.MaxInt64
 
 func newBuffer() *buffer {
-	return &buffer{
-		pool:    sync.Pool{New: func() any { return new(slot) }},
-		changed: make(chan struct{}),
-		flushed: noFlush,
-	}
+	return &buffer{changed: make(chan struct{}), flushed: noFlush}
 }
 
-// add takes m in when there is space. It adds one to sending in one step with
-// the look at closed, so that who waits for sending after close misses none.
-func (b *buffer) add(ctx context.Context, m *driver.Message, retries int64, sending *sync.WaitGroup) (*slot, error) {
-	s := b.pool.Get().(*slot)
-	s.fill(m, retries)
+// add makes room for a message of so many bytes, when there is. It adds one to
+// sending in one step with the look at closed, so that who waits for sending
+// after close misses none. The slot is to be filled before that is done.
+func (b *buffer) add(ctx context.Context, bytes int, sending *sync.WaitGroup) (*slot, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for !b.closed && b.bytes > 0 && b.bytes+s.bytes > bufferBytes {
+	for !b.closed && b.bytes > 0 && b.bytes+bytes > bufferBytes {
 		b.spacious++
 		err := b.wait(ctx)
 		b.spacious--
@@ -117,8 +128,15 @@ func (b *buffer) add(ctx context.Context, m *driver.Message, retries int64, send
 	if b.closed {
 		return nil, driver.ErrClosed
 	}
+	s := b.free
+	if s == nil {
+		s = new(slot)
+	} else {
+		b.free = s.next
+		b.frees--
+	}
 	b.sequence++
-	s.sequence, s.pending = b.sequence, true
+	s.sequence, s.bytes = b.sequence, bytes
 	s.prev, s.next = b.newest, nil
 	if b.newest == nil {
 		b.oldest = s
@@ -126,7 +144,7 @@ func (b *buffer) add(ctx context.Context, m *driver.Message, retries int64, send
 		b.newest.next = s
 	}
 	b.newest = s
-	b.bytes += s.bytes
+	b.bytes += bytes
 	sending.Add(1)
 	return s, nil
 }
@@ -175,33 +193,28 @@ func (b *buffer) isFlushed(sequence int64) bool {
 	return b.oldest == nil || b.oldest.sequence > sequence
 }
 
-// remove takes out a slot that Sarama has not got.
+// remove takes out a slot that Sarama has not got, or has given back.
 func (b *buffer) remove(s *slot) {
+	s.user, s.key, s.value, s.message.Headers = nil, nil, nil, nil
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.unlink(s)
-	b.mu.Unlock()
-	b.reuse(s)
+	if b.frees < freeSlots {
+		s.next, b.free = b.free, s
+		b.frees++
+	}
 }
 
 // ack acknowledges the message of s with what result returns. An answer that
 // comes after abandon is dropped. The slot stays in the buffer until Ack has
 // returned: so an empty buffer means that none runs.
-func (b *buffer) ack(s *slot, result func(*driver.Message) error) {
-	b.mu.Lock()
-	pending := s.pending
-	s.pending = false
-	b.mu.Unlock()
-	if !pending {
+func (b *buffer) ack(s *slot, result func(*slot) error) {
+	if !s.pending.CompareAndSwap(true, false) {
 		return
 	}
-	m := s.user
-	m.Acker.Ack(result(m))
+	err := result(s)
+	s.user.Acker.Ack(err)
 	b.remove(s)
-}
-
-func (b *buffer) reuse(s *slot) {
-	s.user, s.key, s.value, s.message, s.pending = nil, nil, nil, ibm.ProducerMessage{}, false
-	b.pool.Put(s)
 }
 
 // flush waits until all that is in the buffer now has been acknowledged.
@@ -239,8 +252,7 @@ func (b *buffer) abandon(err error) {
 	b.mu.Lock()
 	var left []*slot
 	for s := b.oldest; s != nil; s = s.next {
-		if s.pending {
-			s.pending = false
+		if s.pending.CompareAndSwap(true, false) {
 			left = append(left, s)
 		}
 	}

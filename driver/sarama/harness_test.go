@@ -313,11 +313,24 @@ func (h *harness) MakeHole(ctx context.Context, topic string, partition int32, n
 	for i := range records {
 		records[i].Value = []byte("aborted")
 	}
+	before, err := h.end(ctx, topic, partition)
+	if err != nil {
+		return err
+	}
 	end, err := h.Begin(ctx, topic, partition, records...)
 	if err != nil {
 		return err
 	}
-	return end(ctx, false)
+	if err := end(ctx, false); err != nil {
+		return err
+	}
+	for { // the marker is written after the transaction has ended
+		now, err := h.end(ctx, topic, partition)
+		if err != nil || now >= before+int64(n) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (h *harness) Begin(ctx context.Context, topic string, partition int32, records ...driver.Record) (func(context.Context, bool) error, error) {

@@ -74,47 +74,42 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s, err := p.buffer.add(ctx, m, p.retries.Load(), &p.sending)
+	s, err := p.buffer.add(ctx, cost(m), &p.sending)
 	if err != nil {
 		return err
 	}
 	defer p.sending.Done()
-	select {
-	case p.input <- &s.message:
-		return nil
-	default:
-	}
+	s.fill(m, p.retries.Load())
 	select {
 	case p.input <- &s.message:
 		return nil
 	case <-ctx.Done():
-		p.buffer.remove(s)
-		return ctx.Err()
+		err = ctx.Err()
 	case <-p.closing:
-		p.buffer.remove(s)
-		return driver.ErrClosed
+		err = driver.ErrClosed
 	}
+	p.buffer.remove(s)
+	return err
 }
 
 func (p *producer) drainSuccesses() {
 	for msg := range p.async.Successes() {
-		s := msg.Metadata.(*slot)
-		offset, id := msg.Offset, msg.Partition
-		if p.cfg.RequiredAcks == driver.NoResponse {
-			offset = -1
-		}
-		p.buffer.ack(s, func(m *driver.Message) error {
-			m.Offset, m.Partition = offset, id
-			return nil
-		})
+		p.buffer.ack(msg.Metadata.(*slot), p.stored)
 	}
+}
+
+// stored tells the user where the record lies.
+func (p *producer) stored(s *slot) error {
+	s.user.Partition, s.user.Offset = s.message.Partition, s.message.Offset
+	if p.cfg.RequiredAcks == driver.NoResponse {
+		s.user.Offset = -1
+	}
+	return nil
 }
 
 func (p *producer) drainErrors() {
 	for failed := range p.async.Errors() {
-		s := failed.Msg.Metadata.(*slot)
-		err := p.outcome(s, failed.Err)
-		p.buffer.ack(s, func(*driver.Message) error { return err })
+		p.buffer.ack(failed.Msg.Metadata.(*slot), func(s *slot) error { return p.outcome(s, failed.Err) })
 	}
 }
 
