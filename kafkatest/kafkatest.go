@@ -1,0 +1,229 @@
+package kafkatest
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A Kafka is a broker in memory with a manager on it, for one test. Two of them
+// share nothing.
+type Kafka struct {
+	*kafka.Manager
+
+	// Broker is the cluster, with the hands that a test needs beyond those here.
+	Broker *memory.Broker
+
+	// Timeout bounds each wait, and the shutdown at the end of the test. Default
+	// 5s; in a synctest bubble, where waiting costs nothing, an hour.
+	Timeout time.Duration
+
+	t testing.TB
+
+	mu        sync.Mutex
+	changed   chan struct{} // closed and replaced when a wait may be over
+	latest    *consumer     // the one that was registered last
+	consumers []*consumer   // in order of registration
+	members   []*member
+	states    []kafka.StateChanged
+	refusals  refusals
+}
+
+// New returns a Kafka without topics that is shut down when t ends: t fails if
+// something still runs then. A topic that is asked for comes into being with
+// one partition; for more see [Kafka.CreateTopic].
+//
+// The manager logs to t's output. opts are applied after that.
+func New(t testing.TB, opts ...kafka.Option) *Kafka {
+	t.Helper()
+	k := &Kafka{
+		Broker:  memory.NewBroker(memory.WithAutoCreate(1)),
+		Timeout: defaultTimeout(),
+		t:       t,
+		changed: make(chan struct{}),
+	}
+	out := &output{w: t.Output()}
+	// The observation is the outermost middleware, so that it sees what the core
+	// sees, and the last hook, so that a wait is over when the test's own have
+	// been told.
+	first := []kafka.Option{
+		kafka.WithLogger(slog.New(slog.NewTextHandler(out, nil))),
+		kafka.WithMiddleware(k.observe),
+	}
+	opts = slices.Concat(first, opts, []kafka.Option{kafka.WithHook(hook{k: k})})
+	k.Manager = kafka.New(&cluster{k.Broker, k}, opts...)
+	t.Cleanup(func() {
+		t.Helper()
+		k.close()
+		out.end()
+	})
+	return k
+}
+
+// defaultTimeout tells a bubble by its clock, which begins with the year 2000.
+func defaultTimeout() time.Duration {
+	if time.Now().UTC().Year() == 2000 {
+		return time.Hour
+	}
+	return 5 * time.Second
+}
+
+func (k *Kafka) close() {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), k.Timeout)
+	defer cancel()
+	if err := k.Shutdown(ctx); err != nil {
+		k.t.Errorf("kafkatest: %v", err)
+	}
+}
+
+// Start registers consumers, switches them on, starts the manager, and waits
+// until every consumer that is switched on is running and has its partitions.
+// It may be called again with more consumers.
+func (k *Kafka) Start(consumers ...kafka.Consumer) {
+	k.t.Helper()
+	for _, c := range consumers {
+		job, err := k.register(c)
+		if err == nil {
+			err = k.SetConsumerSwitch(job, true)
+		}
+		if err != nil {
+			k.t.Fatalf("kafkatest: start: %v", err)
+		}
+	}
+	if err := k.StartAllConsumers(context.Background()); err != nil {
+		k.t.Fatalf("kafkatest: start: %v", err)
+	}
+	k.wait(k.allSettled, func() string {
+		return "the consumers to have their partitions\n" + k.describeAll()
+	})
+}
+
+// register adds a consumer and returns its job's name, which is the one that is
+// new: GetConfig is for the manager alone to call.
+func (k *Kafka) register(c kafka.Consumer) (job string, err error) {
+	before := k.jobs()
+	if err := k.RegisterConsumer(context.Background(), c); err != nil {
+		return "", err
+	}
+	for _, job = range k.jobs() {
+		if !slices.Contains(before, job) {
+			break
+		}
+	}
+	k.nameLatest(job)
+	return job, nil
+}
+
+func (k *Kafka) jobs() (names []string) {
+	for _, s := range k.Consumers() {
+		names = append(names, s.JobName)
+	}
+	return names
+}
+
+// Producer returns a new producer for sync and async sends, with defaults for
+// the rest. It is closed with the test.
+func (k *Kafka) Producer() *kafka.Producer {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), k.Timeout)
+	defer cancel()
+	p, err := k.RegisterProducer(ctx, kafka.ProducerConfig{
+		BootstrapServers:    "localhost:9092",
+		EnableAsyncProducer: kafka.BoolPtr(true),
+	})
+	if err != nil {
+		k.t.Fatalf("kafkatest: producer: %v", err)
+	}
+	return p
+}
+
+// CreateTopic creates a topic, which must not exist yet.
+func (k *Kafka) CreateTopic(name string, partitions int) {
+	k.t.Helper()
+	if err := k.Broker.CreateTopic(name, partitions); err != nil {
+		k.t.Fatalf("kafkatest: create topic: %v", err)
+	}
+}
+
+// Send appends a record, as a producer elsewhere would, and returns it. An
+// empty key stands for none: the record then goes to any partition.
+func (k *Kafka) Send(topic, key, value string) *kafka.Message {
+	k.t.Helper()
+	m := &kafka.ProducerMessage{Topic: topic, Value: []byte(value)}
+	if key != "" {
+		m.Key = []byte(key)
+	}
+	return k.SendMessage(m)
+}
+
+// SendMessage is Send for a message with headers, a timestamp or a partition, a
+// tombstone, or an empty key. It sets m.Partition and m.Offset.
+func (k *Kafka) SendMessage(m *kafka.ProducerMessage) *kafka.Message {
+	k.t.Helper()
+	at := m.Timestamp
+	if at.IsZero() {
+		at = time.Now()
+	}
+	dm := &driver.Message{
+		Topic: m.Topic, Partition: -1, Key: m.Key, Value: m.Value, Headers: m.Headers,
+		Timestamp: at.Truncate(time.Millisecond),
+	}
+	if m.ToPartition != nil {
+		dm.Partition = *m.ToPartition
+	}
+	if err := k.Broker.Send(dm); err != nil {
+		k.t.Fatalf("kafkatest: send to %q: %v", m.Topic, err)
+	}
+	m.Partition, m.Offset = dm.Partition, dm.Offset
+	return &kafka.Message{
+		Topic: dm.Topic, Partition: dm.Partition, Offset: dm.Offset, Timestamp: dm.Timestamp,
+		Key: dm.Key, Value: dm.Value, Headers: dm.Headers,
+	}
+}
+
+// Produced returns what a committed reader finds in a topic, whoever sent it: by
+// partition, in the order of the log. Of an unknown topic that is nothing.
+func (k *Kafka) Produced(topic string) []*kafka.Message {
+	k.t.Helper()
+	var all []*kafka.Message
+	for p := range int32(k.Broker.Partitions(topic)) {
+		records, err := k.Broker.Records(topic, p, driver.ReadCommitted)
+		if err != nil {
+			k.t.Fatalf("kafkatest: read %s/%d: %v", topic, p, err)
+		}
+		for _, r := range records {
+			all = append(all, &kafka.Message{
+				Topic: topic, Partition: p, Offset: r.Offset, Timestamp: r.Timestamp,
+				Key: r.Key, Value: r.Value, Headers: r.Headers,
+			})
+		}
+	}
+	return all
+}
+
+// Committed returns the position that a job's group has committed for a
+// partition: the offset after the last record that is done, or -1.
+func (k *Kafka) Committed(job, topic string, partition int32) int64 {
+	k.t.Helper()
+	return k.Broker.Committed(k.must(job).group, topic, partition)
+}
+
+// must returns the consumer of that job name.
+func (k *Kafka) must(job string) *consumer {
+	k.t.Helper()
+	k.mu.Lock()
+	c := k.find(job)
+	k.mu.Unlock()
+	if c == nil {
+		k.t.Fatalf("kafkatest: there is no consumer %q\n%s", job, k.describeAll())
+	}
+	return c
+}
