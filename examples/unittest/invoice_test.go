@@ -1,0 +1,56 @@
+package invoice
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkatest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestInvoiceIsSent(t *testing.T) {
+	k := kafkatest.New(t)
+	k.Start(&Consumer{Producer: k.Producer()})
+	k.WaitHandled(k.Send("orders", "1", `{"id": 1, "cents": 1234}`))
+	got := k.Produced("invoices")
+	if len(got) != 1 || string(got[0].Key) != "1" || string(got[0].Value) != "12.34" {
+		t.Errorf("sent %v, want one invoice of 12.34", got)
+	}
+}
+
+// A bad order is tried again, with backoff, and holds what comes after it in
+// its partition; after ten failures the consumer is disabled. In a synctest
+// bubble these four minutes pass at once.
+func TestBadOrderDisablesTheConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kafkatest.New(t)
+		k.Start(&Consumer{Producer: k.Producer()})
+		bad := k.Send("orders", "", `{"id": 2}`)
+		k.Send("orders", "", `{"id": 3, "cents": 100}`)
+		status := k.WaitState("invoices", kafka.StateDisabled)
+		if !errors.Is(status.Reason, errNoAmount) || k.Attempts(bad) != 10 {
+			t.Errorf("disabled after %d attempts because of %v", k.Attempts(bad), status.Reason)
+		}
+		if n := len(k.Produced("invoices")); n != 0 {
+			t.Errorf("%d invoices were sent past the bad order", n)
+		}
+	})
+}
+
+// A rebalance in the middle loses nothing.
+func TestRebalanceLosesNothing(t *testing.T) {
+	k := kafkatest.New(t)
+	k.Start(&Consumer{Producer: k.Producer()})
+	k.WaitHandled(k.Send("orders", "", `{"id": 4, "cents": 400}`))
+	k.Rebalance("invoices")
+	k.WaitHandled(k.Send("orders", "", `{"id": 5, "cents": 500}`))
+	k.WaitCommitted("invoices")
+	if got := k.Committed("invoices", "orders", 0); got != 2 {
+		t.Errorf("committed %d, want 2", got)
+	}
+}
