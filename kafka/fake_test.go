@@ -17,7 +17,11 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Sarama marks fetches in the global registry of go-metrics, whose one
+	// goroutine lives as long as the process.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
 
 // A fakeDriver lets a test play the driver's part by hand: it delivers, revokes
 // and loses claims at the moment the test chooses, which no broker would. What
