@@ -23,41 +23,42 @@ const (
 	freeSlots = 8192
 )
 
-// A slot is one accepted message on its way through Sarama. It is pooled, so
-// that a message without headers costs no allocation. It does not look into the
-// user's message, which is not ours any more once it was acknowledged.
+// A slot is one accepted message on its way through Sarama. It is reused, so that
+// a message without headers costs no allocation. Its place in the buffer is kept
+// in numbers, as pointers cost a write barrier each whenever the garbage
+// collector runs, which at a million messages a second it does.
 type slot struct {
-	message    ibm.ProducerMessage // Metadata is the slot
-	user       *driver.Message
-	key, value []byte
-	bytes      int
-	retries    int64 // the producer's count when the message was accepted
-	batched    int   // how often it was put into a batch
+	message ibm.ProducerMessage // Metadata and Value are the slot
+	user    *driver.Message
+	bytes   int
+	retries int64 // the producer's count when the message was accepted
+	batched int   // how often it was put into a batch
 
 	// pending is true from acceptance until somebody acknowledges the message:
 	// who makes it false does.
 	pending atomic.Bool
 
 	// The rest belongs to the buffer.
+	id         int32
+	prev, next int32
 	sequence   int64
-	prev, next *slot
 }
 
 // Encode implements Sarama's Encoder for the value. Sarama calls it when it puts
 // the message into a batch: before that nothing can have been sent.
 func (s *slot) Encode() ([]byte, error) {
 	s.batched++
-	return s.value, nil
+	return s.user.Value, nil
 }
 
 // Length implements Sarama's Encoder for the value.
-func (s *slot) Length() int { return len(s.value) }
+func (s *slot) Length() int { return len(s.user.Value) }
 
 // A slotKey is the slot as Sarama's Encoder for the key.
 type slotKey slot
 
-func (k *slotKey) Encode() ([]byte, error) { return k.key, nil }
-func (k *slotKey) Length() int             { return len(k.key) }
+func (k *slotKey) Encode() ([]byte, error) { return k.user.Key, nil }
+func (k *slotKey) Length() int             { return len(k.user.Key) }
 
 // cost is what m takes of the buffer.
 func cost(m *driver.Message) int {
@@ -68,34 +69,48 @@ func cost(m *driver.Message) int {
 	return n
 }
 
-// fill makes m the message of the slot.
+// fill makes m the message of the slot. It writes what has changed only.
 func (s *slot) fill(m *driver.Message, retries int64) {
-	s.user, s.key, s.value = m, m.Key, m.Value
-	s.retries, s.batched = retries, 0
-	s.message.Topic, s.message.Partition, s.message.Timestamp = m.Topic, m.Partition, m.Timestamp
-	s.message.Offset, s.message.Value, s.message.Metadata = -1, s, s
-	s.message.Key = nil
-	if m.Key != nil { // Sarama tells a nil key by the interface
-		s.message.Key = (*slotKey)(s)
+	s.user, s.retries, s.batched = m, retries, 0
+	out := &s.message
+	out.Partition, out.Offset = m.Partition, -1
+	if out.Topic != m.Topic {
+		out.Topic = m.Topic
 	}
-	s.message.Headers = nil
+	if out.Timestamp != m.Timestamp {
+		out.Timestamp = m.Timestamp
+	}
+	switch { // Sarama tells a nil key by the interface
+	case m.Key == nil && out.Key != nil:
+		out.Key = nil
+	case m.Key != nil && out.Key == nil:
+		out.Key = (*slotKey)(s)
+	}
 	if len(m.Headers) > 0 {
-		s.message.Headers = make([]ibm.RecordHeader, len(m.Headers))
+		out.Headers = make([]ibm.RecordHeader, len(m.Headers))
 		for i, h := range m.Headers {
-			s.message.Headers[i] = ibm.RecordHeader{Key: []byte(h.Key), Value: h.Value}
+			out.Headers[i] = ibm.RecordHeader{Key: []byte(h.Key), Value: h.Value}
 		}
 	}
 	s.pending.Store(true)
+}
+
+// empty lets go of the message.
+func (s *slot) empty() {
+	s.user = nil
+	if s.message.Headers != nil {
+		s.message.Headers = nil
+	}
 }
 
 // A buffer holds the slots of all messages that have been accepted and not
 // acknowledged, in the order of acceptance.
 type buffer struct {
 	mu       sync.Mutex // guards what follows
-	oldest   *slot
-	newest   *slot
-	free     *slot // linked by next
-	frees    int
+	slots    []*slot    // by id
+	free     []int32
+	oldest   int32 // an id, or none
+	newest   int32
 	bytes    int
 	sequence int64 // of the newest slot that was ever added
 	closed   bool
@@ -105,10 +120,13 @@ type buffer struct {
 	flushed  int64         // the lowest sequence that anybody waits for, or noFlush
 }
 
-const noFlush = math.MaxInt64
+const (
+	none    = int32(-1)
+	noFlush = math.MaxInt64
+)
 
 func newBuffer() *buffer {
-	return &buffer{changed: make(chan struct{}), flushed: noFlush}
+	return &buffer{oldest: none, newest: none, changed: make(chan struct{}), flushed: noFlush}
 }
 
 // add makes room for a message of so many bytes, when there is. It adds one to
@@ -128,25 +146,32 @@ func (b *buffer) add(ctx context.Context, bytes int, sending *sync.WaitGroup) (*
 	if b.closed {
 		return nil, driver.ErrClosed
 	}
-	s := b.free
-	if s == nil {
-		s = new(slot)
-	} else {
-		b.free = s.next
-		b.frees--
-	}
+	s := b.takeFree()
 	b.sequence++
 	s.sequence, s.bytes = b.sequence, bytes
-	s.prev, s.next = b.newest, nil
-	if b.newest == nil {
-		b.oldest = s
+	s.prev, s.next = b.newest, none
+	if b.newest == none {
+		b.oldest = s.id
 	} else {
-		b.newest.next = s
+		b.slots[b.newest].next = s.id
 	}
-	b.newest = s
+	b.newest = s.id
 	b.bytes += bytes
 	sending.Add(1)
 	return s, nil
+}
+
+// takeFree is called with mu held.
+func (b *buffer) takeFree() *slot {
+	if n := len(b.free); n > 0 {
+		s := b.slots[b.free[n-1]]
+		b.free = b.free[:n-1]
+		return s
+	}
+	s := &slot{id: int32(len(b.slots))}
+	s.message.Value, s.message.Metadata = s, s
+	b.slots = append(b.slots, s)
+	return s
 }
 
 // wait is called with mu held, and waits without it for a change.
@@ -169,19 +194,30 @@ func (b *buffer) tell() {
 	b.changed = make(chan struct{})
 }
 
+// remove takes out a slot that Sarama has not got, or has given back.
+func (b *buffer) remove(s *slot) {
+	s.empty()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unlink(s)
+	b.free = append(b.free, s.id)
+	if b.oldest == none && len(b.slots) > freeSlots { // after a jam
+		b.slots, b.free = nil, nil
+	}
+}
+
 // unlink is called with mu held.
 func (b *buffer) unlink(s *slot) {
-	if s.prev == nil {
+	if s.prev == none {
 		b.oldest = s.next
 	} else {
-		s.prev.next = s.next
+		b.slots[s.prev].next = s.next
 	}
-	if s.next == nil {
+	if s.next == none {
 		b.newest = s.prev
 	} else {
-		s.next.prev = s.prev
+		b.slots[s.next].prev = s.prev
 	}
-	s.prev, s.next = nil, nil
 	b.bytes -= s.bytes
 	if b.spacious > 0 && b.bytes <= bufferBytes/4*3 || b.flushed != noFlush && b.isFlushed(b.flushed) {
 		b.tell()
@@ -190,19 +226,7 @@ func (b *buffer) unlink(s *slot) {
 
 // isFlushed reports whether all slots up to sequence have gone.
 func (b *buffer) isFlushed(sequence int64) bool {
-	return b.oldest == nil || b.oldest.sequence > sequence
-}
-
-// remove takes out a slot that Sarama has not got, or has given back.
-func (b *buffer) remove(s *slot) {
-	s.user, s.key, s.value, s.message.Headers = nil, nil, nil, nil
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.unlink(s)
-	if b.frees < freeSlots {
-		s.next, b.free = b.free, s
-		b.frees++
-	}
+	return b.oldest == none || b.slots[b.oldest].sequence > sequence
 }
 
 // ack acknowledges the message of s with what result returns. An answer that
@@ -251,8 +275,8 @@ func (b *buffer) close(closing chan struct{}) bool {
 func (b *buffer) abandon(err error) {
 	b.mu.Lock()
 	var left []*slot
-	for s := b.oldest; s != nil; s = s.next {
-		if s.pending.CompareAndSwap(true, false) {
+	for id := b.oldest; id != none; id = b.slots[id].next {
+		if s := b.slots[id]; s.pending.CompareAndSwap(true, false) {
 			left = append(left, s)
 		}
 	}

@@ -20,6 +20,9 @@ import (
 // Everything else is unknown: an earlier attempt may have been appended and its
 // answer lost.
 func (p *producer) outcome(s *slot, err error) error {
+	if p.line.ctx.Err() != nil {
+		return abandoned(err)
+	}
 	known := wrap(err)
 	if size := s.message.ByteSize(2); s.batched == 0 && size > p.conf.Producer.MaxMessageBytes {
 		return &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrPermanent, Err: err}

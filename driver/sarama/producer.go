@@ -12,6 +12,11 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
+// severGrace is how long Sarama may take to give back all messages once the
+// connections are severed. It needs 20 to 40 ms. What it still has then is
+// acknowledged all the same.
+const severGrace = 300 * time.Millisecond
+
 // A producer serves all goroutines over one AsyncProducer.
 type producer struct {
 	cfg   driver.ProducerConfig
@@ -139,7 +144,11 @@ func (p *producer) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		p.line.sever()
 		p.sending.Wait() // nobody blocks there once closing is closed
-		p.buffer.abandon(abandoned(ctx.Err()))
+		select {
+		case <-done: // usually: Sarama gives back what can not be sent
+		case <-time.After(severGrace):
+			p.buffer.abandon(abandoned(ctx.Err()))
+		}
 		p.closeErr = ctx.Err()
 	}
 	close(p.closed)
