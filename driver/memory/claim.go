@@ -51,7 +51,7 @@ func (k *claim) fetch() (b driver.Batch, ok bool, wait []<-chan struct{}) {
 	if k.stopped {
 		return b, false, nil
 	}
-	if k.mayFetch() {
+	if !k.paused && k.c.reachable() {
 		if k.next < k.log.start || k.next > k.log.end {
 			k.c.outOfRange(k)
 			return b, false, nil
@@ -61,10 +61,6 @@ func (k *claim) fetch() (b driver.Batch, ok bool, wait []<-chan struct{}) {
 		}
 	}
 	return b, false, []<-chan struct{}{k.changed.wait(), k.log.changed.wait()}
-}
-
-func (k *claim) mayFetch() bool {
-	return !k.paused && k.c.reachable() && k.c.b.log(k.partition()) == k.log
 }
 
 func (k *claim) read() (driver.Batch, bool) {

@@ -100,3 +100,16 @@ func TestCommitIsTriedUnderNextGeneration(t *testing.T) {
 		})
 	}
 }
+
+// When the end of Run and that of Close's context are there at once, the answer
+// is that of a Run that was cut short.
+func TestCloseOfRunThatOverran(t *testing.T) {
+	c := newConsumer(NewBroker(), driver.ConsumerConfig{Group: "g"})
+	c.overran = true
+	close(c.ended)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.waitEnded(ctx); err != context.Canceled {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -226,6 +227,12 @@ func TestMetadataChanges(t *testing.T) {
 		equal(t, "partitions added", r.held(), []string{"t/0", "t/1"})
 		equal(t, "a new partition is read from its beginning", r.got(r.claim(1)), []string{"early"})
 
+		joins := r.joins
+		if err := b.CreateTopic("v", 1); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		equal(t, "joins for a topic of others", r.joins-joins, 0)
 		if err := b.CreateTopic("u", 1); err != nil {
 			t.Fatal(err)
 		}
@@ -326,6 +333,31 @@ func TestStaticMemberChangesSubscription(t *testing.T) {
 		r1 = run(t, b, instance("one"), topics("u"))
 		equal(t, "itself", r1.held(), []string{"u/0"})
 		equal(t, "the other", r2.held(), []string{"t/0", "t/1"})
+	})
+}
+
+// A static member that is away while the others rebalance keeps its place, and as
+// much of its share as its strategy leaves it.
+func TestStaticMemberAwayDuringRebalance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 8)
+		sticky := strategies(driver.Sticky)
+		quick := func(cfg *driver.ConsumerConfig) { cfg.RebalanceTimeout = 6 * time.Second }
+		r1 := run(t, b, sticky, quick, instance("one"))
+		r2 := run(t, b, sticky, quick, instance("two"))
+		had1, had2 := r1.held(), r2.held()
+		r1.Close(t.Context())
+		run(t, b, sticky, quick)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		equal(t, "members", len(b.Members("g")), 3)
+		r1 = run(t, b, sticky, quick, instance("one"))
+		equal(t, "shares", len(r1.held())+len(r2.held()), 6)
+		for _, p := range append(r1.held(), r2.held()...) {
+			if !slices.Contains(slices.Concat(had1[:3], had2[:3]), p) {
+				t.Errorf("%s has moved: before %v and %v, now %v and %v", p, had1, had2, r1.held(), r2.held())
+			}
+		}
 	})
 }
 

@@ -224,7 +224,7 @@ func canceled() context.Context {
 	return ctx
 }
 
-func newBroker(t *testing.T, partitions int, opts ...memory.Option) *memory.Broker {
+func newBroker(t testing.TB, partitions int, opts ...memory.Option) *memory.Broker {
 	t.Helper()
 	b := memory.NewBroker(opts...)
 	if err := b.CreateTopic("t", partitions); err != nil {

@@ -104,29 +104,10 @@ func (l *partitionLog) read(offset int64, level driver.IsolationLevel, maxBytes 
 	for i := l.find(offset); i < len(l.segments); i++ {
 		run := l.segments[i].run(offset, limit, level, maxBytes)
 		if n := len(run); n > 0 {
-			return run, l.after(i, run[n-1].Offset, limit)
+			return run, run[n-1].Offset + 1
 		}
 	}
 	return nil, max(offset, limit)
-}
-
-// after returns where to go on behind a record of segment i: at the limit if
-// nothing but a hole is left before it.
-func (l *partitionLog) after(i int, last, limit int64) int64 {
-	if l.last() == last {
-		return max(limit, last+1)
-	}
-	return last + 1
-}
-
-// last returns the offset of the last record, or -1.
-func (l *partitionLog) last() int64 {
-	for i := len(l.segments) - 1; i >= 0; i-- {
-		if rs := l.segments[i].records; len(rs) > 0 {
-			return rs[len(rs)-1].Offset
-		}
-	}
-	return -1
 }
 
 // find returns the index of the first segment that ends at or after offset.

@@ -71,6 +71,9 @@ func readAll(t *rapid.T, l *partitionLog, level driver.IsolationLevel, maxBytes 
 			return all, next
 		}
 		for _, r := range records {
+			if cap(records) != len(records) {
+				t.Fatalf("who appends to what was read would write to the log")
+			}
 			if r.Offset < next || r.Offset >= after {
 				t.Fatalf("a record lies outside of its batch")
 			}

@@ -207,6 +207,7 @@ func TestProducerCloseInOutage(t *testing.T) {
 		a := newAcks(t)
 		b.Stop()
 		p.Produce(t.Context(), a.message("a"))
+		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		equal(t, "Flush", p.Flush(ctx), context.DeadlineExceeded)
@@ -214,6 +215,7 @@ func TestProducerCloseInOutage(t *testing.T) {
 		defer cancel()
 		equal(t, "Close", p.Close(ctx), context.DeadlineExceeded)
 		equal(t, "outcome", a.outcome("a"), "unknown: CONNECTION_FAILED")
+		equal(t, "time", time.Since(begin), 2*time.Second)
 		equal(t, "again", p.Close(t.Context()), context.DeadlineExceeded)
 		b.Start()
 		_, end, err := b.Offsets("t", 0)
@@ -272,6 +274,27 @@ func TestProduceBlocksWhenFull(t *testing.T) {
 		equal(t, "Close", p.Close(canceled()), context.Canceled)
 		equal(t, "blocked in Close", <-closed, driver.ErrClosed)
 		equal(t, "acks", len(a.got), n+1+10_000)
+	})
+}
+
+// Who comes when the broker is back, but before what waits has been sent, is sent
+// after it.
+func TestProduceWaitsItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		p := openProducer(t, b)
+		a := newAcks(t)
+		for range 100 {
+			b.Stop()
+			first, second := a.message(fmt.Sprint(len(a.got))), a.message(fmt.Sprint(len(a.got), "b"))
+			p.Produce(t.Context(), first)
+			b.Start()
+			p.Produce(t.Context(), second)
+			synctest.Wait()
+			if first.Offset > second.Offset {
+				t.Fatalf("offsets %d and %d", first.Offset, second.Offset)
+			}
+		}
 	})
 }
 

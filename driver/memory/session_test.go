@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,6 +126,19 @@ func TestExpire(t *testing.T) {
 		m.Expire()
 		r2 := run(t, b)
 		equal(t, "another takes over at once", r2.held(), []string{"t/0"})
+	})
+}
+
+// What is gone when Close begins can not be given back.
+func TestCloseOfExpiredMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		r := run(t, b)
+		b.Members("g")[0].Expire()
+		equal(t, "Close", r.Close(t.Context()), error(nil))
+		if log := r.takeLog(); !slices.Contains(log, "lost t/0") {
+			t.Errorf("log: %v, without lost", log)
+		}
 	})
 }
 
