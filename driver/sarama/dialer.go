@@ -163,18 +163,14 @@ func (l *line) wait(d time.Duration) {
 	}
 }
 
-// reach makes a full connection, authentication included, to any of brokers,
-// and closes it. It reports why each of them could not be reached.
+// reach makes sure that one of brokers answers a request, authentication
+// included. It reports why each of them did not.
 func (l *line) reach(brokers []string, conf *ibm.Config) error {
 	var errs []error
 	for _, addr := range brokers {
-		b := ibm.NewBroker(addr)
-		err := b.Open(conf)
+		err := ask(ibm.NewBroker(addr), conf)
 		if err == nil {
-			_, err = b.Connected()
-		}
-		if err == nil {
-			return b.Close()
+			return nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 		if l.ctx.Err() != nil {
@@ -182,4 +178,19 @@ func (l *line) reach(brokers []string, conf *ibm.Config) error {
 		}
 	}
 	return wrap(errors.Join(errs...))
+}
+
+// ask sends b a request that costs little and creates nothing. A broker that
+// wants authentication and gets none shows it only then.
+func ask(b *ibm.Broker, conf *ibm.Config) error {
+	if err := b.Open(conf); err != nil {
+		return err
+	}
+	defer b.Close()
+	if _, err := b.Connected(); err != nil {
+		return err
+	}
+	req := ibm.NewMetadataRequest(conf.Version, []string{"__consumer_offsets"})
+	_, err := b.GetMetadata(req)
+	return err
 }

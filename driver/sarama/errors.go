@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -65,7 +66,7 @@ func codeName(k ibm.KError) string {
 	if i := int(k) + 1; i >= 0 && i < len(names) {
 		return names[i]
 	}
-	return ""
+	return fmt.Sprintf("ERROR_%d", int16(k)) // newer than this table
 }
 
 // permanent reports whether no retry cures k.

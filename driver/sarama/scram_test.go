@@ -1,0 +1,97 @@
+package sarama
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"strings"
+	"testing"
+)
+
+// The exchanges of RFC 5802, section 5, and RFC 7677, section 3.
+var scramVectors = []struct {
+	name                                      string
+	hash                                      func() hash.Hash
+	nonce, first, server, final, serverAnswer string
+}{
+	{
+		"SHA-1", sha1.New, "fyko+d2lbbFgONRv9qkxdawL",
+		"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL",
+		"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
+		"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+		"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
+	},
+	{
+		"SHA-256", sha256.New, "rOprNGfwEbeRWgbNEkqO",
+		"n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+		"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+		"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+		"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+	},
+}
+
+func TestSCRAMVectors(t *testing.T) {
+	for _, v := range scramVectors {
+		t.Run(v.name, func(t *testing.T) {
+			s := &scram{hash: v.hash, nonce: v.nonce}
+			if err := s.Begin("user", "pencil", ""); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []struct{ challenge, want string }{
+				{"", v.first}, {v.server, v.final}, {v.serverAnswer, ""},
+			} {
+				got, err := s.Step(step.challenge)
+				if err != nil || got != step.want {
+					t.Fatalf("Step(%q) = %q, %v, want %q", step.challenge, got, err, step.want)
+				}
+			}
+			if !s.Done() {
+				t.Error("not done")
+			}
+		})
+	}
+}
+
+func TestSCRAMRefusesAServer(t *testing.T) {
+	good := scramVectors[1]
+	cases := []struct{ name, server, answer string }{
+		{"whose nonce is another", strings.Replace(good.server, "r=rOpr", "r=xOpr", 1), ""},
+		{"whose nonce adds nothing", "r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", ""},
+		{"without salt", strings.Replace(good.server, "s=W22ZaJ0SNY7soEsUEjb6gQ==", "s=", 1), ""},
+		{"whose salt is not base64", strings.Replace(good.server, "s=W22Z", "s=!!!", 1), ""},
+		{"with no iterations", strings.Replace(good.server, "i=4096", "i=0", 1), ""},
+		{"with too many iterations", strings.Replace(good.server, "i=4096", "i=2000000000", 1), ""},
+		{"that sends nonsense", "nonsense", ""},
+		{"that does not know the password", good.server, "v=" + strings.Repeat("A", 43) + "="},
+		{"that does not prove anything", good.server, ""},
+		{"that says no", good.server, "e=invalid-proof"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := &scram{hash: good.hash, nonce: good.nonce}
+			_ = s.Begin("user", "pencil", "")
+			_, _ = s.Step("")
+			_, err := s.Step(c.server)
+			if err == nil {
+				_, err = s.Step(c.answer)
+			}
+			if !errors.Is(err, errSCRAM) {
+				t.Errorf("err = %v", err)
+			}
+		})
+	}
+}
+
+func TestSCRAMNonces(t *testing.T) {
+	a, b := newSCRAM("SCRAM-SHA-256"), newSCRAM("SCRAM-SHA-256")
+	_, _ = a.Begin("u", "p", ""), b.Begin("u", "p", "")
+	if a.nonce == b.nonce || len(a.nonce) < 20 {
+		t.Errorf("nonces %q and %q", a.nonce, b.nonce)
+	}
+	s := &scram{nonce: "n"}
+	_ = s.Begin("a=b,c", "p", "")
+	if got, _ := s.Step(""); got != "n,,n=a=3Db=2Cc,r=n" {
+		t.Errorf("a user with = and , is sent as %q", got)
+	}
+}
