@@ -29,7 +29,13 @@ func closeChecks() []check {
 
 func closeBeforeRun(e *env) {
 	m := e.open(e.consumerConfig(e.unique("group"), e.topic(1)))
-	m.stop()
+	err, returned := m.closeWithin(e.name, e.Patience)
+	if !returned {
+		return
+	}
+	if err != nil {
+		e.errorf("Close before Run returned %v, want nil", err)
+	}
 	if err := m.tryCommit(e.context()); err != nil && !errors.Is(err, driver.ErrClosed) {
 		e.errorf("Commit of nothing after Close returned %v, want nil or ErrClosed", err)
 	}

@@ -42,7 +42,7 @@ func Cases() []Case {
 	for _, c := range slices.Concat(
 		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(),
 		rebalanceChecks(), closeChecks(), errorChecks(),
-		produceChecks(), produceCloseChecks(),
+		produceChecks(), acceptChecks(), produceCloseChecks(),
 	) {
 		cases = append(cases, c.asCase())
 	}

@@ -129,3 +129,7 @@ func TestMemoryInVirtualTime(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkMemory(b *testing.B) {
+	drivertest.Benchmark(b, func(*testing.B) drivertest.Harness { return newMemoryHarness() })
+}

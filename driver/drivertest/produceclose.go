@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -100,26 +101,34 @@ func producerCloseConcurrently(e *env) {
 	p := e.producer()
 	var wg sync.WaitGroup
 	for g := range 4 {
-		wg.Go(func() {
-			for {
-				m := &driver.Message{Topic: topic, Partition: int32(g % 2), Value: []byte("v")}
-				if _, err := p.try(e.context(), m, nil); err != nil {
-					if !errors.Is(err, driver.ErrClosed) {
-						e.errorf("Produce beside Close returned %v, want ErrClosed", err)
-					}
-					return
-				}
-			}
-		})
+		wg.Go(func() { produceUntilClosed(e, p, topic, int32(g%2)) })
 	}
 	wantDelivered(e, p.produceAll(topic, 0, "v")...)
 	p.closed = true
 	for range 4 {
 		wg.Go(func() {
-			if err := p.producer.Close(e.context()); err != nil {
+			err, returned := answerBy(e, ruleProducerCloseInTime, e.Patience, "Close of the producer", func() error { return p.producer.Close(e.context()) })
+			if returned && err != nil {
 				e.errorf("Close returned %v, want nil", err)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// produceUntilClosed sends one message after the other until one is refused,
+// which must be with ErrClosed.
+func produceUntilClosed(e *env, p *sender, topic string, partition int32) {
+	for start := time.Now(); time.Since(start) < e.Patience; time.Sleep(time.Millisecond) {
+		m := &driver.Message{Topic: topic, Partition: partition, Value: []byte("v")}
+		switch _, err := p.try(e.context(), m, nil); {
+		case err == nil:
+		case errors.Is(err, driver.ErrClosed):
+			return
+		default:
+			e.errorf("Produce beside Close returned %v, want ErrClosed", err)
+			return
+		}
+	}
+	e.errorf("Produce has not returned ErrClosed %v after Close", e.Patience)
 }

@@ -15,7 +15,7 @@ func rebalanceChecks() []check {
 		{ruleOneOwner, "Two claims of one partition never live at once: Revoke has returned before another member is assigned what it gives back.", func(e *env) {
 			membersComeAndGo(e, driver.RoundRobin)
 		}},
-		{"OneOwnerAtATimeCooperative", "Two claims of one partition never live at once in a cooperative rebalance.", func(e *env) {
+		{ruleOneOwnerCooperative, "Two claims of one partition never live at once in a cooperative rebalance.", func(e *env) {
 			membersComeAndGo(e, driver.CooperativeSticky)
 		}},
 		{ruleNothingAfterEnd, "Calls for one claim are made in this order: Assign, then Deliver any number of times, then Revoke or Lost.", nothingIsDeliveredAfterTheEnd},

@@ -163,10 +163,17 @@ func (r *recorder) judgeAssign(c *driver.Claim) {
 	for _, m := range r.e.members {
 		for _, o := range m.owned {
 			if m.cfg.Group == r.cfg.Group && samePartition(o.claim, c) && o.alive() && (m.recorder == r || !r.e.zombies) {
-				r.e.breach(ruleOneOwner, "%s: Assign of partition %d, of which %s has a live claim", r.name, c.Partition, m.name)
+				r.e.breach(r.ruleOneOwner(), "%s: Assign of partition %d, of which %s has a live claim", r.name, c.Partition, m.name)
 			}
 		}
 	}
+}
+
+func (r *recorder) ruleOneOwner() string {
+	if slices.Contains(r.cfg.BalanceStrategies, driver.CooperativeSticky) {
+		return ruleOneOwnerCooperative
+	}
+	return ruleOneOwner
 }
 
 func (r *recorder) judgeOrder(o *ownership, b driver.Batch) {

@@ -1,0 +1,231 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// acceptChecks are about what Produce takes and refuses, and what the answer to
+// a message means.
+func acceptChecks() []check {
+	return []check{
+		{"ProduceWithEndedContext", "Nothing is accepted when ctx has ended already, and Ack is never called.", produceWithEndedContext},
+		{"ProduceContextBoundsAcceptance", "ctx bounds acceptance, not delivery.", produceContextBoundsAcceptance},
+		{ruleProduceInTime, "Produce blocks only for buffer space, until ctx ends or Close begins.", produceBlocksForContext},
+		{"ProduceBlocksUntilClose", "Produce returns ErrClosed when Close begins while it blocks for buffer space.", produceBlocksUntilClose},
+		{"ProduceTooLarge", "Every refusal but ctx's error and ErrClosed comes through Ack; the error says that the record is not in the log.", produceTooLarge},
+		{"ProduceToUnknownPartition", "A message that no attempt was sent for is not one of unknown outcome.", produceToUnknownPartition},
+		{"AckTellsTheTruth", "An error that wraps ErrUnknownOutcome means that the record may be in the log; any other error means that it is not and will not be.", ackTellsTheTruth},
+		{"ProduceInsideAck", "A driver holds no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
+		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
+		{"FlushReturnsByItsContext", "Flush returns when ctx ends.", flushReturnsByItsContext},
+	}
+}
+
+// wantRefusal reports a message that was not refused with want, or that was
+// acknowledged although it was refused.
+func wantRefusal(e *env, p *sender, ctx context.Context, topic string, want error) {
+	e.t.Helper()
+	refused := make(chan error, 2)
+	m := &driver.Message{Topic: topic, Value: []byte("refused")}
+	if _, err := p.try(ctx, m, func(err error) { refused <- err }); !errors.Is(err, want) {
+		e.errorf("Produce returned %v, want %v", err, want)
+		return
+	}
+	e.quiet()
+	select {
+	case err := <-refused:
+		e.errorf("Produce has refused the message, and it was acknowledged with %v", err)
+	default:
+	}
+	for _, v := range values(e.read(topic, 0)) {
+		if v == "refused" {
+			e.errorf("Produce has refused the message, and it is in the log")
+		}
+	}
+}
+
+func produceWithEndedContext(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	wantRefusal(e, p, ctx, topic, context.Canceled)
+	wantDelivered(e, p.produceAll(topic, 0, "accepted")...)
+}
+
+func produceContextBoundsAcceptance(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal := e.silence()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := p.produce(ctx, &driver.Message{Topic: topic, Value: []byte("accepted")})
+	cancel()
+	e.quiet()
+	if s.acked() {
+		e.errorf("the message was acknowledged with %v when the context of Produce had ended", s.outcome())
+	}
+	heal()
+	wantDelivered(e, s)
+	wantStored(e, s)
+}
+
+// fill hands over messages that nothing answers until Produce blocks, and
+// reports whether it did: buffers need not be bounded. Each call must return by
+// its context.
+func fill(e *env) (p *sender, next *driver.Message, blocked bool) {
+	e.t.Helper()
+	const most = 20_000
+	topic := e.topic(1)
+	p = e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 2_000 })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	e.silence()
+	value := bytes.Repeat([]byte("v"), 500)
+	for range most {
+		next = &driver.Message{Topic: topic, Value: value}
+		ctx, cancel := context.WithTimeout(context.Background(), e.Quiet)
+		_, err := p.try(ctx, next, nil)
+		cancel()
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			e.errorf("Produce without buffer space returned %v, want its context's error", err)
+		}
+		return p, &driver.Message{Topic: topic, Value: value}, true
+	}
+	return p, next, false
+}
+
+func produceBlocksForContext(e *env) { fill(e) }
+
+func produceBlocksUntilClose(e *env) {
+	p, next, blocked := fill(e)
+	if !blocked {
+		e.t.Skipf("the driver's buffers are larger than this case fills")
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := p.try(e.context(), next, nil)
+		answer <- err
+	}()
+	e.quiet()
+	p.close(ruleProducerCloseInTime, e.Quiet)
+	if err := receive(e, "the answer of Produce", answer); !errors.Is(err, driver.ErrClosed) {
+		e.errorf("Produce that blocked when Close began returned %v, want ErrClosed", err)
+	}
+}
+
+func produceTooLarge(e *env) {
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes = 10_000 })
+	before := p.produceAll(topic, 0, numbered("before", 10)...)
+	large := p.produce(e.context(), &driver.Message{Topic: topic, Value: bytes.Repeat([]byte("v"), 50_000)})
+	after := p.produceAll(topic, 0, numbered("after", 10)...)
+	wantDelivered(e, before...)
+	wantDelivered(e, after...)
+	wantDefiniteFailure(e, large)
+	if n := len(e.read(topic, 0)); n != 20 {
+		e.errorf("%d records are in the log, want the 20 small ones", n)
+	}
+}
+
+// wantDefiniteFailure reports a message that does not count as surely not sent.
+func wantDefiniteFailure(e *env, s *sent) {
+	e.t.Helper()
+	if err := s.outcome(); err == nil || errors.Is(err, driver.ErrUnknownOutcome) {
+		e.errorf("the message was acknowledged with %v, want an error that says that it is not in the log", err)
+	}
+}
+
+func produceToUnknownPartition(e *env) {
+	topic := e.topic(2)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
+	s := p.produceAll(topic, 7, "v")[0]
+	others := p.produceAll(topic, 1, "others go on")
+	wantDefiniteFailure(e, s)
+	wantDelivered(e, others...)
+}
+
+// ackTellsTheTruth has few retries end in an outage.
+func ackTellsTheTruth(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 2 })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	all := p.produceAll(topic, 0, numbered("early", 20)...)
+	heal := e.cut(cutter)
+	all = append(all, p.produceAll(topic, 0, numbered("late", 20)...)...)
+	for _, s := range all {
+		_ = s.outcome()
+	}
+	heal()
+	e.quiet()
+	stored := values(e.read(topic, 0))
+	for _, s := range all {
+		err, found := s.outcome(), slices.Contains(stored, string(s.m.Value))
+		if found != (err == nil) && !errors.Is(err, driver.ErrUnknownOutcome) {
+			e.errorf("message %s was acknowledged with %v; in the log: %v", s.m.Value, err, found)
+		}
+	}
+}
+
+func produceInsideAck(e *env) {
+	const rounds = 50
+	topic := e.topic(1)
+	p := e.producer()
+	last := make(chan error, rounds+1)
+	var next func(i int) func(error)
+	next = func(i int) func(error) {
+		return func(err error) {
+			if err != nil || i == rounds {
+				last <- err
+				return
+			}
+			m := &driver.Message{Topic: topic, Value: fmt.Appendf(nil, "v-%d", i)}
+			if _, err := p.try(e.context(), m, next(i+1)); err != nil {
+				last <- err
+			}
+		}
+	}
+	next(0)(nil)
+	if err := receive(e, "a chain of messages, each sent by the Ack before", last); err != nil {
+		e.errorf("a message that Ack sent: %v", err)
+	}
+	wantOrder(e, topic, 0, "v", rounds)
+}
+
+func flushWaits(e *env) {
+	topic := e.topic(3)
+	p := e.producer()
+	for round := range 5 {
+		all := p.produceAll(topic, int32(round%3), numbered(fmt.Sprint(round), 40)...)
+		p.flush()
+		for _, s := range all {
+			if !s.acked() {
+				e.errorf("Flush has returned, and message %s has not been acknowledged", s.m.Value)
+				return
+			}
+		}
+	}
+}
+
+func flushReturnsByItsContext(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal := e.silence()
+	p.produceAll(topic, 0, "unanswered")
+	ctx := e.within(e.Quiet)
+	err, returned := answerBy(e, e.name, e.Quiet, "Flush without answers", func() error { return p.producer.Flush(ctx) })
+	if returned && !errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("Flush without answers returned %v, want its context's error", err)
+	}
+	heal()
+}

@@ -1,0 +1,266 @@
+package drivertest_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/drivertest"
+)
+
+// A wrongHarness is a memory harness whose driver has been tampered with.
+type wrongHarness struct {
+	*memoryHarness
+	wrong    wrong
+	released chan struct{} // closed at the end of the case: ends what hangs
+	cut      atomic.Bool
+	beenCut  atomic.Bool
+
+	consumers, producers atomic.Int32 // opened
+
+	mu     sync.Mutex
+	shadow map[position]int64 // what a wrong driver pretends to have committed
+}
+
+type position struct {
+	group, topic string
+	partition    int32
+}
+
+func newWrongHarness(t drivertest.T, w wrong) *wrongHarness {
+	h := &wrongHarness{
+		memoryHarness: newMemoryHarness(),
+		wrong:         w,
+		released:      make(chan struct{}),
+		shadow:        make(map[position]int64),
+	}
+	t.Cleanup(func() { close(h.released) })
+	return h
+}
+
+func (h *wrongHarness) Driver() driver.Driver { return wrongDriver{h} }
+
+// pretend makes a position look committed from outside.
+func (h *wrongHarness) pretend(p position, offset int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shadow[p] = offset
+}
+
+func (h *wrongHarness) stopPretending(p position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.shadow, p)
+}
+
+// waitForBroker hangs while the broker can not be reached.
+func (h *wrongHarness) waitForBroker() {
+	for h.cut.Load() {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (h *wrongHarness) Committed(ctx context.Context, group, topic string, partition int32) (int64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if offset, ok := h.shadow[position{group, topic, partition}]; ok {
+		return offset, nil
+	}
+	return h.memoryHarness.Committed(ctx, group, topic, partition)
+}
+
+func (h *wrongHarness) Cut(ctx context.Context) (func(), error) {
+	h.cut.Store(true)
+	h.beenCut.Store(true)
+	start, err := h.memoryHarness.Cut(ctx)
+	return func() { h.cut.Store(false); start() }, err
+}
+
+type wrongDriver struct{ h *wrongHarness }
+
+func (d wrongDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	d.h.consumers.Add(1)
+	asked := cfg
+	if d.h.wrong.open != nil {
+		d.h.wrong.open(d.h, cfg)
+	}
+	if d.h.wrong.config != nil {
+		d.h.wrong.config(&cfg)
+	}
+	inner, err := d.h.broker.OpenConsumer(ctx, cfg)
+	if err != nil || d.h.wrong.consumer == nil {
+		return inner, err
+	}
+	c := &consumer{Consumer: inner, h: d.h, ctx: ctx, cfg: asked}
+	d.h.wrong.consumer(c)
+	return c, nil
+}
+
+func (d wrongDriver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
+	d.h.producers.Add(1)
+	inner, err := d.h.broker.OpenProducer(ctx, cfg)
+	if err != nil || d.h.wrong.producer == nil {
+		return inner, err
+	}
+	p := &producer{Producer: inner, h: d.h, ctx: ctx, cfg: cfg}
+	d.h.wrong.producer(p)
+	return p, nil
+}
+
+// A consumer calls its functions in place of the methods of the one below.
+type consumer struct {
+	driver.Consumer
+	h   *wrongHarness
+	ctx context.Context // of Open
+	cfg driver.ConsumerConfig
+
+	ran, joined, closing atomic.Bool // for who cares
+
+	run     func(h driver.Handler) error
+	handler func(h *handler) // tampers with the Handler
+	commit  func(ctx context.Context, marks []driver.Mark) error
+	pause   func(claims []*driver.Claim)
+	resume  func(claims []*driver.Claim)
+	close   func(ctx context.Context) error
+
+	highWatermark func(claim *driver.Claim) int64
+}
+
+func (c *consumer) HighWatermark(claim *driver.Claim) int64 {
+	if c.highWatermark != nil {
+		return c.highWatermark(claim)
+	}
+	return c.Consumer.(driver.HighWatermarker).HighWatermark(claim)
+}
+
+func (c *consumer) Run(h driver.Handler) error {
+	if c.handler != nil {
+		tampered := &handler{Handler: h}
+		c.handler(tampered)
+		h = tampered
+	}
+	if c.run != nil {
+		return c.run(h)
+	}
+	return c.Consumer.Run(h)
+}
+
+func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
+	if c.commit != nil {
+		return c.commit(ctx, marks)
+	}
+	return c.Consumer.Commit(ctx, marks)
+}
+
+func (c *consumer) Pause(claims ...*driver.Claim) {
+	if c.pause != nil {
+		c.pause(claims)
+		return
+	}
+	c.Consumer.Pause(claims...)
+}
+
+func (c *consumer) Resume(claims ...*driver.Claim) {
+	if c.resume != nil {
+		c.resume(claims)
+		return
+	}
+	c.Consumer.Resume(claims...)
+}
+
+func (c *consumer) Close(ctx context.Context) error {
+	if c.close != nil {
+		return c.close(ctx)
+	}
+	return c.Consumer.Close(ctx)
+}
+
+// A handler calls its functions in place of the methods of the one above.
+type handler struct {
+	driver.Handler
+	assign  func(claims []*driver.Claim)
+	deliver func(c *driver.Claim, b driver.Batch)
+	revoke  func(ctx context.Context, claims []*driver.Claim)
+	lost    func(claims []*driver.Claim, cause error)
+	error   func(err error)
+}
+
+func (h *handler) Assign(claims []*driver.Claim) {
+	if h.assign != nil {
+		h.assign(claims)
+		return
+	}
+	h.Handler.Assign(claims)
+}
+
+func (h *handler) Deliver(c *driver.Claim, b driver.Batch) {
+	if h.deliver != nil {
+		h.deliver(c, b)
+		return
+	}
+	h.Handler.Deliver(c, b)
+}
+
+func (h *handler) Revoke(ctx context.Context, claims []*driver.Claim) {
+	if h.revoke != nil {
+		h.revoke(ctx, claims)
+		return
+	}
+	h.Handler.Revoke(ctx, claims)
+}
+
+func (h *handler) Lost(claims []*driver.Claim, cause error) {
+	if h.lost != nil {
+		h.lost(claims, cause)
+		return
+	}
+	h.Handler.Lost(claims, cause)
+}
+
+func (h *handler) Error(err error) {
+	if h.error != nil {
+		h.error(err)
+		return
+	}
+	h.Handler.Error(err)
+}
+
+// A producer calls its functions in place of the methods of the one below.
+type producer struct {
+	driver.Producer
+	h   *wrongHarness
+	ctx context.Context // of Open
+	cfg driver.ProducerConfig
+
+	produce func(ctx context.Context, m *driver.Message) error
+	flush   func(ctx context.Context) error
+	close   func(ctx context.Context) error
+}
+
+func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
+	if p.produce != nil {
+		return p.produce(ctx, m)
+	}
+	return p.Producer.Produce(ctx, m)
+}
+
+func (p *producer) Flush(ctx context.Context) error {
+	if p.flush != nil {
+		return p.flush(ctx)
+	}
+	return p.Producer.Flush(ctx)
+}
+
+func (p *producer) Close(ctx context.Context) error {
+	if p.close != nil {
+		return p.close(ctx)
+	}
+	return p.Producer.Close(ctx)
+}
+
+// An ackFunc is an Acker.
+type ackFunc func(err error)
+
+func (f ackFunc) Ack(err error) { f(err) }

@@ -1,0 +1,341 @@
+package drivertest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/fnv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// eachMessage makes a producer that has f change a copy of each message. What
+// the driver below fills in is copied back.
+func eachMessage(f func(p *producer, m *driver.Message)) func(*producer) {
+	return func(p *producer) {
+		p.produce = func(ctx context.Context, m *driver.Message) error {
+			sent := *m
+			sent.Acker = ackFunc(func(err error) {
+				m.Partition, m.Offset = sent.Partition, sent.Offset
+				m.Acker.Ack(err)
+			})
+			f(p, &sent)
+			return p.Producer.Produce(ctx, &sent)
+		}
+	}
+}
+
+// eachAck makes a producer that has f hand on each answer.
+func eachAck(f func(p *producer, m *driver.Message, err error, ack func(error))) func(*producer) {
+	return func(p *producer) {
+		p.produce = func(ctx context.Context, m *driver.Message) error {
+			original := m.Acker
+			m.Acker = ackFunc(func(err error) { f(p, m, err, original.Ack) })
+			return p.Producer.Produce(ctx, m)
+		}
+	}
+}
+
+func wrongProducers() []wrong {
+	return []wrong{
+		{name: "has a producer that depends on the context of Open", fails: "ProduceContextEndsNothing", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				if err := p.ctx.Err(); err != nil {
+					return err
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
+		{name: "answers twice", fails: "AckedOnce", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+			ack(err)
+			ack(err)
+		})},
+		{name: "never answers one", fails: "AckedOnce", producer: func(p *producer) {
+			var n atomic.Int64
+			eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+				if n.Add(1) != 5 {
+					ack(err)
+				}
+			})(p)
+		}},
+		{name: "answers a message that it refuses", fails: "ProduceWithEndedContext", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				err := p.Producer.Produce(ctx, m)
+				if errors.Is(err, context.Canceled) {
+					m.Acker.Ack(err)
+				}
+				return err
+			}
+		}},
+		{name: "accepts with an ended context", fails: "ProduceWithEndedContext", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				return p.Producer.Produce(context.WithoutCancel(ctx), m)
+			}
+		}, also: []string{"ProduceBlocksForContext", "ProduceBlocksUntilClose"}},
+		{name: "answers nil for what it drops", fails: "AckNilMeansStored", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				if strings.HasPrefix(string(m.Value), "v7") {
+					m.Offset, m.Partition = 7, 0
+					m.Acker.Ack(nil)
+					return nil
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
+		{name: "tells a wrong offset", fails: "AckNilMeansStored", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
+			if bytes.HasPrefix(m.Value, []byte("v2")) {
+				m.Offset += 1000
+			}
+			ack(err)
+		})},
+		{name: "sends nil as empty", fails: "ProduceWholeRecords", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			m.Value = append([]byte{}, m.Value...)
+		})},
+		{name: "sends one header a key", fails: "ProduceAllHeaders", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			m.Headers = oneHeaderAKey(m.Headers)
+		})},
+		{name: "sends its own timestamp", fails: "ProduceTimestamps", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			m.Timestamp = time.Time{}
+		})},
+		{name: "reorders", fails: "ProduceKeepsOrder", producer: reorder(func(p *producer) bool { return !p.h.beenCut.Load() }),
+			also: []string{"ProduceKeepsOrderInAnOutage", "ProducerCloseWaits"}},
+		{name: "reorders when it sends again", fails: "ProduceKeepsOrderInAnOutage", producer: reorder(func(p *producer) bool { return p.h.cut.Load() }),
+			also: []string{"FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseTellsUnknown"}},
+		{name: "partitions by another hash", fails: "ProducePartitionsLikeJava", producer: eachMessage(func(p *producer, m *driver.Message) {
+			if m.Partition == -1 && m.Key != nil {
+				h := fnv.New32a()
+				h.Write(m.Key)
+				m.Partition = int32(h.Sum32()&0x7fffffff) % int32(p.h.broker.Partitions(m.Topic))
+			}
+		})},
+		{name: "drops what has no key", fails: "ProduceWithoutKey", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				if m.Partition == -1 && m.Key == nil {
+					m.Acker.Ack(&driver.Error{Code: "INVALID_RECORD"})
+					return nil
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
+		{name: "prefers the key to the partition", fails: "ProduceToPartition", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			if string(m.Key) == "the same key" {
+				m.Partition = -1
+			}
+		})},
+		{name: "compresses badly", fails: "ProduceCompressed", producer: eachMessage(func(p *producer, m *driver.Message) {
+			if p.cfg.Compression == driver.CompressionLZ4 {
+				m.Value = m.Value[1:]
+			}
+		})},
+		{name: "guesses an offset", fails: "ProduceWithoutAcks", producer: eachAck(func(p *producer, m *driver.Message, err error, ack func(error)) {
+			m.Offset = max(m.Offset, 0)
+			ack(err)
+		})},
+		{name: "gives a message up with the context of Produce", fails: "ProduceContextBoundsAcceptance", producer: giveUpWithContext},
+		{name: "blocks beyond the context of Produce", fails: "ProduceBlocksForContext", producer: blockWhen(func(p *producer, ctx context.Context, err error) bool {
+			return errors.Is(err, context.DeadlineExceeded)
+		}), also: []string{"ProduceBlocksUntilClose"}},
+		{name: "blocks beyond Close", fails: "ProduceBlocksUntilClose", producer: blockWhen(func(p *producer, ctx context.Context, err error) bool {
+			return errors.Is(err, driver.ErrClosed) && p.h.cut.Load()
+		})},
+		{name: "does not know of what it never sent", fails: "ProduceTooLarge", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+			if code(err) == "MESSAGE_TOO_LARGE" {
+				err = &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrUnknownOutcome}
+			}
+			ack(err)
+		})},
+		{name: "returns what Ack is for", fails: "ProduceTooLarge", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				if len(m.Value) > p.cfg.MaxMessageBytes {
+					return &driver.Error{Code: "MESSAGE_TOO_LARGE"}
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
+		{name: "does not know of a partition that does not exist", fails: "ProduceToUnknownPartition", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+			if code(err) == "UNKNOWN_TOPIC_OR_PARTITION" {
+				err = &driver.Error{Code: "UNKNOWN_TOPIC_OR_PARTITION", Kind: driver.ErrUnknownOutcome}
+			}
+			ack(err)
+		})},
+		{name: "is sure of what it does not know", fails: "AckTellsTheTruth", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
+			if bytes.HasPrefix(m.Value, []byte("early-")) {
+				err = &driver.Error{Code: "NOT_ENOUGH_REPLICAS"}
+			}
+			ack(err)
+		})},
+		{name: "answers inside its lock", fails: "ProduceInsideAck", producer: func(p *producer) {
+			lock := make(chan struct{}, 1)
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				select {
+				case lock <- struct{}{}:
+					defer func() { <-lock }()
+				case <-p.h.released:
+					return driver.ErrClosed
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
+		{name: "does not wait in Flush", fails: "FlushWaits", producer: func(p *producer) {
+			ackLater(p)
+			p.flush = func(context.Context) error { return nil }
+		}, also: []string{"FlushReturnsByItsContext"}},
+		{name: "flushes for ever", fails: "FlushReturnsByItsContext", producer: func(p *producer) {
+			p.flush = func(ctx context.Context) error { return p.Producer.Flush(context.WithoutCancel(ctx)) }
+		}},
+		{name: "does not wait in Close", fails: "NoAckAfterClose", producer: func(p *producer) {
+			ackLater(p)
+			p.close = p.Producer.Close
+		}, wide: true},
+		{name: "drops at Close what waits", fails: "ProducerCloseWaits", producer: dropAtClose},
+		{name: "accepts after Close", fails: "ProduceAfterClose", producer: func(p *producer) {
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				err := p.Producer.Produce(ctx, m)
+				if errors.Is(err, driver.ErrClosed) && string(m.Value) == "refused" {
+					return nil
+				}
+				return err
+			}
+		}},
+		{name: "closes for ever", fails: "ProducerCloseReturnsInTime", producer: func(p *producer) {
+			p.close = func(ctx context.Context) error {
+				err := p.Producer.Close(ctx)
+				if err != nil {
+					<-p.h.released
+				}
+				return err
+			}
+		}},
+		{name: "is sure at Close of what was not answered", fails: "ProducerCloseTellsUnknown", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+			if errors.Is(err, driver.ErrUnknownOutcome) {
+				err = &driver.Error{Code: "CONNECTION_FAILED"}
+			}
+			ack(err)
+		})},
+		{name: "answers a second Close with nil", fails: "ProducerCloseTwice", producer: func(p *producer) {
+			var closed atomic.Bool
+			p.close = func(ctx context.Context) error {
+				if closed.Swap(true) {
+					return nil
+				}
+				return p.Producer.Close(ctx)
+			}
+		}},
+		{name: "fails a Close of the producer beside another", fails: "ProducerCloseConcurrently", producer: func(p *producer) {
+			var closed atomic.Bool
+			p.close = func(ctx context.Context) error {
+				err := p.Producer.Close(ctx)
+				if closed.Swap(true) && err == nil {
+					return driver.ErrClosed
+				}
+				return err
+			}
+		}, also: []string{"ProducerCloseTwice"}},
+	}
+}
+
+// reorder holds every other message back for a millisecond when it is told to.
+func reorder(when func(p *producer) bool) func(*producer) {
+	return func(p *producer) {
+		var n atomic.Int64
+		var held sync.WaitGroup
+		var closing atomic.Bool
+		p.produce = func(ctx context.Context, m *driver.Message) error {
+			if ctx.Err() != nil || closing.Load() || n.Add(1)%2 == 0 || !when(p) {
+				return p.Producer.Produce(ctx, m)
+			}
+			held.Go(func() {
+				time.Sleep(time.Millisecond)
+				if err := p.Producer.Produce(context.Background(), m); err != nil {
+					m.Acker.Ack(err)
+				}
+			})
+			return nil
+		}
+		p.flush = func(ctx context.Context) error { held.Wait(); return p.Producer.Flush(ctx) }
+		p.close = func(ctx context.Context) error {
+			closing.Store(true)
+			held.Wait()
+			return p.Producer.Close(ctx)
+		}
+	}
+}
+
+// giveUpWithContext answers a message when the context of Produce ends.
+func giveUpWithContext(p *producer) {
+	p.produce = func(ctx context.Context, m *driver.Message) error {
+		var once sync.Once
+		sent, original := *m, m.Acker
+		sent.Acker = ackFunc(func(err error) {
+			once.Do(func() {
+				m.Partition, m.Offset = sent.Partition, sent.Offset
+				original.Ack(err)
+			})
+		})
+		err := p.Producer.Produce(ctx, &sent)
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { once.Do(func() { original.Ack(context.Cause(ctx)) }) })
+			go func() { <-p.h.released; stop() }()
+		}
+		return err
+	}
+}
+
+// blockWhen makes Produce hang until the end of the case when it is told to.
+func blockWhen(hang func(p *producer, ctx context.Context, err error) bool) func(*producer) {
+	return func(p *producer) {
+		p.produce = func(ctx context.Context, m *driver.Message) error {
+			err := p.Producer.Produce(ctx, m)
+			if hang(p, ctx, err) {
+				<-p.h.released
+			}
+			return err
+		}
+	}
+}
+
+// ackLater answers a millisecond late. Close and Flush wait for the answers.
+func ackLater(p *producer) {
+	var late sync.WaitGroup
+	eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+		late.Go(func() {
+			time.Sleep(time.Millisecond)
+			ack(err)
+		})
+	})(p)
+	p.flush = func(ctx context.Context) error { err := p.Producer.Flush(ctx); late.Wait(); return err }
+	p.close = func(ctx context.Context) error { err := p.Producer.Close(ctx); late.Wait(); return err }
+}
+
+// dropAtClose collects messages for a millisecond before it sends them, and
+// fails at Close those that wait.
+func dropAtClose(p *producer) {
+	var closing atomic.Bool
+	var lingering sync.WaitGroup
+	p.produce = func(ctx context.Context, m *driver.Message) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if closing.Load() || !strings.HasPrefix(string(m.Value), "b-9") {
+			return p.Producer.Produce(ctx, m)
+		}
+		lingering.Go(func() {
+			time.Sleep(time.Millisecond)
+			if closing.Load() {
+				m.Acker.Ack(driver.ErrClosed)
+			} else if err := p.Producer.Produce(context.Background(), m); err != nil {
+				m.Acker.Ack(err)
+			}
+		})
+		return nil
+	}
+	p.close = func(ctx context.Context) error {
+		closing.Store(true)
+		lingering.Wait()
+		return p.Producer.Close(ctx)
+	}
+}

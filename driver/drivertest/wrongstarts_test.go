@@ -1,0 +1,90 @@
+package drivertest_test
+
+import (
+	"context"
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+func wrongStarts() []wrong {
+	return []wrong{
+		{name: "starts at the end", fails: "OldestStartsAtTheBeginning", config: func(cfg *driver.ConsumerConfig) {
+			cfg.InitialOffset = driver.OffsetNewest
+		}, wide: true},
+		{name: "starts at the beginning", fails: "NewestStartsAtTheEnd", config: func(cfg *driver.ConsumerConfig) {
+			cfg.InitialOffset = driver.OffsetOldest
+		}, also: []string{"NewestIsPinned", "NewestLosesNothing"}},
+		{name: "tells a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
+			h.assign = func(claims []*driver.Claim) {
+				for _, c := range claims {
+					c.Start = 0
+				}
+				h.Handler.Assign(claims)
+			}
+		}), also: []string{"NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds"}},
+		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
+		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipWhatIsThere(func(p int32) bool { return p == 0 })},
+		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipWhatIsThere(func(p int32) bool { return p > 0 })},
+		{name: "moves a position that is out of range", fails: "OutOfRangeEndsRun", open: moveIntoRange},
+		{name: "takes a lost place for transient", fails: "OutOfRangeEndsRunLater", consumer: func(c *consumer) {
+			eachBatch(func(*driver.Batch) { c.ran.Store(true) })(c)
+			c.run = func(h driver.Handler) error {
+				err := c.Consumer.Run(h)
+				if c.ran.Load() {
+					return transient(err, "OFFSET_OUT_OF_RANGE")
+				}
+				return err
+			}
+		}},
+	}
+}
+
+// pinLate hides the pinned position until Assign has returned.
+func pinLate(c *consumer) {
+	at := position{c.cfg.Group, c.cfg.Topics[0], 0}
+	if c.cfg.InitialOffset != driver.OffsetNewest || c.h.broker.Committed(at.group, at.topic, 0) >= 0 {
+		return
+	}
+	c.h.pretend(at, -1)
+	c.handler = func(h *handler) {
+		h.assign = func(claims []*driver.Claim) {
+			h.Handler.Assign(claims)
+			c.h.stopPretending(at)
+		}
+	}
+}
+
+// skipWhatIsThere makes a member that starts at the newest offset skip, in some
+// partitions, what was there before it.
+func skipWhatIsThere(some func(partition int32) bool) func(*consumer) {
+	return func(c *consumer) {
+		if c.cfg.InitialOffset != driver.OffsetNewest {
+			return
+		}
+		ends := make(map[int32]int64)
+		for p := range int32(c.h.broker.Partitions(c.cfg.Topics[0])) {
+			_, ends[p], _ = c.h.broker.Offsets(c.cfg.Topics[0], p)
+		}
+		c.handler = func(h *handler) {
+			h.deliver = func(claim *driver.Claim, b driver.Batch) {
+				if some(claim.Partition) {
+					b.Records = slices.DeleteFunc(slices.Clone(b.Records), func(r driver.Record) bool { return r.Offset < ends[claim.Partition] })
+				}
+				h.Handler.Deliver(claim, b)
+			}
+		}
+	}
+}
+
+// moveIntoRange moves what a group without members has committed to the start of
+// the log.
+func moveIntoRange(h *wrongHarness, cfg driver.ConsumerConfig) {
+	for p := range int32(h.broker.Partitions(cfg.Topics[0])) {
+		start, _, _ := h.broker.Offsets(cfg.Topics[0], p)
+		committed, _ := h.Committed(context.Background(), cfg.Group, cfg.Topics[0], p)
+		if committed >= 0 && committed < start {
+			_ = h.broker.SetCommitted(cfg.Group, cfg.Topics[0], p, start)
+		}
+	}
+}
