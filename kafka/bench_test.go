@@ -2,7 +2,6 @@ package kafka_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -55,7 +54,7 @@ func consumerConfig() kafka.ConsumerConfig {
 }
 
 func newManager(b testing.TB, d driver.Driver) *kafka.Manager {
-	m := kafka.New(d, kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	m := kafka.New(d, kafka.WithLogger(slog.New(slog.DiscardHandler)))
 	b.Cleanup(func() {
 		if err := m.Shutdown(context.Background()); err != nil {
 			b.Error(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -292,7 +291,7 @@ func testConfig() ConsumerConfig {
 	}
 }
 
-func quiet() Option { return WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))) }
+func quiet() Option { return WithLogger(slog.New(slog.DiscardHandler)) }
 
 // start registers a plain consumer, switches it on, starts the manager, and
 // waits until it is a member. The manager is shut down with the test.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,7 +79,7 @@ func TestB18_NothingIsHandledAfterWaitStop(t *testing.T) {
 			send(t, b, p, 0, 1000)
 		}
 		var handled atomic.Int64
-		m := kafka.New(b)
+		m := kafka.New(b, kafka.WithLogger(slog.New(slog.DiscardHandler)))
 		check(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error {
 			time.Sleep(70 * time.Millisecond)
 			handled.Add(1)
