@@ -81,14 +81,15 @@ func ExampleKafka_Crash() {
 	run(func(t testing.TB) {
 		k := kafkatest.New(t)
 		k.Start(&Invoicer{invoices: k.Producer()})
-		k.FailCommits(1, nil)
+		k.FailCommits(1000, nil)
 		r := k.Send("orders", "customer-7", "order 1")
 		k.WaitHandled(r)
 		k.Crash("invoicer")
-		k.WaitCommitted("invoicer")
-		fmt.Println(len(k.Produced("invoices")), "invoices")
+		k.WaitAttempts(r, 2)
+		k.FailCommits(0, nil)
+		fmt.Println(k.Attempts(r), "attempts, committed", k.Committed("invoicer", "orders", 0))
 	})
-	// Output: 2 invoices
+	// Output: 2 attempts, committed 0
 }
 
 // A consumer that keeps failing is disabled.

@@ -1,22 +1,22 @@
 package kafkatest
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// Rebalance makes all members of a job's group join anew, and waits until they
-// have and every partition is assigned again. A handler that runs meanwhile
+// Rebalance makes all members of the group that a job is in join anew, and waits
+// until they have and every partition is assigned again. A handler that runs meanwhile
 // finds its context cancelled with ErrRevoked; what it handles within the drain
 // window is committed.
 func (k *Kafka) Rebalance(job string) {
 	k.t.Helper()
 	c := k.must(job)
-	k.rejoin(c, "rejoin after a rebalance", func(*member) bool { return true }, func() {
-		k.Broker.Rebalance(c.group)
-	})
+	k.rejoin(c, "rejoin after a rebalance", func() { k.Broker.Rebalance(c.group) })
 }
 
 // Crash ends the session of a job's member without a goodbye, and waits until
@@ -29,8 +29,7 @@ func (k *Kafka) Rebalance(job string) {
 func (k *Kafka) Crash(job string) {
 	k.t.Helper()
 	c := k.must(job)
-	own := func(m *member) bool { return m.clientID == c.clientID }
-	k.rejoin(c, "rejoin after its session ended", own, func() {
+	k.rejoin(c, "rejoin after its session ended", func() {
 		for _, m := range k.Broker.Members(c.group) {
 			if m.ClientID == c.clientID {
 				m.Expire()
@@ -39,27 +38,30 @@ func (k *Kafka) Crash(job string) {
 	})
 }
 
-// rejoin does something to the members of c's group that own reports, and waits
-// until each of them has joined once more or ended.
-func (k *Kafka) rejoin(c *consumer, what string, own func(*member) bool, do func()) {
+// rejoin does what makes c's group rebalance, and waits until each member of it
+// has joined once more or ended.
+func (k *Kafka) rejoin(c *consumer, what string, do func()) {
 	k.t.Helper()
-	report := func() string { return "consumer " + c.job + " to " + what + "\n" + k.describe(c) }
+	report := func() string { return fmt.Sprintf("consumer %q to %s\n%s", c.job, what, k.describe(c)) }
 	k.wait(func() bool { return k.settled(c.group) }, report)
-	before := k.joins(c.group, own)
-	if len(before) == 0 {
-		k.t.Fatalf("kafkatest: %s: no member of group %q\n%s", what, c.group, k.describe(c))
+	before := k.joins(c.group)
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(before)), c.has) {
+		k.t.Fatalf("kafkatest: consumer %q can not %s: it is no member of group %q\n%s", c.job, what, c.group, k.describe(c))
 	}
 	do()
 	k.wait(func() bool { return k.joinedSince(before) && k.settled(c.group) }, report)
 }
 
-// joins returns how often each member of a group that own reports has joined.
-func (k *Kafka) joins(group string, own func(*member) bool) map[*member]int {
+// has reports whether m is c's, as far as its client ID tells.
+func (c *consumer) has(m *member) bool { return m.clientID == c.clientID }
+
+// joins returns how often each member of a group has joined.
+func (k *Kafka) joins(group string) map[*member]int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	joins := make(map[*member]int)
 	for _, m := range k.members {
-		if m.group == group && own(m) {
+		if m.group == group {
 			joins[m] = m.joins
 		}
 	}
@@ -89,10 +91,12 @@ func (k *Kafka) allSettled() bool {
 }
 
 // settled reports whether all consumers of a group that are switched on are
-// running, and every partition that they read is owned by one of them or
-// assigned to a member of another manager.
+// running and own what the broker has assigned to them, and no partition that
+// they read is left over. What the broker says alone would not do, nor what they
+// own: while a cooperative member is about to give up half of its partitions for
+// a new one, every partition has an owner.
 func (k *Kafka) settled(group string) bool {
-	owned := make(map[memory.TopicPartition]bool)
+	owned := make(partitions)
 	var ours, topics []string
 	for _, c := range k.known() {
 		s, err := k.Consumer(c.job)
@@ -107,21 +111,38 @@ func (k *Kafka) settled(group string) bool {
 		}
 		ours, topics = append(ours, c.clientID), append(topics, c.topics...)
 	}
-	k.addForeign(owned, group, ours)
-	return k.all(topics, owned) && !k.assigning(group)
+	assigned, others := k.assigned(group, ours)
+	return maps.Equal(owned, assigned) && k.cover(topics, assigned, others) && !k.assigning(group)
 }
 
-// addForeign adds what is assigned to the members of a group that do not have
-// our client IDs.
-func (k *Kafka) addForeign(owned map[memory.TopicPartition]bool, group string, ours []string) {
+type partitions map[memory.TopicPartition]bool
+
+// assigned returns what the members of a group with our client IDs have been
+// assigned, and what others have, of another manager.
+func (k *Kafka) assigned(group string, ours []string) (own, others partitions) {
+	own, others = make(partitions), make(partitions)
 	for _, m := range k.Broker.Members(group) {
+		set := others
 		if slices.Contains(ours, m.ClientID) {
-			continue
+			set = own
 		}
 		for _, tp := range m.Assignment {
-			owned[tp] = true
+			set[tp] = true
 		}
 	}
+	return own, others
+}
+
+// cover reports whether every partition of topics is in one of two sets.
+func (k *Kafka) cover(topics []string, a, b partitions) bool {
+	for _, topic := range topics {
+		for p := range int32(k.Broker.Partitions(topic)) {
+			if tp := (memory.TopicPartition{Topic: topic, Partition: p}); !a[tp] && !b[tp] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // assigning reports whether a member of a group is being told of partitions:
@@ -130,18 +151,6 @@ func (k *Kafka) assigning(group string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.ContainsFunc(k.members, func(m *member) bool { return m.group == group && m.assigning })
-}
-
-// all reports whether every partition of topics is in owned.
-func (k *Kafka) all(topics []string, owned map[memory.TopicPartition]bool) bool {
-	for _, topic := range topics {
-		for p := range int32(k.Broker.Partitions(topic)) {
-			if !owned[memory.TopicPartition{Topic: topic, Partition: p}] {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // known returns the consumers.

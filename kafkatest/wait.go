@@ -74,7 +74,7 @@ func (k *Kafka) WaitFailed(r *kafka.Message, times int) error {
 			return h.failures >= times
 		})
 	}, func() string {
-		return k.describeRecord(r, fmt.Sprintf("fail %d times", times))
+		return k.describeRecord(r, "fail "+counted(times, "time"))
 	})
 	return latest
 }
@@ -84,7 +84,7 @@ func (k *Kafka) WaitFailed(r *kafka.Message, times int) error {
 func (k *Kafka) WaitAttempts(r *kafka.Message, n int) {
 	k.t.Helper()
 	k.wait(func() bool { return k.Attempts(r) >= n }, func() string {
-		return k.describeRecord(r, fmt.Sprintf("have %d attempts", n))
+		return k.describeRecord(r, "have "+counted(n, "attempt"))
 	})
 }
 
@@ -111,7 +111,7 @@ func (k *Kafka) WaitState(job string, state kafka.State) kafka.ConsumerStatus {
 	})
 	s, err := k.Consumer(c.job)
 	if err != nil {
-		k.t.Fatal(err)
+		k.t.Fatalf("kafkatest: %v", err)
 	}
 	return s
 }

@@ -1,0 +1,277 @@
+package kafkatest_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkatest"
+)
+
+var quiet = kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+
+func failing(context.Context, *kafka.Message) error { return errBoom }
+
+// blocked handles nothing until it is told to stop.
+func blocked(ctx context.Context, _ *kafka.Message) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Each wait and each misuse fails the test with what is needed to see why, line
+// by line.
+func TestFailuresSayWhatIsKnown(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		body func(t testing.TB, k *kafkatest.Kafka)
+		want string
+	}{
+		{"WaitHandled, while retrying", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", failing))
+			k.Timeout = 2500 * time.Millisecond
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 2.5s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 0 of 1, committed 0, 2 failures in a row, the next attempt in 500ms, the latest: boom
+  the record: 2 attempts, 2 failures, the latest: boom`},
+
+		{"WaitHandled, when disabled", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", failing))
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": disabled
+  the reason: 10 failures in a row of orders/0 at offset 0, the last: boom
+  the record: 10 attempts, 10 failures, the latest: boom`},
+
+		{"WaitHandled, behind one that blocks", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", blocked))
+			k.Send("orders", "", "")
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 1 to be handled
+consumer "orders": running
+  orders/0: at 0 of 2, committed 0
+  the record: never handed out`},
+
+		{"WaitHandled, while it blocks", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", blocked))
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 0 of 1, committed 0
+  the record: 1 attempt, the latest has not ended`},
+
+		{"WaitHandled, sent before the start", func(t testing.TB, k *kafkatest.Kafka) {
+			r := k.Send("orders", "", "")
+			k.Start(consumer("orders", nothing))
+			k.WaitHandled(r)
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 1 of 1, committed 1
+  the record: never handed out: group "orders-group" has committed a later position; did it start at the newest offset, after the record was sent?`},
+
+		{"WaitHandled, by one of two", func(t testing.TB, k *kafkatest.Kafka) {
+			second := config("second")
+			second.Topic = "orders"
+			k.Start(consumer("orders", nothing), kafka.NewConsumer(second, blocked))
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 1 of 1, committed 1
+  the record: handled, after 1 attempt
+consumer "second": running
+  orders/0: at 0 of 1, committed 0
+  the record: 1 attempt, the latest has not ended`},
+
+		{"WaitHandled, of a topic that nobody reads", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.WaitHandled(k.Send("invoices", "", ""))
+		}, `kafkatest: waited 10m0s for invoices/0 offset 0 to be handled
+no consumer reads "invoices"
+consumer "orders": running
+  orders/0: at 0 of 0, committed 0`},
+
+		{"WaitHandled, without consumers", func(t testing.TB, k *kafkatest.Kafka) {
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+no consumer reads "orders"
+there are no consumers`},
+
+		{"WaitHandled, when all are off", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.SetConsumerSwitch("orders", false)
+			k.WaitState("orders", kafka.StateOff)
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": off
+  the record: never handed out`},
+
+		{"WaitFailed", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.WaitFailed(k.Send("orders", "", ""), 1)
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to fail 1 time
+consumer "orders": running
+  orders/0: at 1 of 1, committed 1
+  the record: handled, after 1 attempt`},
+
+		{"WaitAttempts", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.WaitAttempts(k.Send("orders", "", ""), 2)
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to have 2 attempts
+consumer "orders": running
+  orders/0: at 1 of 1, committed 1
+  the record: handled, after 1 attempt`},
+
+		{"WaitState", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.Broker.Stop()
+			k.WaitState("orders", kafka.StateBackingOff)
+		}, `kafkatest: waited 10m0s for consumer "orders" to be backing off
+consumer "orders": running
+  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
+  orders/0: at 0 of 0, committed 0`},
+
+		{"WaitCommitted", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.FailCommits(1_000_000, nil)
+			k.Send("orders", "", "")
+			k.WaitCommitted("orders")
+		}, `kafkatest: waited 10m0s for group "orders-group" to commit orders/0 at 1
+consumer "orders": running
+  the latest commit failed: commit orders/0 at 1: UNKNOWN_SERVER_ERROR: refused by the test
+  orders/0: at 1 of 1, committed 0`},
+
+		{"Start, while the broker is stopped", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Broker.Stop()
+			k.Timeout = time.Second / 2
+			k.Start(consumer("orders", nothing))
+		}, `kafkatest: waited 500ms for the consumers to have their partitions
+consumer "orders": backing off
+  the reason: connect: CONNECTION_FAILED: the broker can not be reached`},
+
+		{"Start, with a wrong configuration", func(t testing.TB, k *kafkatest.Kafka) {
+			cfg := config("orders")
+			cfg.ConsumerGroup = ""
+			k.Start(kafka.NewConsumer(cfg, nothing))
+		}, `kafkatest: start: kafka: consumer "orders": ConsumerGroup: is empty`},
+
+		{"Start, twice the same", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing), consumer("orders", nothing))
+		}, `kafkatest: start: kafka: consumer "orders": job name is registered already`},
+
+		{"Start, after the shutdown", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Shutdown(context.Background())
+			k.Start()
+		}, `kafkatest: start: kafka: start consumers: closed`},
+
+		{"Rebalance, of nobody", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.SetConsumerSwitch("orders", false)
+			k.WaitState("orders", kafka.StateOff)
+			k.Rebalance("orders")
+		}, `kafkatest: consumer "orders" can not rejoin after a rebalance: it is no member of group "orders-group"
+consumer "orders": off`},
+
+		{"Crash, of one that is off beside another", func(t testing.TB, k *kafkatest.Kafka) {
+			second := config("second")
+			second.ConsumerGroup = "orders-group"
+			k.Start(consumer("orders", nothing), kafka.NewConsumer(second, nothing))
+			k.SetConsumerSwitch("orders", false)
+			k.WaitState("orders", kafka.StateOff)
+			k.Crash("orders")
+		}, `kafkatest: consumer "orders" can not rejoin after its session ended: it is no member of group "orders-group"
+consumer "orders": off`},
+
+		{"Crash, of one that can not come back", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.Broker.Stop()
+			k.Crash("orders")
+		}, `kafkatest: waited 10m0s for consumer "orders" to rejoin after its session ended
+consumer "orders": running
+  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
+  orders/0: at 0 of 0, committed 0`},
+
+		{"Crash, of an unknown job", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.Crash("odrers")
+		}, `kafkatest: there is no consumer "odrers"
+consumer "orders": running
+  orders/0: at 0 of 0, committed 0`},
+
+		{"CreateTopic, twice", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Send("orders", "", "")
+			k.CreateTopic("orders", 3)
+		}, `kafkatest: create topic: TOPIC_ALREADY_EXISTS: topic "orders" exists`},
+
+		{"SendMessage, to no such partition", func(t testing.TB, k *kafkatest.Kafka) {
+			k.SendMessage(&kafka.ProducerMessage{Topic: "orders", ToPartition: new(int32(3))})
+		}, `kafkatest: send to "orders": UNKNOWN_TOPIC_OR_PARTITION: orders/3 does not exist`},
+
+		{"Producer, while the broker is stopped", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Broker.Stop()
+			k.Producer()
+		}, `kafkatest: producer: kafka: producer "producer-1": connect: CONNECTION_FAILED: the broker can not be reached`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				got := failure(t, func(t testing.TB) { test.body(t, kafkatest.New(t, quiet)) })
+				if got != test.want {
+					t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// In real time a wait ends after five seconds unless told otherwise, and returns
+// as soon as it can.
+func TestTimeouts(t *testing.T) {
+	k := kafkatest.New(t)
+	equal(t, "default timeout", k.Timeout, 5*time.Second)
+	got := failure(t, func(t testing.TB) {
+		k := kafkatest.New(t, quiet)
+		k.Timeout = time.Millisecond
+		k.WaitHandled(k.Send("orders", "", ""))
+	})
+	if want := "kafkatest: waited 1ms for "; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q…", got, want)
+	}
+}
+
+// A handler that ignores its context fails the test, which names it, and what
+// the manager logs afterwards goes nowhere.
+func TestAHandlerThatOutlivesItsTest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		got := failure(t, func(t testing.TB) {
+			k := kafkatest.New(t)
+			k.Timeout = time.Second
+			k.Start(consumer("orders", func(context.Context, *kafka.Message) error {
+				<-release
+				return errBoom
+			}))
+			k.WaitAttempts(k.Send("orders", "", ""), 1)
+		})
+		want := `kafkatest: kafka: shutdown: context deadline exceeded; still running: [consumer "orders": handler of orders/0 at offset 0]`
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		close(release)
+	})
+}
+
+// A handler that heeds its context does not fail the test that ends before it.
+func TestAHandlerThatIsCancelledAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := failure(t, func(t testing.TB) {
+			k := kafkatest.New(t)
+			k.Start(consumer("orders", blocked))
+			k.WaitAttempts(k.Send("orders", "", ""), 1)
+		})
+		equal(t, "failures", got, "")
+	})
+}

@@ -1,0 +1,174 @@
+package kafkatest_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkatest"
+)
+
+// A batchConsumer hands whole batches to handle.
+type batchConsumer struct {
+	cfg    kafka.ConsumerConfig
+	handle func(ms []*kafka.Message) error
+}
+
+func (c *batchConsumer) GetConfig() *kafka.ConsumerConfig     { return &c.cfg }
+func (c *batchConsumer) Handle(context.Context, []byte) error { return errors.New("not a batch") }
+func (c *batchConsumer) HandleBatch(_ context.Context, ms []*kafka.Message) error {
+	return c.handle(ms)
+}
+
+// A valueConsumer sees values only, and counts how often it is asked for its
+// configuration.
+type valueConsumer struct {
+	cfg    kafka.ConsumerConfig
+	asked  int
+	handle func(value string) error
+}
+
+func (c *valueConsumer) GetConfig() *kafka.ConsumerConfig { c.asked++; return &c.cfg }
+
+func (c *valueConsumer) Handle(_ context.Context, value []byte) error {
+	return c.handle(string(value))
+}
+
+// Each kind of consumer that fails, by error or panic, is followed record by
+// record.
+func TestEveryKindOfConsumer(t *testing.T) {
+	var panicked *kafka.PanicError
+	for _, ending := range []struct {
+		name  string
+		fail  func() error
+		check func(error) bool
+	}{
+		{"error", func() error { return errBoom }, func(err error) bool { return errors.Is(err, errBoom) }},
+		{"panic", func() error { panic("boom") }, func(err error) bool { return errors.As(err, &panicked) }},
+		{"goexit", func() error { runtime.Goexit(); return nil }, func(err error) bool { return strings.Contains(err.Error(), "Goexit") }},
+	} {
+		kinds := map[string]func(one func(string) error) kafka.Consumer{
+			"value": func(one func(string) error) kafka.Consumer {
+				return &valueConsumer{cfg: fast("orders"), handle: one}
+			},
+			"message": func(one func(string) error) kafka.Consumer {
+				return kafka.NewConsumer(fast("orders"), func(_ context.Context, m *kafka.Message) error { return one(string(m.Value)) })
+			},
+			"batch": func(one func(string) error) kafka.Consumer {
+				return &batchConsumer{fast("orders"), func(ms []*kafka.Message) error {
+					for _, m := range ms {
+						if err := one(string(m.Value)); err != nil {
+							return err
+						}
+					}
+					return nil
+				}}
+			},
+		}
+		for kind, of := range kinds {
+			t.Run(ending.name+"/"+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					k := kafkatest.New(t)
+					left := 2
+					k.Start(of(func(value string) error {
+						if value == "bad" && left > 0 {
+							left--
+							return ending.fail()
+						}
+						return nil
+					}))
+					good, bad := k.Send("orders", "", "good"), k.Send("orders", "", "bad")
+					if err := k.WaitFailed(bad, 2); !ending.check(err) {
+						t.Errorf("failed with %v", err)
+					}
+					k.WaitHandled(good, bad)
+					equal(t, "attempts at bad", k.Attempts(bad), 3)
+				})
+			})
+		}
+	}
+}
+
+// All records of a failing batch have failed, and are attempted again.
+func TestABatchFailsAsAWhole(t *testing.T) {
+	both(t, func(t *testing.T) {
+		cfg := fast("orders")
+		cfg.InitialOffset = kafka.OffsetOldest
+		k := kafkatest.New(t)
+		a, b := k.Send("orders", "", "a"), k.Send("orders", "", "b")
+		sizes, failed := make(chan int, 2), false
+		k.Start(&batchConsumer{cfg, func(ms []*kafka.Message) error {
+			sizes <- len(ms)
+			if !failed {
+				failed = true
+				return errBoom
+			}
+			return nil
+		}})
+		k.WaitHandled(a, b)
+		equal(t, "size of the first batch", <-sizes, 2)
+		equal(t, "size of the second batch", <-sizes, 2)
+		for _, r := range []*kafka.Message{a, b} {
+			equal(t, "attempts", k.Attempts(r), 2)
+			if err := k.WaitFailed(r, 1); !errors.Is(err, errBoom) {
+				t.Errorf("%d failed with %v", r.Offset, err)
+			}
+		}
+	})
+}
+
+func TestGetConfigIsCalledOnce(t *testing.T) {
+	k := kafkatest.New(t)
+	c := &valueConsumer{cfg: config("orders")}
+	k.Start(c)
+	equal(t, "calls of GetConfig", c.asked, 1)
+}
+
+// In a bubble the backoffs of production take no time, nor do ten failures.
+func TestBackoffsPassInABubble(t *testing.T) {
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		k := kafkatest.New(t)
+		k.Start(consumer("orders", func(context.Context, *kafka.Message) error { return errBoom }))
+		r := k.Send("orders", "", "")
+		s := k.WaitState("orders", kafka.StateDisabled)
+		if !errors.Is(s.Reason, errBoom) || k.Attempts(r) != 10 {
+			t.Errorf("disabled because of %v after %d attempts", s.Reason, k.Attempts(r))
+		}
+		if virtual := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); virtual < 4*time.Minute {
+			t.Errorf("%v of virtual time, want the backoffs of nine attempts", virtual)
+		}
+	})
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %v of real time", took)
+	}
+}
+
+// Every consumer of a topic has to handle a record, but for those that are off.
+func TestWaitHandledWaitsForEveryGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kafkatest.New(t)
+		slow := config("slow")
+		slow.Topic = "orders"
+		done := false
+		off := config("off")
+		off.Topic = "orders"
+		if err := k.RegisterConsumer(t.Context(), kafka.NewConsumer(off, nothing)); err != nil {
+			t.Fatal(err)
+		}
+		k.Start(consumer("orders", nothing), kafka.NewConsumer(slow, func(context.Context, *kafka.Message) error {
+			time.Sleep(time.Minute)
+			done = true
+			return nil
+		}))
+		r := k.Send("orders", "", "")
+		k.WaitHandled(r)
+		equal(t, "handled by the slow one", done, true)
+		equal(t, "attempts", k.Attempts(r), 2)
+	})
+}
