@@ -115,7 +115,6 @@ func ExampleKafka_WaitState() {
 func ExampleKafka_WaitHandled() {
 	run(func(t testing.TB) {
 		k := kafkatest.New(t)
-		k.Timeout = 10 * time.Millisecond
 		k.Start(kafka.NewConsumer(kafka.ConsumerConfig{
 			JobName:              "invoicer",
 			Topic:                "orders",
@@ -125,10 +124,11 @@ func ExampleKafka_WaitHandled() {
 		}, func(context.Context, *kafka.Message) error {
 			panic("no paper")
 		}))
+		k.Timeout = 200 * time.Millisecond
 		k.WaitHandled(k.Send("orders", "", "order 1"))
 	})
 	// Output:
-	// kafkatest: waited 10ms for orders/0 offset 0 to be handled
+	// kafkatest: waited 200ms for orders/0 offset 0 to be handled
 	// consumer "invoicer": disabled
 	//   the reason: 1 failures in a row of orders/0 at offset 0, the last: handler panicked: no paper
 	//   the record: 1 attempt, 1 failure, the latest: handler panicked: no paper
