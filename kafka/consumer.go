@@ -86,6 +86,16 @@ type HandlerFunc func(ctx context.Context, ms []*Message) error
 // A Middleware wraps the handler of every consumer of a manager.
 type Middleware func(next HandlerFunc) HandlerFunc
 
+type jobNameKey struct{}
+
+// JobName returns the name of the consumer whose handler got ctx, or "" if ctx
+// is not of a handler. Middleware serves all consumers of a manager and tells
+// them apart by it.
+func JobName(ctx context.Context) string {
+	name, _ := ctx.Value(jobNameKey{}).(string)
+	return name
+}
+
 // A handler is a consumer's way to be called, chosen at registration.
 // Exactly one of its functions is set.
 type handler struct {

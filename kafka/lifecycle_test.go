@@ -488,8 +488,9 @@ func TestHandlersGetTheValuesOfTheStartContext(t *testing.T) {
 		m := New(d, quiet())
 		t.Cleanup(func() { stop(t, m) })
 		var got any
+		var job string
 		must(t, m.RegisterConsumer(t.Context(), &handlerFunc{testConfig(), func(ctx context.Context, _ []byte) error {
-			got = ctx.Value(key{})
+			got, job = ctx.Value(key{}), JobName(ctx)
 			return nil
 		}}))
 		must(t, m.SetConsumerSwitch("job", true))
@@ -498,8 +499,8 @@ func TestHandlersGetTheValuesOfTheStartContext(t *testing.T) {
 		c := d.consumer(t)
 		c.deliver(c.assign(0, 0), 0, 0)
 		synctest.Wait()
-		if got != "value" {
-			t.Errorf("ctx carries %v, want value", got)
+		if got != "value" || job != "job" || JobName(t.Context()) != "" {
+			t.Errorf("ctx carries %v of job %q, want value of job", got, job)
 		}
 	})
 }

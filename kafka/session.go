@@ -35,7 +35,8 @@ type session struct {
 // ctx, but not its end: that begins a shutdown, in which handlers may finish.
 func newSession(ctx context.Context, j *job, d driver.Consumer) *session {
 	s := &session{job: j, driver: d, joined: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	ctx = context.WithValue(context.WithoutCancel(ctx), jobNameKey{}, j.name())
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.committer = newCommitter(s)
 	return s
 }

@@ -8,11 +8,15 @@ import (
 
 // A ConsumerStatus is what is known of a consumer at one moment.
 type ConsumerStatus struct {
-	JobName string
-	Switch  bool  // what is desired
-	State   State // what is
-	Reason  error // why it is backing off or disabled; else nil
-	Since   time.Time
+	JobName  string
+	Topics   []string
+	Group    string
+	ClientID string
+
+	Switch bool  // what is desired
+	State  State // what is
+	Reason error // why it is backing off or disabled; else nil
+	Since  time.Time
 
 	// Errors is the number of failures in a row, of restarts or of the partition
 	// that has most, and NextRetry when the next attempt is due, if one is.
@@ -78,6 +82,9 @@ func (j *job) snapshot() ConsumerStatus {
 	j.mu.Unlock()
 	cs := ConsumerStatus{
 		JobName:     j.name(),
+		Topics:      slices.Clone(j.cfg.Topics),
+		Group:       j.cfg.ConsumerGroup,
+		ClientID:    j.cfg.ClientID,
 		Switch:      w.on,
 		State:       st.state,
 		Reason:      st.reason,
