@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -242,28 +243,54 @@ func closeConcurrently(e *env) {
 
 func closeLeavesNothingBehind(e *env) {
 	topic, group := e.topic(2), e.unique("group")
-	counter, counts := e.h.(ConnectionCounter)
-	connections := func() int {
-		if !counts {
-			return 0
-		}
-		n, err := counter.Connections(e.context())
-		e.must(err)
-		return n
-	}
-	goroutinesBefore, connectionsBefore := runtime.NumGoroutine(), connections()
+	connections, goroutines := e.connections(), goroutines()
 	m := e.join(e.consumerConfig(group, topic))
 	claims := m.waitClaims(2)
 	e.send(topic, 0, numbered("v", 10)...)
 	m.waitRecords(claims[0], 10)
 	m.commit(claims[0], 10)
 	m.stop()
-	if !e.settles(func() bool { return connections() <= connectionsBefore }) {
-		e.errorf("%d connections before the consumer was opened, %d after it was closed", connectionsBefore, connections())
+	if !e.settles(func() bool { return e.connections() <= connections }) {
+		e.errorf("%d connections before the consumer was opened, %d after it was closed", connections, e.connections())
 	}
-	if !e.settles(func() bool { return runtime.NumGoroutine() <= goroutinesBefore }) {
-		stacks := make([]byte, 1<<16)
-		e.errorf("%d goroutines before the consumer was opened, more after it was closed:\n%s",
-			goroutinesBefore, stacks[:runtime.Stack(stacks, true)])
+	if !e.settles(func() bool { return len(newGoroutines(goroutines)) == 0 }) {
+		e.errorf("goroutines that are left after Close:\n%s", strings.Join(newGoroutines(goroutines), "\n\n"))
 	}
+}
+
+// connections is how many connections there are, if the harness can tell.
+func (e *env) connections() int {
+	e.t.Helper()
+	counter, ok := e.h.(ConnectionCounter)
+	if !ok {
+		return 0
+	}
+	n, err := counter.Connections(e.context())
+	e.must(err)
+	return n
+}
+
+// goroutines returns the stacks of all goroutines by their first words, which
+// name them: "goroutine 7". The runtime's own are left out.
+func goroutines() map[string]string {
+	buf := make([]byte, 1<<20)
+	all := make(map[string]string)
+	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		name, _, _ := strings.Cut(stack, " [")
+		if !strings.Contains(stack, "created by runtime.") {
+			all[name] = stack
+		}
+	}
+	return all
+}
+
+// newGoroutines returns the stacks of those that were not there before.
+func newGoroutines(before map[string]string) []string {
+	var stacks []string
+	for name, stack := range goroutines() {
+		if _, ok := before[name]; !ok {
+			stacks = append(stacks, stack)
+		}
+	}
+	return stacks
 }

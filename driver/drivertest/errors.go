@@ -67,11 +67,11 @@ func openReturnsByItsContext(e *env) {
 		}
 		wantTransient(e, "the answer of OpenConsumer without brokers", err)
 	})
-	ctx = e.within(e.Quiet)
+	later := e.within(e.Quiet)
 	e.returnsBy(e.name, e.Quiet, "OpenProducer without brokers", func() {
-		p, err := e.h.Driver().OpenProducer(ctx, e.producerConfig())
+		p, err := e.h.Driver().OpenProducer(later, e.producerConfig())
 		if err == nil {
-			_ = p.Close(ctx)
+			_ = p.Close(later)
 		}
 		wantTransient(e, "the answer of OpenProducer without brokers", err)
 	})
@@ -114,6 +114,7 @@ func runOutlivesAnOutage(e *env) {
 		last := m.owned[len(m.owned)-1].values()
 		return len(last) > 0 && last[len(last)-1] == "after"
 	})
+	e.quiet()
 	select {
 	case <-m.ran:
 		e.errorf("Run has returned %v", m.runErr)

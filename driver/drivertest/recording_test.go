@@ -70,15 +70,25 @@ func run(t *testing.T, c drivertest.Case, newHarness func(drivertest.T) driverte
 	r := new(recording)
 	synctest.Test(t, func(*testing.T) {
 		apart(func() { c.Run(r, newHarness(r)) })
-		for len(r.cleanups) > 0 {
-			last := len(r.cleanups) - 1
-			f := r.cleanups[last]
-			r.cleanups = r.cleanups[:last]
+		for f := r.cleanup(); f != nil; f = r.cleanup() {
 			apart(f)
 		}
 		time.Sleep(time.Minute) // for what a wrong driver has put off
 	})
 	return r
+}
+
+// cleanup takes the last function that is left to clean up.
+func (r *recording) cleanup() func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := len(r.cleanups) - 1
+	if last < 0 {
+		return nil
+	}
+	f := r.cleanups[last]
+	r.cleanups = r.cleanups[:last]
+	return f
 }
 
 // apart waits for f, which may end its goroutine.

@@ -38,7 +38,7 @@ func wrongDeliveries() []wrong {
 			}
 		})},
 		{name: "skips a record", fails: "DeliverInOrder", consumer: eachBatch(func(b *driver.Batch) {
-			if n := len(b.Records); n > 100 {
+			if n := len(b.Records); n > 200 {
 				b.Records = slices.Delete(b.Records, n/2, n/2+1)
 			}
 		})},

@@ -104,7 +104,7 @@ func wrongMembers() []wrong {
 			}
 		}},
 		{name: "fails Run for an outage", fails: "RunOutlivesAnOutage", consumer: failInAnOutage,
-			also: []string{"CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "RunDoesNotSpin"}},
+			also: []string{"CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin"}},
 		{name: "spins in an outage", fails: "RunDoesNotSpin", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				for range 1000 {

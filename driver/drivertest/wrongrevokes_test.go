@@ -73,7 +73,7 @@ func wrongRevokes() []wrong {
 				h.assign = func(claims []*driver.Claim) { c.joined.Store(true); h.Handler.Assign(claims) }
 			}
 			c.hangInClose(func(error) bool { return c.ran.Load() && !c.joined.Load() })
-		}, also: []string{"PauseEndsWithItsClaim", "PauseOfEndedClaimIsIgnored", "CommitWaitsForNoJoin", "ReturningPartitionIsANewClaim"}},
+		}, also: []string{"PauseEndsWithItsClaim", "PauseOfEndedClaimIsIgnored", "CommitWaitsForNoJoin", "LossCancelsRevoke", "ReturningPartitionIsANewClaim"}},
 		{name: "loses its claims at Close", fails: "CloseDrains", consumer: whenClosing(func(h *handler, _ context.Context, claims []*driver.Claim) {
 			h.Handler.Lost(claims, driver.ErrClosed)
 		}), also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CloseReturnsInTime", "CloseBoundsRevoke", "CloseTwice"}},
