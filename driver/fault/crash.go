@@ -1,0 +1,101 @@
+package fault
+
+import (
+	"context"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// serve runs the consumer within until Close, or until it is to crash.
+func (c *consumer) serve(h driver.Handler, f Fault) error {
+	s := &session{o: &c.owned, h: h, joined: make(chan struct{}, 1)}
+	over := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if f.When == AfterCall {
+			c.crashAfter(s, f, over)
+		}
+	}()
+	err := c.inner.Run(s)
+	close(over)
+	<-watched
+	if cause := s.o.crashed(); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// crashAfter severs the consumer within when its time has come.
+func (c *consumer) crashAfter(s *session, f Fault, over <-chan struct{}) {
+	select {
+	case <-s.joined:
+	case <-over:
+		return
+	}
+	if !(Fault{Delay: f.Delay}).wait(over, c.closing) || !c.crash() {
+		return
+	}
+	c.owned.crash(f.Err)
+	c.inner.Close(ended())
+}
+
+// crash reports whether Close has not begun before.
+func (c *consumer) crash() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.crashed = !c.stopping
+	return c.crashed
+}
+
+// A session is the handler of the consumer within. When that is severed for a
+// crash, it still ends each claim in order; the session makes of every end a
+// loss, and of everything else nothing.
+type session struct {
+	o      *ownership
+	h      driver.Handler
+	joined chan struct{}
+}
+
+func (s *session) Assign(ks []*driver.Claim) {
+	if !s.o.assign(ks) {
+		return
+	}
+	s.h.Assign(ks)
+	select {
+	case s.joined <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) Deliver(k *driver.Claim, b driver.Batch) {
+	if s.o.crashed() == nil {
+		s.h.Deliver(k, b)
+	}
+}
+
+func (s *session) Revoke(ctx context.Context, ks []*driver.Claim) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if cause := s.o.revoke(ctx, cancel, ks); cause != nil {
+		s.Lost(ks, cause)
+		return
+	}
+	s.h.Revoke(ctx, ks)
+	s.o.end(ks)
+}
+
+func (s *session) Lost(ks []*driver.Claim, cause error) {
+	if crash := s.o.crashed(); crash != nil {
+		cause = crash
+	}
+	if ks = s.o.end(ks); len(ks) > 0 {
+		s.h.Lost(ks, cause)
+	}
+}
+
+func (s *session) Error(err error) {
+	if s.o.crashed() == nil {
+		s.h.Error(err)
+	}
+}

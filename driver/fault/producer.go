@@ -1,0 +1,155 @@
+package fault
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+type producer struct {
+	inner driver.Producer
+	i     Injector
+	who   Call
+
+	work    sync.WaitGroup // acknowledgements that run or are kept back
+	closing chan struct{}  // closed when Close begins
+	severed chan struct{}  // closed when Close gives up
+	closed  chan struct{}  // closed when the first Close has its answer
+
+	mu       sync.Mutex
+	stopping bool       // Close has been called
+	open     []*receipt // accepted and not acknowledged, in order
+	closeErr error
+}
+
+func newProducer(inner driver.Producer, i Injector, who Call) *producer {
+	return &producer{
+		inner: inner, i: i, who: who,
+		closing: make(chan struct{}), severed: make(chan struct{}), closed: make(chan struct{}),
+	}
+}
+
+func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
+	f := p.i.Inject(p.who.op(Produce).at(m.Topic, m.Partition))
+	f.wait(ctx.Done(), p.closing)
+	r, err := p.accept(ctx, m, f)
+	if err != nil {
+		return err
+	}
+	if f.When == BeforeCall {
+		r.settle(f.Err)
+		p.work.Done()
+		return nil
+	}
+	defer p.work.Done()
+	m.Acker = r
+	if err := p.inner.Produce(ctx, m); err != nil {
+		m.Acker = r.acker
+		p.remove(r)
+		return err
+	}
+	return nil
+}
+
+// accept takes m in, unless ctx has ended or Close has begun.
+func (p *producer) accept(ctx context.Context, m *driver.Message, f Fault) (*receipt, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if p.stopping {
+		return nil, driver.ErrClosed
+	}
+	r := &receipt{p: p, m: m, acker: m.Acker, fault: f, done: make(chan struct{})}
+	p.open = append(p.open, r)
+	p.work.Add(1)
+	return r, nil
+}
+
+func (p *producer) remove(r *receipt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.open, r)
+	p.open = slices.Delete(p.open, i, i+1)
+}
+
+func (p *producer) unsettled() []*receipt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.open)
+}
+
+func (p *producer) Flush(ctx context.Context) error {
+	waitFor := p.unsettled()
+	f := p.i.Inject(p.who.op(Flush))
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	if err := p.inner.Flush(ctx); err != nil {
+		return err
+	}
+	if err := settled(ctx, waitFor); err != nil {
+		return err
+	}
+	if f.When == AfterCall {
+		return f.Err
+	}
+	return nil
+}
+
+// settled waits until receipts have been acknowledged.
+func settled(ctx context.Context, rs []*receipt) error {
+	for _, r := range rs {
+		select {
+		case <-r.done:
+			continue
+		default:
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (p *producer) Close(ctx context.Context) error {
+	if !p.beginClose() {
+		select {
+		case <-p.closed:
+			return p.closeErr
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	f := p.i.Inject(p.who.op(CloseProducer))
+	p.closeErr = f.close(ctx, p.closeInner)
+	close(p.closed)
+	return p.closeErr
+}
+
+func (p *producer) beginClose() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return false
+	}
+	p.stopping = true
+	close(p.closing)
+	return true
+}
+
+// closeInner closes the producer within, and then has no acknowledgement left.
+func (p *producer) closeInner(ctx context.Context) error {
+	err := p.inner.Close(ctx)
+	if late := settled(ctx, p.unsettled()); err == nil {
+		err = late
+	}
+	close(p.severed)
+	p.work.Wait()
+	return err
+}

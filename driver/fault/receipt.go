@@ -1,0 +1,62 @@
+package fault
+
+import (
+	"errors"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A receipt stands in for the Acker of one accepted message.
+type receipt struct {
+	p     *producer
+	m     *driver.Message
+	acker driver.Acker
+	fault Fault         // of Produce
+	done  chan struct{} // closed when acker has been told
+}
+
+// Ack takes the outcome, decides what is told of it, and when.
+func (r *receipt) Ack(err error) {
+	f := r.p.i.Inject(r.p.who.op(Ack).at(r.m.Topic, r.m.Partition))
+	late := Fault{Delay: f.Delay}
+	switch {
+	case f.When == InsteadOfIt:
+		late.When = InsteadOfIt
+	case err != nil:
+	case f.When != NoFailure:
+		err = unknown(f.Err)
+	case r.fault.When == AfterCall:
+		err = unknown(r.fault.Err)
+	}
+	if late.isNone() {
+		r.settle(err)
+		return
+	}
+	r.p.work.Go(func() {
+		if !late.wait(r.p.severed) {
+			err = unknown(driver.ErrClosed)
+		}
+		r.settle(err)
+	})
+}
+
+// settle tells the message's own Acker.
+func (r *receipt) settle(err error) {
+	r.m.Acker = r.acker
+	r.acker.Ack(err)
+	r.p.remove(r)
+	close(r.done)
+}
+
+// unknown makes an unknown outcome of an error. It is not permanent any more,
+// whatever it was.
+func unknown(err error) error {
+	var e *driver.Error
+	switch {
+	case errors.Is(err, driver.ErrUnknownOutcome):
+		return err
+	case errors.As(err, &e):
+		return &driver.Error{Code: e.Code, Kind: driver.ErrUnknownOutcome, Err: e.Err}
+	}
+	return &driver.Error{Code: "REQUEST_TIMED_OUT", Kind: driver.ErrUnknownOutcome, Err: err}
+}
