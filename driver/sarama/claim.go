@@ -109,8 +109,8 @@ func (cl *claim) wake() {
 
 func (p partition) list() map[string][]int32 { return map[string][]int32{p.topic: {p.id}} }
 
-// deliver hands records to the core until the claim is taken away: until done,
-// or until Sarama closes the channel.
+// deliver hands records to the core until the claim is taken away: until the
+// session or the consumer ends, or until Sarama closes the channel.
 func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struct{}) {
 	defer cl.c.recovered("Deliver")
 	records := make([]driver.Record, 0, cap(messages)+1)
@@ -129,6 +129,8 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 				clear(records) // what it points to is up to a whole response
 			}
 		case <-done:
+			return
+		case <-cl.c.closing:
 			return
 		case <-cl.signal:
 		}
@@ -152,7 +154,7 @@ func (cl *claim) gather(records []driver.Record, m *ibm.ConsumerMessage, message
 }
 
 // hold waits, reading nothing, for the pause to end, and tells Sarama to pause
-// if that takes long. It reports false when done is closed.
+// if that takes long. It reports false when the claim is taken away.
 func (cl *claim) hold(done <-chan struct{}) bool {
 	if cl.isStopped() {
 		return true
@@ -166,6 +168,8 @@ func (cl *claim) hold(done <-chan struct{}) bool {
 			cl.stop()
 			return true
 		case <-done:
+			return false
+		case <-cl.c.closing:
 			return false
 		}
 	}

@@ -65,8 +65,11 @@ func (c *consumer) beginClose(ctx context.Context) bool {
 
 // shutDown drains, leaves the group, and takes everything down.
 func (c *consumer) shutDown() {
-	c.end(errClosing)
+	// The claims see closing by themselves. To end the session now would break a
+	// cooperative rejoin between its join and its sync, and leave the member with
+	// a generation under which nothing can be committed.
 	<-c.empty
+	c.end(errClosing)
 	// A fetch in flight would hold the session for up to its waiting time.
 	c.fetches.sever()
 	select {

@@ -113,7 +113,7 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 	if c.hard.Err() != nil {
 		return context.Cause(c.hard)
 	}
-	if session.Err() == nil {
+	if _, closing := c.verdict(); session.Err() == nil && !closing {
 		// The channel was closed: revoked by a cooperative rebalance, or given
 		// up by Sarama, which ends the session as soon as its error is read.
 		if !c.isAssigned(cl.where) {

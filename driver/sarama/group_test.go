@@ -1,0 +1,359 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A churner handles what is delivered at once and commits it when asked to
+// return it, as the core does.
+type churner struct {
+	*recorder
+	m *running
+}
+
+func (c *churner) commit(ctx context.Context, cs []*driver.Claim) {
+	var marks []driver.Mark
+	c.mu.Lock()
+	for _, claim := range cs {
+		if next := c.next[claim]; next > 0 {
+			marks = append(marks, driver.Mark{Claim: claim, Offset: next})
+		}
+	}
+	c.mu.Unlock()
+	_ = c.m.Commit(ctx, marks)
+}
+
+// TestRebalanceLosesNothing lets members come and go while records arrive, and
+// counts what all of them were given.
+func TestRebalanceLosesNothing(t *testing.T) {
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			const partitions, rounds, each = 6, 12, 20
+			cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(partitions, "churn"))
+			brokers := cluster.ListenAddrs()
+			cfg := consumerConfig(brokers)
+			cfg.Topics, cfg.BalanceStrategies = []string{"churn"}, []driver.BalanceStrategy{strategy}
+
+			var all []*churner
+			join := func() *churner {
+				c := &churner{recorder: newRecorder()}
+				ready := make(chan struct{})
+				c.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
+					<-ready
+					c.commit(ctx, cs)
+				}
+				c.m = start(t, Driver{}, cfg, c.recorder)
+				close(ready)
+				all = append(all, c)
+				return c
+			}
+			first := join()
+			first.wait(t, "the first assignment", func() bool { return len(first.live) == partitions })
+			var extra *churner
+			for round := range rounds {
+				switch round % 6 {
+				case 1:
+					extra = join()
+				case 4:
+					// Not before: kfake miscounts when a member leaves that waits for
+					// its assignment, and lets the others wait for the rebalance timeout.
+					extra.wait(t, "an assignment of the new member", func() bool { return len(extra.live) > 0 })
+					extra.m.stop(t)
+				}
+				for p := range int32(partitions) {
+					seed(t, brokers, "churn", p, numbered(round*each, (round+1)*each)...)
+				}
+			}
+			seen := func() map[int32]map[int64]int {
+				counts := map[int32]map[int64]int{}
+				for _, c := range all {
+					c.mu.Lock()
+					for _, g := range c.records {
+						if counts[g.partition] == nil {
+							counts[g.partition] = map[int64]int{}
+						}
+						counts[g.partition][g.offset]++
+					}
+					c.mu.Unlock()
+				}
+				return counts
+			}
+			deadline := time.Now().Add(patienceTest)
+			total := func() (n int) {
+				for _, offsets := range seen() {
+					n += len(offsets)
+				}
+				return n
+			}
+			for total() < partitions*rounds*each && time.Now().Before(deadline) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got, want := total(), partitions*rounds*each; got != want {
+				t.Errorf("%d records were delivered, want %d", got, want)
+			}
+			for p, offsets := range seen() {
+				for o, n := range offsets {
+					if n > 1 {
+						t.Errorf("%d/%d was delivered %d times although every revocation was committed", p, o, n)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestCooperativeKeepsWhatStays checks that a member keeps delivering, and
+// committing, what it keeps while another joins.
+func TestCooperativeKeepsWhatStays(t *testing.T) {
+	cluster := fake(t, kfake.SeedTopics(4, "coop"))
+	brokers := cluster.ListenAddrs()
+	cfg := consumerConfig(brokers)
+	cfg.Topics, cfg.BalanceStrategies = []string{"coop"}, []driver.BalanceStrategy{driver.CooperativeSticky}
+	a := newRecorder()
+	ma := start(t, Driver{}, cfg, a)
+	a.wait(t, "the first assignment", func() bool { return len(a.live) == 4 })
+	kept := slices.Clone(a.assigned)
+
+	b := newRecorder()
+	start(t, Driver{}, cfg, b)
+	b.wait(t, "an assignment of the second member", func() bool { return len(b.live) == 2 })
+	a.wait(t, "the revocation", func() bool { return len(a.revoked) == 2 })
+	if len(a.assigned) != 4 || len(a.lost) != 0 {
+		t.Errorf("the first member was assigned %d claims and lost %d", len(a.assigned), len(a.lost))
+	}
+	for _, c := range kept {
+		if slices.Contains(a.revoked, c) {
+			continue
+		}
+		seed(t, brokers, "coop", c.Partition, "v")
+		a.waitRecords(t, 1)
+		if err := ma.Commit(within(t, patienceTest), []driver.Mark{{Claim: c, Offset: 1}}); err != nil {
+			t.Errorf("Commit of a claim that outlived its generation = %v", err)
+		}
+		break
+	}
+	a.wait(t, "a call of Assign for the second generation", func() bool { return a.joins >= 2 })
+}
+
+func TestCommitFaults(t *testing.T) {
+	cases := []struct {
+		name    string
+		fault   *kerr.Error
+		count   int // -1 is for ever
+		durable bool
+		code    string
+		took    time.Duration // at most
+	}{
+		{"not coordinator", kerr.NotCoordinator, 3, true, "", time.Second},
+		{"coordinator not available", kerr.CoordinatorNotAvailable, 3, true, "", time.Second},
+		{"loading", kerr.CoordinatorLoadInProgress, 3, true, "", time.Second},
+		{"rebalance in progress", kerr.RebalanceInProgress, 3, true, "", time.Second},
+		{"timed out, applied", kerr.RequestTimedOut, 2, true, "", time.Second},
+		{"for ever", kerr.CoordinatorLoadInProgress, -1, false, "REQUEST_TIMED_OUT", 2 * time.Second},
+		{"not authorized", kerr.GroupAuthorizationFailed, -1, false, "GROUP_AUTHORIZATION_FAILED", time.Second},
+		{"topic not authorized", kerr.TopicAuthorizationFailed, -1, false, "TOPIC_AUTHORIZATION_FAILED", time.Second},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			cluster := fake(t)
+			seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
+			r := newRecorder()
+			m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+			r.waitRecords(t, 10)
+			h := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: c.fault, Count: c.count})
+			claim := r.claim(0)
+			ctx := within(t, c.took)
+			err := m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: 5}})
+			h.Remove()
+			if c.durable {
+				if err != nil {
+					t.Fatalf("Commit = %v", err)
+				}
+				if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 5 {
+					t.Errorf("committed %d", got)
+				}
+				return
+			}
+			var ce *driver.CommitError
+			var de *driver.Error
+			if !errors.As(err, &ce) || len(ce.Failed) != 1 || !errors.As(ce.Failed[0].Err, &de) || de.Code != c.code {
+				t.Fatalf("Commit = %v, want one failed mark with %s", err, c.code)
+			}
+			if errors.Is(err, context.DeadlineExceeded) != (c.count < 0 && c.code == "REQUEST_TIMED_OUT") {
+				t.Errorf("Commit = %v", err)
+			}
+			if err := m.Commit(within(t, time.Second), []driver.Mark{{Claim: claim, Offset: 6}}); err != nil {
+				t.Errorf("after the fault: Commit = %v", err)
+			}
+		})
+	}
+}
+
+// TestCoordinatorMoves commits while the coordinator changes its node again and
+// again.
+func TestCoordinatorMoves(t *testing.T) {
+	cluster := fake(t, kfake.NumBrokers(3))
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 100)...)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.waitRecords(t, 100)
+	claim := r.claim(0)
+	for i := range int64(20) {
+		cluster.RehashCoordinators()
+		if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: i + 1}}); err != nil {
+			t.Fatalf("Commit %d = %v", i, err)
+		}
+	}
+	if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 20 {
+		t.Errorf("committed %d", got)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lost) > 0 || len(r.revoked) > 0 {
+		t.Errorf("the claim was ended: %v", r.causes)
+	}
+}
+
+// TestIdleCloseIsFast closes beside a fetch that waits at the broker for maxWait.
+func TestIdleCloseIsFast(t *testing.T) {
+	cluster := fake(t, kfake.SeedTopics(8, "idle"))
+	best := time.Hour
+	for range 5 {
+		cfg := consumerConfig(cluster.ListenAddrs())
+		cfg.Topics = []string{"idle"}
+		r := newRecorder()
+		m := start(t, Driver{}, cfg, r)
+		r.wait(t, "the assignment", func() bool { return len(r.live) == 8 })
+		time.Sleep(150 * time.Millisecond) // Sarama gathers new partitions for 100 ms, and then fetches
+		began := time.Now()
+		m.stop(t)
+		best = min(best, time.Since(began))
+		if n := len(cluster.GroupInfo("g").Members); n != 0 {
+			t.Fatalf("%d members are left in the group", n)
+		}
+	}
+	t.Logf("the fastest of 5 took %v", best)
+	if best > 50*time.Millisecond {
+		t.Errorf("the fastest of 5 took %v", best)
+	}
+}
+
+// TestNewestOfATopicThatIsNewToALiveGroup: the group has members and positions,
+// but for another topic.
+func TestNewestOfATopicThatIsNewToALiveGroup(t *testing.T) {
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			cluster := fake(t, kfake.SeedTopics(2, "old", "new"))
+			brokers := cluster.ListenAddrs()
+			for p := range int32(2) {
+				seed(t, brokers, "new", p, numbered(0, 10)...)
+			}
+			cfg := consumerConfig(brokers)
+			cfg.InitialOffset, cfg.BalanceStrategies = driver.OffsetNewest, []driver.BalanceStrategy{strategy}
+			cfg.Topics = []string{"old"}
+			a := newRecorder()
+			start(t, Driver{}, cfg, a)
+			a.wait(t, "the first member", func() bool { return len(a.live) == 2 })
+
+			cfg.Topics = []string{"old", "new"}
+			b := newRecorder()
+			start(t, Driver{}, cfg, b)
+			b.wait(t, "claims of the new topic", func() bool {
+				n := 0
+				for c := range b.live {
+					if c.Topic == "new" {
+						n++
+					}
+				}
+				return n == 2
+			})
+			b.mu.Lock()
+			for c := range b.live {
+				if c.Topic == "new" && c.Start != 10 {
+					t.Errorf("%s/%d starts at %d, want 10", c.Topic, c.Partition, c.Start)
+				}
+			}
+			b.mu.Unlock()
+			if got := cluster.GroupInfo("g").Commits["new"][0].Offset; got != 10 {
+				t.Errorf("the start that is committed is %d, want 10", got)
+			}
+			seed(t, brokers, "new", 1, "fresh")
+			b.waitRecords(t, 1)
+			if got := b.values(); !slices.Equal(got, []string{"fresh"}) {
+				t.Errorf("delivered %v", got)
+			}
+		})
+	}
+}
+
+func TestLeaderMovesLoseNothing(t *testing.T) {
+	cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(3, "moving"))
+	brokers := cluster.ListenAddrs()
+	cfg := consumerConfig(brokers)
+	cfg.Topics = []string{"moving"}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	for i := range 5 {
+		for p := range int32(3) {
+			seed(t, brokers, "moving", p, numbered(i*10, i*10+10)...)
+		}
+		cluster.ShufflePartitionLeaders()
+	}
+	r.waitRecords(t, 150)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.records) != 150 || len(r.assigned) != 3 {
+		t.Errorf("%d records, %d claims", len(r.records), len(r.assigned))
+	}
+}
+
+// TestAuthorizationEndsRun: an answer that no retry cures comes on Sarama's
+// channel of errors only.
+func TestAuthorizationEndsRun(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.Heartbeat, kmsg.JoinGroup} {
+		t.Run(key.Name(), func(t *testing.T) {
+			code := kerr.GroupAuthorizationFailed
+			if key == kmsg.Fetch {
+				code = kerr.TopicAuthorizationFailed
+			}
+			cluster := fake(t)
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: -1})
+			m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
+			err := m.ranOut(t)
+			var de *driver.Error
+			if !errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != code.Message {
+				t.Errorf("Run = %v, want %s", err, code.Message)
+			}
+		})
+	}
+}
+
+// TestPanickingHandler: a panic in a method of the handler is told, and ends
+// nothing but that call.
+func TestPanickingHandler(t *testing.T) {
+	cluster := fake(t)
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 3)...)
+	var once sync.Once
+	r := newRecorder()
+	r.onRecord = func(*driver.Claim, driver.Record) { once.Do(func() { panic("boom") }) }
+	r.onRevoke = func(context.Context, []*driver.Claim) { panic("bang") }
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the report of a panic", func() bool { return len(r.errs) > 0 })
+	m.stop(t)
+	r.update(func() { clear(r.live) }) // Revoke did not get that far
+	if got := fmt.Sprint(r.errs[0]); got != "HANDLER_PANIC: Handler.Deliver: panic: boom" {
+		t.Errorf("told of %q", got)
+	}
+}
