@@ -40,7 +40,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 func Cases() []Case {
 	var cases []Case
 	for _, c := range slices.Concat(
-		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(),
+		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(),
 		rebalanceChecks(), closeChecks(), errorChecks(),
 		produceChecks(), acceptChecks(), produceCloseChecks(),
 	) {

@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"context"
+	"errors"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -10,6 +11,7 @@ func openChecks() []check {
 	return []check{
 		{"OpenJoinsNothing", "OpenConsumer validates cfg and reaches the cluster; it joins nothing yet.", openJoinsNothing},
 		{"OpenContextEndsNothing", "The consumer that OpenConsumer returns does not depend on ctx any more.", openContextEndsNothing},
+		{"ValidatorAgreesWithOpen", "What a driver can not honour of a configuration it refuses with ErrPermanent; a driver of which that can happen also implements ConsumerValidator and ProducerValidator.", validatorAgreesWithOpen},
 		{ruleAssignFirst, "Assign tells of new claims, before anything of them is delivered.", assignComesFirst},
 		{"AssignWithoutClaims", "Assign is called at least once for each time that the group is joined, without claims if there are none for this member.", assignWithoutClaims},
 		{ruleFixed, "The exported fields of a Claim never change.", claimsNeverChange},
@@ -51,6 +53,45 @@ func openContextEndsNothing(e *env) {
 	e.send(topic, 0, "after")
 	m.waitRecords(claim, 1)
 	m.commit(claim, 1)
+}
+
+// validatorAgreesWithOpen asks for what the cases use, and for what no driver
+// knows; whether that is refused is the driver's own affair.
+func validatorAgreesWithOpen(e *env) {
+	topic := e.topic(1)
+	for _, sasl := range []*driver.SASL{nil, {Mechanism: "NO-SUCH-MECHANISM", User: "u", Password: "p"}} {
+		consumer, producer := e.consumerConfig(e.unique("group"), topic), e.producerConfig()
+		consumer.SASL, producer.SASL = sasl, sasl
+		var validated error
+		if v, ok := e.h.Driver().(driver.ConsumerValidator); ok {
+			validated = v.ValidateConsumer(consumer)
+		}
+		c, err := e.h.Driver().OpenConsumer(e.within(e.Patience), consumer)
+		if err == nil {
+			e.adopt(c, consumer).stop()
+		}
+		wantAgreement(e, "Consumer", validated, err)
+
+		validated = nil
+		if v, ok := e.h.Driver().(driver.ProducerValidator); ok {
+			validated = v.ValidateProducer(producer)
+		}
+		p, err := e.h.Driver().OpenProducer(e.within(e.Patience), producer)
+		if err == nil {
+			e.adoptProducer(p).stop()
+		}
+		wantAgreement(e, "Producer", validated, err)
+	}
+}
+
+func wantAgreement(e *env, kind string, validated, opened error) {
+	e.t.Helper()
+	if validated != nil && !errors.Is(validated, driver.ErrPermanent) {
+		e.errorf("Validate%s returned %v, want an ErrPermanent", kind, validated)
+	}
+	if (validated != nil) != errors.Is(opened, driver.ErrPermanent) {
+		e.errorf("Validate%s returned %v, or is missing, and Open%s returned %v", kind, validated, kind, opened)
+	}
 }
 
 func assignComesFirst(e *env) {

@@ -80,6 +80,9 @@ func (h *wrongHarness) Cut(ctx context.Context) (func(), error) {
 
 type wrongDriver struct{ h *wrongHarness }
 
+// ValidateConsumer implements driver.ConsumerValidator.
+func (d wrongDriver) ValidateConsumer(driver.ConsumerConfig) error { return d.h.wrong.validate }
+
 func (d wrongDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
 	d.h.consumers.Add(1)
 	asked := cfg

@@ -16,6 +16,7 @@ type wrong struct {
 	also  []string // other cases that can not do without that sentence
 	wide  bool     // most can not
 
+	validate error                                            // the answer of the validator
 	open     func(h *wrongHarness, cfg driver.ConsumerConfig) // comes before Open
 	config   func(cfg *driver.ConsumerConfig)                 // changes what the consumer is asked for
 	consumer func(c *consumer)
@@ -75,7 +76,7 @@ func opensOf(t *testing.T) map[string]opens {
 
 // matters reports whether a case with these opens can see what is wrong.
 func (w wrong) matters(o opens) bool {
-	return o.producers && w.producer != nil || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil)
+	return o.producers && w.producer != nil || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
 }
 
 // TestEveryCaseCanFail holds the table complete.

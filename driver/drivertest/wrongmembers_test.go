@@ -39,6 +39,7 @@ func wrongMembers() []wrong {
 				return c.Consumer.Run(h)
 			}
 		}},
+		{name: "opens what it has refused", fails: "ValidatorAgreesWithOpen", validate: driver.ErrPermanent},
 		{name: "ignores the context of Open", fails: "OpenReturnsByItsContext", open: func(h *wrongHarness, _ driver.ConsumerConfig) {
 			h.waitForBroker()
 		}},

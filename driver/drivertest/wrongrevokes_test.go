@@ -60,7 +60,7 @@ func wrongRevokes() []wrong {
 		{name: "hangs in Close before Run", fails: "CloseBeforeRun", consumer: func(c *consumer) {
 			c.run = func(h driver.Handler) error { c.ran.Store(true); return c.Consumer.Run(h) }
 			c.hangInClose(func(error) bool { return !c.ran.Load() })
-		}, also: []string{"OpenJoinsNothing", "RunAfterCloseReturnsAtOnce", "CloseWithoutBrokers"}},
+		}, also: []string{"OpenJoinsNothing", "ValidatorAgreesWithOpen", "RunAfterCloseReturnsAtOnce", "CloseWithoutBrokers"}},
 		{name: "hangs in Close beside a stuck Revoke", fails: "CloseReturnsInTime", consumer: func(c *consumer) {
 			c.hangInClose(func(err error) bool { return err != nil && !c.h.cut.Load() })
 		}, also: []string{"StuckRevokeHoldsUpNothingElse", "CloseBoundsRevoke", "CloseWithEndedContext", "CloseTwice"}},
