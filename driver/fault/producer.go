@@ -47,7 +47,7 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	m.Acker = r
 	if err := p.inner.Produce(ctx, m); err != nil {
 		m.Acker = r.acker
-		p.remove(r)
+		r.close()
 		return err
 	}
 	return nil
@@ -67,13 +67,6 @@ func (p *producer) accept(ctx context.Context, m *driver.Message, f Fault) (*rec
 	p.open = append(p.open, r)
 	p.work.Add(1)
 	return r, nil
-}
-
-func (p *producer) remove(r *receipt) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := slices.Index(p.open, r)
-	p.open = slices.Delete(p.open, i, i+1)
 }
 
 func (p *producer) unsettled() []*receipt {

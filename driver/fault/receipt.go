@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -12,7 +13,7 @@ type receipt struct {
 	m     *driver.Message
 	acker driver.Acker
 	fault Fault         // of Produce
-	done  chan struct{} // closed when acker has been told
+	done  chan struct{} // closed when acker has been told, or will not be
 }
 
 // Ack takes the outcome, decides what is told of it, and when.
@@ -44,7 +45,16 @@ func (r *receipt) Ack(err error) {
 func (r *receipt) settle(err error) {
 	r.m.Acker = r.acker
 	r.acker.Ack(err)
-	r.p.remove(r)
+	r.close()
+}
+
+// close ends the wait for r, also of a Flush or a Close that began while its
+// message was not refused yet.
+func (r *receipt) close() {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	i := slices.Index(r.p.open, r)
+	r.p.open = slices.Delete(r.p.open, i, i+1)
 	close(r.done)
 }
 
