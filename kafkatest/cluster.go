@@ -9,17 +9,11 @@ import (
 	"github.com/aarontianqx/gopkg/driver/memory"
 )
 
-// A cluster is the broker as the manager sees it: it tells of registrations and
-// of joins, and refuses commits when a test wants that.
+// A cluster is the broker as the manager sees it: it tells of joins, and refuses
+// commits when a test wants that.
 type cluster struct {
 	*memory.Broker
 	k *Kafka
-}
-
-// ValidateConsumer hears of each consumer that is registered, and allows it.
-func (c *cluster) ValidateConsumer(cfg driver.ConsumerConfig) error {
-	c.k.learn(cfg)
-	return nil
 }
 
 func (c *cluster) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
@@ -27,14 +21,14 @@ func (c *cluster) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (
 	if err != nil {
 		return nil, err
 	}
-	return &member{Consumer: dc, k: c.k, group: cfg.Group, clientID: cfg.ClientID}, nil
+	return &member{Consumer: dc, k: c.k, group: cfg.Group}, nil
 }
 
 // A member is a consumer of the manager that may be in its group.
 type member struct {
 	driver.Consumer
-	k               *Kafka
-	group, clientID string
+	k     *Kafka
+	group string
 
 	// Guarded by k.mu.
 	joins     int  // how often it has got its partitions

@@ -17,34 +17,34 @@ func (k *Kafka) describeRecord(r *kafka.Message, todo string) string {
 	if len(readers) == 0 {
 		lines = append(lines, fmt.Sprintf("no consumer reads %q", r.Topic), k.describeAll())
 	}
-	for _, c := range readers {
-		lines = append(lines, k.describe(c), k.describeHistory(c, r))
+	for _, s := range readers {
+		lines = append(lines, k.describe(s), k.describeHistory(s, r))
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (k *Kafka) describeHistory(c *consumer, r *kafka.Message) string {
-	h := k.history(c, r)
-	var s string
+func (k *Kafka) describeHistory(s kafka.ConsumerStatus, r *kafka.Message) string {
+	h := k.history(s, r)
+	var what string
 	switch {
-	case h.attempts == 0 && k.Broker.Committed(c.group, r.Topic, r.Partition) > r.Offset:
-		s = fmt.Sprintf("never handed out: group %q has committed a later position; did it start at the newest offset, after the record was sent?", c.group)
+	case h.attempts == 0 && k.Broker.Committed(s.Group, r.Topic, r.Partition) > r.Offset:
+		what = fmt.Sprintf("never handed out: group %q has committed a later position; did it start at the newest offset, after the record was sent?", s.Group)
 	case h.attempts == 0:
-		s = "never handed out"
+		what = "never handed out"
 	case h.handled:
-		s = fmt.Sprintf("handled, after %s", counted(h.attempts, "attempt"))
+		what = fmt.Sprintf("handled, after %s", counted(h.attempts, "attempt"))
 	case h.err != nil:
-		s = fmt.Sprintf("%s, %s, the latest: %v", counted(h.attempts, "attempt"), counted(h.failures, "failure"), h.err)
+		what = fmt.Sprintf("%s, %s, the latest: %v", counted(h.attempts, "attempt"), counted(h.failures, "failure"), h.err)
 	default:
-		s = fmt.Sprintf("%s, the latest has not ended", counted(h.attempts, "attempt"))
+		what = fmt.Sprintf("%s, the latest has not ended", counted(h.attempts, "attempt"))
 	}
-	return "  the record: " + s
+	return "  the record: " + what
 }
 
 func (k *Kafka) describeAll() string {
 	var lines []string
-	for _, c := range k.known() {
-		lines = append(lines, k.describe(c))
+	for _, s := range k.Consumers() {
+		lines = append(lines, k.describe(s))
 	}
 	if lines == nil {
 		return "there are no consumers"
@@ -53,11 +53,7 @@ func (k *Kafka) describeAll() string {
 }
 
 // describe says how a consumer is.
-func (k *Kafka) describe(c *consumer) string {
-	s, err := k.Consumer(c.job)
-	if err != nil {
-		return fmt.Sprintf("consumer with client ID %q of group %q: its job has another name", c.clientID, c.group)
-	}
+func (k *Kafka) describe(s kafka.ConsumerStatus) string {
 	lines := []string{fmt.Sprintf("consumer %q: %v", s.JobName, s.State)}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf("  "+format, args...)) }
 	if s.Reason != nil {
@@ -70,15 +66,15 @@ func (k *Kafka) describe(c *consumer) string {
 		add("the latest commit failed: %v", s.CommitError)
 	}
 	for _, p := range s.Partitions {
-		add("%s", k.describePartition(c, p))
+		add("%s", k.describePartition(s.Group, p))
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (k *Kafka) describePartition(c *consumer, p kafka.PartitionStatus) string {
+func (k *Kafka) describePartition(group string, p kafka.PartitionStatus) string {
 	_, end, _ := k.Broker.Offsets(p.Topic, p.Partition)
 	s := fmt.Sprintf("%s/%d: at %d of %d, committed %d", p.Topic, p.Partition,
-		p.Position, end, k.Broker.Committed(c.group, p.Topic, p.Partition))
+		p.Position, end, k.Broker.Committed(group, p.Topic, p.Partition))
 	if p.Errors > 0 {
 		s += fmt.Sprintf(", %s in a row, the next attempt in %v, the latest: %v",
 			counted(p.Errors, "failure"), max(0, time.Until(p.NextRetry)).Round(time.Millisecond), p.LastError)

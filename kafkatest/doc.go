@@ -43,9 +43,16 @@
 //
 // Code that registers by itself gets the manager, k.Manager; code that uses the
 // functions of package kafka gets it by kafka.SetDefault, one test at a time.
-// [Kafka.Start] without arguments then starts what is switched on. Consumers
-// should be registered one after the other, and without a ClientID of their own:
-// by it the methods that take a job's name find who was not given to Start.
+// [Kafka.Start] without arguments then starts what is switched on.
+//
+// # The end of a test
+//
+// The manager shuts down in its order: no further record is handed out, handlers
+// that run finish, what was handled is committed, producers are flushed. A
+// handler has a fiftieth of [Kafka.Timeout] for that (100ms by default, 12s in a
+// bubble), in which it may send. Then its context is cancelled, with
+// ErrSwitchedOff, so that one that waits for its context does not hold up the
+// test. The test fails if something still runs when the timeout is over.
 //
 // # What is not simulated
 //

@@ -23,6 +23,11 @@ func blocked(ctx context.Context, _ *kafka.Message) error {
 	return ctx.Err()
 }
 
+// A noConfig is a consumer without a configuration.
+type noConfig struct{ kafka.Consumer }
+
+func (noConfig) GetConfig() *kafka.ConsumerConfig { return nil }
+
 // Each wait and each misuse fails the test with what is needed to see why, line
 // by line.
 func TestFailuresSayWhatIsKnown(t *testing.T) {
@@ -86,6 +91,20 @@ consumer "orders": running
 consumer "second": running
   orders/0: at 0 of 1, committed 0
   the record: 1 attempt, the latest has not ended`},
+
+		{"WaitHandled, by one of two that share a client ID", func(t testing.TB, k *kafkatest.Kafka) {
+			first, second := config("orders"), config("second")
+			second.Topic = "orders"
+			first.ClientID, second.ClientID = "second", "second"
+			k.Start(kafka.NewConsumer(first, nothing), kafka.NewConsumer(second, failing))
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 1 of 1, committed 1
+  the record: handled, after 1 attempt
+consumer "second": disabled
+  the reason: 10 failures in a row of orders/0 at offset 0, the last: boom
+  the record: 10 attempts, 10 failures, the latest: boom`},
 
 		{"WaitHandled, of a topic that nobody reads", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
@@ -158,6 +177,18 @@ consumer "orders": backing off
 			cfg.ConsumerGroup = ""
 			k.Start(kafka.NewConsumer(cfg, nothing))
 		}, `kafkatest: start: kafka: consumer "orders": ConsumerGroup: is empty`},
+
+		{"Start, without a configuration", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(noConfig{})
+		}, `kafkatest: start: kafka: consumer "": GetConfig: returned nil`},
+
+		{"Start, of nothing", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(nil)
+		}, `kafkatest: start: kafka: register consumer: handler is nil`},
+
+		{"Start, of a nil pointer", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start((*valueConsumer)(nil))
+		}, `kafkatest: start: kafka: register consumer: handler is nil`},
 
 		{"Start, twice the same", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing), consumer("orders", nothing))
@@ -240,38 +271,4 @@ func TestTimeouts(t *testing.T) {
 	if want := "kafkatest: waited 1ms for "; !strings.HasPrefix(got, want) {
 		t.Errorf("got %q, want %q…", got, want)
 	}
-}
-
-// A handler that ignores its context fails the test, which names it, and what
-// the manager logs afterwards goes nowhere.
-func TestAHandlerThatOutlivesItsTest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		got := failure(t, func(t testing.TB) {
-			k := kafkatest.New(t)
-			k.Timeout = time.Second
-			k.Start(consumer("orders", func(context.Context, *kafka.Message) error {
-				<-release
-				return errBoom
-			}))
-			k.WaitAttempts(k.Send("orders", "", ""), 1)
-		})
-		want := `kafkatest: kafka: shutdown: context deadline exceeded; still running: [consumer "orders": handler of orders/0 at offset 0]`
-		if got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-		close(release)
-	})
-}
-
-// A handler that heeds its context does not fail the test that ends before it.
-func TestAHandlerThatIsCancelledAtTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		got := failure(t, func(t testing.TB) {
-			k := kafkatest.New(t)
-			k.Start(consumer("orders", blocked))
-			k.WaitAttempts(k.Send("orders", "", ""), 1)
-		})
-		equal(t, "failures", got, "")
-	})
 }

@@ -2,7 +2,6 @@ package kafkatest
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -15,8 +14,10 @@ import (
 // window is committed.
 func (k *Kafka) Rebalance(job string) {
 	k.t.Helper()
-	c := k.must(job)
-	k.rejoin(c, "rejoin after a rebalance", func() { k.Broker.Rebalance(c.group) })
+	k.rejoin(job, "rejoin after a rebalance", func(s kafka.ConsumerStatus) bool {
+		k.Broker.Rebalance(s.Group)
+		return true
+	})
 }
 
 // Crash ends the session of a job's member without a goodbye, and waits until
@@ -28,32 +29,32 @@ func (k *Kafka) Rebalance(job string) {
 // [Kafka.FailCommits] keep it from that.
 func (k *Kafka) Crash(job string) {
 	k.t.Helper()
-	c := k.must(job)
-	k.rejoin(c, "rejoin after its session ended", func() {
-		for _, m := range k.Broker.Members(c.group) {
-			if m.ClientID == c.clientID {
-				m.Expire()
-			}
+	k.rejoin(job, "rejoin after its session ended", func(s kafka.ConsumerStatus) bool {
+		members := k.Broker.Members(s.Group)
+		i := memberOf(s, members)
+		if i >= 0 {
+			members[i].Expire()
 		}
+		return i >= 0
 	})
 }
 
-// rejoin does what makes c's group rebalance, and waits until each member of it
-// has joined once more or ended.
-func (k *Kafka) rejoin(c *consumer, what string, do func()) {
+// rejoin does what makes a job's group rebalance, as soon as that can be done,
+// and waits until each member of it has joined once more or ended.
+func (k *Kafka) rejoin(job, what string, do func(kafka.ConsumerStatus) bool) {
 	k.t.Helper()
-	report := func() string { return fmt.Sprintf("consumer %q to %s\n%s", c.job, what, k.describe(c)) }
-	k.wait(func() bool { return k.settled(c.group) }, report)
-	before := k.joins(c.group)
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(before)), c.has) {
-		k.t.Fatalf("kafkatest: consumer %q can not %s: it is no member of group %q\n%s", c.job, what, c.group, k.describe(c))
+	c := k.must(job)
+	report := func() string {
+		return fmt.Sprintf("consumer %q to %s\n%s", c.JobName, what, k.describe(k.must(job)))
 	}
-	do()
-	k.wait(func() bool { return k.joinedSince(before) && k.settled(c.group) }, report)
+	k.wait(func() bool { return k.settled(c.Group) }, report)
+	if k.state(c.JobName) != kafka.StateRunning {
+		k.t.Fatalf("kafkatest: consumer %q can not %s: it is no member of group %q\n%s", c.JobName, what, c.Group, k.describe(k.must(job)))
+	}
+	before := k.joins(c.Group)
+	k.wait(func() bool { return do(k.must(job)) }, report)
+	k.wait(func() bool { return k.joinedSince(before) && k.settled(c.Group) }, report)
 }
-
-// has reports whether m is c's, as far as its client ID tells.
-func (c *consumer) has(m *member) bool { return m.clientID == c.clientID }
 
 // joins returns how often each member of a group has joined.
 func (k *Kafka) joins(group string) map[*member]int {
@@ -82,12 +83,7 @@ func (k *Kafka) joinedSince(before map[*member]int) bool {
 
 // allSettled reports whether all groups are settled.
 func (k *Kafka) allSettled() bool {
-	for _, job := range k.jobs() {
-		if k.GetConsumerSwitch(job) && k.state(job) != kafka.StateRunning {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(k.known(), func(c *consumer) bool { return !k.settled(c.group) })
+	return !slices.ContainsFunc(k.Consumers(), func(s kafka.ConsumerStatus) bool { return !k.settled(s.Group) })
 }
 
 // settled reports whether all consumers of a group that are switched on are
@@ -96,53 +92,64 @@ func (k *Kafka) allSettled() bool {
 // own: while a cooperative member is about to give up half of its partitions for
 // a new one, every partition has an owner.
 func (k *Kafka) settled(group string) bool {
-	owned := make(partitions)
-	var ours, topics []string
-	for _, c := range k.known() {
-		s, err := k.Consumer(c.job)
-		if c.group != group || err != nil || !s.Switch {
+	var running []kafka.ConsumerStatus
+	for _, s := range k.Consumers() {
+		if s.Group != group || !s.Switch {
 			continue
 		}
-		if k.state(c.job) != kafka.StateRunning {
+		if k.state(s.JobName) != kafka.StateRunning {
 			return false
 		}
-		for _, p := range s.Partitions {
-			owned[memory.TopicPartition{Topic: p.Topic, Partition: p.Partition}] = true
-		}
-		ours, topics = append(ours, c.clientID), append(topics, c.topics...)
+		running = append(running, s)
 	}
-	assigned, others := k.assigned(group, ours)
-	return maps.Equal(owned, assigned) && k.cover(topics, assigned, others) && !k.assigning(group)
+	members := k.Broker.Members(group)
+	return k.covered(running, members) && matched(running, members) && !k.assigning(group)
 }
 
-type partitions map[memory.TopicPartition]bool
-
-// assigned returns what the members of a group with our client IDs have been
-// assigned, and what others have, of another manager.
-func (k *Kafka) assigned(group string, ours []string) (own, others partitions) {
-	own, others = make(partitions), make(partitions)
-	for _, m := range k.Broker.Members(group) {
-		set := others
-		if slices.Contains(ours, m.ClientID) {
-			set = own
-		}
+// covered reports whether every partition that consumers read is assigned to one
+// of members, be it of another manager.
+func (k *Kafka) covered(consumers []kafka.ConsumerStatus, members []memory.Member) bool {
+	assigned := make(map[memory.TopicPartition]bool)
+	for _, m := range members {
 		for _, tp := range m.Assignment {
-			set[tp] = true
+			assigned[tp] = true
 		}
 	}
-	return own, others
-}
-
-// cover reports whether every partition of topics is in one of two sets.
-func (k *Kafka) cover(topics []string, a, b partitions) bool {
-	for _, topic := range topics {
-		for p := range int32(k.Broker.Partitions(topic)) {
-			if tp := (memory.TopicPartition{Topic: topic, Partition: p}); !a[tp] && !b[tp] {
-				return false
+	for _, s := range consumers {
+		for _, topic := range s.Topics {
+			for p := range int32(k.Broker.Partitions(topic)) {
+				if !assigned[memory.TopicPartition{Topic: topic, Partition: p}] {
+					return false
+				}
 			}
 		}
 	}
 	return true
+}
+
+// matched reports whether each consumer has a member of its own. It changes
+// members.
+func matched(consumers []kafka.ConsumerStatus, members []memory.Member) bool {
+	for _, s := range consumers {
+		i := memberOf(s, members)
+		if i < 0 {
+			return false
+		}
+		members = slices.Delete(members, i, i+1)
+	}
+	return true
+}
+
+// memberOf returns the index of the member that has been assigned what a consumer
+// owns, or -1. Of several with nothing any one will do, and client IDs alone
+// would not: consumers may share one.
+func memberOf(s kafka.ConsumerStatus, members []memory.Member) int {
+	return slices.IndexFunc(members, func(m memory.Member) bool {
+		return m.ClientID == s.ClientID && len(m.Assignment) == len(s.Partitions) &&
+			!slices.ContainsFunc(s.Partitions, func(p kafka.PartitionStatus) bool {
+				return !slices.Contains(m.Assignment, memory.TopicPartition{Topic: p.Topic, Partition: p.Partition})
+			})
+	})
 }
 
 // assigning reports whether a member of a group is being told of partitions:
@@ -151,11 +158,4 @@ func (k *Kafka) assigning(group string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.ContainsFunc(k.members, func(m *member) bool { return m.group == group && m.assigning })
-}
-
-// known returns the consumers.
-func (k *Kafka) known() []*consumer {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return slices.Clone(k.consumers)
 }

@@ -3,6 +3,7 @@ package kafkatest_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -189,6 +190,36 @@ func TestCrashIsOfOneMember(t *testing.T) {
 	})
 }
 
+// Members that share a client ID are told apart by their jobs' names.
+func TestCrashIsOfOneMemberOfMany(t *testing.T) {
+	both(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var lost []string
+		k := kafkatest.New(t, kafka.WithHook(hookFunc(func(e kafka.Event) {
+			if e, ok := e.(kafka.PartitionsLost); ok {
+				mu.Lock()
+				defer mu.Unlock()
+				lost = append(lost, e.JobName)
+			}
+		})))
+		k.CreateTopic("orders", 3)
+		jobs := []string{"a", "b", "c"}
+		for _, job := range jobs {
+			cfg := config(job)
+			cfg.Topic, cfg.ConsumerGroup, cfg.ClientID = "orders", "group", "service"
+			k.Start(kafka.NewConsumer(cfg, nothing))
+		}
+		for _, job := range jobs {
+			k.Crash(job)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Equal(lost, jobs) {
+			t.Errorf("partitions were lost by %q, want %q", lost, jobs)
+		}
+	})
+}
+
 // A failed commit is told and made again; the handler is not called again.
 func TestFailCommits(t *testing.T) {
 	for _, test := range []struct {
@@ -274,6 +305,7 @@ func TestAnotherManagerInTheGroup(t *testing.T) {
 		k.Start(consumer("orders", nothing))
 		elsewhere := config("elsewhere")
 		elsewhere.Topic, elsewhere.ConsumerGroup = "orders", "orders-group"
+		elsewhere.ClientID = "orders" // as another instance of a service has
 		m := kafka.New(k.Broker, quiet)
 		t.Cleanup(func() {
 			if err := m.Shutdown(context.Background()); err != nil {

@@ -28,18 +28,18 @@ type Kafka struct {
 
 	t testing.TB
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced when a wait may be over
-	latest    *consumer     // the one that was registered last
-	consumers []*consumer   // in order of registration
-	members   []*member
-	states    []kafka.StateChanged
-	refusals  refusals
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when a wait may be over
+	records  map[position]*history
+	inHand   map[partition][]*history // the latest call of a handler
+	members  []*member
+	states   []kafka.StateChanged
+	refusals refusals
 }
 
-// New returns a Kafka without topics that is shut down when t ends: t fails if
-// something still runs then. A topic that is asked for comes into being with
-// one partition; for more see [Kafka.CreateTopic].
+// New returns a Kafka without topics that is shut down when t ends, as the
+// package comment says. A topic that is asked for comes into being with one
+// partition; for more see [Kafka.CreateTopic].
 //
 // The manager logs to t's output. opts are applied after that.
 func New(t testing.TB, opts ...kafka.Option) *Kafka {
@@ -49,6 +49,8 @@ func New(t testing.TB, opts ...kafka.Option) *Kafka {
 		Timeout: defaultTimeout(),
 		t:       t,
 		changed: make(chan struct{}),
+		records: make(map[position]*history),
+		inHand:  make(map[partition][]*history),
 	}
 	out := &output{w: t.Output()}
 	// The observation is the outermost middleware, so that it sees what the core
@@ -76,12 +78,42 @@ func defaultTimeout() time.Duration {
 	return 5 * time.Second
 }
 
+// close shuts down in the manager's order. The switches follow after a while, to
+// cancel the contexts of the handlers that still run: by itself a shutdown does
+// that only when its deadline is near. Before it they would be too early. This
+// could happen: a test ends while a handler sends, the switch cancels the send,
+// and what was all but done is not committed.
 func (k *Kafka) close() {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), k.Timeout)
 	defer cancel()
-	if err := k.Shutdown(ctx); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- k.Shutdown(ctx) }()
+	grace := time.NewTimer(k.Timeout / graceShare)
+	defer grace.Stop()
+	var err error
+	select {
+	case err = <-ended:
+	case <-grace.C:
+		k.switchOff()
+		err = <-ended
+	}
+	if err != nil {
 		k.t.Errorf("kafkatest: %v", err)
+	}
+}
+
+// graceShare is the share of the timeout that handlers have at the end of a test
+// before their contexts are cancelled: 100ms by default.
+const graceShare = 50
+
+// switchOff switches all consumers off.
+func (k *Kafka) switchOff() {
+	k.t.Helper()
+	for _, s := range k.Consumers() {
+		if err := k.SetConsumerSwitch(s.JobName, false); err != nil {
+			k.t.Errorf("kafkatest: %v", err)
+		}
 	}
 }
 
@@ -91,11 +123,7 @@ func (k *Kafka) close() {
 func (k *Kafka) Start(consumers ...kafka.Consumer) {
 	k.t.Helper()
 	for _, c := range consumers {
-		job, err := k.register(c)
-		if err == nil {
-			err = k.SetConsumerSwitch(job, true)
-		}
-		if err != nil {
+		if err := k.register(c); err != nil {
 			k.t.Fatalf("kafkatest: start: %v", err)
 		}
 	}
@@ -105,29 +133,6 @@ func (k *Kafka) Start(consumers ...kafka.Consumer) {
 	k.wait(k.allSettled, func() string {
 		return "the consumers to have their partitions\n" + k.describeAll()
 	})
-}
-
-// register adds a consumer and returns its job's name, which is the one that is
-// new: GetConfig is for the manager alone to call.
-func (k *Kafka) register(c kafka.Consumer) (job string, err error) {
-	before := k.jobs()
-	if err := k.RegisterConsumer(context.Background(), c); err != nil {
-		return "", err
-	}
-	for _, job = range k.jobs() {
-		if !slices.Contains(before, job) {
-			break
-		}
-	}
-	k.nameLatest(job)
-	return job, nil
-}
-
-func (k *Kafka) jobs() (names []string) {
-	for _, s := range k.Consumers() {
-		names = append(names, s.JobName)
-	}
-	return names
 }
 
 // Producer returns a new producer for sync and async sends, with defaults for
@@ -214,17 +219,15 @@ func (k *Kafka) Produced(topic string) []*kafka.Message {
 // partition: the offset after the last record that is done, or -1.
 func (k *Kafka) Committed(job, topic string, partition int32) int64 {
 	k.t.Helper()
-	return k.Broker.Committed(k.must(job).group, topic, partition)
+	return k.Broker.Committed(k.must(job).Group, topic, partition)
 }
 
-// must returns the consumer of that job name.
-func (k *Kafka) must(job string) *consumer {
+// must returns the status of the consumer of that job name.
+func (k *Kafka) must(job string) kafka.ConsumerStatus {
 	k.t.Helper()
-	k.mu.Lock()
-	c := k.find(job)
-	k.mu.Unlock()
-	if c == nil {
+	s, err := k.Consumer(job)
+	if err != nil {
 		k.t.Fatalf("kafkatest: there is no consumer %q\n%s", job, k.describeAll())
 	}
-	return c
+	return s
 }

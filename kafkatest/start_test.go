@@ -90,21 +90,64 @@ func TestConsumersThatAreRegisteredElsewhere(t *testing.T) {
 	})
 }
 
-// A ClientID that many jobs share does not matter to those given to Start.
-func TestClientIDsOfTheirOwn(t *testing.T) {
+// Jobs are known by name, whoever registers them and however many at once, also
+// if they share a ClientID.
+func TestRegistrationsAtOnce(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
-		a, b := fast("a"), fast("b")
-		a.ClientID, b.ClientID = "service", "service"
-		k.Start(kafka.NewConsumer(a, nothing), consumer("service", nothing), kafka.NewConsumer(b, nothing))
-		for _, job := range []string{"a", "b", "service"} {
+		jobs := []string{"a", "b", "c", "d", "service"}
+		var registering sync.WaitGroup
+		for _, job := range jobs {
+			cfg := fast(job)
+			cfg.ClientID = "service"
+			registering.Go(func() {
+				if err := errors.Join(
+					k.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, nothing)),
+					k.SetConsumerSwitch(job, true),
+				); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		given := fast("given")
+		given.ClientID = "service"
+		k.Start(kafka.NewConsumer(given, nothing))
+		registering.Wait()
+		k.Start()
+		for _, job := range append(jobs, "given") {
 			r := k.Send(job, "", "")
 			k.WaitHandled(r)
 			k.WaitCommitted(job)
+			equal(t, "attempts of "+job, k.Attempts(r), 1)
 			equal(t, "committed of "+job, k.Committed(job, job, 0), 1)
 			k.Crash(job)
 		}
 	})
+}
+
+// A meddler registers another consumer while it is being registered.
+type meddler struct {
+	kafka.Consumer
+	meddle func()
+}
+
+func (m meddler) GetConfig() *kafka.ConsumerConfig {
+	m.meddle()
+	return m.Consumer.GetConfig()
+}
+
+// Start switches on what it was given, and nothing that comes in meanwhile.
+func TestStartKnowsItsOwn(t *testing.T) {
+	for _, other := range []string{"before", "zebra"} {
+		k := kafkatest.New(t)
+		k.Start(meddler{consumer("orders", nothing), func() {
+			if err := k.RegisterConsumer(t.Context(), consumer(other, nothing)); err != nil {
+				t.Error(err)
+			}
+		}})
+		equal(t, "switch of orders", k.GetConsumerSwitch("orders"), true)
+		equal(t, "switch of "+other, k.GetConsumerSwitch(other), false)
+	}
 }
 
 // Start may be called again, also with a member for a group that is there.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aarontianqx/gopkg/kafka"
@@ -48,12 +47,12 @@ func (k *Kafka) WaitHandled(records ...*kafka.Message) {
 
 func (k *Kafka) handled(r *kafka.Message) bool {
 	var some bool
-	for _, c := range k.readers(r.Topic) {
-		if k.history(c, r).handled {
+	for _, s := range k.readers(r.Topic) {
+		if k.history(s, r).handled {
 			some = true
 			continue
 		}
-		if k.state(c.job) != kafka.StateOff {
+		if k.state(s.JobName) != kafka.StateOff {
 			return false
 		}
 	}
@@ -68,8 +67,8 @@ func (k *Kafka) WaitFailed(r *kafka.Message, times int) error {
 	k.t.Helper()
 	var latest error
 	k.wait(func() bool {
-		return slices.ContainsFunc(k.readers(r.Topic), func(c *consumer) bool {
-			h := k.history(c, r)
+		return slices.ContainsFunc(k.readers(r.Topic), func(s kafka.ConsumerStatus) bool {
+			h := k.history(s, r)
 			latest = h.err
 			return h.failures >= times
 		})
@@ -92,8 +91,8 @@ func (k *Kafka) WaitAttempts(r *kafka.Message, n int) {
 // consumers of its topic together.
 func (k *Kafka) Attempts(r *kafka.Message) int {
 	n := 0
-	for _, c := range k.readers(r.Topic) {
-		n += k.history(c, r).attempts
+	for _, s := range k.readers(r.Topic) {
+		n += k.history(s, r).attempts
 	}
 	return n
 }
@@ -102,18 +101,14 @@ func (k *Kafka) Attempts(r *kafka.Message) int {
 // since the call, and returns its status.
 func (k *Kafka) WaitState(job string, state kafka.State) kafka.ConsumerStatus {
 	k.t.Helper()
-	c := k.must(job)
+	job = k.must(job).JobName
 	k.mu.Lock()
 	from := len(k.states)
 	k.mu.Unlock()
-	k.wait(func() bool { return k.state(c.job) == state || k.wasIn(c.job, state, from) }, func() string {
-		return fmt.Sprintf("consumer %q to be %v\n%s", c.job, state, k.describe(c))
+	k.wait(func() bool { return k.state(job) == state || k.wasIn(job, state, from) }, func() string {
+		return fmt.Sprintf("consumer %q to be %v\n%s", job, state, k.describe(k.must(job)))
 	})
-	s, err := k.Consumer(c.job)
-	if err != nil {
-		k.t.Fatalf("kafkatest: %v", err)
-	}
-	return s
+	return k.must(job)
 }
 
 // state returns the state that a job was last told to be in. The status would
@@ -122,7 +117,7 @@ func (k *Kafka) state(job string) kafka.State {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, e := range slices.Backward(k.states) {
-		if strings.EqualFold(e.JobName, job) {
+		if e.JobName == job {
 			return e.To
 		}
 	}
@@ -135,7 +130,7 @@ func (k *Kafka) wasIn(job string, state kafka.State, from int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.ContainsFunc(k.states[from:], func(e kafka.StateChanged) bool {
-		return e.To == state && strings.EqualFold(e.JobName, job)
+		return e.To == state && e.JobName == job
 	})
 }
 
@@ -143,33 +138,33 @@ func (k *Kafka) wasIn(job string, state kafka.State, from int) bool {
 // sent to its topics by now.
 func (k *Kafka) WaitCommitted(job string) {
 	k.t.Helper()
-	c := k.must(job)
+	s := k.must(job)
 	ctx, cancel := context.WithTimeout(context.Background(), k.Timeout)
 	defer cancel()
-	for _, topic := range c.topics {
+	for _, topic := range s.Topics {
 		for p := range int32(k.Broker.Partitions(topic)) {
 			start, end, err := k.Broker.Offsets(topic, p)
 			if err == nil && end > start {
-				err = k.Broker.WaitCommitted(ctx, c.group, topic, p, end)
+				err = k.Broker.WaitCommitted(ctx, s.Group, topic, p, end)
 			}
 			if err != nil {
 				k.t.Fatalf("kafkatest: waited %v for group %q to commit %s/%d at %d\n%s",
-					k.Timeout, c.group, topic, p, end, k.describe(c))
+					k.Timeout, s.Group, topic, p, end, k.describe(k.must(job)))
 			}
 		}
 	}
 }
 
 // readers returns the consumers of a topic.
-func (k *Kafka) readers(topic string) []*consumer {
-	return slices.DeleteFunc(k.known(), func(c *consumer) bool { return !slices.Contains(c.topics, topic) })
+func (k *Kafka) readers(topic string) []kafka.ConsumerStatus {
+	return slices.DeleteFunc(k.Consumers(), func(s kafka.ConsumerStatus) bool { return !slices.Contains(s.Topics, topic) })
 }
 
-// history returns a copy of what has happened to r in c.
-func (k *Kafka) history(c *consumer, r *kafka.Message) history {
+// history returns a copy of what has happened to r in a consumer.
+func (k *Kafka) history(s kafka.ConsumerStatus, r *kafka.Message) history {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if h := c.records[positionOf(r)]; h != nil {
+	if h := k.records[positionOf(s.JobName, r)]; h != nil {
 		return *h
 	}
 	return history{}
