@@ -10,7 +10,7 @@
 // # Injectors
 //
 // They are tiny and combine: what to do ([Before], [After], [Never], [Delay]),
-// to which calls ([On], [Group], [Topic], [Partition]), how often ([First],
+// to which calls ([On], [Client], [Group], [Topic], [Partition]), how often ([First],
 // [Nth], [Skip], [Chance]), one or several ([Any], [All]), and when a test says
 // so ([Switch]). Each prints itself as it is written, is safe for use by several
 // goroutines, and depends on nothing but its seed and the calls that it sees.
