@@ -13,9 +13,17 @@ import (
 
 // holdTime is how long a paused claim only stops reading before Sarama is told
 // to pause it. When all partitions of a broker are paused, Sarama's fetch loop
-// sleeps for 100 ms, so a handler that empties its queue in less would starve
-// between a Pause and the fetch after the Resume. The price is that the other
-// partitions of the broker wait as long, once a pause.
+// sleeps for 100 ms, so a handler that empties its queue in less starves between
+// a Pause and the fetch after the Resume. The price is that the other partitions
+// of the broker wait as long, at most once a pause.
+//
+// With a queue of 10,000 records that resumes at half (BenchmarkSlowHandler), a
+// record takes, against raw Sarama with the same handler:
+//
+//	handler                  2 µs   3 µs   5 µs   8 µs   12 µs  20 µs
+//	raw Sarama               3.9    4.2    7.8    11.8   17.2   25.0
+//	held for up to 50 ms     4.5    4.0    6.1    9.7    14.6   22.4
+//	paused at once           6.3    6.7    7.9    11.9   14.2   22.3
 //
 // It must be well below two ticks of Consumer.MaxProcessingTime, after which
 // Sarama unsubscribes the partition.

@@ -114,7 +114,7 @@ func classify(err error) (code string, kind error) {
 	var handshake *tlsError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &handshake):
+	case errors.As(err, &handshake), remoteAlert(err):
 		return "TLS_HANDSHAKE_FAILED", tlsKind(err)
 	case errors.As(err, &config):
 		return "INVALID_CONFIG", driver.ErrPermanent
@@ -126,7 +126,7 @@ func classify(err error) (code string, kind error) {
 		return codeName(codes[0]), nil
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "REQUEST_TIMED_OUT", nil
-	case errors.As(err, &timeout), errors.Is(err, io.EOF), errors.Is(err, ibm.ErrOutOfBrokers),
+	case errors.As(err, &timeout), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ibm.ErrOutOfBrokers),
 		errors.Is(err, ibm.ErrNotConnected), errors.Is(err, errSevered):
 		return "CONNECTION_FAILED", nil
 	}
@@ -137,14 +137,18 @@ func classify(err error) (code string, kind error) {
 // that did not answer.
 func tlsKind(err error) error {
 	var untrusted *tls.CertificateVerificationError
-	var alert tls.AlertError
 	var record tls.RecordHeaderError
-	var op *net.OpError // a peer's alert comes as one, "remote error"
-	if errors.As(err, &untrusted) || errors.As(err, &alert) || errors.As(err, &record) ||
-		errors.As(err, &op) && op.Op == "remote error" {
+	if errors.As(err, &untrusted) || errors.As(err, &record) || remoteAlert(err) {
 		return driver.ErrPermanent
 	}
 	return nil
+}
+
+// remoteAlert reports whether the peer has refused the TLS connection. With TLS
+// 1.3 a client learns that its certificate is missing after the handshake only.
+func remoteAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // kafkaErrors returns every code that a broker answered within err.

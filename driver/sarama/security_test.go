@@ -98,6 +98,7 @@ func TestTLS(t *testing.T) {
 		{"trusted", secure, &tls.Config{RootCAs: pool}, "", false},
 		{"unknown authority", secure, &tls.Config{RootCAs: foreign}, "unknown authority", true},
 		{"other name", secure, &tls.Config{RootCAs: pool, ServerName: "example.org"}, "example.org", true},
+		{"no client certificate", mutual, &tls.Config{RootCAs: pool}, "TLS_HANDSHAKE_FAILED", true},
 		{"client certificate", mutual, &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}, "", false},
 		{"plaintext to a TLS port", secure, nil, "CONNECTION_FAILED", false},
 		{"TLS to a plaintext port", plain, &tls.Config{RootCAs: pool}, "TLS", false},
