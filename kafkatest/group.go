@@ -83,17 +83,21 @@ func (k *Kafka) joinedSince(before map[*member]int) bool {
 
 // allSettled reports whether all groups are settled.
 func (k *Kafka) allSettled() bool {
-	return !slices.ContainsFunc(k.Consumers(), func(s kafka.ConsumerStatus) bool { return !k.settled(s.Group) })
+	all := k.Consumers()
+	return !slices.ContainsFunc(all, func(s kafka.ConsumerStatus) bool { return !k.settledAmong(all, s.Group) })
 }
 
-// settled reports whether all consumers of a group that are switched on are
+// settled reports whether a group is settled.
+func (k *Kafka) settled(group string) bool { return k.settledAmong(k.Consumers(), group) }
+
+// settledAmong reports whether all consumers of a group that are switched on are
 // running and own what the broker has assigned to them, and no partition that
 // they read is left over. What the broker says alone would not do, nor what they
 // own: while a cooperative member is about to give up half of its partitions for
 // a new one, every partition has an owner.
-func (k *Kafka) settled(group string) bool {
+func (k *Kafka) settledAmong(all []kafka.ConsumerStatus, group string) bool {
 	var running []kafka.ConsumerStatus
-	for _, s := range k.Consumers() {
+	for _, s := range all {
 		if s.Group != group || !s.Switch {
 			continue
 		}
@@ -102,23 +106,21 @@ func (k *Kafka) settled(group string) bool {
 		}
 		running = append(running, s)
 	}
+	if k.assigning(group) {
+		return false
+	}
 	members := k.Broker.Members(group)
-	return k.covered(running, members) && matched(running, members) && !k.assigning(group)
+	return k.covered(running, members) && matched(running, members)
 }
 
 // covered reports whether every partition that consumers read is assigned to one
 // of members, be it of another manager.
 func (k *Kafka) covered(consumers []kafka.ConsumerStatus, members []memory.Member) bool {
-	assigned := make(map[memory.TopicPartition]bool)
-	for _, m := range members {
-		for _, tp := range m.Assignment {
-			assigned[tp] = true
-		}
-	}
 	for _, s := range consumers {
 		for _, topic := range s.Topics {
 			for p := range int32(k.Broker.Partitions(topic)) {
-				if !assigned[memory.TopicPartition{Topic: topic, Partition: p}] {
+				tp := memory.TopicPartition{Topic: topic, Partition: p}
+				if !slices.ContainsFunc(members, func(m memory.Member) bool { return slices.Contains(m.Assignment, tp) }) {
 					return false
 				}
 			}

@@ -220,6 +220,39 @@ func TestCrashIsOfOneMemberOfMany(t *testing.T) {
 	})
 }
 
+// A member that its group has forgotten and that does not know yet, with a
+// partition or without, is waited for: nobody else's place counts as its own.
+func TestStartWaitsForAForgottenMember(t *testing.T) {
+	for _, partitions := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			k := kafkatest.New(t)
+			k.CreateTopic("orders", partitions)
+			jobs := []string{"a", "b", "c"}
+			for _, job := range jobs {
+				cfg := config(job)
+				cfg.Topic, cfg.ConsumerGroup, cfg.ClientID = "orders", "group", "service"
+				k.Start(kafka.NewConsumer(cfg, nothing))
+			}
+			for _, m := range k.Broker.Members("group") {
+				if len(m.Assignment) == partitions/3 {
+					m.Cut()
+					time.AfterFunc(time.Minute, m.Heal)
+					break
+				}
+			}
+			time.Sleep(30 * time.Second)
+			equal(t, "members beside the one that is cut", len(k.Broker.Members("group")), 2)
+			k.Start()
+			equal(t, "members", len(k.Broker.Members("group")), 3)
+			owned := 0
+			for _, s := range k.Consumers() {
+				owned += len(s.Partitions)
+			}
+			equal(t, "partitions owned", owned, partitions)
+		})
+	}
+}
+
 // A failed commit is told and made again; the handler is not called again.
 func TestFailCommits(t *testing.T) {
 	for _, test := range []struct {

@@ -87,16 +87,14 @@ func (k *Kafka) close() {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), k.Timeout)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- k.Shutdown(ctx) }()
-	grace := time.NewTimer(k.Timeout / graceShare)
-	defer grace.Stop()
-	var err error
-	select {
-	case err = <-ended:
-	case <-grace.C:
+	off := make(chan struct{})
+	grace := time.AfterFunc(k.Timeout/graceShare, func() {
+		defer close(off)
 		k.switchOff()
-		err = <-ended
+	})
+	err := k.Shutdown(ctx)
+	if !grace.Stop() {
+		<-off
 	}
 	if err != nil {
 		k.t.Errorf("kafkatest: %v", err)
