@@ -213,7 +213,9 @@ func (p *pace) next(err error, lived time.Duration) time.Duration {
 	return min(firstInterval<<min(n-1, 10), lastInterval)
 }
 
-// onAssignment is called when the group has agreed, before Sarama acts on it.
+// onAssignment is called when the group has agreed, before Sarama acts on it. A
+// rejoin that brings nothing new to a session shows nowhere else; what is new
+// shows in ConsumeClaim, and the first join of a session in Setup.
 func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 	assigned := map[partition]bool{}
 	for topic, ids := range claims {
@@ -222,10 +224,13 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 		}
 	}
 	c.mu.Lock()
+	nothingNew := c.session != nil
+	for p := range assigned {
+		nothingNew = nothingNew && c.assigned[p]
+	}
 	c.assigned = assigned
-	rejoined := c.session != nil
 	c.mu.Unlock()
-	if rejoined { // the first join of a session shows in Setup
+	if nothingNew {
 		c.handler.Assign(nil)
 	}
 }

@@ -84,7 +84,7 @@ type recorder struct {
 
 	mu       sync.Mutex
 	changed  chan struct{}
-	joins    int
+	joins    int // calls of Assign
 	assigned []*driver.Claim
 	live     map[*driver.Claim]bool
 	records  []got
@@ -124,9 +124,7 @@ func (r *recorder) Assign(cs []*driver.Claim) {
 		r.onAssign(cs)
 	}
 	r.update(func() {
-		if len(cs) == 0 {
-			r.joins++
-		}
+		r.joins++
 		for _, c := range cs {
 			for other := range r.live {
 				if other.Topic == c.Topic && other.Partition == c.Partition {

@@ -40,7 +40,9 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	}()
 	s.sess = sess
 	s.c.setSession(s)
-	s.c.handler.Assign(nil)
+	if len(sess.Claims()) == 0 {
+		s.c.handler.Assign(nil)
+	}
 	return s.c.pinAssigned(s)
 }
 
