@@ -31,8 +31,8 @@ type member struct {
 	group string
 
 	// Guarded by k.mu.
-	joins     int  // how often it has got its partitions
-	assigning bool // it is getting them
+	joins  int  // how often it has got its partitions
+	joined bool // it has got them, and none was taken since
 }
 
 // Run serves, and is listed meanwhile.
@@ -65,26 +65,36 @@ func (m *member) HighWatermark(c *driver.Claim) int64 {
 	return m.Consumer.(driver.HighWatermarker).HighWatermark(c)
 }
 
-// joining counts the joins of a member.
+// joining follows the joins of a member.
 type joining struct {
 	driver.Handler
 	m *member
 }
 
 func (j joining) Assign(claims []*driver.Claim) {
-	j.note(true)
+	j.m.note(false)
 	j.Handler.Assign(claims)
-	j.note(false)
+	j.m.note(true)
 }
 
-func (j joining) note(assigning bool) {
-	j.m.k.mu.Lock()
-	defer j.m.k.mu.Unlock()
-	j.m.assigning = assigning
-	if !assigning {
-		j.m.joins++
+func (j joining) Revoke(ctx context.Context, claims []*driver.Claim) {
+	j.m.note(false)
+	j.Handler.Revoke(ctx, claims)
+}
+
+func (j joining) Lost(claims []*driver.Claim, cause error) {
+	j.m.note(false)
+	j.Handler.Lost(claims, cause)
+}
+
+func (m *member) note(joined bool) {
+	m.k.mu.Lock()
+	defer m.k.mu.Unlock()
+	m.joined = joined
+	if joined {
+		m.joins++
 	}
-	j.m.k.fire()
+	m.k.fire()
 }
 
 // refusals are the commits that a test wants to fail.

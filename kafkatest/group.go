@@ -106,11 +106,8 @@ func (k *Kafka) settledAmong(all []kafka.ConsumerStatus, group string) bool {
 		}
 		running = append(running, s)
 	}
-	if k.assigning(group) {
-		return false
-	}
 	members := k.Broker.Members(group)
-	return k.covered(running, members) && matched(running, members)
+	return k.covered(running, members) && matched(running, members) && k.joined(group)
 }
 
 // covered reports whether every partition that consumers read is assigned to one
@@ -154,10 +151,13 @@ func memberOf(s kafka.ConsumerStatus, members []memory.Member) int {
 	})
 }
 
-// assigning reports whether a member of a group is being told of partitions:
-// their consumer owns them by then, but hooks may still have to hear of it.
-func (k *Kafka) assigning(group string) bool {
+// joined reports whether no member of a group is between two assignments. It has
+// the last word on whether a group is settled. Otherwise this could happen: a
+// member is seen with what it has, loses it, joins anew and is assigned the same
+// again; that fits what the broker says, but the member has nothing yet. Nor need
+// a hook that an assignment is told to have returned.
+func (k *Kafka) joined(group string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.ContainsFunc(k.members, func(m *member) bool { return m.group == group && m.assigning })
+	return !slices.ContainsFunc(k.members, func(m *member) bool { return m.group == group && !m.joined })
 }
