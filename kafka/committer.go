@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,9 @@ type committer struct {
 	stop     chan struct{}
 	done     chan struct{}
 
+	// interrupt ends the commit under way that nobody waits for, if there is one.
+	interrupt atomic.Pointer[context.CancelCauseFunc]
+
 	denied int // commits in a row that were refused for good
 }
 
@@ -39,6 +43,10 @@ type commitRequest struct {
 // commitTimeout bounds a commit that nobody waits for. A commit that fails is
 // tried again after CommitInterval.
 const commitTimeout = 5 * time.Second
+
+// errOvertaken ends a commit that nobody waits for when somebody does: what it
+// carries goes with the next one.
+var errOvertaken = errors.New("commit overtaken by a revocation's")
 
 // commitGap is the least time between two commits for partitions that ran
 // empty. On a quiet topic each record is committed at once; a busy one whose
@@ -80,9 +88,12 @@ func (c *committer) ranEmpty(p *partition) {
 }
 
 // commit commits everything that has moved by now, and returns when that has
-// been tried or ctx ends.
+// been tried or ctx ends. It does not wait for a commit that hangs.
 func (c *committer) commit(ctx context.Context) {
 	r := commitRequest{ctx: ctx, done: make(chan struct{})}
+	if interrupt := c.interrupt.Load(); interrupt != nil {
+		(*interrupt)(errOvertaken)
+	}
 	select {
 	case c.requests <- r:
 	case <-ctx.Done():
@@ -100,9 +111,10 @@ func (c *committer) commit(ctx context.Context) {
 func (c *committer) run(ctx context.Context) {
 	defer close(c.done)
 	var (
-		timer = time.NewTimer(time.Hour)
-		due   time.Time // when the timer fires; zero if it is not set
-		last  time.Time
+		interval = c.s.job.cfg.CommitInterval
+		timer    = time.NewTimer(time.Hour)
+		due      time.Time // when the timer fires; zero if it is not set
+		earliest time.Time // for partitions that run empty
 	)
 	timer.Stop()
 	defer timer.Stop()
@@ -113,9 +125,10 @@ func (c *committer) run(ctx context.Context) {
 		}
 	}
 	tried := func(err error) {
-		last = time.Now()
+		earliest = time.Now().Add(commitGap)
 		if err != nil {
-			by(last.Add(c.s.job.cfg.CommitInterval))
+			earliest = time.Now().Add(interval)
+			by(earliest)
 		}
 	}
 	for {
@@ -125,19 +138,31 @@ func (c *committer) run(ctx context.Context) {
 		case r := <-c.requests:
 			tried(c.serve(r))
 		case <-c.wakeup:
-			by(time.Now().Add(c.s.job.cfg.CommitInterval))
+			by(time.Now().Add(interval))
 		case <-c.idle:
-			by(last.Add(commitGap))
+			by(earliest)
 		case <-timer.C:
 			due = time.Time{}
-			commitCtx, cancel := context.WithTimeout(ctx, commitTimeout)
-			tried(c.commitMoved(commitCtx))
-			cancel()
+			tried(c.commitInBackground(ctx))
 		}
 	}
 }
 
-// serve answers r and every other request that waits already, in one commit.
+// commitInBackground commits for nobody in particular, and gives way to who
+// waits for a commit.
+func (c *committer) commitInBackground(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	c.interrupt.Store(&interrupt)
+	defer c.interrupt.Store(nil)
+	return c.commitMoved(ctx)
+}
+
+// serve answers r and every other request that waits already, in one commit:
+// under the context that lasts longest, and under the next one if that is
+// cancelled, since a claim that is lost must not take the others' commit along.
 func (c *committer) serve(r commitRequest) error {
 	waiting := []commitRequest{r}
 	for more := true; more; {
@@ -148,29 +173,34 @@ func (c *committer) serve(r commitRequest) error {
 			more = false
 		}
 	}
-	// The commit may take as long as the most patient of them waits; each of the
-	// others stops waiting by itself.
-	ctx := r.ctx
-	for _, w := range waiting[1:] {
-		if later(w.ctx, ctx) {
-			ctx = w.ctx
-		}
-	}
-	err := c.commitMoved(ctx)
-	for _, w := range waiting {
+	slices.SortStableFunc(waiting, byPatience)
+	var err error
+	for i, w := range waiting {
+		err = c.commitMoved(w.ctx)
 		close(w.done)
+		if err == nil || w.ctx.Err() == nil {
+			for _, w := range waiting[i+1:] {
+				close(w.done)
+			}
+			break
+		}
 	}
 	return err
 }
 
-// later reports whether a ends after b, as far as deadlines tell.
-func later(a, b context.Context) bool {
-	da, ok := a.Deadline()
-	if !ok {
-		return true
+// byPatience orders the context that ends last first, as far as deadlines tell.
+func byPatience(a, b commitRequest) int {
+	da, aEnds := a.ctx.Deadline()
+	db, bEnds := b.ctx.Deadline()
+	switch {
+	case aEnds && bEnds:
+		return db.Compare(da)
+	case aEnds:
+		return 1
+	case bEnds:
+		return -1
 	}
-	db, ok := b.Deadline()
-	return ok && da.After(db)
+	return 0
 }
 
 // commitMoved commits every position that is ahead of what is durable. The
@@ -191,14 +221,14 @@ func (c *committer) commitMoved(ctx context.Context) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	err := c.s.driver.Commit(ctx, marks)
-	failed := c.note(marks, err)
-	if failed == nil {
+	err := c.note(marks, guard(func() error { return c.s.driver.Commit(ctx, marks) }))
+	switch {
+	case err == nil:
 		c.denied = 0
-		return nil
+	case context.Cause(ctx) != errOvertaken:
+		c.tell(err)
 	}
-	c.tell(failed)
-	return failed
+	return err
 }
 
 // note records which marks are durable and returns the error of those that are
@@ -208,7 +238,7 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 	var ce *driver.CommitError
 	switch {
 	case err == nil:
-	case errors.As(err, &ce):
+	case errors.As(err, &ce) && len(ce.Failed) > 0:
 		for _, f := range ce.Failed {
 			bad[f.Mark.Claim] = f.Err
 		}
@@ -243,10 +273,11 @@ func (c *committer) tell(err error) {
 	job.log.Warn("kafka: commit failed", "error", err)
 	job.event(CommitFailed{JobName: job.name(), Err: err})
 	if !errors.Is(err, ErrPermanent) {
+		c.denied = 0
 		return
 	}
 	c.denied++
 	if c.denied >= job.cfg.MaxConsecutiveErrors {
-		job.disable(err)
+		job.disable(err, c.s.offs)
 	}
 }

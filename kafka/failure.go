@@ -15,7 +15,7 @@ import (
 // partition is halted. It switches the consumer off after too many failures.
 func (p *partition) retry(err error) bool {
 	offset := p.batch[p.i].Offset
-	n, wait := p.countFailure(err)
+	n, wait := p.countFailure(offset, err)
 	job := p.s.job
 	job.log.Warn("kafka: handler failed",
 		"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", offset,
@@ -25,7 +25,8 @@ func (p *partition) retry(err error) bool {
 		Failures: n, Err: err,
 	})
 	if n >= job.cfg.MaxConsecutiveErrors {
-		job.disable(fmt.Errorf("%d failures in a row of %s at offset %d, the last: %w", n, p.name(), offset, err))
+		job.disable(fmt.Errorf("%d failures in a row of %s at offset %d, the last: %w", n, p.name(), offset, err), p.s.offs)
+		<-p.haltC
 		return false
 	}
 	timer := time.NewTimer(wait)
@@ -38,21 +39,49 @@ func (p *partition) retry(err error) bool {
 	}
 }
 
-// countFailure notes a failure and returns how many there were in a row and
-// how long to wait.
-func (p *partition) countFailure(err error) (n int, wait time.Duration) {
+// countFailure notes a failure of the record at offset and returns how many
+// there were in a row, in earlier claims too, and how long to wait.
+func (p *partition) countFailure(offset int64, err error) (n int, wait time.Duration) {
+	n = p.s.job.countPoison(keyOf(p.claim), offset)
+	wait = p.s.job.cfg.Backoff.wait(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures++
-	wait = p.s.job.cfg.Backoff.wait(p.failures)
+	p.failures = n
 	p.lastErr = err
 	p.nextRetry = time.Now().Add(wait)
-	return p.failures, wait
+	return n, wait
 }
 
 // clearFailures notes that a record that had failed is done.
 func (p *partition) clearFailures() {
+	p.s.job.clearPoison(keyOf(p.claim))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failures, p.lastErr, p.nextRetry = 0, nil, time.Time{}
+}
+
+// A poison is a record that its handler has failed and not yet handled. It
+// outlives the claim, or a rebalance now and then would keep a record that
+// always fails from ever disabling its consumer.
+type poison struct {
+	offset   int64
+	failures int
+}
+
+func (j *job) countPoison(key partitionKey, offset int64) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p := j.poison[key]
+	if p.offset != offset {
+		p = poison{offset: offset}
+	}
+	p.failures++
+	j.poison[key] = p
+	return p.failures
+}
+
+func (j *job) clearPoison(key partitionKey) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.poison, key)
 }

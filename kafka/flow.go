@@ -7,21 +7,21 @@ type flow struct {
 	changing   bool // somebody is telling the driver
 }
 
-// setPaused brings the driver to the wanted state. The queue's two ends may
-// want different things at once; whoever comes second only leaves its wish, and
-// the first one sees it before it stops. Otherwise this could happen: Deliver
-// decides to pause, the worker empties the queue and resumes, then the pause
-// arrives, and nothing ever resumes.
-func (p *partition) setPaused(want bool) {
+// unmet reports whether the driver has to be told, and nobody does.
+func (f *flow) unmet() bool { return f.want != f.have && !f.changing }
+
+// syncFlow brings the driver to the wanted state. What is wanted is decided
+// under the mutex, where the queue is looked at; and while one goroutine tells
+// the driver, another one only leaves its wish, which the first one sees before
+// it stops. Otherwise this could happen: Deliver finds the queue full, the
+// worker empties it and resumes, then the pause arrives, and nothing ever
+// resumes.
+func (p *partition) syncFlow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.flow.want = want
-	if p.flow.changing {
-		return
-	}
-	p.flow.changing = true
-	for p.flow.have != p.flow.want {
+	for p.flow.unmet() {
 		pause := p.flow.want
+		p.flow.changing = true
 		p.mu.Unlock()
 		if pause {
 			p.s.driver.Pause(p.claim)
@@ -29,7 +29,6 @@ func (p *partition) setPaused(want bool) {
 			p.s.driver.Resume(p.claim)
 		}
 		p.mu.Lock()
-		p.flow.have = pause
+		p.flow.have, p.flow.changing = pause, false
 	}
-	p.flow.changing = false
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sort"
 	"sync"
 	"time"
 
@@ -28,9 +27,10 @@ type job struct {
 	changed chan struct{} // closed and replaced when wish changes
 	session *session      // the one that lives, if any
 	status  jobStatus
-	left    map[partitionKey]*partition // workers that outlived their claim
+	workers map[partitionKey]*partition // the latest of each partition, until it is clear
+	poison  map[partitionKey]poison     // records that fail, across claims
 
-	stopErr error // what went wrong while shutting down; read after done
+	stopErr error // what went wrong in leaving the group for good; read after done
 }
 
 // A wish is what is wanted of a job. The counters make sure that no change is
@@ -71,7 +71,8 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		status:  jobStatus{since: time.Now()},
-		left:    make(map[partitionKey]*partition),
+		workers: make(map[partitionKey]*partition),
+		poison:  make(map[partitionKey]poison),
 	}
 }
 
@@ -105,7 +106,7 @@ func (j *job) change(f func(*wish)) *session {
 }
 
 // setSwitch turns the job on or off. When it returns after off, no further
-// record is handed out.
+// record is handed out, but for those that are just on their way.
 func (j *job) setSwitch(on bool) {
 	if on {
 		j.forgetFailures()
@@ -125,16 +126,18 @@ func (j *job) setSwitch(on bool) {
 	}
 }
 
-// disable switches the job off because of reason.
-func (j *job) disable(reason error) {
+// disable switches the job off because of what happened in a session that began
+// with offs. If it has been switched off since, or off and on again, that was
+// another time.
+func (j *job) disable(reason error, offs int) {
 	s := j.change(func(w *wish) {
-		if !w.on {
-			return // somebody else was first
+		if w.offs != offs {
+			return
 		}
 		w.on, w.disabled = false, reason
 		w.offs++
 	})
-	if s != nil {
+	if s != nil && s.offs == offs {
 		s.halt(ErrSwitchedOff)
 	}
 }
@@ -156,23 +159,20 @@ func (j *job) run(ctx context.Context) {
 		if !ok {
 			break
 		}
-		began := time.Now()
-		progressed, err := j.runSession(ctx, w.offs)
+		healthy, err := j.runSession(ctx, w.offs)
 		now, _ := j.want()
 		switch {
-		case now.stop:
-			j.stopErr = err
-		case now.offs != w.offs:
+		case now.stop || now.offs != w.offs:
 		case errors.Is(err, ErrPermanent):
-			j.disable(err)
+			j.disable(err, w.offs)
 		default:
-			if progressed || time.Since(began) > j.cfg.Backoff.Max {
-				j.forgetFailures()
+			if healthy {
+				j.forgetRestarts()
 			}
 			j.backOff(err, w)
 		}
 	}
-	j.awaitLeft()
+	j.awaitWorkers()
 	j.setState(StateStopped, nil)
 }
 
@@ -200,7 +200,7 @@ func (j *job) awaitOn() (wish, bool) {
 func (j *job) backOff(err error, w wish) {
 	n, wait := j.countFailure(err)
 	if n >= j.cfg.MaxConsecutiveErrors {
-		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err))
+		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err), w.offs)
 		return
 	}
 	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", err)
@@ -254,10 +254,19 @@ func (j *job) countFailure(err error) (n int, wait time.Duration) {
 	return j.status.failures, wait
 }
 
+// forgetRestarts sets the count of restarts to zero.
+func (j *job) forgetRestarts() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status.failures = 0
+}
+
+// forgetFailures sets every count to zero: a switch-on is a fresh start.
 func (j *job) forgetFailures() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.status.failures = 0
+	clear(j.poison)
 }
 
 func (j *job) noteDriverError(err error) {
@@ -270,53 +279,4 @@ func (j *job) noteCommit(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.status.commitErr = err
-}
-
-// keep remembers those of parts whose worker still runs.
-func (j *job) keep(parts []*partition) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for key, p := range j.left {
-		if p.ended() {
-			delete(j.left, key)
-		}
-	}
-	for _, p := range parts {
-		if !p.ended() {
-			j.left[keyOf(p.claim)] = p
-		}
-	}
-}
-
-// straggler returns the channel that closes when the worker of an earlier claim
-// on c's partition has ended, or nil.
-func (j *job) straggler(c *driver.Claim) <-chan struct{} {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if p := j.left[keyOf(c)]; p != nil {
-		return p.done
-	}
-	return nil
-}
-
-// stragglers returns the workers that outlived their claim, in order of name.
-func (j *job) stragglers() []*partition {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var parts []*partition
-	for _, p := range j.left {
-		if !p.ended() {
-			parts = append(parts, p)
-		}
-	}
-	sort.Slice(parts, func(a, b int) bool { return parts[a].name() < parts[b].name() })
-	return parts
-}
-
-// awaitLeft waits for workers that outlived their claim, however long that takes:
-// a shutdown that gives up names them.
-func (j *job) awaitLeft() {
-	for _, p := range j.stragglers() {
-		<-p.done
-	}
 }

@@ -339,8 +339,8 @@ func TestB15_ShutdownIsBoundedAndNamesWhatStillRuns(t *testing.T) {
 			t.Errorf("Shutdown = %v, want a StopError that names orders/1 at offset 7", err)
 		}
 		close(release)
-		if err := m.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "close") {
-			t.Errorf("once everything has ended: %v, want an error that tells of the group that was not left", err)
+		if err := m.Shutdown(context.Background()); err != nil {
+			t.Errorf("once everything has ended: %v", err)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"runtime/debug"
 	"sort"
 	"strings"
 	"sync"
@@ -30,14 +31,15 @@ type Manager struct {
 	stopped  chan struct{} // closed when it has ended
 	stopErr  error         // its outcome; read after stopped
 
-	mu        sync.Mutex
-	jobs      map[string]*job // by folded name
-	producers map[string]*Producer
-	opening   sync.WaitGroup  // producers that are being opened
-	ids       int             // producers made so far
-	startCtx  context.Context // for consumers that are registered later; nil before the start
-	unwatch   func() bool     // stops watching startCtx
-	closed    bool            // a shutdown has begun: nothing above changes any more
+	mu           sync.Mutex
+	jobs         map[string]*job // by folded name
+	producers    map[string]*Producer
+	opening      sync.WaitGroup  // producers that are being opened
+	openingCount int             // as many
+	ids          int             // producers made so far
+	startCtx     context.Context // for consumers that are registered later; nil before the start
+	unwatch      func() bool     // stops watching startCtx
+	closed       bool            // a shutdown has begun: nothing above changes any more
 }
 
 // An Option changes a manager that New makes.
@@ -95,11 +97,20 @@ func New(d driver.Driver, opts ...Option) *Manager {
 	return m
 }
 
-// event tells every hook.
+// event tells every hook. A panic in one is the hook's own affair.
 func (m *Manager) event(e Event) {
 	for _, h := range m.hooks {
-		h.Event(e)
+		m.tell(h, e)
 	}
+}
+
+func (m *Manager) tell(h Hook, e Event) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.log.Error("kafka: hook panicked", "event", fmt.Sprintf("%T", e), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	h.Event(e)
 }
 
 // ready reports why m can not be used, if so.
@@ -203,11 +214,18 @@ func (m *Manager) allJobs() []*job {
 // ends a backoff. No change is missed: off and on again leaves the group and
 // joins it anew.
 //
-// A consumer that is on consumes once StartAllConsumers has been called.
+// "At once" has one exception that nothing can help: a record that is just on
+// its way to its handler.
+//
+// A consumer that is on consumes once StartAllConsumers has been called. After
+// a shutdown, on is refused with ErrClosed.
 func (m *Manager) SetConsumerSwitch(jobName string, on bool) error {
 	j, err := m.job(jobName)
 	if err != nil {
 		return err
+	}
+	if on && isClosed(m.stopping) {
+		return fmt.Errorf("kafka: switch on consumer %q: %w", j.name(), ErrClosed)
 	}
 	j.setSwitch(on)
 	return nil

@@ -29,8 +29,12 @@ type partition struct {
 
 	halted atomic.Bool   // no record is handed out any more
 	haltC  chan struct{} // closed when halted
-	done   chan struct{} // closed when the worker has ended
-	after  <-chan struct{}
+	done   chan struct{} // closed when the worker has handed out its last record
+	clear  chan struct{} // closed when done, and before is clear too
+
+	// before is the worker of the claim before on the same partition, if that was
+	// not clear yet. The job's mutex guards it.
+	before *partition
 
 	handed    atomic.Int64 // the offset after the last record handed out
 	committed atomic.Int64 // the position that is durable, or -1
@@ -63,14 +67,14 @@ const (
 	messageLimit = 32
 )
 
-func newPartition(s *session, c *driver.Claim, after <-chan struct{}) *partition {
+func newPartition(s *session, c *driver.Claim) *partition {
 	p := &partition{
 		s:       s,
 		claim:   c,
 		tracker: newTracker(c.Start),
 		haltC:   make(chan struct{}),
 		done:    make(chan struct{}),
-		after:   after,
+		clear:   make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 	}
 	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
@@ -82,11 +86,12 @@ func newPartition(s *session, c *driver.Claim, after <-chan struct{}) *partition
 // name returns topic/partition.
 func (p *partition) name() string { return fmt.Sprintf("%s/%d", p.claim.Topic, p.claim.Partition) }
 
-// ended reports whether the worker has ended.
+// ended reports whether the worker has handed out its last record.
 func (p *partition) ended() bool { return isClosed(p.done) }
 
-// halt lets no further record be handed out. With a cause it also cancels the
-// context of the handler that runs. It does not wait.
+// halt lets no further record be handed out, but for one that is just on its
+// way. With a cause it also cancels the context of the handler that runs. It
+// does not wait.
 func (p *partition) halt(cause error) {
 	if p.halted.CompareAndSwap(false, true) {
 		close(p.haltC)
@@ -113,47 +118,55 @@ func (p *partition) deliver(b driver.Batch) {
 	}
 	p.queue.push(b.Records)
 	p.next = b.Next
-	full := p.queue.n > p.s.job.cfg.MaxBufferedMessages || p.queue.bytes > p.s.job.cfg.MaxBufferedBytes
-	waiting := p.waiting
+	if p.queue.n > p.s.job.cfg.MaxBufferedMessages || p.queue.bytes > p.s.job.cfg.MaxBufferedBytes {
+		p.flow.want = true
+	}
+	waiting, unmet := p.waiting, p.flow.unmet()
 	p.waiting = false
 	p.mu.Unlock()
 	if waiting {
 		p.wake <- struct{}{}
 	}
-	if full {
-		p.setPaused(true)
+	if unmet {
+		p.syncFlow()
 	}
 }
 
-// work is the worker's goroutine. A handler that calls runtime.Goexit ends it:
-// then another one takes its place.
-func (p *partition) work() {
+// work is the worker's goroutine. It begins when no handler of an earlier claim
+// of this partition runs in this process: one whose window ran out may still be
+// at it. A handler that calls runtime.Goexit ends the goroutine: then another
+// one takes its place.
+func (p *partition) work(before *partition) {
 	ended := false
 	defer func() {
-		if ended {
-			p.cancel(context.Canceled)
-			close(p.done)
-			return
+		if !ended {
+			p.goexit = true
+			go p.work(before)
 		}
-		p.goexit = true
-		go p.work()
 	}()
-	if p.awaitPredecessor() {
+	if before.awaitClear(p.haltC) {
+		p.s.job.unchain(p)
+		before = nil
 		p.loop()
 	}
 	ended = true
+	p.cancel(context.Canceled)
+	close(p.done)
+	before.awaitClear(nil)
+	close(p.clear)
+	p.s.job.forgetWorker(p)
 }
 
-// awaitPredecessor waits until no handler of an earlier claim of this partition
-// runs in this process: one whose window ran out may still be at it.
-func (p *partition) awaitPredecessor() bool {
-	if p.after == nil {
+// awaitClear waits until p and all before it have ended, or stop is closed, and
+// reports which. A nil p has.
+func (p *partition) awaitClear(stop <-chan struct{}) bool {
+	if p == nil {
 		return true
 	}
 	select {
-	case <-p.after:
+	case <-p.clear:
 		return true
-	case <-p.haltC:
+	case <-stop:
 		return false
 	}
 }
@@ -164,6 +177,12 @@ func (p *partition) loop() {
 		err := p.handle()
 		switch {
 		case p.halted.Load():
+			return
+		case err != nil && p.ctx.Err() != nil:
+			// A handler that its context interrupts has not failed. Whoever cancels it
+			// halts the partition, too, though a shutdown whose time is up already may
+			// do so only afterwards.
+			<-p.haltC
 			return
 		case err != nil:
 			if !p.retry(err) {
@@ -191,12 +210,14 @@ func (p *partition) nextBatch() bool {
 		p.mu.Lock()
 		p.queue.release(len(p.batch))
 		p.batch, p.i = p.queue.take(limit), 0
-		low := p.queue.n <= p.s.job.cfg.MaxBufferedMessages/2 && p.queue.bytes <= p.s.job.cfg.MaxBufferedBytes/2
-		empty, next := len(p.batch) == 0, p.next
+		if p.queue.n <= p.s.job.cfg.MaxBufferedMessages/2 && p.queue.bytes <= p.s.job.cfg.MaxBufferedBytes/2 {
+			p.flow.want = false
+		}
+		empty, next, unmet := len(p.batch) == 0, p.next, p.flow.unmet()
 		p.waiting = empty
 		p.mu.Unlock()
-		if low {
-			p.setPaused(false)
+		if unmet {
+			p.syncFlow()
 		}
 		if !empty {
 			p.newMessages()
@@ -205,6 +226,7 @@ func (p *partition) nextBatch() bool {
 		if next > 0 {
 			p.tracker.skip(next)
 		}
+		p.msgs = nil
 		p.s.committer.ranEmpty(p)
 		select {
 		case <-p.wake:
@@ -319,6 +341,9 @@ func (p *partition) begin(from, to int) {
 		p.tracker.begin(p.batch[i].Offset)
 	}
 	p.handed.Store(p.batch[to-1].Offset + 1)
+	if p.s.job.cfg.AutoCommit {
+		p.s.committer.moved()
+	}
 }
 
 // finish says that the records up to batch[to] are done. The position is

@@ -25,6 +25,7 @@ type Producer struct {
 	callbacks *callbacks
 	syncSends sync.Pool // of *syncSend
 
+	sending  gate // async sends between their check and the driver's answer
 	closing  sync.Once
 	closed   chan struct{} // closed when closing has begun
 	done     chan struct{} // closed when it has ended
@@ -68,7 +69,7 @@ func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Pr
 	if err != nil {
 		return nil, err
 	}
-	defer m.opening.Done()
+	defer m.endOpen()
 	cfg, dcfg, err := resolveProducer(cfg, id, m.log)
 	if err != nil {
 		return nil, err
@@ -98,8 +99,16 @@ func (m *Manager) beginOpen() (id string, err error) {
 		return "", fmt.Errorf("kafka: register producer: %w", ErrClosed)
 	}
 	m.opening.Add(1)
+	m.openingCount++
 	m.ids++
 	return fmt.Sprintf("producer-%d", m.ids), nil
+}
+
+func (m *Manager) endOpen() {
+	m.mu.Lock()
+	m.openingCount--
+	m.mu.Unlock()
+	m.opening.Done()
 }
 
 // addProducer keeps a producer. A shutdown that has begun meanwhile waits for
@@ -113,6 +122,7 @@ func (m *Manager) addProducer(id string, cfg ProducerConfig, d driver.Producer) 
 		closed: make(chan struct{}),
 		done:   make(chan struct{}),
 	}
+	p.sending.init()
 	p.callbacks = newCallbacks(p.callbackPanicked)
 	p.syncSends.New = func() any { return &syncSend{acked: make(chan error, 1)} }
 	m.mu.Lock()
@@ -203,41 +213,46 @@ func (p *Producer) Flush(ctx context.Context) error {
 }
 
 // Close sends what was accepted, waits for every acknowledgement and callback,
-// and closes the client, within the manager's shutdown timeout; what is
-// unanswered by then ends with ErrUnknownOutcome. A send during or after Close
-// gives ErrClosed. A second Close waits for the first and gives the same
-// answer. Inside a callback of this producer Close does not wait for that one.
+// and closes the client, within the manager's shutdown timeout. What is
+// unanswered near its end ends with ErrUnknownOutcome. A send during or after Close gives ErrClosed; the
+// callback of one that begins after Close is the only one that may still run
+// when Close has returned. A second Close waits for the first and gives the same
+// answer. Inside a callback of this producer Close waits for nothing.
 func (p *Producer) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), p.m.shutdownTimeout)
-	defer cancel()
-	return p.close(ctx)
-}
-
-func (p *Producer) close(ctx context.Context) error {
-	p.closing.Do(func() {
-		close(p.closed)
-		go p.shut()
-	})
+	p.beginClose(p.m.shutdownTimeout * 9 / 10)
 	if p.callbacks.inside() {
 		return nil
 	}
 	select {
 	case <-p.done:
 		return p.closeErr
-	case <-ctx.Done():
-		return fmt.Errorf("kafka: close producer %q: %w", p.id, ctx.Err())
+	case <-time.After(p.m.shutdownTimeout):
+		return fmt.Errorf("kafka: close producer %q: callbacks still run after %v", p.id, p.m.shutdownTimeout)
 	}
 }
 
+// beginClose begins to close p, unless that has begun already. The flush is
+// bounded by timeout, if that is not 0, and by the stage of a shutdown.
+func (p *Producer) beginClose(timeout time.Duration) {
+	p.closing.Do(func() {
+		close(p.closed)
+		go p.shut(timeout)
+	})
+}
+
 // shut is the goroutine of the closing. It ends when the last callback has
-// returned, even if nobody waits for it any more.
-func (p *Producer) shut() {
-	ctx, cancel := context.WithTimeout(context.Background(), p.m.shutdownTimeout)
+// returned.
+func (p *Producer) shut(timeout time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if timeout > 0 {
+		defer time.AfterFunc(timeout, cancel).Stop()
+	}
 	defer context.AfterFunc(p.m.stages[producersFlush].ctx, cancel)()
 	if err := p.driver.Close(ctx); err != nil {
 		p.closeErr = fmt.Errorf("kafka: close producer %q: %w", p.id, err)
 	}
+	<-p.sending.close()
 	p.callbacks.wait()
 	p.m.mu.Lock()
 	delete(p.m.producers, p.id)
@@ -336,6 +351,10 @@ type asyncSend struct {
 }
 
 func (s *asyncSend) start(ctx context.Context) {
+	// After the gate has closed, check refuses, and the callback is a late one.
+	if s.p.sending.enter() {
+		defer s.p.sending.leave()
+	}
 	if err := s.p.check(ctx, s.m, *s.p.cfg.EnableAsyncProducer); err != nil {
 		s.end(err)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +23,10 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	offs       int           // the job's count of switch-offs when it began
 	joined     chan struct{} // closed by the first Assign
 	joinOnce   sync.Once
+	joinedAt   time.Time   // set before joined is closed
 	progressed atomic.Bool // a record has been handled
 
 	mu     sync.Mutex
@@ -33,8 +36,8 @@ type session struct {
 
 // newSession prepares a session whose handlers' contexts carry the values of
 // ctx, but not its end: that begins a shutdown, in which handlers may finish.
-func newSession(ctx context.Context, j *job, d driver.Consumer) *session {
-	s := &session{job: j, driver: d, joined: make(chan struct{})}
+func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
+	s := &session{job: j, driver: d, offs: offs, joined: make(chan struct{})}
 	ctx = context.WithValue(context.WithoutCancel(ctx), jobNameKey{}, j.name())
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.committer = newCommitter(s)
@@ -48,8 +51,14 @@ func (s *session) live() []*partition {
 	return append([]*partition(nil), s.parts...)
 }
 
-// halt lets no further record be handed out. With a cause it also cancels the
-// context of the handlers that run. It does not wait.
+// healthy reports whether s was worth its start: it has handled a record, or
+// has been a member for longer than the longest backoff.
+func (s *session) healthy() bool {
+	return s.progressed.Load() || isClosed(s.joined) && time.Since(s.joinedAt) > s.job.cfg.Backoff.Max
+}
+
+// halt halts all partitions, now and to come. With a cause it also cancels the
+// contexts of the handlers that run. It does not wait.
 func (s *session) halt(cause error) {
 	s.mu.Lock()
 	s.halted = true
@@ -66,13 +75,16 @@ func (s *session) halt(cause error) {
 // Assign starts a worker for each claim. A partition that an earlier claim's
 // handler is still at, because its window ran out, waits for that one.
 func (s *session) Assign(claims []*driver.Claim) {
-	s.joinOnce.Do(func() { close(s.joined) })
+	s.joinOnce.Do(func() {
+		s.joinedAt = time.Now()
+		close(s.joined)
+	})
 	if len(claims) == 0 {
 		return
 	}
 	parts := make([]*partition, len(claims))
 	for i, c := range claims {
-		parts[i] = newPartition(s, c, s.job.straggler(c))
+		parts[i] = newPartition(s, c)
 		c.Owner = parts[i]
 	}
 	s.mu.Lock()
@@ -83,7 +95,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 		if halted {
 			p.halt(nil)
 		}
-		go p.work()
+		go p.work(s.job.enlist(p))
 	}
 	s.job.event(PartitionsAssigned{JobName: s.job.name(), Partitions: names(parts)})
 }
@@ -106,7 +118,7 @@ func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
 	for _, p := range parts {
 		p.halt(cause)
 	}
-	drained, cancel := reserve(ctx)
+	drained, cancel := s.job.reserve(ctx)
 	stuck := awaitWorkers(drained, parts)
 	cancel()
 	for _, p := range stuck {
@@ -139,8 +151,8 @@ func (s *session) Error(err error) {
 	s.job.event(DriverError{JobName: s.job.name(), Err: err})
 }
 
-// end forgets partitions whose claims have ended. The job keeps those whose
-// worker still runs, since somebody has to wait for it.
+// end forgets partitions whose claims have ended. The job still waits for those
+// whose worker runs.
 func (s *session) end(parts []*partition) {
 	s.mu.Lock()
 	var rest []*partition
@@ -151,17 +163,16 @@ func (s *session) end(parts []*partition) {
 	}
 	s.parts = rest
 	s.mu.Unlock()
-	s.job.keep(parts)
 }
 
-// run serves until the driver's Run returns, and returns why it did.
-func (s *session) run() (err error) {
+// guard calls a driver's method, and makes a panic in it an error like any other.
+func guard(call func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("driver panicked: %v", v)
+			err = fmt.Errorf("driver panicked: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return s.driver.Run(s)
+	return call()
 }
 
 // errRunEnded is what a driver reports that returns from Run though nobody has
@@ -210,12 +221,16 @@ func awaitWorkers(ctx context.Context, parts []*partition) (stuck []*partition) 
 	return stuck
 }
 
-// reserve returns a context that ends a little before ctx, so that there is
-// time for a commit after what it bounds.
-func reserve(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
+// reserve returns a context that ends a little before ctx, and in a shutdown a
+// stage before consumers are severed, so that there is time for a commit after
+// what it bounds.
+func (j *job) reserve(ctx context.Context) (context.Context, context.CancelFunc) {
+	var cancel context.CancelFunc
+	if deadline, ok := ctx.Deadline(); ok {
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/5, time.Second)))
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/5, time.Second)))
+	unhook := context.AfterFunc(j.m.stages[handlersGivenUp].ctx, cancel)
+	return ctx, func() { unhook(); cancel() }
 }

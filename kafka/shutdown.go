@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -36,6 +35,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		return m.stopErr
 	case <-ctx.Done():
 	}
+	m.endStages() // at the latest: bound's AfterFunc may not have run yet
 	select {
 	case <-m.stopped:
 		return m.stopErr
@@ -88,6 +88,7 @@ type stage struct {
 // step before the deadline, so that what follows has time.
 const (
 	handlersFinish   = iota // then the handlers' contexts are cancelled
+	handlersGivenUp         // then what is done is committed, whoever still runs
 	consumersLeave          // then consumers are severed from their brokers
 	consumersSevered        // then producers are closed, whoever still may want to send
 	producersFlush          // then producers are severed
@@ -177,15 +178,18 @@ func (m *Manager) stopAll(began time.Time) {
 	close(m.stopped)
 }
 
-// closeProducers flushes and closes all producers, side by side.
+// closeProducers flushes and closes all producers, side by side, and waits for
+// their last callbacks. The stage bounds the flush.
 func (m *Manager) closeProducers() error {
 	producers := m.allProducers()
-	errs := make([]error, len(producers))
-	var closing sync.WaitGroup
-	for i, p := range producers {
-		closing.Go(func() { errs[i] = p.close(m.stages[producersFlush].ctx) })
+	for _, p := range producers {
+		p.beginClose(0)
 	}
-	closing.Wait()
+	var errs []error
+	for _, p := range producers {
+		<-p.done
+		errs = append(errs, p.closeErr)
+	}
 	return errors.Join(errs...)
 }
 
@@ -196,7 +200,12 @@ func (m *Manager) running() []string {
 		names = append(names, j.running()...)
 	}
 	for _, p := range m.allProducers() {
-		names = append(names, fmt.Sprintf("producer %q", p.id))
+		names = append(names, fmt.Sprintf("producer %q: flush or callbacks", p.id))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.openingCount > 0 {
+		names = append(names, fmt.Sprintf("%d producers that are being opened", m.openingCount))
 	}
 	return names
 }
@@ -206,21 +215,12 @@ func (j *job) running() []string {
 	if isClosed(j.done) {
 		return nil
 	}
-	parts := j.stragglers()
-	j.mu.Lock()
-	s := j.session
-	j.mu.Unlock()
-	if s != nil {
-		parts = append(parts, s.live()...)
-	}
 	var names []string
-	for _, p := range parts {
-		if !p.ended() {
-			names = append(names, fmt.Sprintf("consumer %q: handler of %s at offset %d", j.name(), p.name(), p.tracker.position()))
-		}
+	for _, p := range j.busyWorkers() {
+		names = append(names, fmt.Sprintf("consumer %q: handler of %s at offset %d", j.name(), p.name(), p.tracker.position()))
 	}
 	if names == nil {
-		names = []string{fmt.Sprintf("consumer %q: leaving its group", j.name())}
+		names = []string{fmt.Sprintf("consumer %q: %v", j.name(), j.snapshot().State)}
 	}
 	return names
 }

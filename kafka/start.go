@@ -12,15 +12,15 @@ import (
 const openTimeout = 30 * time.Second
 
 // runSession opens a driver consumer, serves it, and closes it, and returns why
-// it ended and whether it handled anything. offs is the count of switch-offs
+// it ended and whether it had been healthy. offs is the count of switch-offs
 // for which it was begun: when that changes, the session is to end.
-func (j *job) runSession(ctx context.Context, offs int) (progressed bool, err error) {
+func (j *job) runSession(ctx context.Context, offs int) (healthy bool, err error) {
 	j.setState(StateStarting, nil)
 	d, err := j.open(ctx, offs)
 	if err != nil {
 		return false, err
 	}
-	s := newSession(ctx, j, d)
+	s := newSession(ctx, j, d, offs)
 	defer s.cancel(context.Canceled)
 	defer context.AfterFunc(j.m.stages[handlersFinish].ctx, func() { s.cancel(ErrShutdown) })()
 	if j.attach(s, offs) {
@@ -29,7 +29,7 @@ func (j *job) runSession(ctx context.Context, offs int) (progressed bool, err er
 		err = s.close(nil)
 	}
 	j.detach()
-	return s.progressed.Load(), err
+	return s.healthy(), err
 }
 
 // open dials. It ends at once when the job is switched off or stopped.
@@ -44,7 +44,11 @@ func (j *job) open(ctx context.Context, offs int) (driver.Consumer, error) {
 			cancel()
 		}
 	}()
-	d, err := j.m.driver.OpenConsumer(ctx, j.dcfg)
+	var d driver.Consumer
+	err := guard(func() (err error) {
+		d, err = j.m.driver.OpenConsumer(ctx, j.dcfg)
+		return err
+	})
 	close(opened)
 	<-watched
 	if err != nil {
@@ -93,13 +97,15 @@ func (s *session) serve(offs int) error {
 	defer cancel()
 	go s.committer.run(ctx)
 	ran := make(chan error, 1)
-	go func() { ran <- s.run() }()
+	go func() { ran <- guard(func() error { return s.driver.Run(s) }) }()
 
 	err := s.await(offs, ran)
 	if closeErr := s.close(ran); err == nil {
 		err = closeErr
 	}
+	s.abandon()
 	close(s.committer.stop)
+	cancel()
 	<-s.committer.done
 	return err
 }
@@ -134,15 +140,29 @@ func (s *session) close(ran <-chan error) error {
 	s.job.setState(StateStopping, nil)
 	ctx, cancel := s.job.closeContext()
 	defer cancel()
-	err := s.driver.Close(ctx)
+	err := guard(func() error { return s.driver.Close(ctx) })
 	if ran != nil {
 		<-ran
 	}
-	if err != nil {
-		s.job.log.Warn("kafka: leaving the group failed", "error", err)
-		return fmt.Errorf("close: %w", err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("close: %w", err)
+	s.job.log.Warn("kafka: leaving the group failed", "error", err)
+	if s.job.stopping() {
+		s.job.stopErr = err
+	}
+	return err
+}
+
+// abandon halts what a driver has left alive that panicked, since it neither
+// revokes it nor tells that it is lost.
+func (s *session) abandon() {
+	left := s.live()
+	for _, p := range left {
+		p.halt(ErrPartitionLost)
+	}
+	s.end(left)
 }
 
 // closeContext bounds the closing of a session: by the drain window and some

@@ -2,11 +2,13 @@ package kafka
 
 // A State is where a consumer is in its life:
 //
-//	off → starting → running → backing off → starting …
-//	             any of these → stopping → off, or disabled, or stopped
+//	off → starting → running → stopping → off, disabled, backing off or stopped
+//	      starting → backing off → starting …
 //
-// A consumer is stopping while its handlers drain and it leaves the group.
-// From disabled only SetConsumerSwitch(name, true) leads on; stopped is the end.
+// A consumer is stopping while its handlers drain and it leaves the group, on
+// purpose or because of a failure. It is switched off while starting or backing
+// off without that. From disabled only SetConsumerSwitch(name, true) leads on;
+// stopped is the end.
 type State int
 
 // The states of a consumer.

@@ -93,7 +93,7 @@ func (j *job) snapshot() ConsumerStatus {
 		NextRetry:   st.nextRetry,
 		DriverError: st.driverErr,
 		CommitError: st.commitErr,
-		Stragglers:  names(j.stragglers()),
+		Stragglers:  names(j.stragglers(s)),
 	}
 	if s == nil {
 		return cs
