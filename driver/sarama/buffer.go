@@ -2,9 +2,9 @@ package sarama
 
 import (
 	"context"
-	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ibm "github.com/IBM/sarama"
 
@@ -21,12 +21,12 @@ const (
 
 	// freeSlots bounds the slots that are kept for reuse.
 	freeSlots = 8192
+
+	abandonAgain = 10 * time.Millisecond
 )
 
 // A slot is one accepted message on its way through Sarama. It is reused, so that
-// a message without headers costs no allocation. Its place in the buffer is kept
-// in numbers, as pointers cost a write barrier each whenever the garbage
-// collector runs, which at a million messages a second it does.
+// a message without headers costs no allocation.
 type slot struct {
 	message ibm.ProducerMessage // Metadata and Value are the slot
 	user    *driver.Message
@@ -39,9 +39,8 @@ type slot struct {
 	pending atomic.Bool
 
 	// The rest belongs to the buffer.
-	id         int32
-	prev, next int32
-	sequence   int64
+	id    int32
+	epoch int64
 }
 
 // Encode implements Sarama's Encoder for the value. Sarama calls it when it puts
@@ -104,60 +103,48 @@ func (s *slot) empty() {
 }
 
 // A buffer holds the slots of all messages that have been accepted and not
-// acknowledged, in the order of acceptance.
+// acknowledged. For Flush it counts them by epoch: each Flush begins a new one,
+// and waits until all before are empty. A list in the order of acceptance would
+// say the same, at the price of touching three slots for each message.
 type buffer struct {
-	mu       sync.Mutex // guards what follows
-	slots    []*slot    // by id
-	free     []int32
-	oldest   int32 // an id, or none
-	newest   int32
-	bytes    int
-	sequence int64 // of the newest slot that was ever added
-	closed   bool
+	mu     sync.Mutex // guards what follows
+	slots  []*slot    // by id, free ones included
+	free   []int32
+	bytes  int
+	epoch  int64 // the current one
+	base   int64 // the oldest one that may not be empty
+	counts []int // of the epochs from base to the current one
+	closed bool
 
 	changed  chan struct{} // closed and replaced when who waits should look again
 	spacious int           // how many wait for space
-	flushed  int64         // the lowest sequence that anybody waits for, or noFlush
 }
-
-const (
-	none    = int32(-1)
-	noFlush = math.MaxInt64
-)
 
 func newBuffer() *buffer {
-	return &buffer{oldest: none, newest: none, changed: make(chan struct{}), flushed: noFlush}
+	return &buffer{counts: []int{0}, changed: make(chan struct{})}
 }
 
-// add makes room for a message of so many bytes, when there is. It adds one to
-// sending in one step with the look at closed, so that who waits for sending
-// after close misses none. The slot is to be filled before that is done.
-func (b *buffer) add(ctx context.Context, bytes int, sending *sync.WaitGroup) (*slot, error) {
+// add makes room for a message of so many bytes, when there is.
+func (b *buffer) add(ctx context.Context, bytes int) (*slot, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for !b.closed && b.bytes > 0 && b.bytes+bytes > bufferBytes {
 		b.spacious++
 		err := b.wait(ctx)
 		b.spacious--
 		if err != nil {
+			b.mu.Unlock()
 			return nil, err
 		}
 	}
 	if b.closed {
+		b.mu.Unlock()
 		return nil, driver.ErrClosed
 	}
 	s := b.takeFree()
-	b.sequence++
-	s.sequence, s.bytes = b.sequence, bytes
-	s.prev, s.next = b.newest, none
-	if b.newest == none {
-		b.oldest = s.id
-	} else {
-		b.slots[b.newest].next = s.id
-	}
-	b.newest = s.id
+	s.bytes, s.epoch = bytes, b.epoch
 	b.bytes += bytes
-	sending.Add(1)
+	b.counts[b.epoch-b.base]++
+	b.mu.Unlock()
 	return s, nil
 }
 
@@ -189,44 +176,52 @@ func (b *buffer) wait(ctx context.Context) error {
 
 // tell wakes everybody who waits. It is called with mu held.
 func (b *buffer) tell() {
-	b.flushed = noFlush // who still waits will say so again
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// remove takes out a slot that Sarama has not got, or has given back.
+// withdraw takes out a slot that Sarama has not got. It reports false if the
+// message has been acknowledged by abandon meanwhile.
+func (b *buffer) withdraw(s *slot) bool {
+	if !s.pending.CompareAndSwap(true, false) {
+		return false
+	}
+	b.remove(s)
+	return true
+}
+
+// remove takes out a slot whose message has been dealt with.
 func (b *buffer) remove(s *slot) {
 	s.empty()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.unlink(s)
+	b.forget(s)
 	b.free = append(b.free, s.id)
-	if b.oldest == none && len(b.slots) > freeSlots { // after a jam
+	if len(b.free) == len(b.slots) && len(b.slots) > freeSlots { // after a jam
 		b.slots, b.free = nil, nil
 	}
+	b.mu.Unlock()
 }
 
-// unlink is called with mu held.
-func (b *buffer) unlink(s *slot) {
-	if s.prev == none {
-		b.oldest = s.next
-	} else {
-		b.slots[s.prev].next = s.next
-	}
-	if s.next == none {
-		b.newest = s.prev
-	} else {
-		b.slots[s.next].prev = s.prev
-	}
+// forget is called with mu held.
+func (b *buffer) forget(s *slot) {
 	b.bytes -= s.bytes
-	if b.spacious > 0 && b.bytes <= bufferBytes/4*3 || b.flushed != noFlush && b.isFlushed(b.flushed) {
+	b.counts[s.epoch-b.base]--
+	flushed := s.epoch < b.epoch && b.advance()
+	if flushed || b.spacious > 0 && b.bytes <= bufferBytes/4*3 {
 		b.tell()
 	}
 }
 
-// isFlushed reports whether all slots up to sequence have gone.
-func (b *buffer) isFlushed(sequence int64) bool {
-	return b.oldest == none || b.slots[b.oldest].sequence > sequence
+// advance drops the epochs that are over and empty, and reports whether there
+// were any. It is called with mu held.
+func (b *buffer) advance() bool {
+	n := 0
+	for n < len(b.counts)-1 && b.counts[n] == 0 {
+		n++
+	}
+	b.counts = b.counts[:copy(b.counts, b.counts[n:])]
+	b.base += int64(n)
+	return n > 0
 }
 
 // ack acknowledges the message of s with what result returns. An answer that
@@ -244,15 +239,15 @@ func (b *buffer) ack(s *slot, result func(*slot) error) {
 // flush waits until all that is in the buffer now has been acknowledged.
 func (b *buffer) flush(ctx context.Context) error {
 	b.mu.Lock()
-	last := b.sequence
-	for !b.isFlushed(last) {
-		b.flushed = min(b.flushed, last)
+	defer b.mu.Unlock()
+	b.epoch++
+	b.counts = append(b.counts, 0)
+	b.advance()
+	for own := b.epoch; b.base < own; {
 		if err := b.wait(ctx); err != nil {
-			b.mu.Unlock()
 			return err
 		}
 	}
-	b.mu.Unlock()
 	return nil
 }
 
@@ -271,23 +266,32 @@ func (b *buffer) close(closing chan struct{}) bool {
 }
 
 // abandon acknowledges everything that is left with err, and returns when no Ack
-// runs any more.
+// runs any more. It looks again and again, as a slot that was added before close
+// may be filled only now.
 func (b *buffer) abandon(err error) {
-	b.mu.Lock()
-	var left []*slot
-	for id := b.oldest; id != none; id = b.slots[id].next {
-		if s := b.slots[id]; s.pending.CompareAndSwap(true, false) {
-			left = append(left, s)
+	for {
+		for _, s := range b.takePending() {
+			s.user.Acker.Ack(err)
+			b.mu.Lock()
+			b.forget(s) // not reused: Sarama may have it
+			b.mu.Unlock()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), abandonAgain)
+		left := b.flush(ctx)
+		cancel()
+		if left == nil {
+			return
 		}
 	}
-	b.mu.Unlock()
-	for _, s := range left {
-		s.user.Acker.Ack(err)
-	}
+}
+
+func (b *buffer) takePending() (taken []*slot) {
 	b.mu.Lock()
-	for _, s := range left {
-		b.unlink(s) // not reused: Sarama still has it
+	defer b.mu.Unlock()
+	for _, s := range b.slots {
+		if s.pending.CompareAndSwap(true, false) {
+			taken = append(taken, s)
+		}
 	}
-	b.mu.Unlock()
-	b.flush(context.Background())
+	return taken
 }

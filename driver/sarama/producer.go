@@ -30,9 +30,8 @@ type producer struct {
 	// message. See outcome.
 	retries atomic.Int64
 
-	sending sync.WaitGroup // calls of Produce that may still write to Sarama
-	drains  sync.WaitGroup
-	input   chan<- *ibm.ProducerMessage
+	drains sync.WaitGroup
+	input  chan<- *ibm.ProducerMessage
 
 	closing  chan struct{} // closed as Close begins
 	closed   chan struct{} // closed when Close has its answer
@@ -79,12 +78,16 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s, err := p.buffer.add(ctx, cost(m), &p.sending)
+	s, err := p.buffer.add(ctx, cost(m))
 	if err != nil {
 		return err
 	}
-	defer p.sending.Done()
 	s.fill(m, p.retries.Load())
+	select { // Sarama is usually ready, and this costs a third of what comes next
+	case p.input <- &s.message:
+		return nil
+	default:
+	}
 	select {
 	case p.input <- &s.message:
 		return nil
@@ -93,7 +96,9 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	case <-p.closing:
 		err = driver.ErrClosed
 	}
-	p.buffer.remove(s)
+	if !p.buffer.withdraw(s) {
+		return nil // Close has acknowledged it already
+	}
 	return err
 }
 
@@ -143,7 +148,6 @@ func (p *producer) Close(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		p.line.sever()
-		p.sending.Wait() // nobody blocks there once closing is closed
 		select {
 		case <-done: // usually: Sarama gives back what can not be sent
 		case <-time.After(severGrace):
@@ -156,9 +160,9 @@ func (p *producer) Close(ctx context.Context) error {
 }
 
 // shutDown waits for all answers before it closes Sarama's producer, which
-// would fail a batch that is being retried.
+// would fail a batch that is being retried. Nobody writes to it then: whoever is
+// in Produce has a slot.
 func (p *producer) shutDown() {
-	p.sending.Wait()
 	p.buffer.flush(context.Background())
 	p.async.AsyncClose()
 	p.drains.Wait()

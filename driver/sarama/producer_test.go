@@ -268,14 +268,13 @@ func TestPartitioner(t *testing.T) {
 func TestBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBuffer()
-		var sending sync.WaitGroup
-		full, err := b.add(t.Context(), bufferBytes+1, &sending)
+		full, err := b.add(t.Context(), bufferBytes+1)
 		if err != nil {
 			t.Fatal(err) // what is larger than the buffer may pass alone
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.add(ctx, 1, &sending); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.add(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("add to a full buffer = %v", err)
 		}
 		flushed := make(chan error, 1)
@@ -283,7 +282,7 @@ func TestBuffer(t *testing.T) {
 		added := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := b.add(t.Context(), 1, &sending)
+				_, err := b.add(t.Context(), 1)
 				added <- err
 			}()
 		}
@@ -296,11 +295,8 @@ func TestBuffer(t *testing.T) {
 		if !b.close(closing) || b.close(closing) {
 			t.Error("close does not tell the first time from the second")
 		}
-		if _, err := b.add(t.Context(), 1, &sending); !errors.Is(err, driver.ErrClosed) {
+		if _, err := b.add(t.Context(), 1); !errors.Is(err, driver.ErrClosed) {
 			t.Errorf("add after close = %v", err)
-		}
-		for range 3 {
-			sending.Done()
 		}
 	})
 }
@@ -310,11 +306,11 @@ func TestAbandonedOnce(t *testing.T) {
 	const n = 1000
 	b := newBuffer()
 	answers := newAcks()
-	var sending, drains sync.WaitGroup
+	var drains sync.WaitGroup
 	slots := make(chan *slot, n)
 	for i := range n {
 		m := &driver.Message{Acker: ack{answers, i}}
-		s, err := b.add(t.Context(), cost(m), &sending)
+		s, err := b.add(t.Context(), cost(m))
 		if err != nil {
 			t.Fatal(err)
 		}
