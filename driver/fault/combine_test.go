@@ -100,10 +100,11 @@ func TestChanceIsSeeded(t *testing.T) {
 		draw := func(seed uint64) string {
 			return fates(fault.Chance(p, seed, fault.Never()), 200, fault.Call{})
 		}
-		if draw(seed) != draw(seed) {
+		first, again := draw(seed), draw(seed)
+		if first != again {
 			t.Fatalf("one seed gives two histories")
 		}
-		if draw(seed) == draw(seed+1) {
+		if first == draw(seed+1) {
 			t.Fatalf("two seeds give one history")
 		}
 	})

@@ -137,7 +137,7 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 		return nil, invalid(fmt.Errorf("RequiredAcks: %d is none of the constants", cfg.RequiredAcks))
 	}
 	if !knownCodec {
-		return nil, invalid(fmt.Errorf("Compression: %d is none of the constants", cfg.Compression))
+		return nil, invalid(fmt.Errorf("compression %d is none of the constants", cfg.Compression))
 	}
 	producer.Partitioner = newPartitioner
 	return conf, d.configure(conf, cfg.SASL != nil, producerSafety)
@@ -181,9 +181,9 @@ func unchanged(before, after []setting) error {
 		switch {
 		case reflect.DeepEqual(want.value, got.value):
 		case want.secret:
-			errs = append(errs, invalid(fmt.Errorf("Configure: %s must not be changed", want.field)))
+			errs = append(errs, invalid(fmt.Errorf("sarama.Driver.Configure: %s must not be changed", want.field)))
 		default:
-			errs = append(errs, invalid(fmt.Errorf("Configure: %s: %v must stay %v", want.field, got.value, want.value)))
+			errs = append(errs, invalid(fmt.Errorf("sarama.Driver.Configure: %s: %v must stay %v", want.field, got.value, want.value)))
 		}
 	}
 	return errors.Join(errs...)

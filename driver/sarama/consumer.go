@@ -295,7 +295,7 @@ func (c *consumer) tell(err error) {
 // recovered tells of a panic in a method of the handler.
 func (c *consumer) recovered(method string) {
 	if p := recover(); p != nil {
-		c.tell(&driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("Handler.%s: panic: %v", method, p)})
+		c.tell(&driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("panic in Handler.%s: %v", method, p)})
 	}
 }
 

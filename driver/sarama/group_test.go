@@ -356,7 +356,7 @@ func TestPanickingHandler(t *testing.T) {
 	r.wait(t, "the report of a panic", func() bool { return len(r.errs) > 0 })
 	m.stop(t)
 	r.update(func() { clear(r.live) }) // Revoke did not get that far
-	if got := fmt.Sprint(r.errs[0]); got != "HANDLER_PANIC: Handler.Deliver: panic: boom" {
+	if got := fmt.Sprint(r.errs[0]); got != "HANDLER_PANIC: panic in Handler.Deliver: boom" {
 		t.Errorf("told of %q", got)
 	}
 }
