@@ -1,0 +1,192 @@
+package judge
+
+import "time"
+
+// A Partition names one partition of a topic.
+type Partition struct {
+	Topic  string
+	Number int32
+}
+
+// A Member is one consumer of one group in one process. A member that was
+// started again is the same Member.
+type Member struct {
+	Process string
+	Group   string
+	Name    string
+}
+
+// An Event is one of the types of this file.
+type Event interface{ event() }
+
+// Appended tells of a record that can be read from now on.
+type Appended struct {
+	Partition Partition
+	Offset    int64
+	Key       string
+	Value     string
+}
+
+// Deleted tells that the records below Before are gone, and nobody's fault.
+type Deleted struct {
+	Partition Partition
+	Before    int64
+}
+
+// Removed tells that one record is gone, as by compaction.
+type Removed struct {
+	Partition Partition
+	Offset    int64
+}
+
+// Truncated tells that the records from End on are gone, though acknowledged,
+// and that their offsets will be used again.
+type Truncated struct {
+	Partition Partition
+	End       int64
+}
+
+// Positioned tells where a group begins in a partition, or that an operator has
+// set it anew: what lies below is not its concern, and its commits go on from there.
+type Positioned struct {
+	Group     string
+	Partition Partition
+	Offset    int64
+}
+
+// Assigned tells that a member owns partitions.
+type Assigned struct {
+	Member     Member
+	Partitions []Partition
+}
+
+// Revoked tells that a member has let partitions go in order; in those of Stuck
+// a handler still runs.
+type Revoked struct {
+	Member     Member
+	Partitions []Partition
+	Stuck      []Partition
+}
+
+// Lost tells that a member has learned that partitions are gone.
+type Lost struct {
+	Member     Member
+	Partitions []Partition
+}
+
+// Severed tells that a member can not hear of its losses from now on.
+type Severed struct{ Member Member }
+
+// Reconnected tells that it can again.
+type Reconnected struct{ Member Member }
+
+// HandleStart tells that a handler gets records of a partition, one or several,
+// in one call. ID is unique in the history. Attempt is 0 if the handler is not told.
+type HandleStart struct {
+	ID        uint64
+	Member    Member
+	Partition Partition
+	Records   []Record
+	Attempt   int
+}
+
+// A Record is one record as a handler gets it.
+type Record struct {
+	Offset int64
+	Key    string
+	Value  string
+}
+
+func (e HandleStart) first() int64 { return e.Records[0].Offset }
+func (e HandleStart) last() int64  { return e.Records[len(e.Records)-1].Offset }
+
+// HandleEnd tells that the handler has returned; OK, that the records are done.
+type HandleEnd struct {
+	ID uint64
+	OK bool
+}
+
+// HandlerCancelled tells that the context of a running handler has ended.
+type HandlerCancelled struct{ ID uint64 }
+
+// CommitApplied tells of a position that has become durable.
+type CommitApplied struct {
+	Group     string
+	Partition Partition
+	Offset    int64
+}
+
+// Send tells that a message is about to be sent. Sender is the goroutine: one
+// sender's messages have an order. Async sends are owed a callback.
+type Send struct {
+	Process string
+	Sender  string
+	Value   string
+	Async   bool
+}
+
+// An Outcome is what a producer has said of a message.
+type Outcome int
+
+// The outcomes.
+const (
+	OK      Outcome = iota // it is in the log
+	Failed                 // it is not, and never will be
+	Unknown                // it may be
+)
+
+// Answer tells what a send returned, or its callback got. Partition and Offset
+// are of the record if Outcome is OK.
+type Answer struct {
+	Value     string
+	Outcome   Outcome
+	Partition Partition
+	Offset    int64
+}
+
+// Switched tells that a call that turned a member on or off has returned.
+type Switched struct {
+	Member Member
+	On     bool
+}
+
+// StateChanged tells of a state by its name.
+type StateChanged struct {
+	Member   Member
+	From, To string
+}
+
+// StopCall tells that a process is asked to stop within a limit; 0 is none.
+// Idle says that nothing runs that it would have to wait for.
+type StopCall struct {
+	Process string
+	Limit   time.Duration
+	Idle    bool
+}
+
+// StopReturn tells that the stop has answered; Clean, that it said that all is over.
+type StopReturn struct {
+	Process string
+	Clean   bool
+}
+
+func (Appended) event()         {}
+func (Deleted) event()          {}
+func (Removed) event()          {}
+func (Truncated) event()        {}
+func (Positioned) event()       {}
+func (Assigned) event()         {}
+func (Revoked) event()          {}
+func (Lost) event()             {}
+func (Severed) event()          {}
+func (Reconnected) event()      {}
+func (HandleStart) event()      {}
+func (HandleEnd) event()        {}
+func (HandlerCancelled) event() {}
+func (CommitApplied) event()    {}
+func (Send) event()             {}
+func (Answer) event()           {}
+func (Switched) event()         {}
+func (StateChanged) event()     {}
+func (StopCall) event()         {}
+func (StopReturn) event()       {}

@@ -1,0 +1,305 @@
+package judge
+
+import (
+	"slices"
+	"time"
+)
+
+type claimKey struct {
+	Member
+	Partition
+}
+
+// A claim is one ownership of one partition by one member.
+type claim struct {
+	ended    bool
+	endedAt  time.Time
+	lost     bool
+	first    int64 // the offsets of the call made last, or -1
+	last     int64
+	ok       bool // it went well
+	attempts int  // at these records
+	failedAt time.Time
+}
+
+// A handling is one call of a handler.
+type handling struct {
+	HandleStart
+	claim     *claim
+	cancelled bool
+	cancelBy  time.Time
+	over      bool
+}
+
+// An overlap is a partition with two owners who both should know better.
+type overlap struct {
+	groupPartition
+	old, new Member
+	since    time.Time
+}
+
+func (j *Judge) tellOwnership(e Event) {
+	switch e := e.(type) {
+	case Assigned:
+		j.alive(e.Member.Process, e)
+		for _, p := range e.Partitions {
+			j.assign(e.Member, p)
+		}
+	case Revoked:
+		for _, p := range e.Partitions {
+			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
+				j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
+			}
+			j.endClaim(e.Member, p, slices.Contains(e.Stuck, p))
+		}
+	case Lost:
+		for _, p := range e.Partitions {
+			j.mustCancel(j.handler(e.Member, p))
+			j.endClaim(e.Member, p, true)
+		}
+	case Severed:
+		j.severed[e.Member] = true
+	case Reconnected:
+		j.reconnected(e.Member)
+	}
+}
+
+func (j *Judge) assign(m Member, p Partition) {
+	key, k := claimKey{m, p}, groupPartition{m.Group, p}
+	if c := j.claims[key]; c != nil && !c.ended {
+		j.violate("assigned-twice", "%v %v", m, p)
+	}
+	j.claims[key] = &claim{first: -1, last: -1, ok: true}
+	for _, other := range j.owners[k] {
+		if other != m && !j.severed[other] {
+			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})
+		}
+	}
+	j.owners[k] = append(j.owners[k], m)
+}
+
+func (j *Judge) endClaim(m Member, p Partition, lost bool) {
+	c := j.claims[claimKey{m, p}]
+	if c == nil || c.ended {
+		j.violate("ended-without-owning", "%v %v", m, p)
+		return
+	}
+	c.ended, c.endedAt, c.lost = true, j.now, lost
+	k := groupPartition{m.Group, p}
+	j.overlaps = slices.DeleteFunc(j.overlaps, func(o overlap) bool {
+		if o.groupPartition != k || o.old != m && o.new != m {
+			return false
+		}
+		j.checkOverlap(o)
+		return true
+	})
+	j.owners[k] = slices.DeleteFunc(j.owners[k], func(o Member) bool { return o == m })
+}
+
+func (j *Judge) checkOverlap(o overlap) {
+	if !j.severed[o.old] && !j.severed[o.new] && j.late(o.since) {
+		j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
+	}
+}
+
+func (j *Judge) checkOverlaps() {
+	for _, o := range j.overlaps {
+		if j.severed[o.old] || j.severed[o.new] {
+			continue
+		}
+		if j.rules.Grace == 0 || j.late(o.since) {
+			j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
+		}
+	}
+}
+
+// reconnected gives a member the grace to learn what it has lost.
+func (j *Judge) reconnected(m Member) {
+	delete(j.severed, m)
+	for i := range j.overlaps {
+		if o := &j.overlaps[i]; o.old == m || o.new == m {
+			o.since = j.now
+		}
+	}
+	for _, p := range j.known {
+		k := groupPartition{m.Group, p}
+		if !slices.Contains(j.owners[k], m) {
+			continue
+		}
+		for _, other := range j.owners[k] {
+			if other != m && !j.severed[other] {
+				j.overlaps = append(j.overlaps, overlap{k, m, other, j.now})
+			}
+		}
+	}
+}
+
+// handler returns what runs under a member's claim, or nil.
+func (j *Judge) handler(m Member, p Partition) *handling {
+	c := j.claims[claimKey{m, p}]
+	for _, h := range j.running {
+		if h.Member == m && h.Partition == p && h.claim == c {
+			return h
+		}
+	}
+	return nil
+}
+
+func (j *Judge) start(e HandleStart) {
+	j.alive(e.Member.Process, e)
+	j.checkAlone(e)
+	c := j.claims[claimKey{e.Member, e.Partition}]
+	h := &handling{HandleStart: e, claim: c}
+	j.running[e.ID] = h
+	j.hidden = append(j.hidden, e)
+	j.queries = append(j.queries, query{groupPartition{e.Member.Group, e.Partition}, e.first(), j.seq, "skipped"})
+	if on, told := j.switches[e.Member]; told && !on {
+		j.violate("handled-while-off", "%+v", e)
+	}
+	switch {
+	case c == nil:
+		j.violate("handled-without-owning", "%+v", e)
+		return
+	case c.ended && (!c.lost || j.late(c.endedAt)):
+		j.violate("handled-after-revoke-or-loss", "%+v", e)
+	}
+	j.checkOrder(c, e)
+	c.first, c.last, c.ok = e.first(), e.last(), false
+}
+
+// checkAlone holds that nobody else is at the partition, unless that is one who
+// can not know that it should not be, or does not obey.
+func (j *Judge) checkAlone(e HandleStart) {
+	for _, h := range j.running {
+		if h.Partition != e.Partition || h.Member.Group != e.Member.Group {
+			continue
+		}
+		excused := h.claim == nil || h.claim.ended && h.claim.lost || j.severed[h.Member] || j.severed[e.Member]
+		if h.Member == e.Member || !excused {
+			j.violate("two-handlers", "%+v while %+v", e, h.HandleStart)
+		}
+	}
+}
+
+func (j *Judge) checkOrder(c *claim, e HandleStart) {
+	switch {
+	case c.ok && e.first() <= c.last:
+		j.violate("handled-twice-or-reordered", "%+v after %d was done under the same claim", e, c.last)
+	case !c.ok && e.first() != c.first:
+		j.violate("failed-record-left-behind", "%+v, but %d failed", e, c.first)
+	}
+	if c.ok {
+		c.attempts = 0
+	} else {
+		j.checkRetry(c, e)
+	}
+	c.attempts++
+	if e.Attempt != 0 && e.Attempt != c.attempts {
+		j.violate("wrong-attempt", "%+v is attempt %d", e, c.attempts)
+	}
+	if j.rules.MaxErrors > 0 && c.attempts > j.rules.MaxErrors {
+		j.violate("too-many-attempts", "%+v", e)
+	}
+}
+
+func (j *Judge) checkRetry(c *claim, e HandleStart) {
+	least, most := j.rules.backoff(c.attempts)
+	if wait := j.now.Sub(c.failedAt); wait < least || wait > most+j.rules.Grace {
+		j.violate("backoff", "%+v after %v, want %v to %v", e, wait, least, most)
+	}
+}
+
+func (j *Judge) end(e HandleEnd) {
+	h := j.running[e.ID]
+	if h == nil {
+		j.violate("ended-twice", "%+v", e)
+		return
+	}
+	j.alive(h.Member.Process, e)
+	delete(j.running, e.ID)
+	h.over = true
+	if h.claim != nil {
+		h.claim.ok = e.OK
+		h.claim.failedAt = j.now
+	}
+	if !e.OK {
+		return
+	}
+	g := j.group(groupPartition{h.Member.Group, h.Partition})
+	for _, r := range h.Records {
+		if _, again := g.done[r.Value]; !again {
+			g.done[r.Value] = j.seq
+		}
+	}
+}
+
+// mustCancel has Check see to it that the context of h has ended.
+func (j *Judge) mustCancel(h *handling) {
+	if h != nil {
+		h.cancelBy = j.now
+		j.owed = append(j.owed, h)
+	}
+}
+
+func (j *Judge) checkCancelled() {
+	j.owed = slices.DeleteFunc(j.owed, func(h *handling) bool {
+		if h.cancelled || h.over {
+			return true
+		}
+		if j.rules.Grace > 0 && !j.late(h.cancelBy) {
+			return false
+		}
+		j.violate("handler-not-cancelled", "%+v", h.HandleStart)
+		return true
+	})
+}
+
+// checkHidden holds that what was handled could be read, and is what was written.
+func (j *Judge) checkHidden() {
+	for _, e := range j.hidden {
+		next := -1 // the index of the record that must follow
+		for _, r := range e.Records {
+			next = j.checkRecord(e.Partition, r, next)
+		}
+	}
+	j.hidden = nil
+}
+
+func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
+	at, ok := j.places[r.Value]
+	if !ok {
+		j.violate("aborted-read", "%v %+v, which nobody could read", p, r)
+		return -1
+	}
+	if at != (place{p, r.Offset}) {
+		j.violate("inconsistent-offset", "%v %+v, but it lies at %+v", p, r, at)
+		return -1
+	}
+	l := j.log(p)
+	i := l.index(r.Offset)
+	if i == len(l.records) || l.records[i].value != r.Value {
+		return -1 // truncated away
+	}
+	if l.records[i].key != r.Key {
+		j.violate("changed-record", "%v %+v, but its key is %q", p, r, l.records[i].key)
+	}
+	for ; want >= 0 && want < i; want++ {
+		if !l.records[want].gone {
+			j.violate("skipped", "%v %+v in one call, but not %d before it", p, r, l.records[want].offset)
+		}
+	}
+	return i + 1
+}
+
+func (j *Judge) switched(e Switched) {
+	j.switches[e.Member] = e.On
+	j.forgetBackoff(e.Member)
+	if e.On {
+		return
+	}
+	for _, h := range j.running {
+		if h.Member == e.Member {
+			j.mustCancel(h)
+		}
+	}
+}

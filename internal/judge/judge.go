@@ -1,0 +1,188 @@
+package judge
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A Violation is a broken promise. Invariant is one of a fixed set of names,
+// Details is for people.
+type Violation struct {
+	Invariant string
+	Details   string
+}
+
+// String returns both.
+func (v Violation) String() string { return v.Invariant + ": " + v.Details }
+
+// Rules are what the judged program was configured to do. The zero value of a
+// field leaves what it governs unjudged, but for Grace.
+type Rules struct {
+	Grace time.Duration // what may pass until "at once"
+
+	MaxErrors  int // failures in a row after which a member is disabled
+	BackoffMin time.Duration
+	BackoffMax time.Duration
+	Multiplier float64
+	Jitter     float64 // a wait may be shorter by so much of itself
+}
+
+// A Judge takes the events of one run. All methods may be called by several
+// goroutines at once, and none of them blocks.
+type Judge struct {
+	rules Rules
+
+	mu         sync.Mutex
+	seq        uint64
+	now        time.Time
+	tail       []told // the latest events
+	violations []Violation
+
+	logs    map[Partition]*partitionLog
+	known   []Partition // keys of logs, as they came
+	places  map[string]place
+	hidden  []HandleStart // handled, and not known to be in the log yet
+	groups  map[groupPartition]*groupLog
+	queries []query
+
+	claims   map[claimKey]*claim
+	running  map[uint64]*handling
+	owners   map[groupPartition][]Member
+	overlaps []overlap
+	severed  map[Member]bool
+	switches map[Member]bool // false where a member was switched off last
+	owed     []*handling     // whose context must have ended by now
+
+	sends  map[string]*sent
+	order  []*sent
+	latest map[senderPartition]latestSend
+
+	states map[Member]stateSince
+	stops  map[string]*stop
+}
+
+// New returns a judge of a run that is about to begin.
+func New(r Rules) *Judge {
+	return &Judge{
+		rules:    r,
+		logs:     make(map[Partition]*partitionLog),
+		places:   make(map[string]place),
+		groups:   make(map[groupPartition]*groupLog),
+		claims:   make(map[claimKey]*claim),
+		running:  make(map[uint64]*handling),
+		owners:   make(map[groupPartition][]Member),
+		severed:  make(map[Member]bool),
+		switches: make(map[Member]bool),
+		sends:    make(map[string]*sent),
+		latest:   make(map[senderPartition]latestSend),
+		states:   make(map[Member]stateSince),
+		stops:    make(map[string]*stop),
+	}
+}
+
+// Tell records an event.
+func (j *Judge) Tell(e Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seq++
+	j.now = time.Now()
+	j.remember(e)
+	switch e := e.(type) {
+	case Appended, Deleted, Removed, Truncated, Positioned, CommitApplied:
+		j.tellLog(e)
+	case Assigned, Revoked, Lost, Severed, Reconnected:
+		j.tellOwnership(e)
+	case HandleStart:
+		j.start(e)
+	case HandleEnd:
+		j.end(e)
+	case HandlerCancelled:
+		if h := j.running[e.ID]; h != nil {
+			h.cancelled = true
+		}
+	case Send:
+		j.send(e)
+	case Answer:
+		j.answer(e)
+	case Switched:
+		j.switched(e)
+	case StateChanged:
+		j.stateChanged(e)
+	case StopCall:
+		j.stopCall(e)
+	case StopReturn:
+		j.stopReturn(e)
+	}
+}
+
+// tailLength is how many of the latest events a violation shows.
+const tailLength = 60
+
+func (j *Judge) remember(e Event) {
+	if len(j.tail) == 2*tailLength {
+		j.tail = append(j.tail[:0], j.tail[tailLength:]...)
+	}
+	j.tail = append(j.tail, told{j.now, e})
+}
+
+type told struct {
+	at    time.Time
+	event Event
+}
+
+// Tail returns the latest events as text.
+func (j *Judge) Tail() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var lines []string
+	for _, t := range j.tail[max(0, len(j.tail)-tailLength):] {
+		lines = append(lines, fmt.Sprintf("%s %T%+v", t.at.Format("15:04:05.000"), t.event, t.event))
+	}
+	return lines
+}
+
+// violate notes a violation. The caller holds the mutex.
+func (j *Judge) violate(invariant, format string, args ...any) {
+	j.violations = append(j.violations, Violation{invariant, fmt.Sprintf(format, args...)})
+}
+
+// late reports whether more than the grace has passed since t.
+func (j *Judge) late(t time.Time) bool { return j.now.Sub(t) > j.rules.Grace }
+
+// A Subscription is a topic that a group reads.
+type Subscription struct{ Group, Topic string }
+
+// Check decides all that can be decided so far, and returns every violation
+// that has been found. The log must have been told up to now, and nothing be
+// under way that would still follow at once.
+func (j *Judge) Check() []Violation {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.now = time.Now()
+	j.check()
+	return append([]Violation(nil), j.violations...)
+}
+
+func (j *Judge) check() {
+	j.answerQueries()
+	j.checkHidden()
+	j.checkOverlaps()
+	j.checkCancelled()
+	j.checkStops()
+}
+
+// Final also decides what must be true at the end, when all is healed: every
+// record is done and committed by the groups that read its topic, every callback
+// called, and every acknowledged message in the log.
+func (j *Judge) Final(subscriptions ...Subscription) []Violation {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.now = time.Now()
+	j.check()
+	for _, s := range subscriptions {
+		j.finalGroup(s)
+	}
+	j.finalSends()
+	return append([]Violation(nil), j.violations...)
+}

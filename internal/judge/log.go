@@ -1,0 +1,188 @@
+package judge
+
+import "sort"
+
+// A partitionLog is what could be read of a partition, in rising order of offset.
+type partitionLog struct {
+	records []record
+}
+
+type record struct {
+	offset int64
+	key    string
+	value  string
+	gone   bool // and so nobody's duty
+}
+
+// A place is where a value was first seen.
+type place struct {
+	partition Partition
+	offset    int64
+}
+
+type groupPartition struct {
+	group     string
+	partition Partition
+}
+
+// A groupLog is what a group has made of a partition.
+type groupLog struct {
+	floor     int64             // what lies below is not its concern
+	done      map[string]uint64 // by value: the event that said so first
+	committed int64             // -1 if nothing
+
+	// The log's first records that are done or need not be, and the latest event
+	// by which each and all before it were.
+	through []uint64
+}
+
+// A query asks whether all below offset was done before an event.
+type query struct {
+	groupPartition
+	offset    int64
+	seq       uint64
+	invariant string
+}
+
+func (j *Judge) log(p Partition) *partitionLog {
+	l := j.logs[p]
+	if l == nil {
+		l = &partitionLog{}
+		j.logs[p] = l
+		j.known = append(j.known, p)
+	}
+	return l
+}
+
+func (j *Judge) group(k groupPartition) *groupLog {
+	g := j.groups[k]
+	if g == nil {
+		g = &groupLog{done: make(map[string]uint64), committed: -1}
+		j.groups[k] = g
+	}
+	return g
+}
+
+// index returns that of the first record at or above offset.
+func (l *partitionLog) index(offset int64) int {
+	return sort.Search(len(l.records), func(i int) bool { return l.records[i].offset >= offset })
+}
+
+func (j *Judge) tellLog(e Event) {
+	switch e := e.(type) {
+	case Appended:
+		j.appended(e)
+	case Deleted:
+		l := j.log(e.Partition)
+		for i := range l.records[:l.index(e.Before)] {
+			l.records[i].gone = true
+		}
+	case Removed:
+		l := j.log(e.Partition)
+		if i := l.index(e.Offset); i < len(l.records) && l.records[i].offset == e.Offset {
+			l.records[i].gone = true
+		}
+	case Truncated:
+		j.truncated(e)
+	case Positioned:
+		g := j.group(groupPartition{e.Group, e.Partition})
+		g.floor, g.committed, g.through = e.Offset, e.Offset, nil
+	case CommitApplied:
+		j.committed(e)
+	}
+}
+
+func (j *Judge) appended(e Appended) {
+	l := j.log(e.Partition)
+	if n := len(l.records); n > 0 && l.records[n-1].offset >= e.Offset {
+		j.violate("log-order", "%+v comes after offset %d", e, l.records[n-1].offset)
+		return
+	}
+	if at, ok := j.places[e.Value]; ok && at != (place{e.Partition, e.Offset}) {
+		j.violate("duplicate", "%q lies at %+v and at %v %d", e.Value, at, e.Partition, e.Offset)
+	}
+	j.places[e.Value] = place{e.Partition, e.Offset}
+	l.records = append(l.records, record{offset: e.Offset, key: e.Key, value: e.Value})
+	j.appendedSend(e)
+}
+
+// truncated forgets records. Offsets below what a group has committed will not
+// be read by it, even if they are used again.
+func (j *Judge) truncated(e Truncated) {
+	l := j.log(e.Partition)
+	i := l.index(e.End)
+	for _, r := range l.records[i:] {
+		if s := j.sends[r.value]; s != nil {
+			s.excused = true
+		}
+	}
+	l.records = l.records[:i]
+	for k, g := range j.groups {
+		if k.partition == e.Partition {
+			g.through = g.through[:min(i, len(g.through))]
+			if g.committed > e.End {
+				g.floor = max(g.floor, g.committed)
+			}
+		}
+	}
+}
+
+func (j *Judge) committed(e CommitApplied) {
+	k := groupPartition{e.Group, e.Partition}
+	g := j.group(k)
+	if e.Offset < g.committed {
+		j.violate("commit-moved-back", "%+v, before it %d", e, g.committed)
+	}
+	g.committed = e.Offset
+	j.queries = append(j.queries, query{k, e.Offset, j.seq, "commit-beyond-done"})
+}
+
+// advance takes the log's records into g.through as far as they are done.
+func (g *groupLog) advance(l *partitionLog) {
+	for i := len(g.through); i < len(l.records); i++ {
+		r := l.records[i]
+		seq, done := g.done[r.value]
+		if !done && !r.gone && r.offset >= g.floor {
+			return
+		}
+		if i > 0 {
+			seq = max(seq, g.through[i-1])
+		}
+		g.through = append(g.through, seq)
+	}
+}
+
+func (j *Judge) answerQueries() {
+	for _, q := range j.queries {
+		g, l := j.group(q.groupPartition), j.log(q.partition)
+		g.advance(l)
+		i := l.index(q.offset)
+		switch {
+		case i > len(g.through):
+			j.violate(q.invariant, "%v at %d, but %d %q is not done", q.groupPartition, q.offset,
+				l.records[len(g.through)].offset, l.records[len(g.through)].value)
+		case i > 0 && g.through[i-1] > q.seq:
+			j.violate(q.invariant, "%v at %d, but one below it was done only later", q.groupPartition, q.offset)
+		}
+	}
+	j.queries = nil
+}
+
+// finalGroup decides whether everything is done and committed.
+func (j *Judge) finalGroup(s Subscription) {
+	for _, p := range j.known {
+		if p.Topic != s.Topic {
+			continue
+		}
+		g, l := j.group(groupPartition{s.Group, p}), j.log(p)
+		g.advance(l)
+		if n := len(g.through); n < len(l.records) {
+			j.violate("unseen", "%s: %v %d %q is not done at the end", s.Group, p, l.records[n].offset, l.records[n].value)
+			continue
+		}
+		n := len(l.records)
+		if n > 0 && !l.records[n-1].gone && l.records[n-1].offset >= max(g.floor, g.committed) {
+			j.violate("uncommitted", "%s: %v is committed at %d, its last record is %d", s.Group, p, g.committed, l.records[n-1].offset)
+		}
+	}
+}

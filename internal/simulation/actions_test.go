@@ -1,0 +1,294 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/judge"
+)
+
+// actions returns the steps of a sequence: those that it has drawn, each as
+// often as it has drawn it to be likely.
+func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
+	all := []struct {
+		name string
+		do   func(*rapid.T)
+		must bool
+	}{
+		{"start process", w.startNode, true},
+		{"append", w.appendRecords, true},
+		{"sleep", sleep, true},
+		{"script handlers", w.scriptHandlers, false},
+		{"switch", w.flip, false},
+		{"flap", w.flap, false},
+		{"register", w.register, false},
+		{"start again", w.startAgain, false},
+		{"open producer", w.openProducer, false},
+		{"send", w.send, false},
+		{"shut down", w.shutDown, false},
+		{"cut", w.cut, false},
+		{"expire", w.expire, false},
+		{"rebalance", func(t *rapid.T) { w.broker.Rebalance(group(t)) }, false},
+		{"outage", w.outage, false},
+		{"fault", w.fault, false},
+		{"add partition", w.addPartition, false},
+		{"hole", w.hole, false},
+		{"transaction", w.transaction, false},
+		{"end transaction", w.endTransaction, false},
+		{"delete records", w.deleteRecords, false},
+		{"truncate", w.truncate, false},
+	}
+	chosen := map[string]func(*rapid.T){"": w.check}
+	for _, a := range all {
+		weight := rapid.IntRange(0, 3).Draw(t, a.name)
+		if a.must {
+			weight++
+		}
+		for i := range weight {
+			chosen[fmt.Sprint(a.name, " ", i)] = func(t *rapid.T) {
+				a.do(t)
+				w.stats.count("action " + a.name)
+				w.stats.count("steps")
+			}
+		}
+	}
+	return chosen
+}
+
+func group(t *rapid.T) string { return rapid.SampledFrom([]string{"one", "two"}).Draw(t, "group") }
+
+func seconds(t *rapid.T, name string, choices ...int) time.Duration {
+	return time.Duration(rapid.SampledFrom(choices).Draw(t, name)) * time.Second
+}
+
+func (w *world) startNode(t *rapid.T) {
+	if len(w.live()) == 4 || len(w.nodes) == 12 {
+		t.Skip("enough processes")
+	}
+	n := w.newNode()
+	w.must(t, n.launch(group(t)))
+}
+
+func (w *world) register(t *rapid.T) {
+	n, g := w.one(t), group(t)
+	if n.has(g) {
+		t.Skip("registered already")
+	}
+	w.must(t, n.register(g))
+	n.switchGroup(g, true)
+}
+
+func (w *world) startAgain(t *rapid.T) {
+	w.must(t, w.one(t).manager.StartAllConsumers(context.Background()))
+}
+
+func (w *world) flip(t *rapid.T) {
+	n := w.one(t)
+	n.switchGroup(rapid.SampledFrom(n.groups).Draw(t, "consumer"), rapid.Bool().Draw(t, "on"))
+}
+
+func (w *world) flap(t *rapid.T) {
+	n := w.one(t)
+	g := rapid.SampledFrom(n.groups).Draw(t, "consumer")
+	for i := range rapid.IntRange(2, 7).Draw(t, "times") {
+		n.switchGroup(g, i%2 == 1)
+	}
+}
+
+func sleep(t *rapid.T) {
+	time.Sleep(time.Duration(rapid.SampledFrom([]int{1, 20, 300, 1_000, 5_000, 30_000, 150_000}).Draw(t, "ms")) * time.Millisecond)
+}
+
+func (w *world) appendRecords(t *rapid.T) {
+	for range rapid.IntRange(1, 20).Draw(t, "records") {
+		value := w.value("r")
+		w.must(t, w.broker.Send(&driver.Message{Topic: w.topic(t), Partition: -1, Key: value, Value: value}))
+	}
+}
+
+func (w *world) topic(t *rapid.T) string {
+	return rapid.SampledFrom([]string{orders, orders, orders, results}).Draw(t, "topic")
+}
+
+func (w *world) scriptHandlers(t *rapid.T) {
+	if len(w.drawn.outcomes) == 0 {
+		t.Skip("none enabled")
+	}
+	for range rapid.IntRange(1, 5).Draw(t, "outcomes") {
+		o := rapid.SampledFrom(w.drawn.outcomes).Draw(t, "outcome")
+		times := 1
+		if o == failsThrice {
+			times = rapid.IntRange(3, 12).Draw(t, "in a row")
+		}
+		w.plan(o, times)
+		w.plan(fine, rapid.IntRange(0, 3).Draw(t, "fine"))
+	}
+}
+
+func (w *world) openProducer(t *rapid.T) {
+	n := w.one(t)
+	if n.producer != nil {
+		t.Skip("open already")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := n.open(ctx); err != nil {
+		w.stats.count("producer not opened")
+	}
+}
+
+func (w *world) send(t *rapid.T) {
+	n := w.one(t)
+	if n.producer == nil {
+		t.Skip("no producer")
+	}
+	n.send(drawBurst(t))
+}
+
+func (w *world) shutDown(t *rapid.T) {
+	w.one(t).shutdown(w, seconds(t, "deadline s", 0, 1, 10, 60))
+}
+
+// A cut is a member that has been cut off.
+type cut struct {
+	client string
+	heal   func()
+	timer  *time.Timer
+}
+
+func (w *world) anyMember(t *rapid.T) (memory.Member, judge.Member) {
+	ms := w.broker.Members(group(t))
+	if len(ms) == 0 {
+		t.Skip("no members")
+	}
+	m := ms[rapid.IntRange(0, len(ms)-1).Draw(t, "member")]
+	process, g, _ := strings.Cut(m.ClientID, ".")
+	return m, judge.Member{Process: process, Group: g, Name: g}
+}
+
+// cut cuts a member off; it may come back as a zombie, or only at the end.
+func (w *world) cut(t *rapid.T) {
+	m, who := w.anyMember(t)
+	for _, c := range w.cuts {
+		if c.client == m.ClientID {
+			t.Skip("cut already")
+		}
+	}
+	w.judge.Tell(judge.Severed{Member: who})
+	m.Cut()
+	heal := func() {
+		w.judge.Tell(judge.Reconnected{Member: who})
+		m.Heal()
+	}
+	w.cuts = append(w.cuts, cut{m.ClientID, heal, time.AfterFunc(seconds(t, "zombie after s", 1, 8, 60, 3600), heal)})
+	w.trouble()
+}
+
+func (w *world) expire(t *rapid.T) {
+	m, _ := w.anyMember(t)
+	m.Expire()
+	w.trouble()
+}
+
+func (w *world) outage(t *rapid.T) {
+	if w.down {
+		t.Skip("down already")
+	}
+	w.down = true
+	w.broker.Stop()
+	time.Sleep(seconds(t, "down s", 0, 1, 8, 70))
+	w.check(t)
+	w.broker.Start()
+	w.down = false
+	w.trouble()
+}
+
+func (w *world) fault(t *rapid.T) {
+	w.faults.add(drawFault(t))
+	w.trouble()
+}
+
+func (w *world) addPartition(t *rapid.T) {
+	n := w.broker.Partitions(orders)
+	if n == 8 {
+		t.Skip("enough partitions")
+	}
+	w.must(t, w.broker.AddPartitions(orders, n+1))
+}
+
+func (w *world) anyPartition(t *rapid.T) judge.Partition {
+	return rapid.SampledFrom(w.partitions()).Draw(t, "partition")
+}
+
+// hole leaves an offset that holds no record.
+func (w *world) hole(t *rapid.T) {
+	p := w.anyPartition(t)
+	if rapid.Bool().Draw(t, "control") {
+		w.must(t, w.broker.AppendControl(p.Topic, p.Number))
+		return
+	}
+	start, end, err := w.broker.Offsets(p.Topic, p.Number)
+	w.must(t, err)
+	if start == end {
+		t.Skip("nothing to compact")
+	}
+	offset := rapid.Int64Range(start, end-1).Draw(t, "offset")
+	if w.broker.Compact(p.Topic, p.Number, offset) != nil {
+		t.Skip("a control record, or under a transaction")
+	}
+	w.judge.Tell(judge.Removed{Partition: p, Offset: offset})
+}
+
+// transaction writes in one; what is aborted or still open nobody may see.
+func (w *world) transaction(t *rapid.T) {
+	tx := w.broker.Begin()
+	w.open = append(w.open, tx)
+	for range rapid.IntRange(1, 5).Draw(t, "records") {
+		value := w.value("t")
+		w.must(t, tx.Send(&driver.Message{Topic: orders, Partition: -1, Key: value, Value: value}))
+	}
+}
+
+func (w *world) endTransaction(t *rapid.T) {
+	if len(w.open) == 0 {
+		t.Skip("none open")
+	}
+	tx := w.open[0]
+	w.open = w.open[1:]
+	if rapid.Bool().Draw(t, "commit") {
+		w.must(t, tx.Commit())
+	} else {
+		w.must(t, tx.Abort())
+	}
+}
+
+func (w *world) deleteRecords(t *rapid.T) {
+	p := w.anyPartition(t)
+	start, end, err := w.broker.Offsets(p.Topic, p.Number)
+	w.must(t, err)
+	before := rapid.Int64Range(start, end).Draw(t, "before")
+	w.must(t, w.broker.DeleteRecords(p.Topic, p.Number, before))
+	w.judge.Tell(judge.Deleted{Partition: p, Before: before})
+	w.trouble()
+}
+
+// truncate loses records that were acknowledged, as an unclean election does.
+func (w *world) truncate(t *rapid.T) {
+	p := w.anyPartition(t)
+	start, end, err := w.broker.Offsets(p.Topic, p.Number)
+	w.must(t, err)
+	if len(w.open) > 0 {
+		t.Skip("not under a transaction")
+	}
+	to := rapid.Int64Range(start, end).Draw(t, "end")
+	w.must(t, w.broker.Truncate(p.Topic, p.Number, to))
+	w.judge.Tell(judge.Truncated{Partition: p, End: to})
+	w.read[p] = min(w.read[p], to)
+	w.trouble()
+}

@@ -1,0 +1,12 @@
+// Package simulation runs the core on the broker in memory, under faults, in
+// virtual time: random histories of members that come, go, fail and come back,
+// each judged by package judge after every step, and once more when all is healed.
+//
+// It has tests only:
+//
+//	go test ./internal/simulation                                  # a share of some seconds
+//	GOMAXPROCS=1 go test ./internal/simulation -run TestSimulation -timeout 0 -args -rapid.checks=100000
+//	KAFKA_MUTATIONS=all go test ./internal/simulation -run TestPlantedBugs -v -timeout 0
+//
+// A failure prints how to repeat it; with GOMAXPROCS=1 it repeats.
+package simulation

@@ -1,0 +1,87 @@
+package simulation
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/fault"
+)
+
+// faults is an injector whose faults come and go.
+type faults struct {
+	stats *stats
+
+	mu    sync.Mutex
+	rules []*rule
+}
+
+// A rule strikes the next left calls of an operation.
+type rule struct {
+	op    fault.Op
+	fault fault.Fault
+	left  int
+}
+
+func (f *faults) wrap(d driver.Driver) driver.Driver { return fault.Wrap(d, f) }
+
+func (f *faults) add(r *rule) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = append(f.rules, r)
+}
+
+func (f *faults) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = nil
+}
+
+func (f *faults) active() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.rules {
+		if r.left > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Inject implements fault.Injector.
+func (f *faults) Inject(c fault.Call) fault.Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.rules {
+		if r.op == c.Op && r.left > 0 {
+			r.left--
+			f.stats.count(fmt.Sprintf("fault %v %s", c.Op, whenName(r.fault)))
+			return r.fault
+		}
+	}
+	return fault.Fault{}
+}
+
+func (f *faults) String() string { return "faults" }
+
+func whenName(f fault.Fault) string {
+	return [...]string{"delayed", "before", "after", "no answer"}[f.When]
+}
+
+func drawFault(t *rapid.T) *rule {
+	ops := []fault.Op{
+		fault.OpenConsumer, fault.OpenProducer, fault.Run, fault.Commit, fault.Commit, fault.Mark, fault.Pause, fault.Resume,
+		fault.CloseConsumer, fault.Produce, fault.Ack, fault.Flush, fault.CloseProducer,
+	}
+	r := &rule{op: rapid.SampledFrom(ops).Draw(t, "op"), left: rapid.IntRange(1, 6).Draw(t, "times")}
+	r.fault.When = fault.When(rapid.IntRange(0, 3).Draw(t, "when"))
+	r.fault.Delay = time.Duration(rapid.SampledFrom([]int{0, 0, 50, 3_000}).Draw(t, "delay ms")) * time.Millisecond
+	r.fault.Err = fault.Error(rapid.SampledFrom([]string{"REQUEST_TIMED_OUT", "NOT_COORDINATOR", "CONNECTION_FAILED"}).Draw(t, "code"))
+	if r.fault.When == fault.BeforeCall && rapid.IntRange(0, 9).Draw(t, "permanent") == 0 {
+		r.fault.Err = fault.Permanent("GROUP_AUTHORIZATION_FAILED")
+	}
+	return r
+}

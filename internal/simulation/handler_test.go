@@ -1,0 +1,205 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/judge"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// An outcome is what a handler does with what it gets.
+type outcome int
+
+const (
+	fails      outcome = iota
+	panics             // with an error
+	panicsNil          // by a nil map
+	exits              // runtime.Goexit
+	slow               // takes seconds, obeys its context
+	deaf               // takes seconds, does not
+	blocks             // until all is healed
+	sends              // sends a result, fails if that fails
+	sendsAsync         // and does not wait
+	failsThrice
+	outcomeCount
+	fine
+)
+
+func (o outcome) String() string {
+	return [...]string{"fails", "panics", "panics nil", "exits", "slow", "deaf", "blocks", "sends", "sends async", "fails thrice", "", "fine"}[o]
+}
+
+var errHandler = errors.New("handler fails")
+
+// next returns the outcome of the next call.
+func (w *world) next() (outcome, chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.script) == 0 {
+		return fine, w.release
+	}
+	o := w.script[0]
+	w.script = w.script[1:]
+	return o, w.release
+}
+
+// plan adds outcomes to the script.
+func (w *world) plan(o outcome, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for range n {
+		w.script = append(w.script, o)
+	}
+}
+
+// handle is every handler: it tells the judge, and does what the script says.
+func (n *node) handle(ctx context.Context, group string, e judge.HandleStart) error {
+	w := n.w
+	w.mu.Lock()
+	w.handled++
+	e.ID = w.handled
+	w.mu.Unlock()
+	w.judge.Tell(e)
+	ok := false
+	stop := context.AfterFunc(ctx, func() { w.judge.Tell(judge.HandlerCancelled{ID: e.ID}) })
+	defer func() {
+		stop()
+		w.judge.Tell(judge.HandleEnd{ID: e.ID, OK: ok})
+	}()
+	o, release := w.next()
+	w.stats.count("handler " + o.String())
+	err := n.behave(ctx, o, release)
+	ok = err == nil
+	return err
+}
+
+func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) error {
+	switch o {
+	case fails, failsThrice:
+		return errHandler
+	case panics:
+		panic(errHandler)
+	case panicsNil:
+		var m map[string]int
+		m["nil"] = 1
+	case exits:
+		runtime.Goexit()
+	case slow:
+		return wait(ctx, 5*time.Second)
+	case deaf:
+		time.Sleep(4 * time.Second)
+	case blocks:
+		<-release
+	case sends:
+		return n.sendResult(ctx)
+	case sendsAsync:
+		n.sendOne(ctx, "handler of "+n.name, results, true)
+	}
+	return wait(ctx, n.w.drawn.work)
+}
+
+// wait takes its time, and is interrupted by its context.
+func wait(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// consumer returns a consumer of the drawn kind.
+func (n *node) consumer(cfg kafka.ConsumerConfig) kafka.Consumer {
+	single := func(ctx context.Context, m *kafka.Message) error {
+		return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, []*kafka.Message{m}))
+	}
+	switch n.w.drawn.kind {
+	case "batch":
+		return batchConsumer{kafka.NewConsumer(cfg, single), func(ctx context.Context, ms []*kafka.Message) error {
+			return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, ms))
+		}}
+	case "value":
+		return valueConsumer{cfg, func(ctx context.Context, value []byte) error {
+			return n.handle(ctx, cfg.JobName, n.located(cfg.JobName, value))
+		}}
+	}
+	return kafka.NewConsumer(cfg, single)
+}
+
+type batchConsumer struct {
+	kafka.Consumer
+	handle func(context.Context, []*kafka.Message) error
+}
+
+func (c batchConsumer) HandleBatch(ctx context.Context, ms []*kafka.Message) error {
+	return c.handle(ctx, ms)
+}
+
+type valueConsumer struct {
+	cfg    kafka.ConsumerConfig
+	handle func(context.Context, []byte) error
+}
+
+func (c valueConsumer) GetConfig() *kafka.ConsumerConfig               { return &c.cfg }
+func (c valueConsumer) Handle(ctx context.Context, value []byte) error { return c.handle(ctx, value) }
+
+// started says what a handler of messages gets.
+func (n *node) started(group string, ms []*kafka.Message) judge.HandleStart {
+	e := judge.HandleStart{
+		Member: n.member(group), Attempt: ms[0].Attempt,
+		Partition: judge.Partition{Topic: ms[0].Topic, Number: ms[0].Partition},
+	}
+	for _, m := range ms {
+		e.Records = append(e.Records, judge.Record{Offset: m.Offset, Key: string(m.Key), Value: string(m.Value)})
+	}
+	return e
+}
+
+// located says the same of a value: where it lies is looked up.
+func (n *node) located(group string, value []byte) judge.HandleStart {
+	at := n.w.locate(string(value))
+	return judge.HandleStart{Member: n.member(group), Partition: at.partition, Records: []judge.Record{at.record}}
+}
+
+// A location is a record and its partition.
+type location struct {
+	partition judge.Partition
+	record    judge.Record
+}
+
+// locate finds a value, also one that has gone since it was read.
+func (w *world) locate(value string) location {
+	if at, ok := w.located(value); ok {
+		return at
+	}
+	for _, p := range w.partitions() {
+		records, _ := w.broker.Records(p.Topic, p.Number, driver.ReadCommitted)
+		for _, r := range records {
+			w.learn(p, r)
+		}
+	}
+	at, _ := w.located(value)
+	return at
+}
+
+func (w *world) located(value string) (location, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.locations[value]
+	return at, ok
+}
+
+func (w *world) learn(p judge.Partition, r driver.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.locations[string(r.Value)] = location{p, judge.Record{Offset: r.Offset, Key: string(r.Key), Value: string(r.Value)}}
+}

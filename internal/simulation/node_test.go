@@ -1,0 +1,155 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aarontianqx/gopkg/internal/judge"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A node is one process: a manager, a consumer of each group at most, and
+// perhaps a producer.
+type node struct {
+	w        *world
+	name     string
+	manager  *kafka.Manager
+	groups   []string
+	producer *kafka.Producer
+	stopping bool
+}
+
+func (w *world) newNode() *node {
+	n := &node{w: w, name: fmt.Sprintf("p%d", len(w.nodes)+1)}
+	n.manager = kafka.New(w.faults.wrap(w.broker),
+		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(20*time.Second))
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+func (n *node) has(group string) bool {
+	for _, g := range n.groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// launch registers a consumer, starts the manager and switches the consumer on.
+func (n *node) launch(group string) error {
+	if err := n.register(group); err != nil {
+		return err
+	}
+	n.switchGroup(group, true)
+	return n.manager.StartAllConsumers(context.Background())
+}
+
+func (n *node) register(group string) error {
+	d := n.w.drawn
+	cfg := kafka.ConsumerConfig{
+		JobName: group, Topics: topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
+		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, BalanceStrategies: d.strategies,
+		SessionTimeout: d.session, HeartbeatInterval: time.Second, RebalanceTimeout: d.rebalance, DrainTimeout: d.drain,
+		CommitInterval: d.interval, MaxBufferedMessages: d.buffered, MaxMessageBytes: d.fetch, MaxBatchSize: 3,
+		MaxConsecutiveErrors: d.maxErrors, Backoff: kafka.Backoff{Jitter: kafka.NoJitter},
+	}
+	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(cfg)); err != nil {
+		return err
+	}
+	n.groups = append(n.groups, group)
+	return nil
+}
+
+func (n *node) member(group string) judge.Member {
+	return judge.Member{Process: n.name, Group: group, Name: group}
+}
+
+func (n *node) switchAll(on bool) {
+	for _, g := range n.groups {
+		n.switchGroup(g, on)
+	}
+}
+
+// switchGroup turns the consumer of a group on or off. The judge hears of on
+// before it happens and of off when it has.
+func (n *node) switchGroup(group string, on bool) {
+	if !n.has(group) {
+		return
+	}
+	if on {
+		n.w.judge.Tell(judge.Switched{Member: n.member(group), On: true})
+	}
+	n.manager.SetConsumerSwitch(group, on) // known, as it is registered
+	if !on {
+		n.w.judge.Tell(judge.Switched{Member: n.member(group), On: false})
+	}
+}
+
+// open opens the producer.
+func (n *node) open(ctx context.Context) error {
+	p, err := n.manager.RegisterProducer(ctx, kafka.ProducerConfig{
+		BootstrapServers: "localhost:9092", EnableAsyncProducer: kafka.BoolPtr(true),
+	})
+	if err == nil {
+		n.producer = p
+	}
+	return err
+}
+
+// shutdown asks the process to stop within limit, in the background.
+func (n *node) shutdown(w *world, limit time.Duration) {
+	n.stopping = true
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	w.judge.Tell(judge.StopCall{Process: n.name, Limit: limit, Idle: limit > 0 && w.quiet() && w.judge.Idle(n.name)})
+	w.background.Go(func() {
+		defer cancel()
+		err := n.manager.Shutdown(ctx)
+		var stop *kafka.StopError
+		w.judge.Tell(judge.StopReturn{Process: n.name, Clean: !errors.As(err, &stop)})
+	})
+}
+
+// A hook tells the judge what a process says of itself.
+type hook struct {
+	kafka.NopHook
+	n *node
+}
+
+func (h hook) Event(e kafka.Event) {
+	tell := h.n.w.judge.Tell
+	switch e := e.(type) {
+	case kafka.StateChanged:
+		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
+		h.n.w.stats.count("state " + e.To.String())
+	case kafka.PartitionsAssigned:
+		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		h.n.w.stats.count("assigned")
+	case kafka.PartitionsRevoked:
+		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck)})
+		h.n.w.stats.count("revoked")
+		if len(e.Stuck) > 0 {
+			h.n.w.stats.count("revoked, stuck")
+		}
+	case kafka.PartitionsLost:
+		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		h.n.w.stats.count("lost")
+	case kafka.CommitFailed:
+		h.n.w.stats.count("commit failed")
+	}
+}
+
+// parse turns topic/partition into partitions.
+func parse(names []string) (ps []judge.Partition) {
+	for _, name := range names {
+		topic, number, _ := strings.Cut(name, "/")
+		n, _ := strconv.Atoi(number)
+		ps = append(ps, judge.Partition{Topic: topic, Number: int32(n)})
+	}
+	return ps
+}

@@ -1,0 +1,30 @@
+package simulation
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// TestSimulation holds the promises of package kafka over random histories.
+func TestSimulation(t *testing.T) {
+	st, began := newStats(), time.Now()
+	defer func() {
+		t.Logf("%d sequences, %d steps in %v\n%v", st.counts["sequences"], st.counts["steps"], time.Since(began), st)
+	}()
+	t.Logf("seed: -rapid.seed=%s (0 is a fresh one)", flag.Lookup("rapid.seed").Value)
+	rapid.Check(t, func(t *rapid.T) { simulate(t, st) })
+}
+
+// simulate runs one sequence.
+func simulate(t *rapid.T, st *stats) {
+	rapid.SyncTest(t, func(t *rapid.T) {
+		w := newWorld(t, st)
+		t.Cleanup(w.stopAll)
+		st.count("sequences")
+		t.Repeat(w.actions(t))
+		w.settle(t)
+	})
+}

@@ -1,0 +1,365 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/judge"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A world is one random history: a broker, the processes on it, and their judge.
+type world struct {
+	broker *memory.Broker
+	faults *faults
+	judge  *judge.Judge
+	stats  *stats
+	drawn  settings
+	nodes  []*node // all that there have ever been, in order
+
+	read     map[judge.Partition]int64 // up to where the judge knows the log
+	open     []*memory.Transaction
+	cuts     []cut
+	down     bool
+	troubled time.Time // the latest moment at which something was out of order
+	sent     int
+
+	background sync.WaitGroup // sends, shutdowns, and what else waits
+
+	mu        sync.Mutex
+	script    []outcome
+	handled   uint64        // calls of handlers so far
+	release   chan struct{} // closed when blocked handlers may go on
+	values    int
+	locations map[string]location
+}
+
+// settings are what a sequence draws for its whole length.
+type settings struct {
+	partitions int
+	strategies []driver.BalanceStrategy
+	session    time.Duration
+	rebalance  time.Duration
+	drain      time.Duration
+	interval   time.Duration
+	buffered   int
+	fetch      int
+	maxErrors  int
+	work       time.Duration
+	kind       string
+	outcomes   []outcome
+}
+
+const (
+	orders  = "orders"
+	results = "results"
+)
+
+// subscriptions are what the two groups read.
+var subscriptions = []judge.Subscription{{Group: "one", Topic: orders}, {Group: "two", Topic: orders}, {Group: "two", Topic: results}}
+
+func topics(group string) (names []string) {
+	for _, s := range subscriptions {
+		if s.Group == group {
+			names = append(names, s.Topic)
+		}
+	}
+	return names
+}
+
+func newWorld(t *rapid.T, st *stats) *world {
+	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location)}
+	w.drawn = drawSettings(t)
+	w.judge = judge.New(judge.Rules{
+		MaxErrors: w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
+	})
+	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe))
+	w.faults = &faults{stats: st}
+	w.must(t, w.broker.CreateTopic(orders, w.drawn.partitions))
+	w.must(t, w.broker.CreateTopic(results, 1))
+	return w
+}
+
+func drawSettings(t *rapid.T) settings {
+	pick := func(name string, ms ...int) time.Duration {
+		return time.Duration(rapid.SampledFrom(ms).Draw(t, name)) * time.Millisecond
+	}
+	s := settings{
+		partitions: rapid.IntRange(1, 8).Draw(t, "partitions"),
+		strategies: rapid.SampledFrom([][]driver.BalanceStrategy{
+			{driver.RoundRobin}, {driver.Range}, {driver.Sticky}, {driver.CooperativeSticky}, {driver.CooperativeSticky},
+		}).Draw(t, "strategies"),
+		session:   pick("session ms", 6_000, 10_000),
+		rebalance: pick("rebalance ms", 10_000, 60_000),
+		drain:     pick("drain ms", 500, 3_000, 9_000),
+		interval:  pick("commit interval ms", 100, 1_000, 5_000),
+		buffered:  rapid.SampledFrom([]int{1, 4, 1000}).Draw(t, "buffered"),
+		fetch:     rapid.SampledFrom([]int{1, 100, 1 << 20}).Draw(t, "fetch bytes"),
+		maxErrors: rapid.SampledFrom([]int{3, 10}).Draw(t, "max errors"),
+		work:      pick("work ms", 0, 0, 10, 300),
+		kind:      rapid.SampledFrom([]string{"message", "message", "batch", "value"}).Draw(t, "kind"),
+	}
+	for o := range outcomeCount {
+		if rapid.Bool().Draw(t, o.String()) {
+			s.outcomes = append(s.outcomes, o)
+		}
+	}
+	return s
+}
+
+// observe sees all commits that the broker applies.
+func (w *world) observe(c memory.Commit) {
+	w.judge.Tell(judge.CommitApplied{
+		Group: c.Group, Partition: judge.Partition{Topic: c.Topic, Number: c.Partition}, Offset: c.Offset,
+	})
+}
+
+// must ends a sequence in which the harness itself has failed.
+func (w *world) must(t *rapid.T, err error) {
+	if err != nil {
+		t.Logf("%v", err)
+		t.Fatalf("the harness failed")
+	}
+}
+
+// value returns a value that no other record has.
+func (w *world) value(prefix string) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.values++
+	return fmt.Appendf(nil, "%s-%d", prefix, w.values)
+}
+
+// key returns one of a few keys for a value.
+func key(value []byte) []byte { return value[len(value)-1:] }
+
+// partitions returns all partitions in order.
+func (w *world) partitions() (ps []judge.Partition) {
+	for _, topic := range w.broker.Topics() {
+		for p := range w.broker.Partitions(topic) {
+			ps = append(ps, judge.Partition{Topic: topic, Number: int32(p)})
+		}
+	}
+	return ps
+}
+
+// tellLog tells the judge what the log has grown by.
+func (w *world) tellLog() {
+	for _, p := range w.partitions() {
+		records, err := w.broker.Records(p.Topic, p.Number, driver.ReadCommitted)
+		if err != nil {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(records, w.read[p], func(r driver.Record, o int64) int { return int(r.Offset - o) })
+		for _, r := range records[i:] {
+			w.learn(p, r)
+			w.judge.Tell(judge.Appended{Partition: p, Offset: r.Offset, Key: string(r.Key), Value: string(r.Value)})
+			w.read[p] = r.Offset + 1
+		}
+	}
+}
+
+// check holds what must hold at any moment.
+func (w *world) check(t *rapid.T) {
+	synctest.Wait()
+	w.tellLog()
+	w.fail(t, w.judge.Check())
+	w.checkStatus(t)
+}
+
+// fail ends a sequence that has violated something.
+func (w *world) fail(t *rapid.T, vs []judge.Violation) {
+	if len(vs) == 0 {
+		return
+	}
+	for _, line := range w.judge.Tail() {
+		t.Logf("%s", line)
+	}
+	for _, v := range vs {
+		t.Logf("%v", v)
+	}
+	t.Fatalf("violated %s", vs[0].Invariant)
+}
+
+// checkStatus holds what every status must say.
+func (w *world) checkStatus(t *rapid.T) {
+	for _, n := range w.nodes {
+		for _, s := range n.manager.Consumers() {
+			for _, p := range s.Partitions {
+				if p.Committed > p.Position || p.BufferedBytes < 0 {
+					t.Logf("%+v", p)
+					t.Fatalf("violated status-consistent")
+				}
+				if w.drawn.fetch == 1 && w.drawn.kind != "batch" && p.Buffered > w.drawn.buffered+2 {
+					t.Logf("%+v", p)
+					t.Fatalf("violated bounded-buffer")
+				}
+			}
+		}
+	}
+}
+
+// quiet reports whether nothing has been out of order for a while.
+func (w *world) quiet() bool {
+	return !w.down && len(w.cuts) == 0 && !w.faults.active() && time.Since(w.troubled) > 2*time.Minute
+}
+
+// trouble notes that something is out of order now.
+func (w *world) trouble() { w.troubled = time.Now() }
+
+// live returns the processes that have not been asked to stop.
+func (w *world) live() (ns []*node) {
+	for _, n := range w.nodes {
+		if !n.stopping {
+			ns = append(ns, n)
+		}
+	}
+	return ns
+}
+
+func (w *world) one(t *rapid.T) *node {
+	ns := w.live()
+	if len(ns) == 0 {
+		t.Skip("no process")
+	}
+	return rapid.SampledFrom(ns).Draw(t, "process")
+}
+
+// settle heals everything and holds that all is done, committed, and stopped.
+func (w *world) settle(t *rapid.T) {
+	w.check(t)
+	w.heal(t)
+	for _, n := range w.live() {
+		n.switchAll(true)
+	}
+	for _, group := range []string{"one", "two"} {
+		if !slices.ContainsFunc(w.live(), func(n *node) bool { return n.has(group) }) {
+			w.must(t, w.newNode().launch(group))
+		}
+	}
+	time.Sleep(3 * time.Minute)
+	w.check(t)
+	w.repair(t)
+	time.Sleep(7 * time.Minute)
+	w.background.Wait()
+	w.check(t)
+	w.fail(t, w.judge.Final(subscriptions...))
+	w.checkRunning(t)
+	w.troubled = time.Time{}
+	for _, n := range w.live() {
+		n.shutdown(w, time.Minute)
+		w.check(t)
+	}
+	for _, group := range []string{"one", "two"} {
+		if ms := w.broker.Members(group); len(ms) > 0 {
+			t.Logf("%+v", ms)
+			t.Fatalf("violated group-left")
+		}
+	}
+	w.fail(t, w.judge.Final(subscriptions...))
+}
+
+// heal ends all that is wrong.
+func (w *world) heal(t *rapid.T) {
+	w.calm()
+	for _, tx := range w.open {
+		w.must(t, tx.Commit())
+	}
+	w.open = nil
+	w.check(t)
+}
+
+// calm is what of heal a failed sequence needs, too.
+func (w *world) calm() {
+	w.faults.clear()
+	w.broker.Start()
+	w.down = false
+	for _, c := range w.cuts {
+		c.timer.Stop()
+		c.heal()
+	}
+	w.cuts = nil
+	w.mu.Lock()
+	w.script = nil
+	close(w.release)
+	w.release = make(chan struct{})
+	w.mu.Unlock()
+	w.trouble()
+}
+
+// repair does an operator's work for groups whose position is no longer in the
+// log: all members off, the offset set, all on again.
+func (w *world) repair(t *rapid.T) {
+	for _, group := range []string{"one", "two"} {
+		if !w.astray(group) {
+			continue
+		}
+		for _, n := range w.live() {
+			n.switchGroup(group, false)
+		}
+		time.Sleep(2 * time.Minute)
+		w.check(t)
+		for _, p := range w.partitions() {
+			if !slices.Contains(topics(group), p.Topic) {
+				continue
+			}
+			start, end, err := w.broker.Offsets(p.Topic, p.Number)
+			w.must(t, err)
+			at := w.broker.Committed(group, p.Topic, p.Number)
+			if to := min(max(at, start), end); to != at && at >= 0 {
+				w.must(t, w.broker.SetCommitted(group, p.Topic, p.Number, to))
+				w.judge.Tell(judge.Positioned{Group: group, Partition: p, Offset: to})
+			}
+		}
+		for _, n := range w.live() {
+			n.switchGroup(group, true)
+		}
+	}
+}
+
+// astray reports whether a group's position is no longer in the log.
+func (w *world) astray(group string) bool {
+	for _, p := range w.partitions() {
+		start, end, err := w.broker.Offsets(p.Topic, p.Number)
+		if at := w.broker.Committed(group, p.Topic, p.Number); err == nil && at >= 0 && (at < start || at > end) {
+			return true
+		}
+	}
+	for _, n := range w.live() {
+		for _, s := range n.manager.Consumers() {
+			if s.Group == group && s.Reason != nil && strings.Contains(s.Reason.Error(), "OFFSET_OUT_OF_RANGE") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkRunning holds that every consumer runs when all is healed.
+func (w *world) checkRunning(t *rapid.T) {
+	for _, n := range w.live() {
+		for _, s := range n.manager.Consumers() {
+			if s.State != kafka.StateRunning || s.Errors != 0 || len(s.Stragglers) != 0 {
+				t.Logf("%s: %+v", n.name, s)
+				t.Fatalf("violated runs-when-healed")
+			}
+		}
+	}
+}
+
+// stopAll ends what a sequence has begun, however it ended.
+func (w *world) stopAll() {
+	w.calm()
+	for _, n := range w.live() {
+		n.shutdown(w, time.Minute)
+	}
+	w.background.Wait()
+}
