@@ -137,7 +137,7 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 		return nil, invalid(fmt.Errorf("RequiredAcks: %d is none of the constants", cfg.RequiredAcks))
 	}
 	if !knownCodec {
-		return nil, invalid(fmt.Errorf("compression %d is none of the constants", cfg.Compression))
+		return nil, invalid(fmt.Errorf("field Compression: %d is none of the constants", cfg.Compression))
 	}
 	producer.Partitioner = newPartitioner
 	return conf, d.configure(conf, cfg.SASL != nil, producerSafety)
