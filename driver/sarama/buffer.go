@@ -38,9 +38,7 @@ type slot struct {
 	// who makes it false does.
 	pending atomic.Bool
 
-	// The rest belongs to the buffer.
-	id    int32
-	epoch int64
+	epoch int64 // belongs to the buffer
 }
 
 // Encode implements Sarama's Encoder for the value. Sarama calls it when it puts
@@ -103,13 +101,21 @@ func (s *slot) empty() {
 }
 
 // A buffer holds the slots of all messages that have been accepted and not
-// acknowledged. For Flush it counts them by epoch: each Flush begins a new one,
-// and waits until all before are empty. A list in the order of acceptance would
-// say the same, at the price of touching three slots for each message.
+// acknowledged.
+//
+// Those who add and those who remove would meet at one mutex for each message. So
+// a slot that is removed is only put aside, under a mutex of its own, and taken
+// in by whoever needs it: by add when it runs out of free slots or of space, and
+// at once while somebody waits.
+//
+// For Flush the slots are counted by epoch: each Flush begins a new one, and waits
+// until all before are empty.
 type buffer struct {
+	aside aside
+
 	mu     sync.Mutex // guards what follows
 	slots  []*slot    // by id, free ones included
-	free   []int32
+	free   []*slot
 	bytes  int
 	epoch  int64 // the current one
 	base   int64 // the oldest one that may not be empty
@@ -117,7 +123,16 @@ type buffer struct {
 	closed bool
 
 	changed  chan struct{} // closed and replaced when who waits should look again
-	spacious int           // how many wait for space
+	waiting  int           // how many wait
+	spacious int           // how many of them wait for space
+}
+
+// aside holds slots that have been removed and not been taken in. Its mutex may
+// be locked with the buffer's held, but not the other way round.
+type aside struct {
+	mu      sync.Mutex // guards what follows
+	slots   []*slot
+	watched bool // somebody waits for what is put here
 }
 
 func newBuffer() *buffer {
@@ -127,51 +142,119 @@ func newBuffer() *buffer {
 // add makes room for a message of so many bytes, when there is.
 func (b *buffer) add(ctx context.Context, bytes int) (*slot, error) {
 	b.mu.Lock()
-	for !b.closed && b.bytes > 0 && b.bytes+bytes > bufferBytes {
+	defer b.mu.Unlock()
+	if len(b.free) == 0 || !b.fits(bytes) {
+		b.takeIn()
+	}
+	if !b.fits(bytes) {
 		b.spacious++
-		err := b.wait(ctx)
+		err := b.await(ctx, func() bool { return b.closed || b.fits(bytes) })
 		b.spacious--
 		if err != nil {
-			b.mu.Unlock()
 			return nil, err
 		}
 	}
 	if b.closed {
-		b.mu.Unlock()
 		return nil, driver.ErrClosed
 	}
 	s := b.takeFree()
 	s.bytes, s.epoch = bytes, b.epoch
 	b.bytes += bytes
 	b.counts[b.epoch-b.base]++
-	b.mu.Unlock()
 	return s, nil
 }
+
+// fits lets a message pass alone that is larger than the buffer.
+func (b *buffer) fits(bytes int) bool { return b.bytes == 0 || b.bytes+bytes <= bufferBytes }
 
 // takeFree is called with mu held.
 func (b *buffer) takeFree() *slot {
 	if n := len(b.free); n > 0 {
-		s := b.slots[b.free[n-1]]
+		s := b.free[n-1]
 		b.free = b.free[:n-1]
 		return s
 	}
-	s := &slot{id: int32(len(b.slots))}
+	s := new(slot)
 	s.message.Value, s.message.Metadata = s, s
 	b.slots = append(b.slots, s)
 	return s
 }
 
-// wait is called with mu held, and waits without it for a change.
-func (b *buffer) wait(ctx context.Context) error {
-	changed := b.changed
-	b.mu.Unlock()
-	defer b.mu.Lock()
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// await waits until cond holds. It is called with mu held, and waits without it.
+func (b *buffer) await(ctx context.Context, cond func() bool) error {
+	b.waiting++
+	defer func() {
+		b.waiting--
+		b.aside.watch(b.waiting > 0)
+	}()
+	for {
+		b.aside.watch(true) // before takeIn, so that what comes after it is seen
+		b.takeIn()
+		if cond() {
+			return nil
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+			b.mu.Lock()
+		case <-ctx.Done():
+			b.mu.Lock()
+			return ctx.Err()
+		}
 	}
+}
+
+func (a *aside) watch(watched bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.watched = watched
+}
+
+// put adds a slot, and reports whether somebody waits for it.
+func (a *aside) put(s *slot) (watched bool) {
+	a.mu.Lock()
+	a.slots = append(a.slots, s)
+	watched = a.watched
+	a.mu.Unlock()
+	return watched
+}
+
+// takeIn makes free what lies aside. It is called with mu held.
+func (b *buffer) takeIn() {
+	b.aside.mu.Lock()
+	defer b.aside.mu.Unlock()
+	for _, s := range b.aside.slots {
+		b.forget(s)
+	}
+	b.free = append(b.free, b.aside.slots...)
+	clear(b.aside.slots)
+	b.aside.slots = b.aside.slots[:0]
+	if len(b.free) == len(b.slots) && len(b.slots) > freeSlots { // after a jam
+		b.slots, b.free, b.aside.slots = nil, nil, nil
+	}
+}
+
+// forget is called with mu held.
+func (b *buffer) forget(s *slot) {
+	b.bytes -= s.bytes
+	b.counts[s.epoch-b.base]--
+	flushed := s.epoch < b.epoch && b.advance()
+	if b.waiting > 0 && (flushed || b.spacious > 0 && b.bytes <= bufferBytes/4*3) {
+		b.tell()
+	}
+}
+
+// advance drops the epochs that are over and empty, and reports whether there
+// were any. It is called with mu held.
+func (b *buffer) advance() bool {
+	n := 0
+	for n < len(b.counts)-1 && b.counts[n] == 0 {
+		n++
+	}
+	b.counts = b.counts[:copy(b.counts, b.counts[n:])]
+	b.base += int64(n)
+	return n > 0
 }
 
 // tell wakes everybody who waits. It is called with mu held.
@@ -193,35 +276,11 @@ func (b *buffer) withdraw(s *slot) bool {
 // remove takes out a slot whose message has been dealt with.
 func (b *buffer) remove(s *slot) {
 	s.empty()
-	b.mu.Lock()
-	b.forget(s)
-	b.free = append(b.free, s.id)
-	if len(b.free) == len(b.slots) && len(b.slots) > freeSlots { // after a jam
-		b.slots, b.free = nil, nil
+	if b.aside.put(s) {
+		b.mu.Lock()
+		b.takeIn()
+		b.mu.Unlock()
 	}
-	b.mu.Unlock()
-}
-
-// forget is called with mu held.
-func (b *buffer) forget(s *slot) {
-	b.bytes -= s.bytes
-	b.counts[s.epoch-b.base]--
-	flushed := s.epoch < b.epoch && b.advance()
-	if flushed || b.spacious > 0 && b.bytes <= bufferBytes/4*3 {
-		b.tell()
-	}
-}
-
-// advance drops the epochs that are over and empty, and reports whether there
-// were any. It is called with mu held.
-func (b *buffer) advance() bool {
-	n := 0
-	for n < len(b.counts)-1 && b.counts[n] == 0 {
-		n++
-	}
-	b.counts = b.counts[:copy(b.counts, b.counts[n:])]
-	b.base += int64(n)
-	return n > 0
 }
 
 // ack acknowledges the message of s with what result returns. An answer that
@@ -243,12 +302,8 @@ func (b *buffer) flush(ctx context.Context) error {
 	b.epoch++
 	b.counts = append(b.counts, 0)
 	b.advance()
-	for own := b.epoch; b.base < own; {
-		if err := b.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	own := b.epoch
+	return b.await(ctx, func() bool { return b.base >= own })
 }
 
 // close lets nothing in any more, and closes closing. It reports whether this
