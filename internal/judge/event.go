@@ -40,10 +40,11 @@ type Removed struct {
 }
 
 // Truncated tells that the records from End on are gone, though acknowledged,
-// and that their offsets will be used again.
+// and that their offsets will be used again. What comes to lie there is nobody's
+// duty either: who has read that far does not read it again.
 type Truncated struct {
 	Partition Partition
-	End       int64
+	Was, End  int64 // the offset after the last record, before and now
 }
 
 // Positioned tells where a group begins in a partition, or that an operator has
@@ -104,6 +105,15 @@ func (e HandleStart) last() int64  { return e.Records[len(e.Records)-1].Offset }
 type HandleEnd struct {
 	ID uint64
 	OK bool
+}
+
+// HandlerFailed tells that a member has counted a failure of its handler, so many
+// in a row.
+type HandlerFailed struct {
+	Member    Member
+	Partition Partition
+	Offset    int64
+	Failures  int
 }
 
 // HandlerCancelled tells that the context of a running handler has ended.
@@ -182,6 +192,7 @@ func (Severed) event()          {}
 func (Reconnected) event()      {}
 func (HandleStart) event()      {}
 func (HandleEnd) event()        {}
+func (HandlerFailed) event()    {}
 func (HandlerCancelled) event() {}
 func (CommitApplied) event()    {}
 func (Send) event()             {}

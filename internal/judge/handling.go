@@ -19,6 +19,7 @@ type claim struct {
 	last     int64
 	ok       bool // it went well
 	attempts int  // at these records
+	failures int  // in a row, as it was told; 0 if it was not
 	failedAt time.Time
 }
 
@@ -67,7 +68,11 @@ func (j *Judge) tellOwnership(e Event) {
 func (j *Judge) assign(m Member, p Partition) {
 	key, k := claimKey{m, p}, groupPartition{m.Group, p}
 	if c := j.claims[key]; c != nil && !c.ended {
-		j.violate("assigned-twice", "%v %v", m, p)
+		if j.late[key] != nil {
+			j.violate("assigned-twice", "%v %v", m, p)
+		}
+		c.ended, c.lost, c.endedAt = true, true, j.now
+		j.late[key] = c
 	}
 	j.claims[key] = &claim{first: -1, last: -1, ok: true}
 	for _, other := range j.owners[k] {
@@ -79,7 +84,13 @@ func (j *Judge) assign(m Member, p Partition) {
 }
 
 func (j *Judge) endClaim(m Member, p Partition, lost bool) {
-	c := j.claims[claimKey{m, p}]
+	key := claimKey{m, p}
+	if c := j.late[key]; c != nil {
+		delete(j.late, key)
+		j.checkEnded(key, c)
+		return
+	}
+	c := j.claims[key]
 	if c == nil || c.ended {
 		j.violate("ended-without-owning", "%v %v", m, p)
 		return
@@ -96,8 +107,36 @@ func (j *Judge) endClaim(m Member, p Partition, lost bool) {
 	j.owners[k] = slices.DeleteFunc(j.owners[k], func(o Member) bool { return o == m })
 }
 
+// checkLate holds that a claim was over when the next one began. A drain window
+// that runs out ends one at the moment at which the other begins.
+func (j *Judge) checkLate() {
+	for key, c := range j.late {
+		if j.rules.Grace == 0 || j.overdue(c.endedAt) {
+			j.violate("assigned-twice", "%v: the claim before has not ended", key)
+		}
+	}
+}
+
+func (j *Judge) checkEnded(key claimKey, c *claim) {
+	if j.overdue(c.endedAt) {
+		j.violate("assigned-twice", "%v: the claim before ended only after %v", key, j.now.Sub(c.endedAt))
+	}
+}
+
+// finalClaims holds that every claim has ended, and every handler returned.
+func (j *Judge) finalClaims() {
+	for key, c := range j.claims {
+		if !c.ended {
+			j.violate("never-ended", "%v", key)
+		}
+	}
+	for _, h := range j.running {
+		j.violate("never-ended", "%+v", h.HandleStart)
+	}
+}
+
 func (j *Judge) checkOverlap(o overlap) {
-	if !j.severed[o.old] && !j.severed[o.new] && j.late(o.since) {
+	if !j.severed[o.old] && !j.severed[o.new] && j.overdue(o.since) {
 		j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
 	}
 }
@@ -107,7 +146,7 @@ func (j *Judge) checkOverlaps() {
 		if j.severed[o.old] || j.severed[o.new] {
 			continue
 		}
-		if j.rules.Grace == 0 || j.late(o.since) {
+		if j.rules.Grace == 0 || j.overdue(o.since) {
 			j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
 		}
 	}
@@ -160,25 +199,49 @@ func (j *Judge) start(e HandleStart) {
 	case c == nil:
 		j.violate("handled-without-owning", "%+v", e)
 		return
-	case c.ended && (!c.lost || j.late(c.endedAt)):
+	case c.ended && (!c.lost || j.overdue(c.endedAt)):
 		j.violate("handled-after-revoke-or-loss", "%+v", e)
 	}
 	j.checkOrder(c, e)
 	c.first, c.last, c.ok = e.first(), e.last(), false
 }
 
+// A meeting is two handlers of one partition at once.
+type meeting struct {
+	first  *handling
+	second HandleStart
+	at     time.Time
+}
+
 // checkAlone holds that nobody else is at the partition, unless that is one who
-// can not know that it should not be, or does not obey.
+// can not know that it should not be, or does not obey. Two processes learn of
+// one rebalance at the same time, but in any order.
 func (j *Judge) checkAlone(e HandleStart) {
 	for _, h := range j.running {
 		if h.Partition != e.Partition || h.Member.Group != e.Member.Group {
 			continue
 		}
-		excused := h.claim == nil || h.claim.ended && h.claim.lost || j.severed[h.Member] || j.severed[e.Member]
-		if h.Member == e.Member || !excused {
+		m := meeting{h, e, j.now}
+		switch {
+		case h.Member == e.Member:
 			j.violate("two-handlers", "%+v while %+v", e, h.HandleStart)
+		case h.claim != nil && !j.severed[h.Member] && !j.severed[e.Member]:
+			j.meetings = append(j.meetings, m)
 		}
 	}
+}
+
+func (j *Judge) checkMeetings() {
+	j.meetings = slices.DeleteFunc(j.meetings, func(m meeting) bool {
+		c := m.first.claim
+		if j.rules.Grace > 0 && !c.ended && !j.overdue(m.at) {
+			return false
+		}
+		if !c.ended || !c.lost || c.endedAt.Sub(m.at) > j.rules.Grace {
+			j.violate("two-handlers", "%+v while %+v", m.second, m.first.HandleStart)
+		}
+		return true
+	})
 }
 
 func (j *Judge) checkOrder(c *claim, e HandleStart) {
@@ -189,7 +252,7 @@ func (j *Judge) checkOrder(c *claim, e HandleStart) {
 		j.violate("failed-record-left-behind", "%+v, but %d failed", e, c.first)
 	}
 	if c.ok {
-		c.attempts = 0
+		c.attempts, c.failures = 0, 0
 	} else {
 		j.checkRetry(c, e)
 	}
@@ -203,7 +266,7 @@ func (j *Judge) checkOrder(c *claim, e HandleStart) {
 }
 
 func (j *Judge) checkRetry(c *claim, e HandleStart) {
-	least, most := j.rules.backoff(c.attempts)
+	least, most := j.rules.backoff(max(c.attempts, c.failures))
 	if wait := j.now.Sub(c.failedAt); wait < least || wait > most+j.rules.Grace {
 		j.violate("backoff", "%+v after %v, want %v to %v", e, wait, least, most)
 	}
@@ -233,6 +296,32 @@ func (j *Judge) end(e HandleEnd) {
 	}
 }
 
+// A streak is the failures in a row of one record in one member, which may go on
+// in a later claim.
+type streak struct {
+	offset   int64
+	failures int
+}
+
+// failed holds that each failure is counted, and once.
+func (j *Judge) failed(e HandlerFailed) {
+	key := claimKey{e.Member, e.Partition}
+	before := j.streaks[key]
+	j.streaks[key] = streak{e.Offset, e.Failures}
+	c := j.claims[key]
+	if c == nil || c.ended || c.first != e.Offset {
+		return // of an earlier claim
+	}
+	if j.rules.MaxErrors > 0 && e.Failures > j.rules.MaxErrors {
+		j.violate("too-many-attempts", "%+v", e)
+	}
+	goesOn := before.offset == e.Offset && before.failures == e.Failures-1
+	if c.ok || !goesOn && e.Failures != c.attempts {
+		j.violate("failures-miscounted", "%+v after %d attempts, before it %+v", e, c.attempts, before)
+	}
+	c.failures = e.Failures
+}
+
 // mustCancel has Check see to it that the context of h has ended.
 func (j *Judge) mustCancel(h *handling) {
 	if h != nil {
@@ -246,7 +335,7 @@ func (j *Judge) checkCancelled() {
 		if h.cancelled || h.over {
 			return true
 		}
-		if j.rules.Grace > 0 && !j.late(h.cancelBy) {
+		if j.rules.Grace > 0 && !j.overdue(h.cancelBy) {
 			return false
 		}
 		j.violate("handler-not-cancelled", "%+v", h.HandleStart)

@@ -47,9 +47,12 @@ type Judge struct {
 	queries []query
 
 	claims   map[claimKey]*claim
+	late     map[claimKey]*claim // claims that a later one has overtaken, whose end has not been told
 	running  map[uint64]*handling
 	owners   map[groupPartition][]Member
 	overlaps []overlap
+	meetings []meeting
+	streaks  map[claimKey]streak
 	severed  map[Member]bool
 	switches map[Member]bool // false where a member was switched off last
 	owed     []*handling     // whose context must have ended by now
@@ -70,9 +73,11 @@ func New(r Rules) *Judge {
 		places:   make(map[string]place),
 		groups:   make(map[groupPartition]*groupLog),
 		claims:   make(map[claimKey]*claim),
+		late:     make(map[claimKey]*claim),
 		running:  make(map[uint64]*handling),
 		owners:   make(map[groupPartition][]Member),
 		severed:  make(map[Member]bool),
+		streaks:  make(map[claimKey]streak),
 		switches: make(map[Member]bool),
 		sends:    make(map[string]*sent),
 		latest:   make(map[senderPartition]latestSend),
@@ -97,6 +102,8 @@ func (j *Judge) Tell(e Event) {
 		j.start(e)
 	case HandleEnd:
 		j.end(e)
+	case HandlerFailed:
+		j.failed(e)
 	case HandlerCancelled:
 		if h := j.running[e.ID]; h != nil {
 			h.cancelled = true
@@ -147,8 +154,8 @@ func (j *Judge) violate(invariant, format string, args ...any) {
 	j.violations = append(j.violations, Violation{invariant, fmt.Sprintf(format, args...)})
 }
 
-// late reports whether more than the grace has passed since t.
-func (j *Judge) late(t time.Time) bool { return j.now.Sub(t) > j.rules.Grace }
+// overdue reports whether more than the grace has passed since t.
+func (j *Judge) overdue(t time.Time) bool { return j.now.Sub(t) > j.rules.Grace }
 
 // A Subscription is a topic that a group reads.
 type Subscription struct{ Group, Topic string }
@@ -167,15 +174,16 @@ func (j *Judge) Check() []Violation {
 func (j *Judge) check() {
 	j.answerQueries()
 	j.checkHidden()
+	j.checkLate()
 	j.checkOverlaps()
+	j.checkMeetings()
 	j.checkCancelled()
 	j.checkStops()
 }
 
-// Final also decides what must be true at the end, when all is healed: every
-// record is done and committed by the groups that read its topic, every callback
-// called, and every acknowledged message in the log.
-func (j *Judge) Final(subscriptions ...Subscription) []Violation {
+// Settled also decides what must be true when all is healed and at rest: every
+// record is done and committed by the groups that read its topic.
+func (j *Judge) Settled(subscriptions ...Subscription) []Violation {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.now = time.Now()
@@ -183,6 +191,17 @@ func (j *Judge) Final(subscriptions ...Subscription) []Violation {
 	for _, s := range subscriptions {
 		j.finalGroup(s)
 	}
+	return append([]Violation(nil), j.violations...)
+}
+
+// Final also decides what must be true when, after that, every process has
+// stopped: every send was answered, every callback called, every acknowledged
+// message is in the log, and nobody owns anything.
+func (j *Judge) Final(subscriptions ...Subscription) []Violation {
+	j.Settled(subscriptions...)
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.finalSends()
+	j.finalClaims()
 	return append([]Violation(nil), j.violations...)
 }

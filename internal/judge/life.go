@@ -147,7 +147,7 @@ func (j *Judge) alive(process string, e Event) {
 }
 
 // Idle reports whether nothing of a process is under way that its stop would
-// have to wait for: no handler, and no send without an answer.
+// have to wait for: no handler, and no send without an answer or with an unknown one.
 func (j *Judge) Idle(process string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -157,7 +157,7 @@ func (j *Judge) Idle(process string) bool {
 		}
 	}
 	for _, s := range j.order {
-		if s.Process == process && len(s.answers) == 0 {
+		if s.Process == process && (len(s.answers) == 0 || s.answers[0].Outcome == Unknown) {
 			return false
 		}
 	}

@@ -4,7 +4,9 @@ import "sort"
 
 // A partitionLog is what could be read of a partition, in rising order of offset.
 type partitionLog struct {
-	records []record
+	records   []record
+	reused    int64 // offsets below it were used before a truncation
+	truncated bool
 }
 
 type record struct {
@@ -102,27 +104,21 @@ func (j *Judge) appended(e Appended) {
 		j.violate("duplicate", "%q lies at %+v and at %v %d", e.Value, at, e.Partition, e.Offset)
 	}
 	j.places[e.Value] = place{e.Partition, e.Offset}
-	l.records = append(l.records, record{offset: e.Offset, key: e.Key, value: e.Value})
+	l.records = append(l.records, record{offset: e.Offset, key: e.Key, value: e.Value, gone: e.Offset < l.reused})
 	j.appendedSend(e)
 }
 
-// truncated forgets records. Offsets below what a group has committed will not
-// be read by it, even if they are used again.
+// truncated forgets records.
 func (j *Judge) truncated(e Truncated) {
 	l := j.log(e.Partition)
 	i := l.index(e.End)
-	for _, r := range l.records[i:] {
-		if s := j.sends[r.value]; s != nil {
-			s.excused = true
-		}
-	}
+	l.reused = max(l.reused, e.Was)
 	l.records = l.records[:i]
+	l.truncated = true
 	for k, g := range j.groups {
 		if k.partition == e.Partition {
 			g.through = g.through[:min(i, len(g.through))]
-			if g.committed > e.End {
-				g.floor = max(g.floor, g.committed)
-			}
+			l.reused = max(l.reused, g.committed)
 		}
 	}
 }
@@ -142,7 +138,10 @@ func (g *groupLog) advance(l *partitionLog) {
 	for i := len(g.through); i < len(l.records); i++ {
 		r := l.records[i]
 		seq, done := g.done[r.value]
-		if !done && !r.gone && r.offset >= g.floor {
+		switch {
+		case r.gone || r.offset < g.floor:
+			seq = 0
+		case !done:
 			return
 		}
 		if i > 0 {

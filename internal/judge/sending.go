@@ -6,7 +6,6 @@ type sent struct {
 	number  int // among all sends
 	answers []Answer
 	inLog   bool
-	excused bool // truncated away
 	stopped bool // its process stopped without saying that all is over
 }
 
@@ -69,7 +68,7 @@ func (j *Judge) finalSends() {
 		switch {
 		case len(s.answers) == 0 && !s.stopped:
 			j.violate("callback-missing", "%+v", s.Send)
-		case len(s.answers) > 0 && s.answers[0].Outcome == OK && !s.excused:
+		case len(s.answers) > 0 && s.answers[0].Outcome == OK:
 			j.checkAcked(s.answers[0])
 		}
 	}
@@ -78,6 +77,7 @@ func (j *Judge) finalSends() {
 func (j *Judge) checkAcked(a Answer) {
 	at, ok := j.places[a.Value]
 	switch {
+	case !ok && j.log(a.Partition).truncated: // it may have been there
 	case !ok:
 		j.violate("acked-but-not-in-log", "%+v", a)
 	case at != (place{a.Partition, a.Offset}):

@@ -90,7 +90,11 @@ func (w *world) startAgain(t *rapid.T) {
 
 func (w *world) flip(t *rapid.T) {
 	n := w.one(t)
-	n.switchGroup(rapid.SampledFrom(n.groups).Draw(t, "consumer"), rapid.Bool().Draw(t, "on"))
+	g, on := rapid.SampledFrom(n.groups).Draw(t, "consumer"), rapid.Bool().Draw(t, "on")
+	if on && n.manager.GetConsumerSwitch(g) {
+		t.Skip("on already: see TestSwitchOnWhileRunningKeepsTheBackoff")
+	}
+	n.switchGroup(g, on)
 }
 
 func (w *world) flap(t *rapid.T) {
@@ -183,7 +187,7 @@ func (w *world) cut(t *rapid.T) {
 	w.judge.Tell(judge.Severed{Member: who})
 	m.Cut()
 	heal := func() {
-		w.judge.Tell(judge.Reconnected{Member: who})
+		w.reconnected(who)
 		m.Heal()
 	}
 	w.cuts = append(w.cuts, cut{m.ClientID, heal, time.AfterFunc(seconds(t, "zombie after s", 1, 8, 60, 3600), heal)})
@@ -200,13 +204,44 @@ func (w *world) outage(t *rapid.T) {
 	if w.down {
 		t.Skip("down already")
 	}
-	w.down = true
-	w.broker.Stop()
+	w.stopBroker()
 	time.Sleep(seconds(t, "down s", 0, 1, 8, 70))
 	w.check(t)
-	w.broker.Start()
-	w.down = false
+	w.startBroker()
 	w.trouble()
+}
+
+func (w *world) stopBroker() {
+	w.mu.Lock()
+	w.down = true
+	w.mu.Unlock()
+	w.broker.Stop()
+}
+
+func (w *world) startBroker() {
+	w.mu.Lock()
+	w.down = false
+	back := w.back
+	w.back = nil
+	w.mu.Unlock()
+	for _, who := range back {
+		w.judge.Tell(judge.Reconnected{Member: who})
+	}
+	w.broker.Start()
+}
+
+// reconnected tells of a member whose link is back: if the broker is down, when
+// that is back, too.
+func (w *world) reconnected(who judge.Member) {
+	w.mu.Lock()
+	down := w.down
+	if down {
+		w.back = append(w.back, who)
+	}
+	w.mu.Unlock()
+	if !down {
+		w.judge.Tell(judge.Reconnected{Member: who})
+	}
 }
 
 func (w *world) fault(t *rapid.T) {
@@ -288,7 +323,7 @@ func (w *world) truncate(t *rapid.T) {
 	}
 	to := rapid.Int64Range(start, end).Draw(t, "end")
 	w.must(t, w.broker.Truncate(p.Topic, p.Number, to))
-	w.judge.Tell(judge.Truncated{Partition: p, End: to})
+	w.judge.Tell(judge.Truncated{Partition: p, Was: end, End: to})
 	w.read[p] = min(w.read[p], to)
 	w.trouble()
 }

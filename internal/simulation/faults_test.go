@@ -17,6 +17,7 @@ type faults struct {
 
 	mu    sync.Mutex
 	rules []*rule
+	hung  bool // a Run has been kept from joining until it is closed
 }
 
 // A rule strikes the next left calls of an operation.
@@ -58,6 +59,7 @@ func (f *faults) Inject(c fault.Call) fault.Fault {
 	for _, r := range f.rules {
 		if r.op == c.Op && r.left > 0 {
 			r.left--
+			f.hung = f.hung || c.Op == fault.Run && r.fault.When == fault.InsteadOfIt
 			f.stats.count(fmt.Sprintf("fault %v %s", c.Op, whenName(r.fault)))
 			return r.fault
 		}
@@ -84,4 +86,14 @@ func drawFault(t *rapid.T) *rule {
 		r.fault.Err = fault.Permanent("GROUP_AUTHORIZATION_FAILED")
 	}
 	return r
+}
+
+// wasHung reports whether a consumer may be in a Run that never joins, since it
+// was asked last. Only a switch helps: the contract has no such drivers.
+func (f *faults) wasHung() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	hung := f.hung
+	f.hung = false
+	return hung
 }

@@ -85,7 +85,7 @@ func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) err
 		panic(errHandler)
 	case panicsNil:
 		var m map[string]int
-		m["nil"] = 1
+		m["nil"] = 1 //lint:ignore SA5000 the point of the case
 	case exits:
 		runtime.Goexit()
 	case slow:

@@ -79,7 +79,7 @@ func (n *node) switchAll(on bool) {
 // switchGroup turns the consumer of a group on or off. The judge hears of on
 // before it happens and of off when it has.
 func (n *node) switchGroup(group string, on bool) {
-	if !n.has(group) {
+	if !n.has(group) || on && n.manager.GetConsumerSwitch(group) {
 		return
 	}
 	if on {
@@ -139,6 +139,10 @@ func (h hook) Event(e kafka.Event) {
 	case kafka.PartitionsLost:
 		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
 		h.n.w.stats.count("lost")
+	case kafka.HandlerFailed:
+		tell(judge.HandlerFailed{
+			Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, Offset: e.Offset, Failures: e.Failures,
+		})
 	case kafka.CommitFailed:
 		h.n.w.stats.count("commit failed")
 	}
