@@ -85,7 +85,8 @@ func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) err
 		panic(errHandler)
 	case panicsNil:
 		var m map[string]int
-		m["nil"] = 1 //lint:ignore SA5000 the point of the case
+		//lint:ignore SA5000 the point of the case
+		m["nil"] = 1
 	case exits:
 		runtime.Goexit()
 	case slow:
