@@ -210,6 +210,7 @@ func (j *Judge) start(e HandleStart) {
 type meeting struct {
 	first  *handling
 	second HandleStart
+	claim  *claim // of the second
 	at     time.Time
 }
 
@@ -221,23 +222,25 @@ func (j *Judge) checkAlone(e HandleStart) {
 		if h.Partition != e.Partition || h.Member.Group != e.Member.Group {
 			continue
 		}
-		m := meeting{h, e, j.now}
+		m := meeting{h, e, j.claims[claimKey{e.Member, e.Partition}], j.now}
 		switch {
 		case h.Member == e.Member:
 			j.violate("two-handlers", "%+v while %+v", e, h.HandleStart)
-		case h.claim != nil && !j.severed[h.Member] && !j.severed[e.Member]:
+		case h.claim != nil && m.claim != nil && !j.severed[h.Member] && !j.severed[e.Member]:
 			j.meetings = append(j.meetings, m)
 		}
 	}
 }
 
+// lostBy reports whether the claim was gone by t though its handler may not be.
+func (c *claim) lostBy(t time.Time) bool { return c.ended && c.lost && !c.endedAt.After(t) }
+
 func (j *Judge) checkMeetings() {
 	j.meetings = slices.DeleteFunc(j.meetings, func(m meeting) bool {
-		c := m.first.claim
-		if j.rules.Grace > 0 && !c.ended && !j.overdue(m.at) {
+		if j.rules.Grace > 0 && !m.first.claim.ended && !m.claim.ended && !j.overdue(m.at) {
 			return false
 		}
-		if !c.ended || !c.lost || c.endedAt.Sub(m.at) > j.rules.Grace {
+		if !m.first.claim.lostBy(m.at.Add(j.rules.Grace)) && !m.claim.lostBy(m.at.Add(j.rules.Grace)) {
 			j.violate("two-handlers", "%+v while %+v", m.second, m.first.HandleStart)
 		}
 		return true
