@@ -46,8 +46,8 @@
 // is: a [State], its reason and since when, errors in a row, the next retry,
 // and each partition's position and lag.
 //
-//	off → starting → running → backing off → starting …
-//	             any of these → stopping → off, or disabled, or stopped
+//	off → starting → running → stopping → off, disabled, backing off or stopped
+//	      starting → backing off → starting …
 //
 // # Failure
 //
