@@ -28,3 +28,13 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // LogValue hides the secret from log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Format prints mechanism, user and whether there is a password. Without it,
+// fmt would bypass the password's own methods behind a pointer and a verb that
+// does not fit.
+func (s SASL) Format(f fmt.State, verb rune) {
+	fmt.Fprintf(f, "{%s %s %s}", s.Mechanism, s.User, s.Password.String())
+}
+
+// Format hides the token.
+func (t Token) Format(f fmt.State, verb rune) { fmt.Fprintf(f, "{%s}", t.Value.String()) }
