@@ -62,11 +62,13 @@ type Assigned struct {
 }
 
 // Revoked tells that a member has let partitions go in order; in those of Stuck
-// a handler still runs.
+// a handler still runs. Calm says that nothing has been out of order: then what
+// was done must be committed, and a handler must have been told to stop in time.
 type Revoked struct {
 	Member     Member
 	Partitions []Partition
 	Stuck      []Partition
+	Calm       bool
 }
 
 // Lost tells that a member has learned that partitions are gone.

@@ -26,10 +26,11 @@ type claim struct {
 // A handling is one call of a handler.
 type handling struct {
 	HandleStart
-	claim     *claim
-	cancelled bool
-	cancelBy  time.Time
-	over      bool
+	claim                  *claim
+	cancelled              bool
+	cancelBy               time.Time
+	startedAt, cancelledAt time.Time
+	over                   bool
 }
 
 // An overlap is a partition with two owners who both should know better.
@@ -48,6 +49,9 @@ func (j *Judge) tellOwnership(e Event) {
 		}
 	case Revoked:
 		for _, p := range e.Partitions {
+			if e.Calm {
+				j.checkRevoke(e, p)
+			}
 			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
 				j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
 			}
@@ -62,6 +66,21 @@ func (j *Judge) tellOwnership(e Event) {
 		j.severed[e.Member] = true
 	case Reconnected:
 		j.reconnected(e.Member)
+	}
+}
+
+// checkRevoke holds what a revocation in calm times owes.
+func (j *Judge) checkRevoke(e Revoked, p Partition) {
+	if j.stops[e.Member.Process] != nil {
+		return // its time may be up, and its handlers are let be
+	}
+	c, g := j.claims[claimKey{e.Member, p}], j.group(groupPartition{e.Member.Group, p})
+	if c != nil && c.ok && c.last >= 0 && g.committed <= c.last {
+		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
+	}
+	h := j.handler(e.Member, p)
+	if h != nil && (!h.cancelled || h.cancelledAt.Equal(j.now) && j.overdue(h.startedAt)) {
+		j.violate("handler-not-cancelled", "%+v, or too late, at %+v", h.HandleStart, e)
 	}
 }
 
@@ -188,7 +207,7 @@ func (j *Judge) start(e HandleStart) {
 	j.alive(e.Member.Process, e)
 	j.checkAlone(e)
 	c := j.claims[claimKey{e.Member, e.Partition}]
-	h := &handling{HandleStart: e, claim: c}
+	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
 	j.hidden = append(j.hidden, e)
 	j.queries = append(j.queries, query{groupPartition{e.Member.Group, e.Partition}, e.first(), j.seq, "skipped"})

@@ -106,7 +106,7 @@ func (j *Judge) Tell(e Event) {
 		j.failed(e)
 	case HandlerCancelled:
 		if h := j.running[e.ID]; h != nil {
-			h.cancelled = true
+			h.cancelled, h.cancelledAt = true, j.now
 		}
 	case Send:
 		j.send(e)

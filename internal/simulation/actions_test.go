@@ -184,6 +184,7 @@ func (w *world) cut(t *rapid.T) {
 			t.Skip("cut already")
 		}
 	}
+	w.trouble()
 	w.judge.Tell(judge.Severed{Member: who})
 	m.Cut()
 	heal := func() {
@@ -196,14 +197,15 @@ func (w *world) cut(t *rapid.T) {
 
 func (w *world) expire(t *rapid.T) {
 	m, _ := w.anyMember(t)
-	m.Expire()
 	w.trouble()
+	m.Expire()
 }
 
 func (w *world) outage(t *rapid.T) {
 	if w.down {
 		t.Skip("down already")
 	}
+	w.trouble()
 	w.stopBroker()
 	time.Sleep(seconds(t, "down s", 0, 1, 8, 70))
 	w.check(t)
@@ -245,8 +247,8 @@ func (w *world) reconnected(who judge.Member) {
 }
 
 func (w *world) fault(t *rapid.T) {
-	w.faults.add(drawFault(t))
 	w.trouble()
+	w.faults.add(drawFault(t))
 }
 
 func (w *world) addPartition(t *rapid.T) {
@@ -311,6 +313,7 @@ func (w *world) deleteRecords(t *rapid.T) {
 	start, end, err := w.broker.Offsets(p.Topic, p.Number)
 	w.must(t, err)
 	before := rapid.Int64Range(start, end).Draw(t, "before")
+	w.trouble()
 	w.must(t, w.broker.DeleteRecords(p.Topic, p.Number, before))
 	w.judge.Tell(judge.Deleted{Partition: p, Before: before})
 	w.trouble()
@@ -325,6 +328,7 @@ func (w *world) truncate(t *rapid.T) {
 		t.Skip("not under a transaction")
 	}
 	to := rapid.Int64Range(start, end).Draw(t, "end")
+	w.trouble()
 	w.must(t, w.broker.Truncate(p.Topic, p.Number, to))
 	w.judge.Tell(judge.Truncated{Partition: p, Was: end, End: to})
 	w.read[p] = min(w.read[p], to)

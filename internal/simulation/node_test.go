@@ -131,7 +131,7 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:
-		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck)})
+		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck), Calm: h.n.w.calmly.Load()})
 		h.n.w.stats.count("revoked")
 		if len(e.Stuck) > 0 {
 			h.n.w.stats.count("revoked, stuck")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -31,6 +32,7 @@ type world struct {
 	troubled time.Time // the latest moment at which something was out of order
 	sent     int
 
+	calmly     atomic.Bool    // quiet, as of the latest step
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
 	mu        sync.Mutex
@@ -174,6 +176,7 @@ func (w *world) check(t *rapid.T) {
 	w.tellLog()
 	w.fail(t, w.judge.Check())
 	w.checkStatus(t)
+	w.calmly.Store(w.quiet())
 }
 
 // fail ends a sequence that has violated something.
@@ -214,7 +217,10 @@ func (w *world) quiet() bool {
 }
 
 // trouble notes that something is out of order now.
-func (w *world) trouble() { w.troubled = time.Now() }
+func (w *world) trouble() {
+	w.calmly.Store(false)
+	w.troubled = time.Now()
+}
 
 // live returns the processes that have not been asked to stop.
 func (w *world) live() (ns []*node) {

@@ -1,0 +1,141 @@
+package judge
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	p0   = Partition{"orders", 0}
+	a    = Member{"p1", "g", "c"}
+	b    = Member{"p2", "g", "c"}
+	both = []Partition{p0}
+)
+
+// pause is a step of a history in which nothing happens for a while.
+type pause time.Duration
+
+func (pause) event() {}
+
+func logged(n int) (es []Event) {
+	for i := range n {
+		es = append(es, Appended{p0, int64(i), "k", value(int64(i))})
+	}
+	return es
+}
+
+func value(offset int64) string { return "v" + string(rune('0'+offset)) }
+
+func begin(id uint64, m Member, offset int64, attempt int) Event {
+	return HandleStart{ID: id, Member: m, Partition: p0, Records: []Record{{offset, "k", value(offset)}}, Attempt: attempt}
+}
+
+func handled(m Member, offsets ...int64) (es []Event) {
+	for _, o := range offsets {
+		id := uint64(100*o) + uint64(len(m.Process)) + uint64(m.Process[1])
+		es = append(es, begin(id, m, o, 1), HandleEnd{id, true})
+	}
+	return es
+}
+
+func committed(offset int64) Event { return CommitApplied{"g", p0, offset} }
+
+func join(parts ...any) (es []Event) {
+	for _, p := range parts {
+		switch p := p.(type) {
+		case Event:
+			es = append(es, p)
+		case []Event:
+			es = append(es, p...)
+		}
+	}
+	return es
+}
+
+// Each wrong history violates what it is named for; the right ones nothing.
+func TestJudge(t *testing.T) {
+	right := join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(2), Revoked{a, both, nil, false})
+	sent := func(v string, async bool) Event { return Send{"p1", "s", v, async} }
+	for _, test := range []struct {
+		want    string
+		history []Event
+	}{
+		{"", right},
+		{"", join(right, Assigned{b, both}, Revoked{b, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, pause(time.Second), begin(2, a, 0, 2), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(right, sent("v9", true), Answer{"v9", OK, p0, 2}, Appended{p0, 2, "k", "v9"}, Positioned{"g", p0, 3})},
+		{"", join(right, Severed{a}, sent("u", false), Answer{Value: "u", Outcome: Unknown})},
+		{"", join(right, StopCall{"p1", time.Second, true}, StopReturn{"p1", true})},
+
+		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
+		{"uncommitted", join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(1), Revoked{a, both, nil, false})},
+		{"commit-beyond-done", join(logged(2), Assigned{a, both}, handled(a, 0), committed(2))},
+		{"commit-beyond-done", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), committed(1), HandleEnd{1, true})},
+		{"commit-moved-back", join(right, committed(1))},
+		{"skipped", join(logged(2), Assigned{a, both}, handled(a, 1))},
+		{"skipped", join(logged(3), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{0, "k", "v0"}, {2, "k", "v2"}}})},
+		{"handled-twice-or-reordered", join(logged(2), Assigned{a, both}, handled(a, 0, 1), begin(9, a, 0, 1))},
+		{"failed-record-left-behind", join(logged(2), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, begin(2, a, 1, 1))},
+		{"wrong-attempt", join(logged(1), Assigned{a, both}, begin(1, a, 0, 2))},
+		{"backoff", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, begin(2, a, 0, 2))},
+		{"failures-miscounted", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 3})},
+		{"too-many-attempts", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 4})},
+		{"two-owners", join(Assigned{a, both}, Assigned{b, both})},
+		{"two-owners", join(Appended{p0, 0, "k", "v0"}, Assigned{a, both}, Severed{a}, Assigned{b, both}, Reconnected{a})},
+		{"two-handlers", join(logged(1), Assigned{a, both}, Assigned{b, both}, begin(1, a, 0, 1), begin(2, b, 0, 1))},
+		{"two-handlers", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1))},
+		{"handled-without-owning", join(logged(1), handled(a, 0))},
+		{"handled-after-revoke-or-loss", join(logged(1), Assigned{a, both}, Revoked{a, both, nil, false}, handled(a, 0))},
+		{"handled-after-revoke-or-loss", join(logged(1), Assigned{a, both}, Lost{a, both}, pause(1), handled(a, 0))},
+		{"revoked-while-handling", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Revoked{a, both, nil, false})},
+		{"not-committed-at-revoke", join(logged(1), Assigned{a, both}, handled(a, 0), Revoked{a, both, nil, true})},
+		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), pause(time.Second), Revoked{a, both, both, true})},
+		{"assigned-twice", join(Assigned{a, both}, pause(1), Assigned{a, both})},
+		{"ended-without-owning", join(Lost{a, both})},
+		{"ended-twice", join(HandleEnd{1, true})},
+		{"never-ended", join(Assigned{a, both})},
+		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Lost{a, both})},
+		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Switched{a, false})},
+		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, begin(1, a, 0, 1))},
+		{"aborted-read", join(Assigned{a, both}, begin(1, a, 0, 1))},
+		{"inconsistent-offset", join(logged(2), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{1, "k", "v0"}}})},
+		{"changed-record", join(logged(1), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{0, "x", "v0"}}})},
+		{"log-order", join(logged(2), Appended{p0, 0, "k", "other"})},
+		{"duplicate", join(logged(1), Appended{p0, 1, "k", "v0"})},
+		{"reordered", join(sent("v1", true), sent("v2", true), Appended{p0, 0, "k", "v2"}, Appended{p0, 1, "k", "v1"})},
+		{"failed-but-in-log", join(sent("v0", false), Answer{Value: "v0", Outcome: Failed}, logged(1))},
+		{"acked-but-not-in-log", join(sent("x", false), Answer{"x", OK, p0, 7})},
+		{"acked-elsewhere", join(sent("v0", false), Answer{"v0", OK, p0, 7}, logged(1))},
+		{"callback-missing", join(sent("x", true))},
+		{"callback-missing", join(sent("x", true), StopCall{Process: "p1"}, StopReturn{"p1", true})},
+		{"callback-twice", join(sent("x", true), Answer{Value: "x", Outcome: Failed}, Answer{Value: "x", Outcome: Failed})},
+		{"value-not-unique", join(sent("x", true), sent("x", true))},
+		{"illegal-state", join(StateChanged{a, "off", "running"})},
+		{"illegal-state", join(StateChanged{a, "starting", "running"})},
+		{"backoff", join(StateChanged{a, "off", "starting"}, StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"})},
+		{"slow-stop", join(StopCall{"p1", time.Second, false}, pause(2*time.Second), StopReturn{"p1", false})},
+		{"slow-stop", join(StopCall{"p1", time.Minute, true}, pause(1), StopReturn{"p1", true})},
+		{"slow-stop", join(StopCall{"p1", time.Minute, true})},
+		{"stop-without-call", join(StopReturn{"p1", true})},
+		{"alive-after-stop", join(StopCall{Process: "p1"}, StopReturn{"p1", true}, Assigned{a, both})},
+		{"alive-after-stop", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), StopCall{Process: "p1"}, StopReturn{"p1", true})},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			j := New(Rules{MaxErrors: 3, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2})
+			for _, e := range test.history {
+				if d, ok := e.(pause); ok {
+					time.Sleep(time.Duration(d))
+					continue
+				}
+				j.Tell(e)
+			}
+			vs := j.Final(Subscription{"g", "orders"})
+			named := slices.ContainsFunc(vs, func(v Violation) bool { return v.Invariant == test.want })
+			if test.want == "" && len(vs) > 0 || test.want != "" && !named {
+				t.Errorf("%v\ngot %v, want %q", test.history, vs, test.want)
+			}
+		})
+	}
+}
