@@ -8,5 +8,7 @@
 //	GOMAXPROCS=1 go test ./internal/simulation -run TestSimulation -timeout 0 -args -rapid.checks=100000
 //	KAFKA_MUTATIONS=all go test ./internal/simulation -run TestPlantedBugs -v -timeout 0
 //
+// KAFKA_MUTATION=name chooses one of the planted bugs.
+//
 // A failure prints how to repeat it; with GOMAXPROCS=1 it repeats.
 package simulation
