@@ -23,6 +23,8 @@ func (n *node) sendResult(ctx context.Context) error {
 }
 
 func (n *node) sendSync(ctx context.Context, sender, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	value := n.w.value("s")
 	m := &kafka.ProducerMessage{Topic: topic, Key: key(value), Value: value}
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value)})
@@ -60,7 +62,13 @@ func (n *node) sendOne(ctx context.Context, sender, topic string, again bool) {
 	})
 }
 
+// patience bounds sends from handlers and callbacks: a fault that never finds
+// buffer space lets go only when the context ends.
+const patience = 30 * time.Second
+
 func (n *node) sendAsync(ctx context.Context, sender, topic string, then func()) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	value := n.w.value("a")
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender + " " + string(value), Value: string(value), Async: true})
 	n.producer.SendAsync(ctx, topic, key(value), value, func(m *kafka.ProducerMessage, err error) {
