@@ -80,6 +80,13 @@ func (j *job) countPoison(key partitionKey, offset int64) int {
 	return p.failures
 }
 
+func (j *job) poisoned(key partitionKey) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.poison[key]
+	return ok
+}
+
 func (j *job) clearPoison(key partitionKey) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

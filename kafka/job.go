@@ -169,7 +169,7 @@ func (j *job) run(ctx context.Context) {
 			if healthy {
 				j.forgetRestarts()
 			}
-			j.backOff(err, w)
+			j.backOff(err, now)
 		}
 	}
 	j.awaitWorkers()
@@ -194,9 +194,9 @@ func (j *job) awaitOn() (wish, bool) {
 	}
 }
 
-// backOff waits before the next start after the session that began under w
-// failed with err, or disables the job. It ends at once when the wish changes:
-// a switch-on does not wait, and starts the count anew.
+// backOff waits before the next start after a session failed with err, or
+// disables the job. w is the wish as it was then. The wait ends at once when it
+// changes: a switch-on does not wait, and starts the count anew.
 func (j *job) backOff(err error, w wish) {
 	n, wait := j.countFailure(err)
 	if n >= j.cfg.MaxConsecutiveErrors {

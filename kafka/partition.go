@@ -56,6 +56,7 @@ type partition struct {
 	i       int             // the record in batch that comes next
 	attempt int             // of that record; 0 before the first
 	goexit  bool            // the handler ended the worker's last goroutine
+	poison  bool            // a record may have failed under an earlier claim
 	one     [1]*Message
 }
 
@@ -147,6 +148,7 @@ func (p *partition) work(before *partition) {
 	if before.awaitClear(p.haltC) {
 		p.s.job.unchain(p)
 		before = nil
+		p.poison = p.s.job.poisoned(keyOf(p.claim))
 		p.loop()
 	}
 	ended = true
@@ -353,11 +355,13 @@ func (p *partition) finish(to int) {
 		p.tracker.finish(p.batch[p.i].Offset)
 	}
 	p.s.committer.moved()
-	if p.attempt > 1 {
+	if p.attempt > 1 || p.poison {
 		p.clearFailures()
+		p.poison = false
 	}
 	p.attempt = 0
 	if !p.s.progressed.Load() {
 		p.s.progressed.Store(true)
+		p.s.job.forgetRestarts()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -484,3 +485,54 @@ func TestPanickingHookHarmsNobody(t *testing.T) {
 type panickingHook struct{ NopHook }
 
 func (panickingHook) Event(e Event) { panic(fmt.Sprintf("%T", e)) }
+
+// A record that failed under one claim and is handled at once under the next is
+// forgiven.
+func TestHandledRecordIsForgivenAcrossClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, hook, fail := &fakeDriver{}, &recorder{}, true
+		start(t, d, testConfig(), func(context.Context, []byte) error {
+			if fail {
+				return errHandler
+			}
+			return nil
+		}, WithHook(hook))
+		c := d.consumer(t)
+		for _, fail = range []bool{true, false, true} {
+			cl := c.assign(0, 5)
+			c.deliver(cl, 5, 5)
+			pass(1500 * time.Millisecond)
+			c.revoke(cl)
+		}
+		var counts []int
+		for _, e := range eventsOf[HandlerFailed](hook) {
+			counts = append(counts, e.Failures)
+		}
+		if want := []int{1, 2, 1, 2}; !slices.Equal(counts, want) {
+			t.Errorf("failures counted %v, want %v", counts, want)
+		}
+	})
+}
+
+// The count of restarts in a row ends with the first record that is handled.
+func TestProgressShowsInTheStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{openErr: func(n int) error {
+			if n <= 2 {
+				return errDial
+			}
+			return nil
+		}}
+		m := start(t, d, testConfig(), nothing)
+		pass(10 * time.Second)
+		if s := state(t, m); s.State != StateRunning || s.Errors != 2 {
+			t.Errorf("%v with %d errors, want running with 2 and no progress yet", s.State, s.Errors)
+		}
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(time.Second)
+		if s := state(t, m); s.Errors != 0 {
+			t.Errorf("%d errors after progress, want 0", s.Errors)
+		}
+	})
+}

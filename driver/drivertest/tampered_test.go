@@ -267,3 +267,37 @@ func (p *producer) Close(ctx context.Context) error {
 type ackFunc func(err error)
 
 func (f ackFunc) Ack(err error) { f(err) }
+
+// A flight is a WaitGroup to which may be added while somebody waits: it waits
+// for a moment at which nothing is under way.
+type flight struct {
+	mu     sync.Mutex
+	n      int
+	landed chan struct{} // closed and replaced when n becomes 0
+}
+
+func newFlight() *flight { return &flight{landed: make(chan struct{})} }
+
+func (f *flight) Go(task func()) {
+	f.mu.Lock()
+	f.n++
+	f.mu.Unlock()
+	go func() {
+		task()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.n--; f.n == 0 {
+			close(f.landed)
+			f.landed = make(chan struct{})
+		}
+	}()
+}
+
+func (f *flight) Wait() {
+	f.mu.Lock()
+	n, landed := f.n, f.landed
+	f.mu.Unlock()
+	if n > 0 {
+		<-landed
+	}
+}

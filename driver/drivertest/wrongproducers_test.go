@@ -242,7 +242,7 @@ func wrongProducers() []wrong {
 func reorder(when func(p *producer) bool) func(*producer) {
 	return func(p *producer) {
 		var n atomic.Int64
-		var held sync.WaitGroup
+		held := newFlight()
 		var closing atomic.Bool
 		p.produce = func(ctx context.Context, m *driver.Message) error {
 			if ctx.Err() != nil || closing.Load() || n.Add(1)%2 == 0 || !when(p) {
@@ -300,7 +300,7 @@ func blockWhen(hang func(p *producer, ctx context.Context, err error) bool) func
 
 // ackLater answers a millisecond late. Close and Flush wait for the answers.
 func ackLater(p *producer) {
-	var late sync.WaitGroup
+	late := newFlight()
 	eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
 		late.Go(func() {
 			time.Sleep(time.Millisecond)
@@ -315,7 +315,7 @@ func ackLater(p *producer) {
 // fails at Close those that wait.
 func dropAtClose(p *producer) {
 	var closing atomic.Bool
-	var lingering sync.WaitGroup
+	lingering := newFlight()
 	p.produce = func(ctx context.Context, m *driver.Message) error {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -91,9 +91,6 @@ func (w *world) startAgain(t *rapid.T) {
 func (w *world) flip(t *rapid.T) {
 	n := w.one(t)
 	g, on := rapid.SampledFrom(n.groups).Draw(t, "consumer"), rapid.Bool().Draw(t, "on")
-	if on && n.manager.GetConsumerSwitch(g) {
-		t.Skip("on already: see TestSwitchOnWhileRunningKeepsTheBackoff")
-	}
 	n.switchGroup(g, on)
 }
 

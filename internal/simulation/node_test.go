@@ -79,7 +79,7 @@ func (n *node) switchAll(on bool) {
 // switchGroup turns the consumer of a group on or off. The judge hears of on
 // before it happens and of off when it has.
 func (n *node) switchGroup(group string, on bool) {
-	if !n.has(group) || on && n.manager.GetConsumerSwitch(group) {
+	if !n.has(group) {
 		return
 	}
 	if on {
