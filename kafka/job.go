@@ -93,7 +93,7 @@ func (j *job) stopping() bool {
 	return w.stop
 }
 
-// change applies f to what is wanted, wakes run, and returns the session that
+// change applies f to what is wanted, under the mutex, wakes run, and returns the session that
 // lives, for the caller to halt once it holds no lock.
 func (j *job) change(f func(*wish)) *session {
 	j.mu.Lock()
@@ -108,12 +108,13 @@ func (j *job) change(f func(*wish)) *session {
 // setSwitch turns the job on or off. When it returns after off, no further
 // record is handed out, but for those that are just on their way.
 func (j *job) setSwitch(on bool) {
-	if on {
-		j.forgetFailures()
-	}
 	s := j.change(func(w *wish) {
 		switch {
 		case on:
+			if !w.on { // a fresh start
+				j.status.failures = 0
+				clear(j.poison)
+			}
 			w.on, w.disabled = true, nil
 			w.ons++
 		case w.on:
@@ -210,7 +211,7 @@ func (j *job) backOff(err error, w wish) {
 	for {
 		now, changed := j.want()
 		if now.stop || now.offs != w.offs || now.ons != w.ons {
-			j.forgetFailures()
+			j.forgetRestarts()
 			return
 		}
 		select {
@@ -259,14 +260,6 @@ func (j *job) forgetRestarts() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.status.failures = 0
-}
-
-// forgetFailures sets every count to zero: a switch-on is a fresh start.
-func (j *job) forgetFailures() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.status.failures = 0
-	clear(j.poison)
 }
 
 func (j *job) noteDriverError(err error) {

@@ -18,7 +18,7 @@ func wrongPauses() []wrong {
 			c.pause = func([]*driver.Claim) { c.Consumer.Pause(assigned()...) }
 			c.resume = func([]*driver.Claim) { c.Consumer.Resume(assigned()...) }
 		}, also: []string{"PauseOfEndedClaimIsIgnored"}},
-		{name: "counts pauses", fails: "PauseIsIdempotent", consumer: countPauses},
+		{name: "counts pauses", fails: "PauseIsIdempotent", consumer: countPauses, also: []string{"ResumeGoesOnWhereItStopped"}},
 		{name: "does not pause inside Deliver", fails: "PauseInsideDeliver", consumer: func(c *consumer) {
 			var inside atomic.Int32
 			c.handler = func(h *handler) {
