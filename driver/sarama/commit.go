@@ -294,11 +294,16 @@ func (c *consumer) worthRetrying(by member, err error) bool {
 	return true
 }
 
-// commitPositions makes positions durable on behalf of by. It is not for
-// claims, which Commit serves.
-func (c *consumer) commitPositions(ctx context.Context, by func() member, positions map[partition]int64) error {
+// commitPositions makes positions durable on behalf of by, which is asked just
+// before the request is sent: it may outlive the call. It is not for claims,
+// which Commit serves.
+func (c *consumer) commitPositions(ctx context.Context, by func() (member, error), positions map[partition]int64) error {
 	_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
-		req := c.commitRequest(by())
+		m, err := by()
+		if err != nil {
+			return struct{}{}, err
+		}
+		req := c.commitRequest(m)
 		for p, offset := range positions {
 			req.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, "")
 		}

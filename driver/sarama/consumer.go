@@ -169,9 +169,9 @@ func (c *consumer) join() error {
 	defer cancel(nil)
 	c.mu.Lock()
 	c.endSession = cancel
-	closing := c.isClosing
+	over := c.isClosing || c.fatal != nil // before there was a session to end
 	c.mu.Unlock()
-	if closing {
+	if over {
 		return nil
 	}
 	pins, err := c.pinNewest(ctx)

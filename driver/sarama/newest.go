@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -46,7 +47,21 @@ func (c *consumer) pinNewest(ctx context.Context) (map[partition]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.commitPositions(ctx, func() member { return noMember }, ends)
+	// Somebody may have pinned the topic, and have gone again, since it was looked
+	// at: what has come in between is not to be skipped.
+	still, err := c.unknownTopics(ctx, fresh)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range fresh {
+		if !slices.Contains(still, p) {
+			delete(ends, p)
+		}
+	}
+	if len(ends) == 0 {
+		return nil, nil
+	}
+	err = c.commitPositions(ctx, func() (member, error) { return noMember, nil }, ends)
 	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
 		return ends, nil // the group has members
 	}
@@ -147,7 +162,7 @@ func (c *consumer) pinAssigned(s *session) error {
 		if _, ok := found[p]; ok {
 			continue
 		}
-		if err := c.pin(ctx, p, s.pins[p]); err != nil {
+		if err := c.pin(s, p, s.pins[p]); err != nil {
 			return err
 		}
 		// Sarama reads this when it starts the claim; it commits nothing.
@@ -174,16 +189,22 @@ func (c *consumer) start(s *session, source ibm.ConsumerGroupClaim) (start, skip
 		}
 		at = begins[p]
 	}
-	return at, at, c.pin(s.sess.Context(), p, at)
+	return at, at, c.pin(s, p, at)
 }
 
-// pin makes the start of a claim durable, however often that must be tried.
-func (c *consumer) pin(ctx context.Context, p partition, offset int64) error {
+// pin makes the start of a claim of s durable, however often that must be tried.
+// An attempt that has waited for the coordinator until s was over must not be
+// made in the name of the session after it: the partition may be another's.
+func (c *consumer) pin(s *session, p partition, offset int64) error {
+	ctx := s.sess.Context()
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
 		var by member
-		err := c.commitPositions(ctx, func() member {
+		err := c.commitPositions(ctx, func() (member, error) {
 			by, _ = c.member()
-			return by
+			if by.session != s || ctx.Err() != nil {
+				return member{}, driver.ErrClaimEnded
+			}
+			return by, nil
 		}, map[partition]int64{p: offset})
 		if err == nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
