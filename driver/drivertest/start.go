@@ -100,6 +100,7 @@ func newestReadsLaterPartitionsWhole(e *env) {
 	e.await("an owner of the new partition that has its records", func() bool {
 		return delivered(a, 1, 5) || delivered(b, 1, 5)
 	})
+	b.waitClaims(1)
 }
 
 // delivered reports whether a member was given the first n records of a
