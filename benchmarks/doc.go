@@ -3,7 +3,12 @@
 //
 //	go test -bench . -benchmem -count 6
 //
-// runs raw Sarama and this library on Sarama side by side, against an
-// in-process-protocol broker in a process of its own, so that allocations and
-// CPU are the client's alone.
+// runs raw Sarama and this library on Sarama side by side, against a broker that
+// speaks the protocol and makes up what is read, in a process of its own, so that
+// allocations and CPU are the client's alone.
+//
+//	go run ./compare -o ../BENCHMARKS.md
+//
+// compares this library with raw Sarama, franz-go and watermill-kafka on a real
+// Apache Kafka.
 package benchmarks

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// franz is twmb/franz-go as its examples use it: one loop that polls.
+func franz() client {
+	return client{name: "franz-go", consume: consumeFranz, produce: produceFranz, commits: commitFranz}
+}
+
+func franzOptions(s subscription) []kgo.Opt {
+	balancer := kgo.RoundRobinBalancer()
+	if s.cooperative {
+		balancer = kgo.CooperativeStickyBalancer()
+	}
+	return []kgo.Opt{
+		kgo.SeedBrokers(s.brokers...), kgo.ConsumerGroup(s.group), kgo.ConsumeTopics(s.topic), kgo.Balancers(balancer),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxPartitionBytes(1 << 20),
+	}
+}
+
+func consumeFranz(s subscription, handle func(int32)) (func() error, error) {
+	c, err := kgo.NewClient(franzOptions(s)...)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			c.PollFetches(ctx).EachRecord(func(r *kgo.Record) { handle(r.Partition) })
+		}
+	}()
+	return func() error {
+		cancel()
+		<-ended
+		err := c.CommitUncommittedOffsets(context.Background())
+		c.Close() // leaves the group
+		return err
+	}, nil
+}
+
+func commitFranz(ctx context.Context, s subscription, took func(time.Duration)) error {
+	c, err := kgo.NewClient(append(franzOptions(s), kgo.DisableAutoCommit())...)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for {
+		fetches := c.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, r := range fetches.Records() {
+			awaitNextFetch()
+			began := time.Now()
+			if err := c.CommitRecords(ctx, r); err != nil && ctx.Err() == nil {
+				return err
+			}
+			took(time.Since(began))
+		}
+	}
+}
+
+type franzProducer struct{ c *kgo.Client }
+
+func produceFranz(brokers []string) (producer, error) {
+	c, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	return franzProducer{c}, err
+}
+
+func (p franzProducer) send(ctx context.Context, topic string, value []byte) error {
+	return p.c.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: value}).FirstErr()
+}
+
+func (p franzProducer) sendAsync(ctx context.Context, topic string, value []byte, done func(error)) {
+	p.c.Produce(ctx, &kgo.Record{Topic: topic, Value: value}, func(_ *kgo.Record, err error) { done(err) })
+}
+
+func (p franzProducer) close() error {
+	err := p.c.Flush(context.Background())
+	p.c.Close()
+	return err
+}
