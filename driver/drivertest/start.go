@@ -86,17 +86,22 @@ func newestLosesNothing(e *env) {
 }
 
 // newestReadsLaterPartitionsWhole has a member join after the partition was
-// added, as a driver may look for new partitions only from time to time.
+// added, as a driver may look for new partitions only from time to time. Nobody
+// is given the partition before it has records: the first member does not let go
+// of its claim until then.
 func newestReadsLaterPartitionsWhole(e *env) {
 	adder := ability[PartitionAdder](e)
 	topic := e.topic(1)
 	cfg := e.consumerConfig(e.unique("group"), topic)
 	newest(&cfg)
+	cfg.DrainTimeout, cfg.RebalanceTimeout = e.Patience, 2*e.Patience
 	a := e.join(cfg)
 	a.waitClaims(1)
+	_, release := e.holdRevokes(a)
 	e.must(adder.AddPartitions(e.context(), topic, 2))
 	e.send(topic, 1, numbered("early", 5)...)
 	b := e.join(cfg)
+	release()
 	e.await("an owner of the new partition that has its records", func() bool {
 		return delivered(a, 1, 5) || delivered(b, 1, 5)
 	})
