@@ -30,6 +30,7 @@ type committer struct {
 	// interrupt ends the commit under way that nobody waits for, if there is one.
 	interrupt atomic.Pointer[context.CancelCauseFunc]
 
+	op     Op  // the commit under way, to hooks
 	denied int // commits in a row that were refused for good
 }
 
@@ -56,6 +57,7 @@ const commitGap = 20 * time.Millisecond
 func newCommitter(s *session) *committer {
 	return &committer{
 		s:        s,
+		op:       s.job.m.newOp(OpCommit, s.job.client),
 		wakeup:   make(chan struct{}, 1),
 		idle:     make(chan struct{}, 1),
 		requests: make(chan commitRequest),
@@ -157,7 +159,7 @@ func (c *committer) commitInBackground(ctx context.Context) error {
 	defer interrupt(nil)
 	c.interrupt.Store(&interrupt)
 	defer c.interrupt.Store(nil)
-	return c.commitMoved(ctx)
+	return c.commitMoved(ctx, false)
 }
 
 // serve answers r and every other request that waits already, in one commit:
@@ -176,7 +178,7 @@ func (c *committer) serve(r commitRequest) error {
 	slices.SortStableFunc(waiting, byPatience)
 	var err error
 	for i, w := range waiting {
-		err = c.commitMoved(w.ctx)
+		err = c.commitMoved(w.ctx, true)
 		close(w.done)
 		if err == nil || w.ctx.Err() == nil {
 			for _, w := range waiting[i+1:] {
@@ -205,8 +207,8 @@ func byPatience(a, b commitRequest) int {
 
 // commitMoved commits every position that is ahead of what is durable. The
 // flag is cleared before positions are read: a worker that moves on in between
-// sets it again.
-func (c *committer) commitMoved(ctx context.Context) error {
+// sets it again. awaited is for the hooks.
+func (c *committer) commitMoved(ctx context.Context, awaited bool) error {
 	select {
 	case <-c.wakeup:
 	default:
@@ -221,12 +223,25 @@ func (c *committer) commitMoved(ctx context.Context) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	err := c.note(marks, guard(func() error { return c.s.driver.Commit(ctx, marks) }))
+	err := c.send(ctx, marks, awaited)
 	switch {
 	case err == nil:
 		c.denied = 0
 	case context.Cause(ctx) != errOvertaken:
 		c.tell(err)
+	}
+	return err
+}
+
+// send makes marks durable, and notes which are.
+func (c *committer) send(ctx context.Context, marks []driver.Mark, awaited bool) error {
+	watched := c.s.job.m.hooks != nil
+	if watched {
+		ctx = c.op.beginCommit(ctx, marks, awaited)
+	}
+	err := c.note(marks, guard(func() error { return c.s.driver.Commit(ctx, marks) }))
+	if watched {
+		c.op.endCommit(err, context.Cause(ctx) == errOvertaken)
 	}
 	return err
 }

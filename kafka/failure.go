@@ -20,10 +20,15 @@ func (p *partition) retry(err error) bool {
 	job.log.Warn("kafka: handler failed",
 		"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", offset,
 		"failures", n, "error", err)
-	job.event(HandlerFailed{
-		JobName: job.name(), Topic: p.claim.Topic, Partition: p.claim.Partition, Offset: offset,
+	failed := HandlerFailed{
+		JobName: job.name(), Group: job.cfg.ConsumerGroup,
+		Topic: p.claim.Topic, Partition: p.claim.Partition, Offset: offset,
 		Failures: n, Err: err,
-	})
+	}
+	if n < job.cfg.MaxConsecutiveErrors {
+		failed.Backoff = wait
+	}
+	job.event(failed)
 	if n >= job.cfg.MaxConsecutiveErrors {
 		job.disable(fmt.Errorf("%d failures in a row of %s at offset %d, the last: %w", n, p.name(), offset, err), p.s.offs)
 		<-p.haltC

@@ -1,15 +1,47 @@
 package kafka
 
-import "time"
+import "context"
 
-// A Hook is told what happens in a manager: one Event call for each event, in
-// order for each consumer's states. Event may be called by several goroutines
-// at once; it must not block, and must not call the manager's Shutdown.
+// A Hook watches one or several managers. WithHook installs it; without one,
+// each place that would tell a hook costs one branch.
+//
+// Its methods may be called by several goroutines at once. They must not block,
+// and must not call the manager's Shutdown. A panic in one is logged, and
+// harms nothing else. A manager with several hooks starts an operation with the
+// first one outermost and ends it in the opposite order; each hook has a token
+// of its own.
 //
 // Embed NopHook in an implementation, so that methods can be added here.
 type Hook interface {
+	// Event tells what has happened, in order for each consumer's states.
 	Event(e Event)
+
+	// Start is called as an operation begins, on the goroutine that performs it,
+	// and with the context of this very call: never one that a message was made
+	// or consumed under. The context that it returns takes ctx's place for the
+	// operation and for what happens inside it; it must be ctx or derived from it.
+	// op belongs to the manager, may be read and given headers (SetHeader) until
+	// Start returns, and must not be kept.
+	//
+	// A nil token says that the hook is not interested in the end.
+	Start(ctx context.Context, op *Op) (context.Context, OpToken)
+
+	// End is called once for each Start that has returned a token, maybe on
+	// another goroutine, when the outcome is known, whatever that is: a send ends
+	// with its acknowledgement and not before, also when the producer is closed;
+	// a handler's operation ends when it panics. op says how; it is used again
+	// when End has returned.
+	End(t OpToken, op *Op)
+
+	// Attach is called by New, with a view of the manager, for whoever reports
+	// numbers now and then. detach, if it is not nil, is called when the manager
+	// has shut down, before Shutdown returns.
+	Attach(v View) (detach func())
 }
+
+// An OpToken is what a hook wants to have back at the end of an operation. A
+// pointer needs no allocation here.
+type OpToken any
 
 // NopHook is a Hook that does nothing.
 type NopHook struct{}
@@ -17,80 +49,39 @@ type NopHook struct{}
 // Event does nothing.
 func (NopHook) Event(Event) {}
 
-// An Event is one of the types of this file that say so.
-type Event interface{ event() }
+// Start returns ctx and no token.
+func (NopHook) Start(ctx context.Context, _ *Op) (context.Context, OpToken) { return ctx, nil }
 
-// StateChanged is an [Event]: a consumer has gone from one state to another.
-type StateChanged struct {
-	JobName  string
-	From, To State
-	Reason   error // for StateBackingOff and StateDisabled
+// End does nothing.
+func (NopHook) End(OpToken, *Op) {}
+
+// Attach does nothing.
+func (NopHook) Attach(View) (detach func()) { return nil }
+
+// A View shows a manager to a hook. Its methods take a snapshot without asking
+// a broker, and may be called at any time, also after the shutdown.
+type View struct{ m *Manager }
+
+// Consumers returns what Manager.Consumers does.
+func (v View) Consumers() []ConsumerStatus { return v.m.Consumers() }
+
+// Producers returns the producers that are open, in order of ID.
+func (v View) Producers() []ProducerStatus {
+	var all []ProducerStatus
+	for _, p := range v.m.allProducers() {
+		all = append(all, p.snapshot())
+	}
+	return all
 }
 
-// PartitionsAssigned is an [Event]: partitions, as topic/partition, are owned
-// from now on.
-type PartitionsAssigned struct {
-	JobName    string
-	Partitions []string
-}
+// A ProducerStatus is what is known of a producer at one moment.
+type ProducerStatus struct {
+	ID       string
+	ClientID string
 
-// PartitionsRevoked is an [Event]: partitions have been drained and let go.
-type PartitionsRevoked struct {
-	JobName    string
-	Partitions []string
-	Stuck      []string // those whose handler outlived the drain window
+	// Unacknowledged is the number of messages between their send and its
+	// outcome, and UnacknowledgedBytes the size of their keys and values. They
+	// are counted by operations, so only while a hook is installed.
+	Unacknowledged      int64
+	UnacknowledgedBytes int64
 }
-
-// PartitionsLost is an [Event]: partitions are gone without having been drained.
-type PartitionsLost struct {
-	JobName    string
-	Partitions []string
-	Err        error
-}
-
-// HandlerFailed is an [Event]: a handler has returned an error, panicked or
-// ended its goroutine. The record will be handled again, or the consumer is
-// switched off.
-type HandlerFailed struct {
-	JobName   string
-	Topic     string
-	Partition int32
-	Offset    int64
-	Failures  int // in a row in this partition
-	Err       error
-}
-
-// CommitFailed is an [Event]: positions are not durable yet. They will be
-// committed again.
-type CommitFailed struct {
-	JobName string
-	Err     error
-}
-
-// DriverError is an [Event]: the driver has lived through an error.
-type DriverError struct {
-	JobName string
-	Err     error
-}
-
-// CallbackPanicked is an [Event]: a callback of SendAsync has panicked.
-type CallbackPanicked struct {
-	ProducerID string
-	Err        *PanicError
-}
-
-// ShutdownEnded is an [Event]: everything has stopped.
-type ShutdownEnded struct {
-	Took time.Duration
-	Err  error
-}
-
-func (StateChanged) event()       {}
-func (PartitionsAssigned) event() {}
-func (PartitionsRevoked) event()  {}
-func (PartitionsLost) event()     {}
-func (HandlerFailed) event()      {}
-func (CommitFailed) event()       {}
-func (DriverError) event()        {}
-func (CallbackPanicked) event()   {}
-func (ShutdownEnded) event()      {}

@@ -19,6 +19,7 @@ type job struct {
 	cfg     ConsumerConfig
 	dcfg    driver.ConsumerConfig
 	handler handler
+	client  *Client // the job to hooks
 	log     *slog.Logger
 	done    chan struct{} // closed when run has returned
 
@@ -67,6 +68,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		cfg:     cfg,
 		dcfg:    dcfg,
 		handler: h,
+		client:  &Client{ID: cfg.ClientID, JobName: cfg.JobName, Group: cfg.ConsumerGroup, Bootstrap: dcfg.Brokers},
 		log:     m.log.With("consumer", cfg.JobName),
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),

@@ -30,6 +30,7 @@ type Manager struct {
 	stopping chan struct{} // closed when a shutdown begins
 	stopped  chan struct{} // closed when it has ended
 	stopErr  error         // its outcome; read after stopped
+	detach   []func()      // of the hooks
 
 	mu           sync.Mutex
 	jobs         map[string]*job // by folded name
@@ -55,9 +56,15 @@ func WithLogger(l *slog.Logger) Option {
 	}}
 }
 
-// WithHook adds hooks, which are told what happens.
+// WithHook adds hooks, which are told what happens. Nil ones are left out.
 func WithHook(hooks ...Hook) Option {
-	return Option{func(m *Manager) { m.hooks = append(m.hooks, hooks...) }}
+	return Option{func(m *Manager) {
+		for _, h := range hooks {
+			if h != nil {
+				m.hooks = append(m.hooks, h)
+			}
+		}
+	}}
 }
 
 // WithMiddleware wraps the handlers of all consumers that are registered, the
@@ -94,6 +101,7 @@ func New(d driver.Driver, opts ...Option) *Manager {
 			o.apply(m)
 		}
 	}
+	m.attachHooks()
 	return m
 }
 

@@ -21,6 +21,7 @@ type partition struct {
 	s       *session
 	claim   *driver.Claim
 	tracker *tracker
+	watched *delivery // the worker's own; nil without hooks
 
 	// The handler's context, cancelled with the cause for which the partition
 	// has to stop. It is set by newPartition and lives as long as the claim.
@@ -77,6 +78,9 @@ func newPartition(s *session, c *driver.Claim) *partition {
 		done:    make(chan struct{}),
 		clear:   make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+	}
+	if s.job.m.hooks != nil {
+		p.watched = newDelivery(s.job, c)
 	}
 	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
 	p.handed.Store(c.Start)
@@ -177,17 +181,22 @@ func (p *partition) awaitClear(stop <-chan struct{}) bool {
 func (p *partition) loop() {
 	for {
 		err := p.handle()
+		interrupted := err != nil && p.ctx.Err() != nil
+		p.endAttempt(err, interrupted)
 		switch {
 		case p.halted.Load():
+			p.leave(err, interrupted)
 			return
-		case err != nil && p.ctx.Err() != nil:
+		case interrupted:
 			// A handler that its context interrupts has not failed. Whoever cancels it
 			// halts the partition, too, though a shutdown whose time is up already may
 			// do so only afterwards.
+			p.leave(err, interrupted)
 			<-p.haltC
 			return
 		case err != nil:
 			if !p.retry(err) {
+				p.leave(err, false)
 				return
 			}
 		case p.i == len(p.batch):
@@ -207,6 +216,10 @@ func (p *partition) nextBatch() bool {
 		limit = p.s.job.cfg.MaxBatchSize
 	case p.s.job.handler.messages != nil:
 		limit = messageLimit
+	}
+	if p.watched != nil {
+		p.watched.beginReceive(p.ctx)
+		defer func() { p.watched.endReceive(p.received()) }()
 	}
 	for {
 		p.mu.Lock()
@@ -284,8 +297,8 @@ func (p *partition) handle() (err error) {
 func (p *partition) handleValues(handle func(context.Context, []byte) error) error {
 	for p.i < len(p.batch) && !p.halted.Load() {
 		r := &p.batch[p.i]
-		p.begin(p.i, p.i+1)
-		if err := handle(p.ctx, r.Value); err != nil {
+		ctx := p.begin(p.i, p.i+1)
+		if err := handle(ctx, r.Value); err != nil {
 			return err
 		}
 		p.finish(p.i + 1)
@@ -295,9 +308,9 @@ func (p *partition) handleValues(handle func(context.Context, []byte) error) err
 
 func (p *partition) handleMessages(handle HandlerFunc) error {
 	for p.i < len(p.batch) && !p.halted.Load() {
-		p.begin(p.i, p.i+1)
+		ctx := p.begin(p.i, p.i+1)
 		p.one[0] = p.message(p.i)
-		if err := handle(p.ctx, p.one[:]); err != nil {
+		if err := handle(ctx, p.one[:]); err != nil {
 			return err
 		}
 		p.finish(p.i + 1)
@@ -309,12 +322,12 @@ func (p *partition) handleBatch(handle HandlerFunc) error {
 	if p.i == len(p.batch) || p.halted.Load() {
 		return nil
 	}
-	p.begin(p.i, len(p.batch))
+	ctx := p.begin(p.i, len(p.batch))
 	ms := make([]*Message, 0, len(p.batch)-p.i)
 	for i := p.i; i < len(p.batch); i++ {
 		ms = append(ms, p.message(i))
 	}
-	if err := handle(p.ctx, ms); err != nil {
+	if err := handle(ctx, ms); err != nil {
 		return err
 	}
 	p.finish(len(p.batch))
@@ -333,24 +346,31 @@ func (p *partition) message(i int) *Message {
 	return m
 }
 
-// begin says that the records from batch[from] up to batch[to] go to the handler.
-func (p *partition) begin(from, to int) {
+// begin says that the records from batch[from] up to batch[to] go to the handler,
+// and returns the context for it.
+func (p *partition) begin(from, to int) context.Context {
 	p.attempt++
-	if p.attempt > 1 {
-		return
+	if p.attempt == 1 {
+		for i := from; i < to; i++ {
+			p.tracker.begin(p.batch[i].Offset)
+		}
+		p.handed.Store(p.batch[to-1].Offset + 1)
+		if p.s.job.cfg.AutoCommit {
+			p.s.committer.moved()
+		}
 	}
-	for i := from; i < to; i++ {
-		p.tracker.begin(p.batch[i].Offset)
+	if p.watched != nil {
+		return p.watched.beginAttempt(p.ctx, p.batch[from:to], p.attempt)
 	}
-	p.handed.Store(p.batch[to-1].Offset + 1)
-	if p.s.job.cfg.AutoCommit {
-		p.s.committer.moved()
-	}
+	return p.ctx
 }
 
 // finish says that the records up to batch[to] are done. The position is
 // published before the committer is told, so none is overlooked.
 func (p *partition) finish(to int) {
+	if p.watched != nil {
+		p.watched.done()
+	}
 	for ; p.i < to; p.i++ {
 		p.tracker.finish(p.batch[p.i].Offset)
 	}
@@ -364,4 +384,27 @@ func (p *partition) finish(to int) {
 		p.s.progressed.Store(true)
 		p.s.job.forgetRestarts()
 	}
+}
+
+// endAttempt tells the hooks of an attempt that came to err.
+func (p *partition) endAttempt(err error, interrupted bool) {
+	if p.watched != nil {
+		p.watched.endAttempt(outcomeOf(err, interrupted))
+	}
+}
+
+// leave tells the hooks that the record at hand, whose latest attempt came to
+// err, is left to the next owner.
+func (p *partition) leave(err error, interrupted bool) {
+	if p.watched != nil {
+		p.watched.end(outcomeOf(err, interrupted))
+	}
+}
+
+// received returns what was taken and will be handed out.
+func (p *partition) received() []driver.Record {
+	if p.halted.Load() {
+		return nil
+	}
+	return p.batch
 }

@@ -25,6 +25,11 @@ type Producer struct {
 	callbacks *callbacks
 	syncSends sync.Pool // of *syncSend
 
+	// For hooks.
+	client  *Client
+	sendOps sync.Pool // of *sendOp
+	pending pending
+
 	sending  gate // async sends between their check and the driver's answer
 	closing  sync.Once
 	closed   chan struct{} // closed when closing has begun
@@ -87,7 +92,7 @@ func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Pr
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer %q: connect: %w", id, err)
 	}
-	return m.addProducer(id, cfg, d), nil
+	return m.addProducer(id, cfg, dcfg.Brokers, d), nil
 }
 
 // beginOpen counts a producer that is being opened, so that a shutdown waits
@@ -113,11 +118,12 @@ func (m *Manager) endOpen() {
 
 // addProducer keeps a producer. A shutdown that has begun meanwhile waits for
 // its opening, and so finds it.
-func (m *Manager) addProducer(id string, cfg ProducerConfig, d driver.Producer) *Producer {
+func (m *Manager) addProducer(id string, cfg ProducerConfig, brokers []string, d driver.Producer) *Producer {
 	p := &Producer{
 		m:      m,
 		id:     id,
 		cfg:    cfg,
+		client: &Client{ID: cfg.ClientID, Bootstrap: brokers},
 		driver: d,
 		closed: make(chan struct{}),
 		done:   make(chan struct{}),
@@ -159,18 +165,34 @@ func (p *Producer) Send(ctx context.Context, topic string, key, value []byte) er
 // SendMessage is Send for a message with headers, a timestamp or a partition.
 // It sets m.Partition and m.Offset.
 func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
+	if p.m.hooks == nil || ctx == nil || m == nil {
+		return p.send(ctx, m, nil)
+	}
+	op, ctx := p.beginSend(ctx, m)
+	err := p.send(ctx, m, op)
+	op.end(err)
+	return err
+}
+
+func (p *Producer) send(ctx context.Context, m *ProducerMessage, op *sendOp) error {
 	if err := p.check(ctx, m, *p.cfg.EnableSyncProducer); err != nil {
 		return err
 	}
 	s := p.syncSends.Get().(*syncSend)
 	s.message = driverMessage(m, s)
+	if op != nil {
+		s.message.Headers = op.Headers()
+	}
 	if err := p.driver.Produce(ctx, &s.message); err != nil {
 		p.free(s)
+		op.refused(err)
 		return sendError(m.Topic, err)
 	}
+	op.accepted()
 	select {
 	case err := <-s.acked:
 		m.Partition, m.Offset = s.message.Partition, s.message.Offset
+		op.placed(&s.message, err)
 		p.free(s)
 		return sendError(m.Topic, err)
 	case <-ctx.Done():
@@ -355,12 +377,24 @@ func (s *asyncSend) start(ctx context.Context) {
 	if s.p.sending.enter() {
 		defer s.p.sending.leave()
 	}
+	var op *sendOp
+	if s.p.m.hooks != nil && ctx != nil && s.m != nil {
+		op, ctx = s.p.beginSend(ctx, s.m)
+	}
 	if err := s.p.check(ctx, s.m, *s.p.cfg.EnableAsyncProducer); err != nil {
+		op.end(err)
 		s.end(err)
 		return
 	}
 	s.message = driverMessage(s.m, s)
+	if op != nil {
+		s.message.Headers, s.message.Acker = op.Headers(), op
+		op.message, op.acker = &s.message, s
+	}
+	// After nil the operation may have ended already.
 	if err := s.p.driver.Produce(ctx, &s.message); err != nil {
+		op.refused(err)
+		op.end(err)
 		s.end(sendError(s.m.Topic, err))
 	}
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"time"
 	"unsafe"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -68,6 +69,25 @@ func (q *queue) take(limit int) []driver.Record {
 	k := min(limit, q.n-q.taken, len(q.ring)-from)
 	q.taken += k
 	return q.ring[from : from+k : from+k]
+}
+
+// undone returns how many records lie from position up to handed, and when the
+// first one from position on was made. What has been taken is all that is looked
+// at, and one more.
+func (q *queue) undone(position, handed int64) (n int, oldest time.Time) {
+	for i := range min(q.taken+1, q.n) {
+		r := &q.ring[(q.head+i)&(len(q.ring)-1)]
+		if r.Offset < position {
+			continue
+		}
+		if oldest.IsZero() {
+			oldest = r.Timestamp
+		}
+		if r.Offset < handed {
+			n++
+		}
+	}
+	return n, oldest
 }
 
 // release forgets the k oldest records, which have been taken.

@@ -97,7 +97,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 		}
 		go p.work(s.job.enlist(p))
 	}
-	s.job.event(PartitionsAssigned{JobName: s.job.name(), Partitions: names(parts)})
+	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts)})
 }
 
 // Deliver queues records for their partition's worker.
@@ -110,6 +110,7 @@ func (s *session) Deliver(c *driver.Claim, b driver.Batch) {
 // left in peace until its deadline is near; otherwise the group is waiting, and
 // their contexts are cancelled at once.
 func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
+	began := time.Now()
 	parts := partitionsOf(claims)
 	var cause error
 	if !s.job.stopping() {
@@ -130,7 +131,10 @@ func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
 	}
 	s.committer.commit(ctx)
 	s.end(parts)
-	s.job.event(PartitionsRevoked{JobName: s.job.name(), Partitions: names(parts), Stuck: names(stuck)})
+	s.job.event(PartitionsRevoked{
+		JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup,
+		Partitions: names(parts), Stuck: names(stuck), Took: time.Since(began),
+	})
 }
 
 // Lost stops the claims' workers. Nothing of them can be committed any more.
@@ -141,7 +145,7 @@ func (s *session) Lost(claims []*driver.Claim, cause error) {
 	}
 	s.end(parts)
 	s.job.log.Warn("kafka: partitions lost", "partitions", names(parts), "error", cause)
-	s.job.event(PartitionsLost{JobName: s.job.name(), Partitions: names(parts), Err: cause})
+	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts), Err: cause})
 }
 
 // Error notes what the driver lived through.

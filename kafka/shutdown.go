@@ -175,6 +175,7 @@ func (m *Manager) stopAll(began time.Time) {
 	m.endStages()
 	m.stopErr = errors.Join(errs...)
 	m.event(ShutdownEnded{Took: time.Since(began), Err: m.stopErr})
+	m.detachHooks()
 	close(m.stopped)
 }
 

@@ -50,6 +50,13 @@ type PartitionStatus struct {
 	BufferedBytes int  // what they cost
 	Paused        bool // fetching waits for the handler
 
+	// InFlight is the number of records that the handler is at, or that wait to be
+	// tried again.
+	InFlight int
+	// Oldest is the timestamp of the first buffered record that is not done, in
+	// flight or not; zero if there is none.
+	Oldest time.Time
+
 	Errors    int   // failures in a row of the record at Position
 	LastError error // the latest of them
 	NextRetry time.Time
@@ -124,8 +131,18 @@ func (p *partition) snapshot() PartitionStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ps.Buffered, ps.BufferedBytes, ps.Paused = p.queue.n, p.queue.bytes, p.flow.have
+	ps.InFlight, ps.Oldest = p.queue.undone(ps.Position, p.handed.Load())
 	ps.Errors, ps.LastError, ps.NextRetry = p.failures, p.lastErr, p.nextRetry
 	return ps
+}
+
+func (p *Producer) snapshot() ProducerStatus {
+	return ProducerStatus{
+		ID:                  p.id,
+		ClientID:            p.cfg.ClientID,
+		Unacknowledged:      p.pending.messages.Load(),
+		UnacknowledgedBytes: p.pending.bytes.Load(),
+	}
 }
 
 func sortPartitions(ps []PartitionStatus) {

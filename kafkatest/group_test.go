@@ -85,7 +85,7 @@ func TestRebalanceOfACooperativeGroup(t *testing.T) {
 func TestStartWaitsForTheSecondStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var k *kafkatest.Kafka
-		k = kafkatest.New(t, kafka.WithHook(hookFunc(func(e kafka.Event) {
+		k = kafkatest.New(t, kafka.WithHook(onEvent(func(e kafka.Event) {
 			if _, ok := e.(kafka.PartitionsRevoked); ok {
 				k.SetConsumerSwitch("bystander", true)
 				time.Sleep(time.Millisecond)
@@ -195,7 +195,7 @@ func TestCrashIsOfOneMemberOfMany(t *testing.T) {
 	both(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var lost []string
-		k := kafkatest.New(t, kafka.WithHook(hookFunc(func(e kafka.Event) {
+		k := kafkatest.New(t, kafka.WithHook(onEvent(func(e kafka.Event) {
 			if e, ok := e.(kafka.PartitionsLost); ok {
 				mu.Lock()
 				defer mu.Unlock()
@@ -275,7 +275,7 @@ func TestFailCommits(t *testing.T) {
 			both(t, func(t *testing.T) {
 				var mu sync.Mutex
 				var failed []error
-				k := kafkatest.New(t, kafka.WithHook(hookFunc(func(e kafka.Event) {
+				k := kafkatest.New(t, kafka.WithHook(onEvent(func(e kafka.Event) {
 					if e, ok := e.(kafka.CommitFailed); ok {
 						mu.Lock()
 						defer mu.Unlock()

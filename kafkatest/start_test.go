@@ -18,7 +18,7 @@ func TestHooksOfTheTestAreToldFirst(t *testing.T) {
 	both(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var told []string
-		k := kafkatest.New(t, kafka.WithHook(hookFunc(func(e kafka.Event) {
+		k := kafkatest.New(t, kafka.WithHook(onEvent(func(e kafka.Event) {
 			time.Sleep(time.Millisecond)
 			mu.Lock()
 			defer mu.Unlock()
@@ -48,9 +48,15 @@ func TestHooksOfTheTestAreToldFirst(t *testing.T) {
 	})
 }
 
-type hookFunc func(kafka.Event)
+// A hookFunc is a hook for events alone.
+type hookFunc struct {
+	kafka.NopHook
+	event func(kafka.Event)
+}
 
-func (f hookFunc) Event(e kafka.Event) { f(e) }
+func onEvent(f func(kafka.Event)) kafka.Hook { return hookFunc{event: f} }
+
+func (f hookFunc) Event(e kafka.Event) { f.event(e) }
 
 // Two tests at once share nothing, though all names are the same.
 func TestTwoKafkasDoNotInteract(t *testing.T) {

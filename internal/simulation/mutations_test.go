@@ -19,9 +19,9 @@ type mutation struct {
 }
 
 var mutations = []mutation{
-	{"skip on error", "partition.go", "if err := handle(p.ctx, p.one[:]); err != nil {\n\t\t\treturn err\n\t\t}", "handle(p.ctx, p.one[:])"},
-	{"skip on error, values", "partition.go", "if err := handle(p.ctx, r.Value); err != nil {\n\t\t\treturn err\n\t\t}", "handle(p.ctx, r.Value)"},
-	{"skip on error, batches", "partition.go", "if err := handle(p.ctx, ms); err != nil {\n\t\treturn err\n\t}", "handle(p.ctx, ms)"},
+	{"skip on error", "partition.go", "if err := handle(ctx, p.one[:]); err != nil {\n\t\t\treturn err\n\t\t}", "handle(ctx, p.one[:])"},
+	{"skip on error, values", "partition.go", "if err := handle(ctx, r.Value); err != nil {\n\t\t\treturn err\n\t\t}", "handle(ctx, r.Value)"},
+	{"skip on error, batches", "partition.go", "if err := handle(ctx, ms); err != nil {\n\t\treturn err\n\t}", "handle(ctx, ms)"},
 	{"panic counts as success", "partition.go", "err = &PanicError{Value: v, Stack: debug.Stack()}", "_ = debug.Stack\n\t\t\tp.finish(p.i + 1)"},
 	{"goexit counts as success", "partition.go", "return errGoexit", "p.finish(p.i + 1)\n\t\treturn nil"},
 	{"position of what was handed out", "partition.go", "if p.s.job.cfg.AutoCommit {\n\t\treturn max(", "if true {\n\t\treturn max("},

@@ -1,0 +1,87 @@
+package kafka
+
+import "time"
+
+// An Event is one of the types of this file that say so.
+type Event interface{ event() }
+
+// StateChanged is an [Event]: a consumer has gone from one state to another.
+type StateChanged struct {
+	JobName  string
+	From, To State
+	Reason   error // for StateBackingOff and StateDisabled
+}
+
+// PartitionsAssigned is an [Event]: partitions, as topic/partition, are owned
+// from now on.
+type PartitionsAssigned struct {
+	JobName    string
+	Group      string
+	Partitions []string
+}
+
+// PartitionsRevoked is an [Event]: partitions have been drained and let go.
+type PartitionsRevoked struct {
+	JobName    string
+	Group      string
+	Partitions []string
+	Stuck      []string      // those whose handler outlived the drain window
+	Took       time.Duration // the drain and the commit
+}
+
+// PartitionsLost is an [Event]: partitions are gone without having been drained.
+type PartitionsLost struct {
+	JobName    string
+	Group      string
+	Partitions []string
+	Err        error
+}
+
+// HandlerFailed is an [Event]: a handler has returned an error, panicked or
+// ended its goroutine. The record will be handled again after Backoff, or, if
+// that is 0, the consumer is switched off.
+type HandlerFailed struct {
+	JobName   string
+	Group     string
+	Topic     string
+	Partition int32
+	Offset    int64
+	Failures  int // in a row in this partition
+	Backoff   time.Duration
+	Err       error
+}
+
+// CommitFailed is an [Event]: positions are not durable yet. They will be
+// committed again.
+type CommitFailed struct {
+	JobName string
+	Err     error
+}
+
+// DriverError is an [Event]: the driver has lived through an error.
+type DriverError struct {
+	JobName string
+	Err     error
+}
+
+// CallbackPanicked is an [Event]: a callback of SendAsync has panicked.
+type CallbackPanicked struct {
+	ProducerID string
+	Err        *PanicError
+}
+
+// ShutdownEnded is an [Event]: everything has stopped.
+type ShutdownEnded struct {
+	Took time.Duration
+	Err  error
+}
+
+func (StateChanged) event()       {}
+func (PartitionsAssigned) event() {}
+func (PartitionsRevoked) event()  {}
+func (PartitionsLost) event()     {}
+func (HandlerFailed) event()      {}
+func (CommitFailed) event()       {}
+func (DriverError) event()        {}
+func (CallbackPanicked) event()   {}
+func (ShutdownEnded) event()      {}

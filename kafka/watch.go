@@ -1,0 +1,298 @@
+package kafka
+
+import (
+	"context"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// Operations are told to hooks from here. Where a manager has no hook, none of
+// this is called.
+
+// newOp returns an operation that can be started again and again, one time
+// after the other.
+func (m *Manager) newOp(kind OpKind, c *Client) Op {
+	return Op{Kind: kind, Client: c, m: m, tokens: make([]OpToken, len(m.hooks))}
+}
+
+// start tells the hooks, the first one outermost. What describes the operation
+// has been set.
+func (o *Op) start(ctx context.Context) context.Context {
+	for i := range o.m.hooks {
+		ctx = o.startHook(ctx, i)
+	}
+	return ctx
+}
+
+func (o *Op) startHook(ctx context.Context, i int) (inside context.Context) {
+	inside = ctx // also if the hook panics
+	defer o.guard("start")
+	c, t := o.m.hooks[i].Start(ctx, o)
+	o.tokens[i] = t
+	if c != nil {
+		inside = c
+	}
+	return inside
+}
+
+// end tells the hooks that want to know, the last one first.
+func (o *Op) end() {
+	for i := len(o.tokens) - 1; i >= 0; i-- {
+		if t := o.tokens[i]; t != nil {
+			o.tokens[i] = nil
+			o.endHook(t, o.m.hooks[i])
+		}
+	}
+}
+
+func (o *Op) endHook(t OpToken, h Hook) {
+	defer o.guard("end")
+	h.End(t, o)
+}
+
+// guard is deferred around a hook's method: a panic is the hook's own affair.
+func (o *Op) guard(at string) {
+	if v := recover(); v != nil {
+		o.m.log.Error("kafka: hook panicked", "operation", o.Kind.String(), "at", at, "panic", v, "stack", string(debug.Stack()))
+	}
+}
+
+// attachHooks shows the manager to its hooks. Called by New.
+func (m *Manager) attachHooks() {
+	for _, h := range m.hooks {
+		if detach := h.Attach(View{m}); detach != nil {
+			m.detach = append(m.detach, detach)
+		}
+	}
+}
+
+func (m *Manager) detachHooks() {
+	for _, detach := range m.detach {
+		detach()
+	}
+}
+
+// A sendOp is the operation of one send. It is used again when the message is
+// in the log; after an error the driver may read the message's headers still.
+type sendOp struct {
+	Op
+	record  [1]Record
+	size    int64
+	message *driver.Message // of an async send
+	acker   driver.Acker    // likewise: who is told after the hooks
+	p       *Producer
+}
+
+// pending counts what is under way.
+type pending struct{ messages, bytes atomic.Int64 }
+
+// beginSend starts the operation of a send of m.
+func (p *Producer) beginSend(ctx context.Context, m *ProducerMessage) (*sendOp, context.Context) {
+	o, _ := p.sendOps.Get().(*sendOp)
+	if o == nil {
+		o = &sendOp{Op: p.m.newOp(OpSend, p.client), p: p}
+	}
+	o.Topic, o.Partition, o.Offset = m.Topic, -1, -1
+	if m.ToPartition != nil {
+		o.Partition = *m.ToPartition
+	}
+	o.record[0] = Record{Offset: -1, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}
+	o.Records = o.record[:]
+	o.Origin, _ = ctx.Value(originKey{}).(*Message)
+	o.size = int64(len(m.Key) + len(m.Value))
+	p.pending.messages.Add(1)
+	p.pending.bytes.Add(o.size)
+	o.Start = time.Now()
+	return o, o.start(ctx)
+}
+
+// The methods below do nothing on nil, which is the operation of a manager
+// without hooks.
+
+// accepted notes that the client has the message.
+func (o *sendOp) accepted() {
+	if o != nil {
+		o.Sent = true
+	}
+}
+
+// refused notes the error of driver.Producer.Produce. A context's error means
+// that it ended while there was no buffer space: what had ended before was not
+// given to the driver.
+func (o *sendOp) refused(err error) {
+	if o != nil && (err == context.Canceled || err == context.DeadlineExceeded) {
+		o.Err = bufferFullError{err}
+	}
+}
+
+// placed notes where the record lies, if err is nil.
+func (o *sendOp) placed(m *driver.Message, err error) {
+	if o != nil && err == nil {
+		o.Partition, o.Offset = m.Partition, m.Offset
+	}
+}
+
+// end tells the outcome of the send. o must not be touched afterwards.
+func (o *sendOp) end(err error) {
+	if o == nil {
+		return
+	}
+	if o.Err == nil {
+		o.Err = err
+	}
+	o.Op.end()
+	p := o.p
+	p.pending.messages.Add(-1)
+	p.pending.bytes.Add(-o.size)
+	if err != nil {
+		return
+	}
+	*o = sendOp{Op: o.reset(), p: p}
+	p.sendOps.Put(o)
+}
+
+// reset keeps of an operation what serves the next one.
+func (o *Op) reset() Op {
+	clear(o.headers)
+	return Op{Kind: o.Kind, Client: o.Client, m: o.m, tokens: o.tokens, headers: o.headers[:0], buf: o.buf[:0]}
+}
+
+// Ack ends the operation of an async send, and then tells who sent.
+func (o *sendOp) Ack(err error) {
+	acker := o.acker
+	o.accepted()
+	o.placed(o.message, err)
+	o.end(err)
+	acker.Ack(err)
+}
+
+// A bufferFullError is what hooks see of a send whose context ended while it
+// waited for buffer space. The caller gets the context's error as it is.
+type bufferFullError struct{ err error }
+
+func (e bufferFullError) Error() string     { return "waited for buffer space: " + e.err.Error() }
+func (e bufferFullError) ErrorType() string { return "buffer_full" }
+func (e bufferFullError) Unwrap() error     { return e.err }
+
+// A delivery is the operations of one partition: its worker handles one record,
+// or batch, at a time. Only the worker uses it.
+type delivery struct {
+	process, attempt, receive Op
+
+	ctx    context.Context // what the hooks made of the handler's
+	open   bool            // process has started
+	trying bool            // attempt has started
+}
+
+func newDelivery(j *job, c *driver.Claim) *delivery {
+	kind := OpProcess
+	if j.handler.batch {
+		kind = OpProcessBatch
+	}
+	d := &delivery{
+		process: j.m.newOp(kind, j.client),
+		attempt: j.m.newOp(OpAttempt, j.client),
+		receive: j.m.newOp(OpReceive, j.client),
+	}
+	for _, o := range []*Op{&d.process, &d.attempt, &d.receive} {
+		o.Topic, o.Partition = c.Topic, c.Partition
+	}
+	return d
+}
+
+// beginAttempt starts the n-th attempt at records, and with the first one their
+// delivery. It returns the context for the handler.
+func (d *delivery) beginAttempt(ctx context.Context, records []Record, n int) context.Context {
+	now := time.Now()
+	if !d.open {
+		d.process.Start, d.process.Records = now, records
+		d.process.Err, d.process.Outcome = nil, OutcomeDone
+		d.open = true
+		d.ctx = d.process.start(ctx)
+	}
+	d.process.Attempt = n
+	d.attempt.Start, d.attempt.Records, d.attempt.Attempt = now, records, n
+	d.trying = true
+	return d.attempt.start(d.ctx)
+}
+
+// outcomeOf says what an attempt that came to err is to hooks.
+func outcomeOf(err error, interrupted bool) (Outcome, error) {
+	switch {
+	case interrupted:
+		return OutcomeInterrupted, nil
+	case err != nil:
+		return OutcomeFailed, err
+	}
+	return OutcomeDone, nil
+}
+
+// endAttempt ends the attempt, if one is under way.
+func (d *delivery) endAttempt(outcome Outcome, err error) {
+	if !d.trying {
+		return
+	}
+	d.trying = false
+	d.attempt.Outcome, d.attempt.Err = outcome, err
+	d.attempt.end()
+	d.attempt.Records = nil
+}
+
+// done ends attempt and delivery: the handler returned nil.
+func (d *delivery) done() {
+	d.endAttempt(OutcomeDone, nil)
+	d.end(OutcomeDone, nil)
+}
+
+// end ends the delivery, if one is under way.
+func (d *delivery) end(outcome Outcome, err error) {
+	if !d.open {
+		return
+	}
+	d.open = false
+	d.process.Outcome, d.process.Err = outcome, err
+	d.process.end()
+	d.process.Records, d.ctx = nil, nil
+}
+
+// beginReceive starts to wait for records.
+func (d *delivery) beginReceive(ctx context.Context) {
+	d.receive.Start, d.receive.Records = time.Now(), nil
+	d.receive.start(ctx)
+}
+
+// endReceive ends the wait with records.
+func (d *delivery) endReceive(records []Record) {
+	d.receive.Records = records
+	d.receive.end()
+	d.receive.Records = nil
+}
+
+// beginCommit starts the operation of a commit.
+func (o *Op) beginCommit(ctx context.Context, marks []driver.Mark, awaited bool) context.Context {
+	o.Awaited, o.Err, o.Outcome = awaited, nil, OutcomeDone
+	o.Topic, o.Partition = marks[0].Claim.Topic, marks[0].Claim.Partition
+	if len(marks) > 1 {
+		o.Partition = -1
+	}
+	o.Marks = o.Marks[:0]
+	for _, m := range marks {
+		o.Marks = append(o.Marks, OpMark{Topic: m.Claim.Topic, Partition: m.Claim.Partition, Offset: m.Offset})
+		if m.Claim.Topic != marks[0].Claim.Topic {
+			o.Topic = ""
+		}
+	}
+	o.Start = time.Now()
+	return o.start(ctx)
+}
+
+// endCommit ends it. One that makes way for another has not failed.
+func (o *Op) endCommit(err error, madeWay bool) {
+	if o.Err = err; madeWay {
+		o.Err, o.Outcome = nil, OutcomeInterrupted
+	}
+	o.end()
+}
