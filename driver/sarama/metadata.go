@@ -76,13 +76,20 @@ func (m *metadataClient) list(topic string, ask func(string) ([]int32, error)) (
 		ids, err := ask(topic)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if err == nil {
+		known, ok := m.partitions[topic]
+		switch {
+		case err == nil && !same(known, ids): // Sarama asks for each message
 			m.partitions[topic] = ids
-		} else if known, ok := m.partitions[topic]; ok && patience(err) > 0 {
+		case err != nil && ok && patience(err) > 0:
 			return known, nil
 		}
 		return ids, err
 	})
+}
+
+// same reports whether a and b are one slice.
+func same(a, b []int32) bool {
+	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
 }
 
 // Leader implements Sarama's Client.
@@ -102,10 +109,16 @@ func (m *metadataClient) Leader(topic string, id int32) (*ibm.Broker, error) {
 
 // persist calls ask until it succeeds, fails for good, or takes too long.
 func persist[T any](m *metadataClient, ask func() (T, error)) (T, error) {
-	began := time.Now()
+	var failing time.Time // since when
 	for {
 		answer, err := ask()
-		if err == nil || time.Since(began) >= patience(err) || m.line.ctx.Err() != nil {
+		if err == nil || m.line.ctx.Err() != nil {
+			return answer, err
+		}
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if time.Since(failing) >= patience(err) {
 			return answer, err
 		}
 		m.line.wait(askAgain)
