@@ -1,0 +1,91 @@
+package kafka_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// FuzzRecord sends whatever a record may be, by a producer and as another
+// client could have, and fails its handler once: the record comes unchanged both
+// times, what is nil stays nil and what is empty stays empty, and is committed.
+// present says which of key, value and the headers' values are not nil.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte("k"), []byte("v"), "h", []byte("x"), uint32(1), byte(7))
+	f.Add([]byte(nil), []byte(nil), "", []byte(nil), uint32(0), byte(0))
+	f.Add([]byte{}, []byte{}, "", []byte{}, uint32(2), byte(7))
+	f.Add([]byte("\xff\xfe"), []byte("%s%n\x1b[31m\nline"), "\xc3\x28", []byte{0}, uint32(3), byte(7))
+	f.Add([]byte("k"), []byte(nil), "traceparent", []byte("00-zz"), uint32(100_000), byte(5))
+	f.Add([]byte("k"), bytes.Repeat([]byte("v"), 1<<20), "h", bytes.Repeat([]byte("x"), 1<<16), uint32(9), byte(7))
+	f.Fuzz(func(t *testing.T, key, value []byte, name string, text []byte, headers uint32, present byte) {
+		headers %= 100_001
+		if int(headers)*(len(name)+len(text)) > 16<<20 {
+			t.Skip("more than the broker in memory is worth")
+		}
+		want := driver.Record{Key: given(key, present&1), Value: given(value, present&2)}
+		for range headers {
+			want.Headers = append(want.Headers, driver.Header{Key: name, Value: given(text, present&4)})
+		}
+		synctest.Test(t, func(t *testing.T) { roundTrip(t, want) })
+	})
+}
+
+func given(b []byte, present byte) []byte {
+	if present == 0 {
+		return nil
+	}
+	return slices.Concat([]byte{}, b)
+}
+
+func roundTrip(t *testing.T, want driver.Record) {
+	b := newBroker(t, 1)
+	copies := int64(1)
+	check(t, b.Send(&driver.Message{Topic: "orders", Key: want.Key, Value: want.Value, Headers: want.Headers}))
+	if sendRecord(t, b, want) {
+		copies++
+	}
+	attempts := 0
+	launch(t, b, orders(), func(_ context.Context, m *kafka.Message) error {
+		attempts++
+		if !sameRecord(m, want) {
+			t.Errorf("offset %d, attempt %d: got key %q, value %q, %d headers", m.Offset, m.Attempt, m.Key, m.Value, len(m.Headers))
+		}
+		if m.Attempt == 1 {
+			return fmt.Errorf("bad record %s", m.Value)
+		}
+		return nil
+	})
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	if got := b.Committed("orders", "orders", 0); got != copies || int64(attempts) != 2*copies {
+		t.Errorf("committed %d after %d attempts, want %d after %d", got, attempts, copies, 2*copies)
+	}
+}
+
+// sendRecord reports whether a producer took the record: it refuses only a
+// header without a name.
+func sendRecord(t *testing.T, b *memory.Broker, r driver.Record) bool {
+	p, err := newManager(t, b).RegisterProducer(t.Context(), kafka.ProducerConfig{BootstrapServers: "localhost:9092", MaxMessageBytes: 100 << 20})
+	check(t, err)
+	err = p.SendMessage(t.Context(), &kafka.ProducerMessage{Topic: "orders", Key: r.Key, Value: r.Value, Headers: r.Headers})
+	nameless := len(r.Headers) > 0 && r.Headers[0].Key == ""
+	if nameless != (err != nil) || errors.Is(err, kafka.ErrUnknownOutcome) {
+		t.Errorf("send: %v; a header without a name: %t", err, nameless)
+	}
+	return err == nil
+}
+
+func sameRecord(m *kafka.Message, want driver.Record) bool {
+	same := func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
+	return same(m.Key, want.Key) && same(m.Value, want.Value) &&
+		slices.EqualFunc(m.Headers, want.Headers, func(a, b kafka.Header) bool { return a.Key == b.Key && same(a.Value, b.Value) })
+}
