@@ -31,6 +31,7 @@ type handling struct {
 	cancelBy               time.Time
 	startedAt, cancelledAt time.Time
 	over                   bool
+	endedAt                time.Time
 }
 
 // An overlap is a partition with two owners who both should know better.
@@ -254,12 +255,20 @@ func (j *Judge) checkAlone(e HandleStart) {
 // lostBy reports whether the claim was gone by t though its handler may not be.
 func (c *claim) lostBy(t time.Time) bool { return c.ended && c.lost && !c.endedAt.After(t) }
 
+// lastedTo reports whether both the handling and its claim ended no later than
+// t: a drain window that runs out as the handler returns ends both at one moment,
+// at which the next owner begins.
+func (h *handling) lastedTo(t time.Time) bool {
+	return h.over && !h.endedAt.After(t) && h.claim.ended && !h.claim.endedAt.After(t)
+}
+
 func (j *Judge) checkMeetings() {
 	j.meetings = slices.DeleteFunc(j.meetings, func(m meeting) bool {
 		if j.rules.Grace > 0 && !m.first.claim.ended && !m.claim.ended && !j.overdue(m.at) {
 			return false
 		}
-		if !m.first.claim.lostBy(m.at.Add(j.rules.Grace)) && !m.claim.lostBy(m.at.Add(j.rules.Grace)) {
+		by := m.at.Add(j.rules.Grace)
+		if !m.first.claim.lostBy(by) && !m.claim.lostBy(by) && !m.first.lastedTo(by) {
 			j.violate("two-handlers", "%+v while %+v", m.second, m.first.HandleStart)
 		}
 		return true
@@ -302,7 +311,7 @@ func (j *Judge) end(e HandleEnd) {
 	}
 	j.alive(h.Member.Process, e)
 	delete(j.running, e.ID)
-	h.over = true
+	h.over, h.endedAt = true, j.now
 	if h.claim != nil {
 		h.claim.ok = e.OK
 		h.claim.failedAt = j.now

@@ -52,6 +52,8 @@ var graph = []row{
 		"it judges any run, and shares nothing with what it judges"},
 	{"internal/simulation", nil,
 		"it is tests only"},
+	{"internal/simulation/chance", nil,
+		"it writes files"},
 	{"internal/layout", nil,
 		"it only looks"},
 	{"examples/...", []string{"..."}, ""},

@@ -5,10 +5,14 @@
 // It has tests only:
 //
 //	go test ./internal/simulation                                  # a share of some seconds
-//	GOMAXPROCS=1 go test ./internal/simulation -run TestSimulation -timeout 0 -args -rapid.checks=100000
+//	go test ./internal/simulation -run TestSimulation -v -timeout 0 -args -rapid.checks=100000
 //	KAFKA_MUTATIONS=all go test ./internal/simulation -run TestPlantedBugs -v -timeout 0
 //
 // KAFKA_MUTATION=name chooses one of the planted bugs.
 //
-// A failure prints how to repeat it; with GOMAXPROCS=1 it repeats.
+// A failure prints its seed. It repeats for certain, and shrinks, if both runs are
+// made with one processor and under the overlay of package chance, which see:
+//
+//	GOMAXPROCS=1 go test -overlay "$(go run ./internal/simulation/chance)" ./internal/simulation \
+//		-run TestSimulation -v -timeout 0 -args -rapid.seed=1
 package simulation

@@ -15,7 +15,12 @@ func TestSimulation(t *testing.T) {
 		t.Logf("%d sequences, %d steps in %v\n%v", st.counts["sequences"], st.counts["steps"], time.Since(began), st)
 	}()
 	t.Logf("seed: -rapid.seed=%s (0 is a fresh one)", flag.Lookup("rapid.seed").Value)
-	rapid.Check(t, func(t *rapid.T) { simulate(t, st) })
+	collect := collectBetween(100)
+	rapid.Check(t, func(t *rapid.T) {
+		collect()
+		bubbleSeed = rapid.Uint64().Draw(t, "chance")
+		simulate(t, st)
+	})
 }
 
 // simulate runs one sequence.
