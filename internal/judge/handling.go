@@ -12,6 +12,7 @@ type claimKey struct {
 
 // A claim is one ownership of one partition by one member.
 type claim struct {
+	start    int64 // what was committed as it began, or -1
 	ended    bool
 	endedAt  time.Time
 	lost     bool
@@ -94,7 +95,7 @@ func (j *Judge) assign(m Member, p Partition) {
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
 	}
-	j.claims[key] = &claim{first: -1, last: -1, ok: true}
+	j.claims[key] = &claim{start: j.group(k).committed, first: -1, last: -1, ok: true}
 	for _, other := range j.owners[k] {
 		if other != m && !j.severed[other] {
 			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})
@@ -222,6 +223,12 @@ func (j *Judge) start(e HandleStart) {
 	case c.ended && (!c.lost || j.overdue(c.endedAt)):
 		j.violate("handled-after-revoke-or-loss", "%+v", e)
 	}
+	if c.last < 0 && e.first() < c.start {
+		j.violate("started-below-committed", "%+v, committed were %d", e, c.start)
+	}
+	if j.rules.AtMostOnce {
+		j.done(e, 0)
+	}
 	j.checkOrder(c, e)
 	c.first, c.last, c.ok = e.first(), e.last(), false
 }
@@ -316,13 +323,18 @@ func (j *Judge) end(e HandleEnd) {
 		h.claim.ok = e.OK
 		h.claim.failedAt = j.now
 	}
-	if !e.OK {
-		return
+	if e.OK {
+		j.progressed(h)
+		j.done(h.HandleStart, j.seq)
 	}
-	g := j.group(groupPartition{h.Member.Group, h.Partition})
-	for _, r := range h.Records {
+}
+
+// done notes that records were done at an event, unless they were before.
+func (j *Judge) done(e HandleStart, seq uint64) {
+	g := j.group(groupPartition{e.Member.Group, e.Partition})
+	for _, r := range e.Records {
 		if _, again := g.done[r.Value]; !again {
-			g.done[r.Value] = j.seq
+			g.done[r.Value] = seq
 		}
 	}
 }
@@ -403,6 +415,9 @@ func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
 	if l.records[i].key != r.Key {
 		j.violate("changed-record", "%v %+v, but its key is %q", p, r, l.records[i].key)
 	}
+	if want > i {
+		j.violate("handled-twice-or-reordered", "%v %+v behind a later one in one call", p, r)
+	}
 	for ; want >= 0 && want < i; want++ {
 		if !l.records[want].gone {
 			j.violate("skipped", "%v %+v in one call, but not %d before it", p, r, l.records[want].offset)
@@ -413,7 +428,7 @@ func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
 
 func (j *Judge) switched(e Switched) {
 	j.switches[e.Member] = e.On
-	j.forgetBackoff(e.Member)
+	j.life(e.Member).switched(e.On, j.now, j.seq)
 	if e.On {
 		return
 	}

@@ -21,6 +21,10 @@ func (v Violation) String() string { return v.Invariant + ": " + v.Details }
 type Rules struct {
 	Grace time.Duration // what may pass until "at once"
 
+	// AtMostOnce judges members that commit what was handed out: a record counts
+	// as done as soon as a handler gets it.
+	AtMostOnce bool
+
 	MaxErrors  int // failures in a row after which a member is disabled
 	BackoffMin time.Duration
 	BackoffMax time.Duration
@@ -61,7 +65,8 @@ type Judge struct {
 	order  []*sent
 	latest map[senderPartition]latestSend
 
-	states map[Member]stateSince
+	states map[Member]*life
+	lives  []*life // the same, as they came
 	stops  map[string]*stop
 }
 
@@ -81,7 +86,7 @@ func New(r Rules) *Judge {
 		switches: make(map[Member]bool),
 		sends:    make(map[string]*sent),
 		latest:   make(map[senderPartition]latestSend),
-		states:   make(map[Member]stateSince),
+		states:   make(map[Member]*life),
 		stops:    make(map[string]*stop),
 	}
 }
@@ -179,6 +184,7 @@ func (j *Judge) check() {
 	j.checkMeetings()
 	j.checkCancelled()
 	j.checkStops()
+	j.checkSwitches()
 }
 
 // Settled also decides what must be true when all is healed and at rest: every

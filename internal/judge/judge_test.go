@@ -1,7 +1,11 @@
 package judge
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +61,11 @@ func join(parts ...any) (es []Event) {
 // Each wrong history violates what it is named for; the right ones nothing.
 func TestJudge(t *testing.T) {
 	right := join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(2), Revoked{a, both, nil, false})
+	begin2 := join(Assigned{b, both}, begin(2, b, 0, 1))
+	on, starting, running := Switched{a, true}, StateChanged{a, "off", "starting"}, StateChanged{a, "starting", "running"}
+	stopping := StateChanged{a, "running", "stopping"}
+	backing, starting2 := StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"}
+	handledNow := join(logged(1), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})
 	sent := func(v string, async bool) Event { return Send{"p1", "s", v, async} }
 	for _, test := range []struct {
 		want    string
@@ -68,6 +77,11 @@ func TestJudge(t *testing.T) {
 		{"", join(right, sent("v9", true), Answer{"v9", OK, p0, 2}, Appended{p0, 2, "k", "v9"}, Positioned{"g", p0, 3})},
 		{"", join(right, Severed{a}, sent("u", false), Answer{Value: "u", Outcome: Unknown})},
 		{"", join(right, StopCall{"p1", time.Second, true}, StopReturn{"p1", true})},
+
+		{"", join(logged(1), Assigned{a, both}, pause(1), begin(1, a, 0, 1), pause(1), begin2, HandleEnd{1, true}, Revoked{a, both, nil, false}, HandleEnd{2, true}, committed(1), Revoked{b, both, nil, false})},
+		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2)},
+		{"", join(on, starting, backing, StateChanged{a, "backing off", "disabled"}, Switched{a, true}, StateChanged{a, "disabled", "starting"})},
+		{"", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(time.Second), starting2)},
 
 		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
 		{"uncommitted", join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(1), Revoked{a, both, nil, false})},
@@ -115,6 +129,14 @@ func TestJudge(t *testing.T) {
 		{"illegal-state", join(StateChanged{a, "off", "running"})},
 		{"illegal-state", join(StateChanged{a, "starting", "running"})},
 		{"backoff", join(StateChanged{a, "off", "starting"}, StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"})},
+		{"backoff", join(on, starting, backing, pause(time.Second), starting2, backing, pause(time.Second), starting2)},
+		{"backoff", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(2*time.Second), starting2)},
+		{"too-many-attempts", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2, backing)},
+		{"switch-ignored", join(on, starting, backing, Switched{a, true})},
+		{"switch-ignored", join(on, starting, running, Switched{a, false})},
+		{"switch-ignored", join(on, starting, StateChanged{a, "starting", "disabled"}, Switched{a, true})},
+		{"started-below-committed", join(right, Assigned{b, both}, begin(9, b, 1, 1))},
+		{"handled-twice-or-reordered", join(logged(2), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{1, "k", "v1"}, {0, "k", "v0"}}})},
 		{"slow-stop", join(StopCall{"p1", time.Second, false}, pause(2*time.Second), StopReturn{"p1", false})},
 		{"slow-stop", join(StopCall{"p1", time.Minute, true}, pause(1), StopReturn{"p1", true})},
 		{"slow-stop", join(StopCall{"p1", time.Minute, true})},
@@ -137,5 +159,49 @@ func TestJudge(t *testing.T) {
 				t.Errorf("%v\ngot %v, want %q", test.history, vs, test.want)
 			}
 		})
+	}
+}
+
+// What was handed out counts as done for members that promise no more.
+func TestJudgeAtMostOnce(t *testing.T) {
+	history := join(logged(2), Assigned{a, both}, begin(1, a, 0, 1), committed(1), HandleEnd{1, false}, Lost{a, both},
+		Assigned{b, both}, begin(2, b, 1, 1), HandleEnd{2, true}, committed(2), Revoked{b, both, nil, false})
+	for _, rules := range []Rules{{AtMostOnce: true}, {}} {
+		j := New(rules)
+		for _, e := range history {
+			j.Tell(e)
+		}
+		if vs := j.Final(Subscription{"g", "orders"}); (len(vs) == 0) != rules.AtMostOnce {
+			t.Errorf("%+v: %v", rules, vs)
+		}
+	}
+}
+
+// Every invariant that the judge can name has a wrong history above.
+func TestEveryInvariantHasAWrongHistory(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code, tests string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(f, "_test.go") {
+			tests += string(text)
+		} else {
+			code += string(text)
+		}
+	}
+	names := regexp.MustCompile(`(?:violate\(|j\.seq, )("[a-z-]+")`).FindAllStringSubmatch(code, -1)
+	if len(names) < 40 {
+		t.Errorf("found only %d invariants", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(tests, "{"+name[1]+", join(") {
+			t.Errorf("no wrong history for %s", name[1])
+		}
 	}
 }

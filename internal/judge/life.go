@@ -17,44 +17,116 @@ var edges = map[string][]string{
 	"stopped":     {},
 }
 
-type stateSince struct {
-	state string
-	since time.Time
-	free  bool // something has happened that ends a backoff
+// A life is what is known of a member's state.
+type life struct {
+	member     Member
+	state      string
+	since      time.Time
+	sinceSeq   uint64
+	on         bool
+	switchedAt time.Time
+	switchSeq  uint64    // 0 if no switch has been used
+	free       bool      // something has happened that ends a backoff
+	joinedAt   time.Time // when it was running last
+
+	// The failed starts in a row are no fewer than least and no more than most.
+	least, most int
+}
+
+// life returns that of m.
+func (j *Judge) life(m Member) *life {
+	l := j.states[m]
+	if l == nil {
+		l = &life{member: m, state: "off"}
+		j.states[m] = l
+		j.lives = append(j.lives, l)
+	}
+	return l
 }
 
 func (j *Judge) stateChanged(e StateChanged) {
 	j.alive(e.Member.Process, e)
-	was, told := j.states[e.Member]
-	if !told {
-		was.state = "off"
+	l := j.life(e.Member)
+	if e.From != l.state || !slices.Contains(edges[e.From], e.To) {
+		j.violate("illegal-state", "%+v, was %s", e, l.state)
 	}
-	if e.From != was.state || !slices.Contains(edges[e.From], e.To) {
-		j.violate("illegal-state", "%+v, was %s", e, was.state)
+	switch {
+	case e.From == "backing off" && e.To == "starting" && !l.free:
+		j.checkRestart(e, l)
+	case e.From == "running":
+		l.ran(j.now.Sub(l.joinedAt), j.rules)
 	}
-	if e.From == "backing off" && e.To == "starting" && !was.free {
-		j.checkRestart(e, j.now.Sub(was.since))
+	switch e.To {
+	case "running":
+		l.joinedAt = j.now
+	case "backing off":
+		j.failedToStart(e, l)
 	}
-	j.states[e.Member] = stateSince{state: e.To, since: j.now}
+	l.state, l.since, l.sinceSeq, l.free = e.To, j.now, j.seq, false
 }
 
-// checkRestart holds that a member is not started again and again at once. How
-// many failures there were in a row is not told, so the band is the widest.
-func (j *Judge) checkRestart(e StateChanged, wait time.Duration) {
-	least, _ := j.rules.backoff(1)
-	_, most := j.rules.backoff(math.MaxInt)
-	if wait < least || wait > most+j.rules.Grace {
-		j.violate("backoff", "%+v after %v, want %v to %v", e, wait, least, most)
+// ran says that a session has ended that had been a member for so long. Longer
+// than any backoff is health.
+func (l *life) ran(d time.Duration, r Rules) {
+	if d >= r.BackoffMax {
+		l.least = 0
+	}
+	if d > r.BackoffMax+r.Grace {
+		l.most = 0
 	}
 }
 
-// forgetBackoff says that a switch was used, which ends a backoff.
-func (j *Judge) forgetBackoff(m Member) {
-	if s, ok := j.states[m]; ok {
-		s.free = true
-		j.states[m] = s
+// progressed says that a record was handled well, which is health, too. A handler
+// that has outlived its claim may be of a session before.
+func (j *Judge) progressed(h *handling) {
+	l := j.life(h.Member)
+	l.least = 0
+	if h.claim != nil && !h.claim.ended {
+		l.most = 0
 	}
 }
+
+func (j *Judge) failedToStart(e StateChanged, l *life) {
+	l.least++
+	l.most++
+	if j.rules.MaxErrors > 0 && l.least >= j.rules.MaxErrors {
+		j.violate("too-many-attempts", "%+v after %d failures", e, l.least)
+	}
+}
+
+// checkRestart holds that a member waits as its failures in a row demand.
+func (j *Judge) checkRestart(e StateChanged, l *life) {
+	wait := j.now.Sub(l.since)
+	for n := l.least; n <= l.most; n++ {
+		if least, most := j.rules.backoff(n); wait >= least && wait <= most+j.rules.Grace {
+			return
+		}
+	}
+	j.violate("backoff", "%+v after %v and %d to %d failures", e, wait, l.least, l.most)
+}
+
+// switched notes the use of a switch, which ends a backoff and may start the
+// count of failures anew.
+func (l *life) switched(on bool, now time.Time, seq uint64) {
+	l.on, l.switchedAt, l.switchSeq, l.free = on, now, seq, true
+	l.least = 0
+}
+
+// checkSwitches holds that a switch has acted on a member that was at rest, or
+// that only waited.
+func (j *Judge) checkSwitches() {
+	for _, l := range j.lives {
+		ignored := l.on && l.state == "disabled" || l.on && l.state == "backing off" ||
+			!l.on && slices.Contains([]string{"starting", "running", "backing off"}, l.state)
+		if ignored && l.sinceSeq < l.switchSeq && j.overdueOrNow(l.switchedAt) {
+			j.violate("switch-ignored", "%v was switched at %v (on: %t) and is %s since %v", l.member, l.switchedAt, l.on, l.state, l.since)
+		}
+	}
+}
+
+// overdueOrNow is overdue for what must have followed when Check is called:
+// without a grace, whatever was to follow has.
+func (j *Judge) overdueOrNow(t time.Time) bool { return j.rules.Grace == 0 || j.overdue(t) }
 
 // backoff returns the band of the wait after the n-th failure in a row.
 func (r Rules) backoff(n int) (least, most time.Duration) {
