@@ -1,6 +1,9 @@
 package kafka
 
-import "context"
+import (
+	"context"
+	"log/slog"
+)
 
 // A Hook watches one or several managers. WithHook installs it; without one,
 // each place that would tell a hook costs one branch.
@@ -64,6 +67,9 @@ type View struct{ m *Manager }
 
 // Consumers returns what Manager.Consumers does.
 func (v View) Consumers() []ConsumerStatus { return v.m.Consumers() }
+
+// Logger returns the manager's logger.
+func (v View) Logger() *slog.Logger { return v.m.log }
 
 // Producers returns the producers that are open, in order of ID.
 func (v View) Producers() []ProducerStatus {

@@ -1,0 +1,2 @@
+// Package otelkafka traces and measures what package kafka does.
+package otelkafka

@@ -1,0 +1,191 @@
+package otelkafka
+
+import (
+	"net"
+	"strconv"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A line is all that is the same for every operation of one kind, client,
+// topic, partition and failure, made once.
+type line struct {
+	name  string
+	start []trace.SpanStartOption // of spans
+	relay []trace.SpanStartOption // of sends with a context from elsewhere
+
+	duration []metric.RecordOption // of the operation
+	count    []metric.AddOption    // of its messages
+	latency  []metric.RecordOption // of deliveries
+}
+
+type lineKey struct {
+	kind      kafka.OpKind
+	client    *kafka.Client
+	topic     string // "" if there are several
+	partition int32  // -1 if it is not known
+	failure   string // error.type
+}
+
+// An operation is what an OpKind is called.
+type operation struct {
+	name string
+	kind attribute.KeyValue // operation.type
+	span trace.SpanKind
+}
+
+func operationOf(k kafka.OpKind) operation {
+	switch k {
+	case kafka.OpSend:
+		return operation{"send", semconv.MessagingOperationTypeSend, trace.SpanKindProducer}
+	case kafka.OpReceive:
+		return operation{"poll", semconv.MessagingOperationTypeReceive, trace.SpanKindClient}
+	case kafka.OpCommit:
+		return operation{"commit", semconv.MessagingOperationTypeSettle, trace.SpanKindClient}
+	default:
+		return operation{"process", semconv.MessagingOperationTypeProcess, trace.SpanKindConsumer}
+	}
+}
+
+func (h *Hook) line(k lineKey) *line {
+	if l, ok := h.lines.get(k); ok {
+		return l
+	}
+	return h.lines.put(k, h.newLine(k))
+}
+
+// lineOf returns the line of op as it is at its start.
+func (h *Hook) lineOf(op *kafka.Op) *line {
+	return h.line(lineKey{op.Kind, op.Client, op.Topic, op.Partition, ""})
+}
+
+// noClient stands for the client of what StartProcess begins.
+var noClient = kafka.Client{}
+
+func (h *Hook) newLine(k lineKey) *line {
+	if k.client == nil {
+		k.client = &noClient
+	}
+	op := operationOf(k.kind)
+	topic, template := k.topic, ""
+	if h.cfg.template != nil && topic != "" {
+		template = h.cfg.template(topic)
+	}
+	shown := topic
+	if template != "" {
+		shown = template
+	}
+	l := &line{name: op.name}
+	if k.kind == kafka.OpAttempt {
+		l.name = "attempt"
+	}
+	if shown != "" {
+		l.name += " " + shown
+	}
+	server := serverOf(k.client)
+	partition := partitionOf(k.partition)
+
+	attrs := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingOperationName(op.name), op.kind}
+	attrs = appendText(attrs, semconv.MessagingDestinationNameKey, topic)
+	attrs = appendText(attrs, semconv.MessagingDestinationTemplateKey, template)
+	attrs = appendText(attrs, semconv.MessagingConsumerGroupNameKey, k.client.Group)
+	attrs = append(attrs, partition...)
+	attrs = append(attrs, server...)
+	attrs = appendText(attrs, semconv.MessagingClientIDKey, k.client.ID)
+	attrs = appendText(attrs, semconv.ServicePeerNameKey, h.cfg.peer)
+	attrs = append(attrs, h.cfg.attributes...)
+	if k.kind == kafka.OpAttempt {
+		l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(h.cfg.attributes...)}
+		return l
+	}
+	l.start = []trace.SpanStartOption{trace.WithSpanKind(op.span), trace.WithAttributes(attrs...)}
+	if k.kind == kafka.OpSend {
+		l.relay = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), l.start[1]}
+	}
+
+	base := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingOperationName(op.name)}
+	where := h.destination(nil, topic, template)
+	if !h.cfg.withoutPartition {
+		where = append(where, partition...)
+	}
+	group := appendText(nil, semconv.MessagingConsumerGroupNameKey, k.client.Group)
+	failure := appendText(nil, semconv.ErrorTypeKey, k.failure)
+	common := join(base, where, server, h.cfg.attributes)
+	duration := join(common, group, failure)
+	if k.kind != kafka.OpProcess && k.kind != kafka.OpProcessBatch {
+		duration = append(duration, op.kind)
+	}
+	l.duration = recordOption(duration)
+	if k.kind == kafka.OpSend {
+		l.count = addOption(join(common, failure))
+	} else {
+		l.count = addOption(join(common, group))
+	}
+	l.latency = recordOption(join(h.destination(nil, topic, template), group, h.cfg.attributes))
+	return l
+}
+
+// destination appends what metrics show of a topic: its template or its name,
+// and nothing of the topics after the first thousand.
+func (h *Hook) destination(attrs []attribute.KeyValue, topic, template string) []attribute.KeyValue {
+	switch {
+	case template != "" && h.topics.allow(template):
+		return append(attrs, semconv.MessagingDestinationTemplate(template))
+	case template == "" && topic != "" && h.topics.allow(topic):
+		return append(attrs, semconv.MessagingDestinationName(topic))
+	}
+	return attrs
+}
+
+func recordOption(attrs []attribute.KeyValue) []metric.RecordOption {
+	return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+}
+
+func addOption(attrs []attribute.KeyValue) []metric.AddOption {
+	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attrs...))}
+}
+
+// join returns a slice of its own: sets sort what they are made of.
+func join(parts ...[]attribute.KeyValue) []attribute.KeyValue {
+	var all []attribute.KeyValue
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func appendText(attrs []attribute.KeyValue, k attribute.Key, v string) []attribute.KeyValue {
+	if v == "" {
+		return attrs
+	}
+	return append(attrs, k.String(v))
+}
+
+func partitionOf(p int32) []attribute.KeyValue {
+	if p < 0 {
+		return nil
+	}
+	return []attribute.KeyValue{semconv.MessagingDestinationPartitionID(strconv.Itoa(int(p)))}
+}
+
+// serverOf returns the address of the cluster if there is one to name: the
+// driver does not say which broker it talks to.
+func serverOf(c *kafka.Client) []attribute.KeyValue {
+	if len(c.Bootstrap) != 1 {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(c.Bootstrap[0])
+	if err != nil {
+		return nil
+	}
+	attrs := []attribute.KeyValue{semconv.ServerAddress(host)}
+	if n, err := strconv.Atoi(port); err == nil {
+		attrs = append(attrs, semconv.ServerPort(n))
+	}
+	return attrs
+}

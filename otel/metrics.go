@@ -1,0 +1,121 @@
+package otelkafka
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// buckets are those that the conventions ask for. The SDK's own are made for
+// milliseconds.
+var buckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+
+// rebalanceKey says which part of a rebalance was seen.
+const rebalanceKey = attribute.Key("kafka.consumer.rebalance.type")
+
+// instruments are those that operations and events write to.
+type instruments struct {
+	operation metric.Float64Histogram // messaging.client.operation.duration
+	process   metric.Float64Histogram // messaging.process.duration
+	sent      metric.Int64Counter     // messaging.client.sent.messages
+	consumed  metric.Int64Counter     // messaging.client.consumed.messages
+
+	latency    metric.Float64Histogram // kafka.consumer.delivery.latency
+	rebalances metric.Int64Counter     // kafka.consumer.rebalances
+	rebalance  metric.Float64Histogram // kafka.consumer.rebalance.duration
+	retries    metric.Int64Counter     // kafka.consumer.retries
+}
+
+func newInstruments(m metric.Meter) *instruments {
+	var i instruments
+	var errs [8]error
+	seconds := func(name, what string) (metric.Float64Histogram, error) {
+		return m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(what), metric.WithExplicitBucketBoundaries(buckets...))
+	}
+	count := func(name, unit, what string) (metric.Int64Counter, error) {
+		return m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(what))
+	}
+	i.operation, errs[0] = seconds("messaging.client.operation.duration", "Duration of messaging operation initiated by a producer or consumer client.")
+	i.process, errs[1] = seconds("messaging.process.duration", "Duration of processing operation.")
+	i.sent, errs[2] = count("messaging.client.sent.messages", "{message}", "Number of messages producer attempted to send to the broker.")
+	i.consumed, errs[3] = count("messaging.client.consumed.messages", "{message}", "Number of messages that were delivered to the application.")
+	i.latency, errs[4] = seconds("kafka.consumer.delivery.latency", "Time from a record's timestamp to its handler.")
+	i.rebalances, errs[5] = count("kafka.consumer.rebalances", "{rebalance}", "Number of times that partitions were assigned, revoked or lost.")
+	i.rebalance, errs[6] = seconds("kafka.consumer.rebalance.duration", "Time from a revocation to its acknowledgement: the drain and the commit.")
+	i.retries, errs[7] = count("kafka.consumer.retries", "{retry}", "Number of failed attempts that are followed by another one.")
+	if err := errors.Join(errs[:]...); err != nil {
+		otel.Handle(err)
+	}
+	return &i
+}
+
+// on reports whether anybody listens to what operations write.
+func (i *instruments) on() bool {
+	ctx := context.Background()
+	return i.operation.Enabled(ctx) || i.process.Enabled(ctx) || i.sent.Enabled(ctx)
+}
+
+// delivered counts records on their way to a handler, and how long they took
+// to get there. A clock that is behind the sender's makes that 0.
+func (i *instruments) delivered(at time.Time, records []kafka.Record, l *line) {
+	ctx := context.Background()
+	if i.consumed.Enabled(ctx) {
+		i.consumed.Add(ctx, int64(len(records)), l.count...)
+	}
+	if !i.latency.Enabled(ctx) {
+		return
+	}
+	for r := range records {
+		if made := records[r].Timestamp; !made.IsZero() {
+			i.latency.Record(ctx, max(0, at.Sub(made).Seconds()), l.latency...)
+		}
+	}
+}
+
+// Event measures rebalances and counts retries.
+func (h *Hook) Event(e kafka.Event) {
+	switch e := e.(type) {
+	case kafka.PartitionsAssigned:
+		h.rebalanced(e.Group, "assigned", "", 0)
+	case kafka.PartitionsRevoked:
+		failure := ""
+		if len(e.Stuck) > 0 {
+			failure = "timeout"
+		}
+		h.rebalanced(e.Group, "revoked", failure, e.Took)
+	case kafka.PartitionsLost:
+		h.rebalanced(e.Group, "lost", h.typeOf(e.Err), 0)
+	case kafka.HandlerFailed:
+		if e.Backoff > 0 {
+			h.retried(e)
+		}
+	}
+}
+
+func (h *Hook) rebalanced(group, kind, failure string, took time.Duration) {
+	ctx := context.Background()
+	attrs := []attribute.KeyValue{semconv.MessagingConsumerGroupName(group)}
+	attrs = appendText(attrs, semconv.ErrorTypeKey, failure)
+	attrs = append(attrs, h.cfg.attributes...)
+	if kind == "revoked" {
+		h.metrics.rebalance.Record(ctx, took.Seconds(), recordOption(join(attrs))...)
+	}
+	h.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
+}
+
+func (h *Hook) retried(e kafka.HandlerFailed) {
+	template := ""
+	if h.cfg.template != nil {
+		template = h.cfg.template(e.Topic)
+	}
+	attrs := h.destination(nil, e.Topic, template)
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(e.Group), semconv.ErrorTypeKey.String(h.errorType(e.Err)))
+	h.metrics.retries.Add(context.Background(), 1, addOption(append(attrs, h.cfg.attributes...))...)
+}

@@ -1,0 +1,380 @@
+package otelkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// everything makes each metric and each kind of span once: sends that succeed
+// and fail, deliveries that are retried, a rebalance.
+func everything(t *testing.T, r *rig) {
+	p := r.Producer()
+	r.consume(func(ctx context.Context, m *kafka.Message) error {
+		if m.Attempt == 1 {
+			return errors.New("no")
+		}
+		return p.Send(ctx, "results", []byte("k"), []byte("secret value"))
+	})
+	must(t, p.Send(t.Context(), "orders", []byte("k"), []byte("secret value")))
+	if p.Send(t.Context(), "no topic", nil, nil) == nil {
+		t.Error("an invalid topic was accepted")
+	}
+	r.WaitHandled(&kafka.Message{Topic: "orders"})
+	r.Rebalance("orders")
+	time.Sleep(5 * time.Second)
+}
+
+var everySpan = []Option{WithReceiveSpans(true), WithAttemptSpans(true), WithCommitSpans(CommitSpansAll)}
+
+func TestA33_Instruments(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		everything(t, r)
+		var all metricdata.ResourceMetrics
+		must(t, r.reader.Collect(t.Context(), &all))
+		if len(all.ScopeMetrics) != 1 {
+			t.Fatalf("%d scopes", len(all.ScopeMetrics))
+		}
+		scope := all.ScopeMetrics[0]
+		if s := scope.Scope; s.Name != ScopeName || s.Version != Version || s.SchemaURL != semconv.SchemaURL {
+			t.Errorf("scope %+v", s)
+		}
+		if s := r.one("process orders").InstrumentationScope(); s != scope.Scope {
+			t.Errorf("scope of spans %+v", s)
+		}
+		units := map[string]string{
+			"messaging.client.operation.duration": "s", "messaging.process.duration": "s",
+			"messaging.client.sent.messages": "{message}", "messaging.client.consumed.messages": "{message}",
+			"kafka.consumer.delivery.latency": "s", "kafka.consumer.rebalances": "{rebalance}",
+			"kafka.consumer.rebalance.duration": "s", "kafka.consumer.retries": "{retry}",
+			"kafka.consumer.records_lag": "{message}", "kafka.consumer.committed_lag": "{message}",
+			"kafka.consumer.committed_offset": "{message}", "kafka.consumer.lag_time": "s",
+			"kafka.consumer.assigned_partitions": "{partition}", "kafka.consumer.paused_partitions": "{partition}",
+			"kafka.consumer.inflight_messages": "{message}", "kafka.consumer.buffered_messages": "{message}",
+			"kafka.consumer.state":             "1",
+			"kafka.producer.buffered_messages": "{message}", "kafka.producer.buffered_bytes": "By",
+		}
+		for _, m := range scope.Metrics {
+			if unit, ok := units[m.Name]; !ok || unit != m.Unit || m.Description == "" {
+				t.Errorf("%s has unit %q, description %q", m.Name, m.Unit, m.Description)
+			}
+			delete(units, m.Name)
+			if h, ok := m.Data.(metricdata.Histogram[float64]); ok && !slices.Equal(h.DataPoints[0].Bounds, buckets) {
+				t.Errorf("%s has bounds %v", m.Name, h.DataPoints[0].Bounds)
+			}
+		}
+		if len(units) != 0 {
+			t.Errorf("not emitted: %v", units)
+		}
+	}, everySpan...)
+}
+
+// A34: the clock of a metric is that of its span.
+func TestA34_DurationsAreThoseOfTheSpans(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.consume(func(context.Context, *kafka.Message) error { time.Sleep(1500 * time.Millisecond); return nil })
+		r.handled(with(nil))
+		s := r.one("process orders")
+		got := r.series("messaging.process.duration")
+		if len(got) != 1 || got[0].value != 1.5 || s.EndTime().Sub(s.StartTime()) != 1500*time.Millisecond {
+			t.Errorf("measured %v, span %v", got, s.EndTime().Sub(s.StartTime()))
+		}
+	})
+	// And with a real one.
+	c := newTelemetry(t)
+	must(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
+	s := c.one("send orders")
+	if got := c.series("messaging.client.operation.duration"); got[0].value != s.EndTime().Sub(s.StartTime()).Seconds() {
+		t.Errorf("measured %v, span %v", got[0].value, s.EndTime().Sub(s.StartTime()))
+	}
+}
+
+// A36 of handlers; TestA03_A04_FailedSend has it of sends.
+func TestA36_OneErrorType(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.consume(func(context.Context, *kafka.Message) error { return typed("OUT_OF_STOCK") })
+		r.Kafka.SendMessage(with(nil))
+		r.WaitState("orders", kafka.StateDisabled)
+		synctest.Wait()
+		failed := attribute.String("error.type", "OUT_OF_STOCK")
+		if v, _ := attr(r.one("process orders"), "error.type"); v.AsString() != "OUT_OF_STOCK" {
+			t.Errorf("span: %q", v.AsString())
+		}
+		if got := r.series("messaging.process.duration"); len(got) != 1 || !hasAll(got[0].attrs, []attribute.KeyValue{failed}) {
+			t.Errorf("durations: %v", got)
+		}
+		if n := r.total("kafka.consumer.retries", failed); n != 9 {
+			t.Errorf("%v retries, want 9", n)
+		}
+	})
+}
+
+// A37, A43: no attribute that is not listed, none that is deprecated, and of
+// the listed ones each with its type and those that are required.
+func TestA37_A43_AttributesAreTheConventions(t *testing.T) {
+	text, number, truth := attribute.STRING, attribute.INT64, attribute.BOOL
+	onSpans := map[attribute.Key]attribute.Type{
+		"messaging.system": text, "messaging.operation.name": text, "messaging.operation.type": text,
+		"messaging.destination.name": text, "messaging.destination.partition.id": text, "messaging.consumer.group.name": text,
+		"error.type": text, "messaging.batch.message_count": number, "messaging.kafka.message.tombstone": truth,
+		"messaging.kafka.offset": number, "messaging.kafka.message.key": text, "messaging.client.id": text,
+		"server.address": text, "server.port": number,
+		"kafka.consumer.attempt": number, "kafka.consumer.attempts": number, "kafka.consumer.outcome": text,
+	}
+	onMetrics := map[attribute.Key]bool{
+		"messaging.system": true, "messaging.operation.name": true, "messaging.operation.type": true, "error.type": true,
+		"messaging.destination.name": true, "messaging.destination.partition.id": true, "messaging.consumer.group.name": true,
+		"server.address": true, "server.port": true, "kafka.consumer.rebalance.type": true,
+	}
+	onGauges := map[attribute.Key]bool{
+		"messaging.destination.name": true, "messaging.destination.partition.id": true, "messaging.consumer.group.name": true,
+		"messaging.client.id": true, "kafka.consumer.name": true, "kafka.consumer.state": true,
+	}
+	inBubble(t, func(t *testing.T, r *rig) {
+		everything(t, r)
+		r.balanced()
+		kinds := map[string]bool{}
+		for _, s := range r.recorder.Ended() {
+			kinds[strings.Fields(s.Name())[0]] = true
+			for _, a := range s.Attributes() {
+				if typ, ok := onSpans[a.Key]; !ok || a.Value.Type() != typ {
+					t.Errorf("%s has %s, a %v", s.Name(), a.Key, a.Value.Type())
+				}
+				if strings.Contains(a.Value.String(), "secret") {
+					t.Errorf("%s shows a value in %s", s.Name(), a.Key)
+				}
+			}
+			if strings.HasPrefix(s.Name(), "attempt") {
+				continue
+			}
+			for _, k := range []attribute.Key{"messaging.system", "messaging.operation.name", "messaging.operation.type"} {
+				if _, ok := attr(s, k); !ok {
+					t.Errorf("%s has no %s", s.Name(), k)
+				}
+			}
+		}
+		if len(kinds) != 5 {
+			t.Errorf("spans of %v, want send, poll, process, attempt and commit", kinds)
+		}
+		var all metricdata.ResourceMetrics
+		must(t, r.reader.Collect(t.Context(), &all))
+		for _, m := range all.ScopeMetrics[0].Metrics {
+			allowed := onMetrics
+			if strings.HasPrefix(fmt.Sprintf("%T", m.Data), "metricdata.Gauge") {
+				allowed = onGauges
+			}
+			for _, s := range r.series(m.Name) {
+				for _, a := range s.attrs.ToSlice() {
+					if !allowed[a.Key] {
+						t.Errorf("%s has %s", m.Name, a.Key)
+					}
+				}
+			}
+		}
+		for _, s := range r.series("messaging.client.sent.messages") {
+			if s.attrs.HasValue("messaging.consumer.group.name") || s.attrs.HasValue("messaging.operation.type") {
+				t.Errorf("sent messages have %v", s.attrs)
+			}
+		}
+	}, everySpan...)
+}
+
+func TestA38_LagGauges(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.CreateTopic("orders", 2)
+		let := make(chan struct{})
+		r.consume(func(context.Context, *kafka.Message) error { <-let; return nil })
+		for range 5 {
+			r.Kafka.SendMessage(&kafka.ProducerMessage{Topic: "orders", ToPartition: new(int32)})
+		}
+		time.Sleep(3 * time.Second)
+		for range 2 {
+			let <- struct{}{}
+		}
+		time.Sleep(7 * time.Second)
+		partition := attribute.String("messaging.destination.partition.id", "0")
+		want := map[string]float64{
+			"kafka.consumer.records_lag": 3, "kafka.consumer.committed_lag": 3, "kafka.consumer.committed_offset": 2, "kafka.consumer.lag_time": 10,
+		}
+		for name, want := range want {
+			if got := r.total(name, partition); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+			if n := len(r.series(name)); n != 2 {
+				t.Errorf("%s has %d series, want one for each partition", name, n)
+			}
+		}
+		group := map[string]float64{
+			"kafka.consumer.assigned_partitions": 2, "kafka.consumer.paused_partitions": 0, "kafka.consumer.inflight_messages": 1,
+		}
+		for name, want := range group {
+			if got := r.total(name, attribute.String("messaging.consumer.group.name", "shop")); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
+		running := attribute.String("kafka.consumer.state", "running")
+		if r.total("kafka.consumer.state", running) != 1 || r.total("kafka.consumer.state") != 1 || len(r.series("kafka.consumer.state")) != 7 {
+			t.Errorf("states: %v", r.series("kafka.consumer.state"))
+		}
+
+		close(let)
+		time.Sleep(5 * time.Second)
+		if got := r.total("kafka.consumer.lag_time") + r.total("kafka.consumer.records_lag"); got != 0 {
+			t.Errorf("lag of what is caught up: %v", got)
+		}
+		must(t, r.SetConsumerSwitch("orders", false))
+		r.WaitState("orders", kafka.StateOff)
+		if s := r.series("kafka.consumer.records_lag"); len(s) != 0 {
+			t.Errorf("revoked partitions are reported: %v", s)
+		}
+		if r.total("kafka.consumer.state", attribute.String("kafka.consumer.state", "off")) != 1 {
+			t.Error("the consumer is not off")
+		}
+		must(t, r.Manager.Shutdown(context.Background()))
+		if m := r.metric("kafka.consumer.state"); m != nil {
+			t.Errorf("reported after the shutdown: %v", m)
+		}
+	})
+}
+
+func TestProducerGauges(t *testing.T) {
+	c := newTelemetry(t)
+	d := &cluster{}
+	d.produce = d.hold
+	p := d.sender(t, c.hook)
+	for range 4 {
+		p.SendAsync(t.Context(), "orders", nil, []byte("value"), nil)
+	}
+	client := attribute.String("messaging.client.id", "checkout")
+	if n, b := c.total("kafka.producer.buffered_messages", client), c.total("kafka.producer.buffered_bytes", client); n != 4 || b != 20 {
+		t.Errorf("%v messages, %v bytes; want 4 and 20", n, b)
+	}
+	d.release(nil)
+	if n := c.total("kafka.producer.buffered_messages", client); n != 0 {
+		t.Errorf("%v messages after the acknowledgements", n)
+	}
+	must(t, p.Close())
+	if s := c.series("kafka.producer.buffered_messages"); len(s) != 0 {
+		t.Errorf("a closed producer is reported: %v", s)
+	}
+}
+
+func TestA39_TemplateReplacesTheName(t *testing.T) {
+	opts := []Option{WithDestinationTemplate(func(string) string { return "orders-{id}" }), WithoutPartitionAttribute()}
+	c := newTelemetry(t, opts...)
+	must(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders-17", nil, []byte("v")))
+	s := c.one("send orders-{id}")
+	if v, _ := attr(s, "messaging.destination.name"); v.AsString() != "orders-17" {
+		t.Errorf("the span names %q", v.AsString())
+	}
+	for _, name := range []string{"messaging.client.operation.duration", "messaging.client.sent.messages"} {
+		a := c.series(name)[0].attrs
+		v, _ := a.Value("messaging.destination.template")
+		if a.HasValue("messaging.destination.name") || a.HasValue("messaging.destination.partition.id") || v.AsString() != "orders-{id}" {
+			t.Errorf("%s has %v", name, a)
+		}
+	}
+}
+
+func TestRebalancesAndLatency(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.Kafka.SendMessage(&kafka.ProducerMessage{Topic: "orders", Timestamp: time.Now().Add(-2 * time.Second)})
+		r.Kafka.SendMessage(&kafka.ProducerMessage{Topic: "orders", Timestamp: time.Now().Add(time.Hour)})
+		r.consume(done)
+		r.WaitCommitted("orders")
+		// A sender whose clock is ahead adds nothing.
+		if got := r.series("kafka.consumer.delivery.latency"); len(got) != 1 || got[0].count != 2 || got[0].value < 2 || got[0].value > 3 {
+			t.Errorf("latency: %v", got)
+		}
+		r.Rebalance("orders")
+		r.Crash("orders")
+		for kind, want := range map[string]float64{"assigned": 3, "revoked": 1, "lost": 1} {
+			if n := r.total("kafka.consumer.rebalances", attribute.String("kafka.consumer.rebalance.type", kind)); n != want {
+				t.Errorf("%v %s, want %v", n, kind, want)
+			}
+		}
+		if got := r.series("kafka.consumer.rebalance.duration"); len(got) != 1 || got[0].count != 1 {
+			t.Errorf("durations: %v", got)
+		}
+	})
+}
+
+// A stream of hostile names and texts neither grows what is kept nor panics,
+// and no text becomes an attribute.
+func TestHostileNames(t *testing.T) {
+	c := newTelemetry(t, WithConversationID("conversation"))
+	d := &cluster{}
+	p := d.sender(t, c.hook)
+	n := 0
+	d.produce = func(_ context.Context, m *driver.Message) error {
+		m.Acker.Ack(&driver.Error{Code: fmt.Sprintf("CODE_%d", n), Err: errors.New(strings.Repeat("secret\xff", 1000))})
+		return nil
+	}
+	for ; n < 3000; n++ {
+		m := &kafka.ProducerMessage{
+			Topic: fmt.Sprintf("topic-%d", n), Key: []byte("\x00\xff"), Value: []byte("secret"),
+			Headers: []kafka.Header{{Key: "conversation", Value: []byte("\xff")}, {Key: "traceparent", Value: []byte(strings.Repeat("\x00", n))}},
+		}
+		if p.SendMessage(t.Context(), m) == nil {
+			t.Fatal("no error")
+		}
+	}
+	c.balanced()
+	topics, failures := map[string]bool{}, map[string]bool{}
+	for _, s := range c.series("messaging.client.sent.messages") {
+		topic, _ := s.attrs.Value("messaging.destination.name")
+		failure, _ := s.attrs.Value("error.type")
+		topics[topic.AsString()], failures[failure.AsString()] = true, true
+	}
+	if len(topics) > 1001 || len(failures) > 101 {
+		t.Errorf("%d topics, %d types of error", len(topics), len(failures))
+	}
+	if got := len(c.hook.lines.all); got > 4096 {
+		t.Errorf("%d lines are kept", got)
+	}
+	for _, s := range c.recorder.Ended() {
+		if len(s.Status().Description) > descriptionLimit {
+			t.Fatalf("a description of %d bytes", len(s.Status().Description))
+		}
+		for _, a := range s.Attributes() {
+			if strings.Contains(a.Value.String(), "secret") {
+				t.Fatalf("%s shows %q", a.Key, a.Value.String())
+			}
+		}
+	}
+}
+
+func TestCache(t *testing.T) {
+	c := newCache[int, int](10)
+	for i := range 1000 {
+		if v := c.put(i, i); v != i {
+			t.Fatalf("put %d gave %d", i, v)
+		}
+		for range 30 {
+			if v, ok := c.get(i); !ok || v != i {
+				t.Fatalf("get %d gave %d, %v", i, v, ok)
+			}
+		}
+		if _, fast := (*c.read.Load())[i]; !fast {
+			t.Fatalf("%d is still behind the lock", i)
+		}
+		if len(c.all) > 10 || len(*c.read.Load()) > 10 {
+			t.Fatalf("%d entries", len(c.all))
+		}
+	}
+	if v := c.put(999, -1); v != 999 {
+		t.Errorf("put replaced what is there by %d", v)
+	}
+}
