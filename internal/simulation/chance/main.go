@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -71,9 +72,14 @@ func write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w", err)
+	}
+	src := filepath.Join(strings.TrimSpace(string(goroot)), "src", "runtime")
 	replace := make(map[string]string)
 	for _, c := range changes {
-		from := filepath.Join(runtime.GOROOT(), "src", "runtime", c.file)
+		from := filepath.Join(src, c.file)
 		source := from
 		if replace[from] != "" {
 			source = replace[from]
