@@ -16,6 +16,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -62,17 +63,22 @@ func run(ctx context.Context, args []string) error {
 	defer cluster.Close()
 	c := &comparison{options: o, cluster: cluster, brokers: strings.Split(cluster.Bootstrap(), ",")}
 	began := time.Now()
+	var failed []error
 	for _, s := range scenarios() {
-		if !o.only.MatchString(s.name) {
+		if !o.only.MatchString(s.name) || ctx.Err() != nil {
 			continue
 		}
 		if err := c.measure(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	report := c.report(time.Since(began))
+	// What has been measured is reported whatever else went wrong.
+	return errors.Join(append(failed, o.write(c.report(time.Since(began))))...)
+}
+
+func (o options) write(report string) error {
 	if o.out == "" {
-		_, err = os.Stdout.WriteString(report)
+		_, err := os.Stdout.WriteString(report)
 		return err
 	}
 	return os.WriteFile(o.out, []byte(report), 0o644)
