@@ -21,6 +21,7 @@
 //
 // # Time
 //
-// Events are stamped with the time of their telling. In virtual time a grace of
+// Events are stamped with the time of their telling, or with the time that
+// [Judge.TellAt] is given. In virtual time a grace of
 // zero is right: what follows at once follows in no time at all.
 package judge

@@ -91,12 +91,16 @@ func New(r Rules) *Judge {
 	}
 }
 
-// Tell records an event.
-func (j *Judge) Tell(e Event) {
+// Tell records an event that happens now.
+func (j *Judge) Tell(e Event) { j.TellAt(time.Now(), e) }
+
+// TellAt records an event that happened at a time, for a history that is told
+// afterwards: in the order in which it happened.
+func (j *Judge) TellAt(at time.Time, e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seq++
-	j.now = time.Now()
+	j.now = at
 	j.remember(e)
 	switch e := e.(type) {
 	case Appended, Deleted, Removed, Truncated, Positioned, CommitApplied:
