@@ -19,6 +19,7 @@ type ConsumerConfig struct {
 	RackID     string   // fetch from the closest replica (KIP-392); "" is the leader
 
 	InitialOffset     InitialOffset
+	OutOfRange        OutOfRange
 	IsolationLevel    IsolationLevel
 	BalanceStrategies []BalanceStrategy // in order of preference
 
@@ -67,6 +68,19 @@ const (
 	OffsetOldest
 )
 
+// OutOfRange is what to do when a group's position is no longer in the log:
+// retention or an operator has removed what comes next, or the log has become
+// shorter.
+type OutOfRange int
+
+// The policies. The zero value is OutOfRangeStop; the others skip what is gone,
+// and tell of it.
+const (
+	OutOfRangeStop OutOfRange = iota
+	OutOfRangeOldest
+	OutOfRangeNewest
+)
+
 // IsolationLevel says whether records of open and aborted transactions are read.
 type IsolationLevel int
 
@@ -112,6 +126,9 @@ const (
 
 // String returns Kafka's name, or "" if o is none of the constants.
 func (o InitialOffset) String() string { return name(o, "latest", "earliest") }
+
+// String returns Kafka's name, or "" if o is none of the constants.
+func (o OutOfRange) String() string { return name(o, "none", "earliest", "latest") }
 
 // String returns Kafka's name, or "" if l is none of the constants.
 func (l IsolationLevel) String() string { return name(l, "read_committed", "read_uncommitted") }

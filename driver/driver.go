@@ -69,8 +69,11 @@ type Consumer interface {
 	// must not spin: attempts that fail at once are spaced out. It returns nil
 	// after Close, and else why this consumer can not go on.
 	//
-	// A position that is no longer in the log is never moved silently: the claim
-	// is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.
+	// A position that is no longer in the log is never moved silently. With
+	// OutOfRangeStop the claim is Lost, and Run returns an ErrPermanent with code
+	// OFFSET_OUT_OF_RANGE. With the other policies the claim ends, the new position
+	// is made durable, h.Error is told a DataLossError, and only then a claim that
+	// starts there is assigned, to this member or another.
 	//
 	// Every claim that was assigned has been ended, by Revoke or by Lost, before
 	// Run returns. When Run has returned, no method of h runs or will run. A

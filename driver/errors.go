@@ -103,3 +103,22 @@ func (e *CommitError) Unwrap() []error {
 	}
 	return errs
 }
+
+// A DataLossError tells that a group's position was moved, as
+// ConsumerConfig.OutOfRange asks, because it was no longer in the log. What lay
+// from From up to To is skipped. If To is less than From, the log has become
+// shorter: what the group had handled below From is gone, and what lies from To
+// on is delivered, be it new or not.
+type DataLossError struct {
+	Topic     string
+	Partition int32
+	From, To  int64
+}
+
+// Error names the gap.
+func (e *DataLossError) Error() string {
+	return fmt.Sprintf("%s/%d: position %d is no longer in the log; going on at %d", e.Topic, e.Partition, e.From, e.To)
+}
+
+// ErrorType returns OFFSET_OUT_OF_RANGE.
+func (e *DataLossError) ErrorType() string { return "OFFSET_OUT_OF_RANGE" }

@@ -53,8 +53,8 @@ func consumerConfig() kafka.ConsumerConfig {
 	}
 }
 
-func newManager(b testing.TB, d driver.Driver) *kafka.Manager {
-	m := kafka.New(d, kafka.WithLogger(slog.New(slog.DiscardHandler)))
+func newManager(b testing.TB, d driver.Driver, opts ...kafka.Option) *kafka.Manager {
+	m := kafka.New(d, append([]kafka.Option{kafka.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	b.Cleanup(func() {
 		if err := m.Shutdown(context.Background()); err != nil {
 			b.Error(err)

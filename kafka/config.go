@@ -11,6 +11,8 @@ type (
 	// InitialOffset is where a group starts on a partition for which it has no
 	// committed offset.
 	InitialOffset = driver.InitialOffset
+	// OutOfRange is what to do when the group's position is no longer in the log.
+	OutOfRange = driver.OutOfRange
 	// IsolationLevel says whether records of open and aborted transactions are read.
 	IsolationLevel = driver.IsolationLevel
 	// BalanceStrategy is how partitions are shared among a group's members.
@@ -25,6 +27,13 @@ type (
 const (
 	OffsetNewest = driver.OffsetNewest // after what is there, pinned before the first record
 	OffsetOldest = driver.OffsetOldest // from the first record that is there
+)
+
+// What to do when the group's position is no longer in the log.
+const (
+	OutOfRangeStop   = driver.OutOfRangeStop   // disable the consumer; an operator decides
+	OutOfRangeOldest = driver.OutOfRangeOldest // go on with the first record that is there
+	OutOfRangeNewest = driver.OutOfRangeNewest // go on after what is there
 )
 
 // Which records are read.
@@ -92,6 +101,12 @@ type ConsumerConfig struct {
 	// Default OffsetNewest: the position is committed when a partition is first
 	// assigned, so nothing that arrives after that is missed.
 	InitialOffset InitialOffset
+
+	// OutOfRange is what to do when retention has overtaken the group, or the log
+	// has become shorter than the group's position. Default OutOfRangeStop: the
+	// consumer is disabled. With the others it goes on behind the gap, and hooks
+	// are told of it by DataLoss.
+	OutOfRange OutOfRange
 
 	// IsolationLevel says whether records of open and aborted transactions are
 	// read. Default ReadCommitted.

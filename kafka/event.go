@@ -64,6 +64,16 @@ type DriverError struct {
 	Err     error
 }
 
+// DataLoss is an [Event]: the group's position was no longer in the log, and was
+// moved from From to To as ConsumerConfig.OutOfRange asks. The records between
+// the two are skipped; if To is less than From, the log has become shorter.
+type DataLoss struct {
+	JobName   string
+	Topic     string
+	Partition int32
+	From, To  int64
+}
+
 // CallbackPanicked is an [Event]: a callback of SendAsync has panicked.
 type CallbackPanicked struct {
 	ProducerID string
@@ -83,5 +93,6 @@ func (PartitionsLost) event()     {}
 func (HandlerFailed) event()      {}
 func (CommitFailed) event()       {}
 func (DriverError) event()        {}
+func (DataLoss) event()           {}
 func (CallbackPanicked) event()   {}
 func (ShutdownEnded) event()      {}

@@ -44,9 +44,9 @@ func send(t testing.TB, b *memory.Broker, partition int32, from, to int) {
 }
 
 // launch starts a manager with one consumer on b.
-func launch(t *testing.T, b driver.Driver, cfg kafka.ConsumerConfig, handle func(context.Context, *kafka.Message) error) *kafka.Manager {
+func launch(t *testing.T, b driver.Driver, cfg kafka.ConsumerConfig, handle func(context.Context, *kafka.Message) error, opts ...kafka.Option) *kafka.Manager {
 	t.Helper()
-	m := newManager(t, b)
+	m := newManager(t, b, opts...)
 	check(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, handle)))
 	check(t, m.SetConsumerSwitch(cfg.JobName, true))
 	check(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
@@ -358,4 +358,55 @@ func TestB43_SyncAndAsyncSendsKeepOneOrder(t *testing.T) {
 			t.Errorf("%d records, want 100", len(records))
 		}
 	})
+}
+
+// With a policy the consumer goes on, and the gap is told. What was handled
+// before it is not part of the gap.
+func TestOutOfRangeGoesOnAndTellsTheGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		send(t, b, 0, 0, 20)
+		check(t, b.SetCommitted("orders", "orders", 0, 5))
+		check(t, b.DeleteRecords("orders", 0, 10))
+		var gaps gapHook
+		var handled []int64
+		cfg := orders()
+		cfg.OutOfRange = kafka.OutOfRangeOldest
+		launch(t, b, cfg, func(_ context.Context, m *kafka.Message) error {
+			handled = append(handled, m.Offset)
+			return nil
+		}, kafka.WithHook(&gaps))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want := []kafka.DataLoss{{JobName: "orders", Topic: "orders", From: 5, To: 10}}
+		if got := gaps.all(); !slices.Equal(got, want) {
+			t.Errorf("told %+v, want %+v", got, want)
+		}
+		if len(handled) != 10 || handled[0] != 10 {
+			t.Errorf("handled %v, want 10 to 19", handled)
+		}
+		if got := b.Committed("orders", "orders", 0); got != 20 {
+			t.Errorf("committed %d, want 20", got)
+		}
+	})
+}
+
+type gapHook struct {
+	kafka.NopHook
+	mu   sync.Mutex
+	gaps []kafka.DataLoss
+}
+
+func (h *gapHook) Event(e kafka.Event) {
+	if gap, ok := e.(kafka.DataLoss); ok {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.gaps = append(h.gaps, gap)
+	}
+}
+
+func (h *gapHook) all() []kafka.DataLoss {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.gaps)
 }

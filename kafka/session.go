@@ -151,6 +151,12 @@ func (s *session) Lost(claims []*driver.Claim, cause error) {
 // Error notes what the driver lived through.
 func (s *session) Error(err error) {
 	s.job.noteDriverError(err)
+	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
+		s.job.log.Error("kafka: records are skipped that are no longer in the log",
+			"topic", gap.Topic, "partition", gap.Partition, "from", gap.From, "to", gap.To)
+		s.job.event(DataLoss{JobName: s.job.name(), Topic: gap.Topic, Partition: gap.Partition, From: gap.From, To: gap.To})
+		return
+	}
 	s.job.log.Warn("kafka: driver", "error", err)
 	s.job.event(DriverError{JobName: s.job.name(), Err: err})
 }

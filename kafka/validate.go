@@ -52,6 +52,7 @@ func tell(d *driver.ConsumerConfig, c ConsumerConfig) {
 	d.InstanceID = c.InstanceID
 	d.RackID = c.RackID
 	d.InitialOffset = c.InitialOffset
+	d.OutOfRange = c.OutOfRange
 	d.IsolationLevel = c.IsolationLevel
 	d.BalanceStrategies = slices.Clone(c.BalanceStrategies)
 	d.SessionTimeout = c.SessionTimeout
@@ -73,6 +74,7 @@ func (p *problems) identity(c *ConsumerConfig, d *driver.ConsumerConfig) {
 func (p *problems) reading(c *ConsumerConfig) {
 	p.duration("CommitInterval", &c.CommitInterval, time.Second)
 	oneOf(p, "InitialOffset", c.InitialOffset, "OffsetNewest, OffsetOldest")
+	oneOf(p, "OutOfRange", c.OutOfRange, "OutOfRangeStop, OutOfRangeOldest, OutOfRangeNewest")
 	oneOf(p, "IsolationLevel", c.IsolationLevel, "ReadCommitted, ReadUncommitted")
 	c.BalanceStrategies = p.strategies(c.BalanceStrategies)
 }

@@ -76,6 +76,7 @@ func (d *draw) consumer() ConsumerConfig {
 	field(d, "BootstrapServers[0]", &c.BootstrapServers, []string{"a:1", "a:1,[::1]:2"}, []string{"a", "a:0,b:1", ",a:1"})
 	field(d, "ConsumerGroup", &c.ConsumerGroup, []string{"g"}, []string{"", "\n"})
 	field(d, "InitialOffset", &c.InitialOffset, []InitialOffset{OffsetNewest, OffsetOldest}, []InitialOffset{-1, 2})
+	field(d, "OutOfRange", &c.OutOfRange, []OutOfRange{OutOfRangeStop, OutOfRangeOldest, OutOfRangeNewest}, []OutOfRange{-1, 3})
 	field(d, "IsolationLevel", &c.IsolationLevel, []IsolationLevel{ReadCommitted, ReadUncommitted}, []IsolationLevel{-1, 2})
 	field(d, "BalanceStrategies[1]", &c.BalanceStrategies, [][]BalanceStrategy{nil, {Sticky}, {Range, RoundRobin}},
 		[][]BalanceStrategy{{Range, Range}, {Range, 9}})

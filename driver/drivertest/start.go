@@ -1,7 +1,9 @@
 package drivertest
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,6 +19,9 @@ func startChecks() []check {
 		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later.", newestReadsLaterPartitionsWhole},
 		{"OutOfRangeEndsRun", "A position that is no longer in the log is never moved silently: the claim is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
 		{"OutOfRangeEndsRunLater", "A position that is no longer in the log is never moved silently, also when it was when the claim was assigned.", outOfRangeEndsRunLater},
+		{"OutOfRangeOldest", "With OutOfRangeOldest a position that is no longer in the log is moved to the beginning: that is durable, and Handler.Error is told a DataLossError, before a claim that starts there is assigned.", outOfRangeOldest},
+		{"OutOfRangeNewest", "With OutOfRangeNewest a position that is no longer in the log is moved to the end: that is durable, and Handler.Error is told a DataLossError, before a claim that starts there is assigned.", outOfRangeNewest},
+		{"OutOfRangeCommitsFirst", "With OutOfRangeOldest a claim that is overtaken by the beginning of the log is ended by Revoke, so that what was handled counts as handled.", outOfRangeCommitsFirst},
 	}
 }
 
@@ -157,6 +162,91 @@ func outOfRangeEndsRunLater(e *env) {
 			e.errorf("the claim went on behind the gap with %q", v)
 		}
 	}
+}
+
+func outOfRangeOldest(e *env) { goesOn(e, driver.OutOfRangeOldest, 10) }
+func outOfRangeNewest(e *env) { goesOn(e, driver.OutOfRangeNewest, 20) }
+
+// goesOn has a group of which the position, 3, is below a log of [10, 20).
+func goesOn(e *env, policy driver.OutOfRange, to int64) {
+	truncater := ability[Truncater](e)
+	topic, group := e.topic(1), e.unique("group")
+	e.send(topic, 0, numbered("v", 20)...)
+	cfg := e.consumerConfig(group, topic)
+	cfg.OutOfRange = policy
+	a := e.join(cfg)
+	claim := a.waitClaims(1)[0]
+	a.waitRecords(claim, 20)
+	a.commit(claim, 3)
+	a.stop()
+	e.must(truncater.Truncate(e.context(), topic, 0, 10))
+
+	b := e.open(cfg)
+	var told bool
+	at := int64(-1)
+	b.onAssign = func(claims []*driver.Claim) {
+		if len(claims) == 0 || claims[0].Start < 10 { // a claim may have begun before it shows
+			return
+		}
+		offset, err := e.h.Committed(e.context(), group, topic, 0)
+		if err != nil {
+			e.breach("harness", "%v", err)
+		}
+		e.change(func() { told, at = b.toldGap(3, to), offset })
+	}
+	b.start()
+	b.await(fmt.Sprintf("a claim that starts at %d", to), func() bool { return at >= 0 })
+	claim = b.waitClaims(1)[0]
+	e.send(topic, 0, numbered("later", 5)...)
+	want := append(numbered("v", 20)[to:], numbered("later", 5)...)
+	b.waitRecords(claim, len(want))
+	b.wantValues(e.name, claim, want)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if claim.Start != to || at != to {
+		e.errorf("the claim starts at %d, with %d committed before Assign, want %d", claim.Start, at, to)
+	}
+	if !told {
+		e.errorf("Handler.Error was told %v before Assign, want a DataLossError from 3 to %d", b.errs, to)
+	}
+}
+
+// toldGap reports whether the member was told of a gap.
+func (m *member) toldGap(from, to int64) bool {
+	return slices.ContainsFunc(m.errs, func(err error) bool {
+		gap, ok := errors.AsType[*driver.DataLossError](err)
+		return ok && gap.From == from && gap.To == to
+	})
+}
+
+func outOfRangeCommitsFirst(e *env) {
+	truncater := ability[Truncater](e)
+	topic, group := e.topic(1), e.unique("group")
+	cfg := e.consumerConfig(group, topic)
+	cfg.OutOfRange = driver.OutOfRangeOldest
+	m := e.join(cfg)
+	claim := m.waitClaims(1)[0]
+	e.send(topic, 0, numbered("v", 5)...)
+	m.waitRecords(claim, 5)
+	m.commit(claim, 2)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	before := len(e.read(topic, 0))
+	e.change(func() {
+		overtaken := claim
+		m.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
+			if slices.Contains(cs, overtaken) {
+				m.callCommit(ctx, driver.Mark{Claim: overtaken, Offset: 4})
+			}
+		}
+	})
+	e.must(truncater.Truncate(e.context(), topic, 0, int64(before)))
+	e.send(topic, 0, numbered("later", 3)...)
+	m.callResume(claim)
+	m.await("a gap from 4 on", func() bool { return m.toldGap(4, int64(before)) })
+	claim = m.waitClaims(1)[0]
+	m.waitRecords(claim, 3)
+	m.wantValues(e.name, claim, numbered("later", 3))
 }
 
 // wantOutOfRange waits for the end of Run, which must tell of a position that is

@@ -47,7 +47,7 @@ func wrongCommits() []wrong {
 				c.pretend(marks)
 			}
 			return err
-		})},
+		}), also: []string{"OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "commits below Start", fails: "CommitBelowStartChangesNothing", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if err == nil && len(marks) == 1 && marks[0].Offset <= marks[0].Claim.Start {
@@ -100,11 +100,11 @@ func wrongCommits() []wrong {
 			return err
 		})},
 		{name: "refuses to commit while it revokes", fails: "CommitInsideRevoke", consumer: refuseWhileRevoking,
-			also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative"}},
+			also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
 		{name: "commits behind the fetch", fails: "CommitWaitsForNoFetch", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			time.Sleep(500 * time.Millisecond)
 			return c.Consumer.Commit(ctx, marks)
-		}), also: []string{"CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative"}},
+		}), also: []string{"CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
 		{name: "commits when the join is over", fails: "CommitWaitsForNoJoin", consumer: commitAfterJoin, also: []string{
 			"CommitInsideRevoke", "CommitOutlivesARebalance", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
 		{name: "commits for ever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {

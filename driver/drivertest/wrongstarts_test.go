@@ -2,6 +2,7 @@ package drivertest_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -26,7 +27,8 @@ func wrongStarts() []wrong {
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
 		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipWhatIsThere(func(p int32) bool { return p == 0 })},
 		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipWhatIsThere(func(p int32) bool { return p > 0 })},
-		{name: "moves a position that is out of range", fails: "OutOfRangeEndsRun", open: moveIntoRange},
+		{name: "moves a position that is out of range", fails: "OutOfRangeEndsRun", open: moveIntoRange,
+			also: []string{"OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "takes a lost place for transient", fails: "OutOfRangeEndsRunLater", consumer: func(c *consumer) {
 			eachBatch(func(*driver.Batch) { c.ran.Store(true) })(c)
 			c.run = func(h driver.Handler) error {
@@ -35,6 +37,28 @@ func wrongStarts() []wrong {
 					return transient(err, "OFFSET_OUT_OF_RANGE")
 				}
 				return err
+			}
+		}},
+		{name: "tells of no gap at the beginning", fails: "OutOfRangeOldest", consumer: eachHandler(func(h *handler) {
+			h.error = func(err error) {
+				if gap, ok := errors.AsType[*driver.DataLossError](err); ok && gap.To == 10 {
+					return
+				}
+				h.Handler.Error(err)
+			}
+		})},
+		{name: "goes on at the beginning instead of the end", fails: "OutOfRangeNewest", config: func(cfg *driver.ConsumerConfig) {
+			if cfg.OutOfRange == driver.OutOfRangeNewest {
+				cfg.OutOfRange = driver.OutOfRangeOldest
+			}
+		}},
+		{name: "loses a claim that the log has overtaken", fails: "OutOfRangeCommitsFirst", consumer: func(c *consumer) {
+			if c.cfg.OutOfRange == driver.OutOfRangeOldest {
+				eachHandler(func(h *handler) {
+					h.revoke = func(_ context.Context, claims []*driver.Claim) {
+						h.Handler.Lost(claims, &driver.Error{Code: "OFFSET_OUT_OF_RANGE"})
+					}
+				})(c)
 			}
 		}},
 	}

@@ -48,12 +48,61 @@ func (c *consumer) serve() error {
 		switch {
 		case err == errClosing:
 			return nil
+		case c.strayed() != nil:
+			c.goOn(c.strayed())
 		case errors.Is(err, driver.ErrPermanent):
 			return err
 		case code(err) != "REBALANCE_IN_PROGRESS":
 			c.loseSession(err)
 		}
 	}
+}
+
+// strayed returns the claim whose position is no longer in the log, if that is
+// not the end.
+func (c *consumer) strayed() *claim {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	if c.cfg.OutOfRange == driver.OutOfRangeStop || c.closeCtx != nil {
+		return nil
+	}
+	return c.lostPlace
+}
+
+// goOn ends a claim that has lost its place and moves the group's position into
+// the log. What was handled is committed before that.
+func (c *consumer) goOn(k *claim) {
+	if err := c.revoke([]*claim{k}); err != nil {
+		c.forgetPlace()
+		c.loseSession(err) // the next owner finds the same
+		return
+	}
+	if gap := c.moveIntoLog(k); gap != nil {
+		c.handler.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
+	}
+}
+
+func (c *consumer) forgetPlace() {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.lostPlace = nil
+}
+
+func (c *consumer) moveIntoLog(k *claim) *driver.DataLossError {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.lostPlace = nil
+	from := c.g.committed(k.partition())
+	if from < 0 || from >= k.log.start && from <= k.log.end {
+		return nil // it has no position, or somebody else has seen to it
+	}
+	to := k.log.start
+	if c.cfg.OutOfRange == driver.OutOfRangeNewest {
+		to = k.log.limit(c.cfg.IsolationLevel)
+	}
+	c.g.offsets[k.partition()] = to
+	c.g.progress.fire()
+	return &driver.DataLossError{Topic: k.Topic, Partition: k.Partition, From: from, To: to}
 }
 
 // participate goes through one generation and returns why it is over.

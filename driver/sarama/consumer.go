@@ -53,6 +53,8 @@ type consumer struct {
 	assigned   map[partition]bool
 	fatal      error     // why Run can not go on
 	failed     partition // where that happened, if at one
+	last       member    // who the consumer was in its latest session
+	astray     map[partition]bool
 }
 
 type partition struct {
@@ -69,7 +71,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		closing: make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
 		empty: make(chan struct{}),
-		live:  map[partition]*claim{},
+		live:  map[partition]*claim{}, astray: map[partition]bool{},
 	}
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
@@ -174,6 +176,9 @@ func (c *consumer) join() error {
 	if over {
 		return nil
 	}
+	if err := c.moveIntoLog(ctx); err != nil {
+		return err
+	}
 	pins, err := c.pinNewest(ctx)
 	if err != nil {
 		return err
@@ -247,6 +252,11 @@ func (c *consumer) drainErrors() {
 			where = partition{at.Topic, at.Partition}
 		}
 		err := wrap(err)
+		if isCode(err, ibm.ErrOffsetOutOfRange) && c.cfg.OutOfRange != driver.OutOfRangeStop {
+			c.stray(where)
+			c.end(err)
+			continue
+		}
 		if isPermanent(err) {
 			c.fail(err, where)
 			continue

@@ -48,6 +48,7 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 
 // Cleanup implements Sarama's ConsumerGroupHandler.
 func (s *session) Cleanup(ibm.ConsumerGroupSession) error {
+	s.c.noteMember()
 	s.c.setSession(nil)
 	return nil
 }
@@ -56,6 +57,15 @@ func (c *consumer) setSession(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.session = s
+}
+
+// noteMember keeps who the consumer is in the session that is about to end.
+func (c *consumer) noteMember() {
+	if m, ok := c.member(); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.last = m
+	}
 }
 
 // ConsumeClaim implements Sarama's ConsumerGroupHandler. It returns when the
