@@ -23,7 +23,8 @@ func wrongStarts() []wrong {
 				}
 				h.Handler.Assign(claims)
 			}
-		}), also: []string{"NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds"}},
+		}), also: []string{
+			"NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
 		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipWhatIsThere(func(p int32) bool { return p == 0 })},
 		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipWhatIsThere(func(p int32) bool { return p > 0 })},

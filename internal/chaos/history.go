@@ -13,7 +13,6 @@ import (
 type history struct {
 	mu      sync.Mutex // guards what follows
 	events  []event
-	pending map[string]*process // values that were sent and not answered
 	handled map[int32]progress
 	answers map[string]time.Time // by process: when the latest message was sent that was acknowledged
 	calls   map[uint64]event     // handlers that run
@@ -30,7 +29,7 @@ type progress struct {
 
 func newHistory() *history {
 	return &history{
-		pending: map[string]*process{}, handled: map[int32]progress{},
+		handled: map[int32]progress{},
 		answers: map[string]time.Time{}, calls: map[uint64]event{},
 	}
 }
@@ -41,10 +40,7 @@ func (h *history) tell(e event) {
 	h.events = append(h.events, e)
 	at := time.Unix(0, e.At)
 	switch e.Kind {
-	case isSend:
-		h.pending[e.Value] = e.process
 	case isAnswer:
-		delete(h.pending, e.Value)
 		if e.Outcome == 0 {
 			h.noteAck(e, at)
 		}
@@ -105,13 +101,6 @@ func (h *history) takeSlowest() time.Duration {
 	d := h.slowest
 	h.slowest = 0
 	return d
-}
-
-// count returns how many messages wait for their answer.
-func (h *history) unanswered() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.pending)
 }
 
 // sorted returns everything in the order in which it happened.
