@@ -1,0 +1,138 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// A story makes a history by hand, a millisecond an event.
+type story struct {
+	v   verdict
+	now int64
+}
+
+func newStory() *story {
+	return &story{v: verdict{group: "g", topic: "t"}, now: int64(time.Hour)}
+}
+
+func (s *story) tell(p *process, e event) {
+	s.now += int64(time.Millisecond)
+	e.At, e.process = s.now, p
+	s.v.events = append(s.v.events, e)
+}
+
+// sent sends record n, which lies at offset n, and is told so.
+func (s *story) sent(p *process, n int) {
+	s.tell(p, event{Kind: isSend, Sender: "s", Value: value(n)})
+	s.tell(p, event{Kind: isAnswer, Value: value(n), Offset: int64(n)})
+	s.v.records = append(s.v.records, stored{offset: int64(n), key: "k", value: value(n)})
+}
+
+func (s *story) handled(p *process, n int, ok bool) {
+	id := uint64(len(s.v.events)) + 1
+	s.tell(p, event{Kind: isStart, ID: id, Offset: int64(n), Key: "k", Value: value(n)})
+	s.tell(p, event{Kind: isEnd, ID: id, OK: ok})
+}
+
+func (s *story) commit(offset int64) {
+	s.now += 2 * int64(time.Millisecond)
+	s.v.commits = append(s.v.commits, applied{at: time.Unix(0, s.now), offset: offset})
+	s.now += 2 * int64(time.Millisecond)
+}
+
+func value(n int) string { return fmt.Sprintf("p/s/%d@%d", n, n+1) }
+
+var first = []int32{0}
+
+// report counts as a trial's does.
+func (s *story) report() *report {
+	r := &report{Violations: map[string]int{}, SendErrors: map[string]int{}}
+	s.v.fates(r)
+	r.ReorderedInKey = s.v.reorderedKeys()
+	for _, v := range s.v.violations() {
+		r.Violations[v.Invariant]++
+	}
+	r.named()
+	r.decide(6 * time.Second)
+	return r
+}
+
+// Each history is right or wrong in one way, which must be found.
+func TestVerdict(t *testing.T) {
+	a, b := &process{duty: duty{Name: "c1"}}, &process{duty: duty{Name: "c2"}}
+	sender := &process{duty: duty{Name: "p1"}}
+	for _, test := range []struct {
+		name string
+		tell func(s *story)
+		find func(r *report) bool
+	}{
+		{"right", func(s *story) {
+			s.sent(sender, 0)
+			s.sent(sender, 1)
+			s.tell(a, event{Kind: isAssigned, Partitions: first})
+			s.handled(a, 0, true)
+			s.handled(a, 1, true)
+			s.commit(2)
+			s.tell(a, event{Kind: isRevoked, Partitions: first})
+		}, func(r *report) bool { return r.Passed && r.Acked == 2 && r.Handled == 2 && r.Commits == 1 }},
+		{"killed in the middle, and handled again by another", func(s *story) {
+			s.sent(sender, 0)
+			s.tell(a, event{Kind: isAssigned, Partitions: first})
+			s.handled(a, 0, true)
+			s.tell(a, event{Kind: isStart, ID: 99, Offset: 0, Key: "k", Value: value(0)})
+			s.v.events = s.v.events[:len(s.v.events)-1] // its last word is the good end
+			s.tell(a, event{Kind: isKilled})
+			s.tell(b, event{Kind: isAssigned, Partitions: first})
+			s.handled(b, 0, true)
+			s.commit(1)
+			s.tell(b, event{Kind: isRevoked, Partitions: first})
+		}, func(r *report) bool { return r.Passed && r.Redelivered == 1 }},
+		{"lost", func(s *story) {
+			s.sent(sender, 0)
+			s.sent(sender, 1)
+			s.tell(a, event{Kind: isAssigned, Partitions: first})
+			s.handled(a, 0, true)
+			s.commit(2)
+			s.tell(a, event{Kind: isRevoked, Partitions: first})
+		}, func(r *report) bool {
+			return !r.Passed && r.Lost == 1 && r.Unseen == 1 && r.CommitsBeyondDone == 1
+		}},
+		{"acknowledged and not in the log", func(s *story) {
+			s.sent(sender, 0)
+			s.v.records = nil
+		}, func(r *report) bool { return !r.Passed && r.LostWrites == 1 }},
+		{"twice in the log", func(s *story) {
+			s.sent(sender, 0)
+			s.v.records = append(s.v.records, stored{offset: 1, key: "k", value: value(0)})
+		}, func(r *report) bool { return !r.Passed && r.Duplicated == 1 }},
+		{"reordered", func(s *story) {
+			s.sent(sender, 0)
+			s.sent(sender, 1)
+			s.v.records[0].value, s.v.records[1].value = value(1), value(0)
+		}, func(r *report) bool { return !r.Passed && r.ReorderedInKey == 1 && r.ReorderedInPartition > 0 }},
+		{"a commit that moves back", func(s *story) {
+			s.sent(sender, 0)
+			s.tell(a, event{Kind: isAssigned, Partitions: first})
+			s.handled(a, 0, true)
+			s.commit(1)
+			s.commit(0)
+			s.tell(a, event{Kind: isRevoked, Partitions: first})
+		}, func(r *report) bool { return !r.Passed && r.CommitsMovedBack == 1 }},
+		{"handled after it was lost", func(s *story) {
+			s.sent(sender, 0)
+			s.tell(a, event{Kind: isAssigned, Partitions: first})
+			s.tell(a, event{Kind: isLost, Partitions: first})
+			s.now += int64(time.Second)
+			s.handled(a, 0, true)
+		}, func(r *report) bool { return !r.Passed && r.HandledAfterLoss == 1 }},
+	} {
+		s := newStory()
+		test.tell(s)
+		if r := s.report(); !test.find(r) {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+	}
+}
