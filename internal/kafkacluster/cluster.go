@@ -20,6 +20,7 @@
 // The environment decides where a test finds its Kafka:
 //
 //	KAFKA_BROKERS=host:port   use this running cluster where the test allows it
+//	KAFKA_VERSION=3.9.1       start this version where the test asks for none
 //	CI=true                   what would be a skip is a failure
 //	go test -short            skip, except in CI
 //

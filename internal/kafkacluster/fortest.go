@@ -29,6 +29,9 @@ func ForTest(t testing.TB, cfg Config) *Cluster {
 	if testing.Short() && !ci {
 		t.Skip("skipped: needs a real Kafka, and -short is set")
 	}
+	if cfg.Version == "" {
+		cfg.Version = os.Getenv("KAFKA_VERSION")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	c, err := Start(ctx, cfg)
