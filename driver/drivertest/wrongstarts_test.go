@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -26,8 +27,8 @@ func wrongStarts() []wrong {
 		}), also: []string{
 			"NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
-		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipWhatIsThere(func(p int32) bool { return p == 0 })},
-		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipWhatIsThere(func(p int32) bool { return p > 0 })},
+		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen},
+		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions},
 		{name: "moves a position that is out of range", fails: "OutOfRangeEndsRun", open: moveIntoRange,
 			also: []string{"OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "takes a lost place for transient", fails: "OutOfRangeEndsRunLater", consumer: func(c *consumer) {
@@ -80,24 +81,60 @@ func pinLate(c *consumer) {
 	}
 }
 
-// skipWhatIsThere makes a member that starts at the newest offset skip, in some
-// partitions, what was there before it.
-func skipWhatIsThere(some func(partition int32) bool) func(*consumer) {
-	return func(c *consumer) {
-		if c.cfg.InitialOffset != driver.OffsetNewest {
-			return
+// skipAtOpen makes a member that starts at the newest offset skip what its topic's
+// first partition holds when it opens.
+func skipAtOpen(c *consumer) {
+	_, end, _ := c.h.broker.Offsets(c.cfg.Topics[0], 0)
+	c.skipBelow(func(p int32) int64 {
+		if p > 0 {
+			return 0
 		}
-		ends := make(map[int32]int64)
-		for p := range int32(c.h.broker.Partitions(c.cfg.Topics[0])) {
-			_, ends[p], _ = c.h.broker.Offsets(c.cfg.Topics[0], p)
+		return end
+	})
+}
+
+// skipNewPartitions makes a member that starts at the newest offset skip what any
+// other partition holds when it is assigned.
+func skipNewPartitions(c *consumer) {
+	var (
+		mu   sync.Mutex
+		ends = make(map[int32]int64)
+	)
+	c.skipBelow(func(p int32) int64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return ends[p]
+	})
+	skip := c.handler
+	c.handler = func(h *handler) {
+		if skip != nil {
+			skip(h)
 		}
-		c.handler = func(h *handler) {
-			h.deliver = func(claim *driver.Claim, b driver.Batch) {
-				if some(claim.Partition) {
-					b.Records = slices.DeleteFunc(slices.Clone(b.Records), func(r driver.Record) bool { return r.Offset < ends[claim.Partition] })
+		h.assign = func(claims []*driver.Claim) {
+			for _, claim := range claims {
+				if claim.Partition > 0 {
+					_, end, _ := c.h.broker.Offsets(claim.Topic, claim.Partition)
+					mu.Lock()
+					ends[claim.Partition] = end
+					mu.Unlock()
 				}
-				h.Handler.Deliver(claim, b)
 			}
+			h.Handler.Assign(claims)
+		}
+	}
+}
+
+// skipBelow makes a member that starts at the newest offset skip the records of a
+// partition below an offset.
+func (c *consumer) skipBelow(offset func(partition int32) int64) {
+	if c.cfg.InitialOffset != driver.OffsetNewest {
+		return
+	}
+	c.handler = func(h *handler) {
+		h.deliver = func(claim *driver.Claim, b driver.Batch) {
+			below := offset(claim.Partition)
+			b.Records = slices.DeleteFunc(slices.Clone(b.Records), func(r driver.Record) bool { return r.Offset < below })
+			h.Handler.Deliver(claim, b)
 		}
 	}
 }
