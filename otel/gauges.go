@@ -192,10 +192,7 @@ func (g *gauges) collectState(o metric.Observer, c kafka.ConsumerStatus) {
 // collectPartition shows what is known of a partition, and nothing of what is
 // not.
 func (g *gauges) collectPartition(o metric.Observer, group string, p kafka.PartitionStatus, now time.Time) {
-	template := ""
-	if g.h.cfg.template != nil {
-		template = g.h.cfg.template(p.Topic)
-	}
+	template := g.h.template(p.Topic)
 	attrs := partitionOf(p.Partition)
 	if template == "" {
 		attrs = append(attrs, semconv.MessagingDestinationName(p.Topic))

@@ -72,10 +72,7 @@ func (h *Hook) newLine(k lineKey) *line {
 		k.client = &noClient
 	}
 	op := operationOf(k.kind)
-	topic, template := k.topic, ""
-	if h.cfg.template != nil && topic != "" {
-		template = h.cfg.template(topic)
-	}
+	topic, template := k.topic, h.template(k.topic)
 	shown := topic
 	if template != "" {
 		shown = template
@@ -128,6 +125,20 @@ func (h *Hook) newLine(k lineKey) *line {
 	}
 	l.latency = recordOption(join(h.destination(nil, topic, template), group, h.cfg.attributes))
 	return l
+}
+
+// template returns what stands for a topic's name, or "". A panic of the user's
+// function is none of the collector's: then nothing does.
+func (h *Hook) template(topic string) (template string) {
+	if h.cfg.template == nil || topic == "" {
+		return ""
+	}
+	defer func() {
+		if recover() != nil {
+			template = ""
+		}
+	}()
+	return h.cfg.template(topic)
 }
 
 // destination appends what metrics show of a topic: its template or its name,

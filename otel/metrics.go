@@ -111,11 +111,7 @@ func (h *Hook) rebalanced(group, kind, failure string, took time.Duration) {
 }
 
 func (h *Hook) retried(e kafka.HandlerFailed) {
-	template := ""
-	if h.cfg.template != nil {
-		template = h.cfg.template(e.Topic)
-	}
-	attrs := h.destination(nil, e.Topic, template)
+	attrs := h.destination(nil, e.Topic, h.template(e.Topic))
 	attrs = append(attrs, semconv.MessagingConsumerGroupName(e.Group), semconv.ErrorTypeKey.String(h.errorType(e.Err)))
 	h.metrics.retries.Add(context.Background(), 1, addOption(append(attrs, h.cfg.attributes...))...)
 }

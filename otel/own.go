@@ -2,6 +2,7 @@ package otelkafka
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/kafka"
@@ -16,7 +17,8 @@ func (h *Hook) Context(ctx context.Context, m *kafka.Message) context.Context {
 
 // StartProcess starts a "process" span for one record, or for several together,
 // where no handler does: in a loop that pulls, or for each record of a batch.
-// end, to be called once with the outcome, ends it.
+// end ends it with the outcome; calls after the first do nothing, so it may also
+// be deferred.
 //
 // What a manager has handed to a handler has been counted and is measured with
 // its batch; StartProcess does so for everything else.
@@ -33,7 +35,11 @@ func (h *Hook) StartProcess(ctx context.Context, ms ...*kafka.Message) (inside c
 		h.metrics.delivered(at, d.records, l)
 	}
 	s, inside := h.process(ctx, l, at, d)
+	var ended atomic.Bool
 	return inside, func(err error) {
+		if ended.Swap(true) {
+			return // s may be somebody else's by now
+		}
 		now := time.Now()
 		k.failure = h.typeOf(err)
 		if ours {
