@@ -19,73 +19,98 @@ import (
 func (c *consumer) stray(p partition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.astray[p] = true
+	c.astray[p] = c.astray[p] // with the gap of an earlier attempt, if there was one
 }
 
 // moveIntoLog moves the positions that have been found astray, as the
 // configuration asks, and tells of each when it is durable. If the group has gone
-// on without this member it does nothing: whoever owns the partition next finds
+// on without this member it moves nothing: whoever owns the partition next finds
 // the same.
+//
+// An attempt that failed may have been applied all the same. Then the position is
+// in the log, nothing is astray any more, and what was skipped would never be
+// told. So the gap is kept until an attempt has come to an end, and what lies
+// where an earlier attempt wanted it counts as moved by that one.
 func (c *consumer) moveIntoLog(ctx context.Context) error {
-	partitions, by := c.takeAstray()
-	if len(partitions) == 0 {
+	astray, by := c.takeAstray()
+	if len(astray) == 0 {
 		return nil
 	}
-	gaps, err := c.gaps(ctx, partitions)
-	if err != nil || len(gaps) == 0 {
+	moved, gaps, err := c.gaps(ctx, astray)
+	if err != nil {
+		c.keepAstray(astray)
 		return err
+	}
+	c.tellGaps(moved)
+	if len(gaps) == 0 {
+		return nil
 	}
 	to := map[partition]int64{}
 	for p, gap := range gaps {
 		to[p] = gap.To
 	}
 	err = c.commitPositions(ctx, func() (member, error) { return by, nil }, to)
-	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
-		return nil
-	}
 	if err != nil {
+		c.keepAstray(gaps)
+		if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
+			return nil
+		}
 		return err
 	}
-	for _, gap := range gaps {
-		c.tell(&driver.Error{Code: gap.ErrorType(), Err: gap})
-	}
+	c.tellGaps(gaps)
 	return nil
 }
 
-func (c *consumer) takeAstray() ([]partition, member) {
+func (c *consumer) takeAstray() (map[partition]*driver.DataLossError, member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	partitions := slices.Collect(maps.Keys(c.astray))
+	astray := maps.Clone(c.astray)
 	clear(c.astray)
-	return partitions, c.last
+	return astray, c.last
 }
 
-// gaps returns from where to where positions are to be moved. What is in the log
-// after all is left out: somebody else has seen to it.
-func (c *consumer) gaps(ctx context.Context, partitions []partition) (map[partition]*driver.DataLossError, error) {
+func (c *consumer) keepAstray(gaps map[partition]*driver.DataLossError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.astray, gaps)
+}
+
+func (c *consumer) tellGaps(gaps map[partition]*driver.DataLossError) {
+	for _, gap := range gaps {
+		c.tell(&driver.Error{Code: gap.ErrorType(), Err: gap})
+	}
+}
+
+// gaps returns which partitions an earlier attempt has moved, and from where to
+// where the others are to be moved. What is in the log after all is left out:
+// somebody else has seen to it.
+func (c *consumer) gaps(ctx context.Context, astray map[partition]*driver.DataLossError) (moved, gaps map[partition]*driver.DataLossError, err error) {
+	partitions := slices.Collect(maps.Keys(astray))
 	found, err := c.committedOffsets(ctx, partitions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	begins, err := c.logOffsets(partitions, ibm.OffsetOldest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ends, err := c.logOffsets(partitions, ibm.OffsetNewest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	gaps := map[partition]*driver.DataLossError{}
-	for _, p := range partitions {
+	moved, gaps = map[partition]*driver.DataLossError{}, map[partition]*driver.DataLossError{}
+	for p, tried := range astray {
 		from, ok := found[p]
-		if !ok || begins[p] <= from && from <= ends[p] {
-			continue
+		switch {
+		case !ok:
+		case tried != nil && from == tried.To:
+			moved[p] = tried
+		case from < begins[p] || from > ends[p]:
+			gaps[p] = &driver.DataLossError{Topic: p.topic, Partition: p.id, From: from, To: begins[p]}
+			if c.cfg.OutOfRange == driver.OutOfRangeNewest {
+				gaps[p].To = ends[p]
+			}
 		}
-		gap := &driver.DataLossError{Topic: p.topic, Partition: p.id, From: from, To: begins[p]}
-		if c.cfg.OutOfRange == driver.OutOfRangeNewest {
-			gap.To = ends[p]
-		}
-		gaps[p] = gap
 	}
-	return gaps, nil
+	return moved, gaps, nil
 }
