@@ -167,6 +167,9 @@ func (c *consumer) end(ks []*claim) {
 	defer c.b.mu.Unlock()
 	for _, k := range ks {
 		k.ended = true
+		if c.lostPlace == k {
+			c.lostPlace = nil // or it would be ended once more
+		}
 	}
 	c.claims = slices.DeleteFunc(c.claims, func(k *claim) bool { return k.ended })
 }

@@ -45,11 +45,12 @@ func (c *consumer) finish() {
 func (c *consumer) serve() error {
 	for {
 		err := c.participate()
+		k, closing := c.strayed()
 		switch {
-		case err == errClosing:
+		case err == errClosing || closing:
 			return nil
-		case c.strayed() != nil:
-			c.goOn(c.strayed())
+		case k != nil:
+			c.goOn(k)
 		case errors.Is(err, driver.ErrPermanent):
 			return err
 		case code(err) != "REBALANCE_IN_PROGRESS":
@@ -59,21 +60,20 @@ func (c *consumer) serve() error {
 }
 
 // strayed returns the claim whose position is no longer in the log, if that is
-// not the end.
-func (c *consumer) strayed() *claim {
+// not the end, and whether the consumer is being closed.
+func (c *consumer) strayed() (k *claim, closing bool) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
-	if c.cfg.OutOfRange == driver.OutOfRangeStop || c.closeCtx != nil {
-		return nil
+	if c.cfg.OutOfRange != driver.OutOfRangeStop {
+		k = c.lostPlace
 	}
-	return c.lostPlace
+	return k, c.closeCtx != nil
 }
 
 // goOn ends a claim that has lost its place and moves the group's position into
 // the log. What was handled is committed before that.
 func (c *consumer) goOn(k *claim) {
 	if err := c.revoke([]*claim{k}); err != nil {
-		c.forgetPlace()
 		c.loseSession(err) // the next owner finds the same
 		return
 	}
@@ -82,16 +82,9 @@ func (c *consumer) goOn(k *claim) {
 	}
 }
 
-func (c *consumer) forgetPlace() {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	c.lostPlace = nil
-}
-
 func (c *consumer) moveIntoLog(k *claim) *driver.DataLossError {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
-	c.lostPlace = nil
 	from := c.g.committed(k.partition())
 	if from < 0 || from >= k.log.start && from <= k.log.end {
 		return nil // it has no position, or somebody else has seen to it
