@@ -241,7 +241,7 @@ func (c *committer) send(ctx context.Context, marks []driver.Mark, awaited bool)
 	}
 	err := c.note(marks, guard(func() error { return c.s.driver.Commit(ctx, marks) }))
 	if watched {
-		c.op.endCommit(err, context.Cause(ctx) == errOvertaken)
+		c.op.endCommit(err, err != nil && context.Cause(ctx) == errOvertaken)
 	}
 	return err
 }

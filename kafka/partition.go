@@ -394,10 +394,11 @@ func (p *partition) endAttempt(err error, interrupted bool) {
 }
 
 // leave tells the hooks that the record at hand, whose latest attempt came to
-// err, is left to the next owner.
+// err, is left to the next owner. Without an error the next attempt was on its
+// way: a delivery that is still open is never done.
 func (p *partition) leave(err error, interrupted bool) {
 	if p.watched != nil {
-		p.watched.end(outcomeOf(err, interrupted))
+		p.watched.end(outcomeOf(err, interrupted || err == nil))
 	}
 }
 

@@ -63,16 +63,27 @@ func (o *Op) guard(at string) {
 // attachHooks shows the manager to its hooks. Called by New.
 func (m *Manager) attachHooks() {
 	for _, h := range m.hooks {
-		if detach := h.Attach(View{m}); detach != nil {
-			m.detach = append(m.detach, detach)
-		}
+		m.guardHook("attach", func() {
+			if detach := h.Attach(View{m}); detach != nil {
+				m.detach = append(m.detach, detach)
+			}
+		})
 	}
 }
 
 func (m *Manager) detachHooks() {
 	for _, detach := range m.detach {
-		detach()
+		m.guardHook("detach", detach)
 	}
+}
+
+func (m *Manager) guardHook(at string, call func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.log.Error("kafka: hook panicked", "at", at, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	call()
 }
 
 // A sendOp is the operation of one send. It is used again when the message is

@@ -308,6 +308,30 @@ func TestHooksAreAttachedAndDetached(t *testing.T) {
 	}
 }
 
+// A hook that panics as it comes or goes keeps no manager from starting or ending.
+type rudeHook struct {
+	NopHook
+	onAttach bool
+}
+
+func (h rudeHook) Attach(View) func() {
+	if h.onAttach {
+		panic("attach")
+	}
+	return func() { panic("detach") }
+}
+
+func TestHookThatPanicsAsItComesOrGoes(t *testing.T) {
+	for _, onAttach := range []bool{true, false} {
+		w := &watcher{t: t}
+		m := New(&fakeDriver{}, quiet(), WithHook(rudeHook{onAttach: onAttach}, w))
+		stop(t, m)
+		if len(w.attached) != 1 || w.detached != 1 {
+			t.Errorf("the other hook was attached %d times and detached %d", len(w.attached), w.detached)
+		}
+	}
+}
+
 // A delivery is one operation with an attempt for each call of the handler,
 // for every kind of consumer and of failure.
 func TestADeliveryIsOneOperation(t *testing.T) {
