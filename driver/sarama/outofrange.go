@@ -19,7 +19,9 @@ import (
 func (c *consumer) stray(p partition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.astray[p] = c.astray[p] // with the gap of an earlier attempt, if there was one
+	if _, ok := c.astray[p]; !ok { // it may have the gap of an earlier attempt
+		c.astray[p] = nil
+	}
 }
 
 // moveIntoLog moves the positions that have been found astray, as the
