@@ -15,9 +15,10 @@ import (
 type faults struct {
 	stats *stats
 
-	mu    sync.Mutex
-	rules []*rule
-	hung  bool // a Run has been kept from joining until it is closed
+	mu     sync.Mutex
+	rules  []*rule
+	struck time.Time // until when a call is delayed, at the latest
+	hung   bool      // a Run has been kept from joining until it is closed
 }
 
 // A rule strikes the next left calls of an operation.
@@ -52,6 +53,15 @@ func (f *faults) active() bool {
 	return false
 }
 
+// since returns how long ago the latest call was struck, its delay over. A rule
+// that is used up is not over: a call may lie in its last delay, and what comes of
+// it takes its time.
+func (f *faults) since() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.struck)
+}
+
 // Inject implements fault.Injector.
 func (f *faults) Inject(c fault.Call) fault.Fault {
 	f.mu.Lock()
@@ -59,6 +69,9 @@ func (f *faults) Inject(c fault.Call) fault.Fault {
 	for _, r := range f.rules {
 		if r.op == c.Op && r.left > 0 {
 			r.left--
+			if end := time.Now().Add(r.fault.Delay); end.After(f.struck) {
+				f.struck = end
+			}
 			f.hung = f.hung || c.Op == fault.Run && r.fault.When == fault.InsteadOfIt
 			f.stats.count(fmt.Sprintf("fault %v %s", c.Op, whenName(r.fault)))
 			return r.fault

@@ -213,7 +213,7 @@ func (w *world) checkStatus(t *rapid.T) {
 
 // quiet reports whether nothing has been out of order for a while.
 func (w *world) quiet() bool {
-	return !w.down && len(w.cuts) == 0 && !w.faults.active() && time.Since(w.troubled) > 2*time.Minute
+	return !w.down && len(w.cuts) == 0 && !w.faults.active() && min(time.Since(w.troubled), w.faults.since()) > 2*time.Minute
 }
 
 // trouble notes that something is out of order now.
