@@ -1,5 +1,7 @@
 package judge
 
+import "context"
+
 import "time"
 
 // A Partition names one partition of a topic.
@@ -84,14 +86,30 @@ type Severed struct{ Member Member }
 type Reconnected struct{ Member Member }
 
 // HandleStart tells that a handler gets records of a partition, one or several,
-// in one call. ID is unique in the history. Attempt is 0 if the handler is not told.
+// in one call. ID is unique in the history. Attempt is 0 if the handler is not
+// told. Context is the handler's, if it is known: the same for all calls under one
+// claim, and over before the claim's end is told.
 type HandleStart struct {
 	ID        uint64
 	Member    Member
 	Partition Partition
 	Records   []Record
 	Attempt   int
+	Context   Context
 }
+
+// A Context is a context.Context, or nothing, that can be printed.
+type Context struct{ context.Context }
+
+// String says whether c is over.
+func (c Context) String() string {
+	if c.over() {
+		return "over"
+	}
+	return "live"
+}
+
+func (c Context) over() bool { return c.Context != nil && c.Err() != nil }
 
 // A Record is one record as a handler gets it.
 type Record struct {

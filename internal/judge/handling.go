@@ -12,6 +12,8 @@ type claimKey struct {
 
 // A claim is one ownership of one partition by one member.
 type claim struct {
+	before   *claim // the member's claim on the same partition before
+	context  Context
 	start    int64 // what was committed as it began, or -1
 	ended    bool
 	endedAt  time.Time
@@ -76,7 +78,7 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 	if j.stops[e.Member.Process] != nil {
 		return // its time may be up, and its handlers are let be
 	}
-	c, g := j.claims[claimKey{e.Member, p}], j.group(groupPartition{e.Member.Group, p})
+	c, g := j.ending(claimKey{e.Member, p}), j.group(groupPartition{e.Member.Group, p})
 	if c != nil && c.ok && c.last >= 0 && g.committed <= c.last {
 		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
 	}
@@ -95,7 +97,7 @@ func (j *Judge) assign(m Member, p Partition) {
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
 	}
-	j.claims[key] = &claim{start: j.group(k).committed, first: -1, last: -1, ok: true}
+	j.claims[key] = &claim{before: forget(j.claims[key]), start: j.group(k).committed, first: -1, last: -1, ok: true}
 	for _, other := range j.owners[k] {
 		if other != m && !j.severed[other] {
 			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})
@@ -194,9 +196,43 @@ func (j *Judge) reconnected(m Member) {
 	}
 }
 
-// handler returns what runs under a member's claim, or nil.
+// forget returns c without what came before it.
+func forget(c *claim) *claim {
+	if c != nil {
+		c.before = nil
+	}
+	return c
+}
+
+// ending returns the claim whose end is told next.
+func (j *Judge) ending(key claimKey) *claim {
+	if c := j.late[key]; c != nil {
+		return c
+	}
+	return j.claims[key]
+}
+
+// under returns the claim that a call is made under. A loss can not stop a call
+// that is on its way: such a call may be told only after the next claim has begun,
+// before which no call is made under that one.
+func (j *Judge) under(e HandleStart) *claim {
+	c := j.claims[claimKey{e.Member, e.Partition}]
+	if c == nil {
+		return nil
+	}
+	if b := c.before; c.first < 0 && e.Context.over() && b != nil && b.lost && !j.overdue(b.endedAt) && b.is(e.Context) {
+		return b
+	}
+	c.context = e.Context
+	return c
+}
+
+// is reports whether c may be the claim of ctx.
+func (c *claim) is(ctx Context) bool { return c.context.Context == nil || c.context == ctx }
+
+// handler returns what runs under a member's claim that ends next, or nil.
 func (j *Judge) handler(m Member, p Partition) *handling {
-	c := j.claims[claimKey{m, p}]
+	c := j.ending(claimKey{m, p})
 	for _, h := range j.running {
 		if h.Member == m && h.Partition == p && h.claim == c {
 			return h
@@ -207,8 +243,8 @@ func (j *Judge) handler(m Member, p Partition) *handling {
 
 func (j *Judge) start(e HandleStart) {
 	j.alive(e.Member.Process, e)
-	j.checkAlone(e)
-	c := j.claims[claimKey{e.Member, e.Partition}]
+	c := j.under(e)
+	j.checkAlone(e, c)
 	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
 	j.hidden = append(j.hidden, e)
@@ -244,12 +280,12 @@ type meeting struct {
 // checkAlone holds that nobody else is at the partition, unless that is one who
 // can not know that it should not be, or does not obey. Two processes learn of
 // one rebalance at the same time, but in any order.
-func (j *Judge) checkAlone(e HandleStart) {
+func (j *Judge) checkAlone(e HandleStart, c *claim) {
 	for _, h := range j.running {
 		if h.Partition != e.Partition || h.Member.Group != e.Member.Group {
 			continue
 		}
-		m := meeting{h, e, j.claims[claimKey{e.Member, e.Partition}], j.now}
+		m := meeting{h, e, c, j.now}
 		switch {
 		case h.Member == e.Member:
 			j.violate("two-handlers", "%+v while %+v", e, h.HandleStart)

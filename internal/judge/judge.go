@@ -133,9 +133,12 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 }
 
 // tailLength is how many of the latest events a violation shows.
-const tailLength = 60
+const tailLength = 400
 
 func (j *Judge) remember(e Event) {
+	if _, ok := e.(Appended); ok {
+		return // too many, and seldom what one looks for
+	}
 	if len(j.tail) == 2*tailLength {
 		j.tail = append(j.tail[:0], j.tail[tailLength:]...)
 	}

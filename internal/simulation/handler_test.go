@@ -61,7 +61,7 @@ func (n *node) handle(ctx context.Context, group string, e judge.HandleStart) er
 	w := n.w
 	w.mu.Lock()
 	w.handled++
-	e.ID = w.handled
+	e.ID, e.Context = w.handled, judge.Context{Context: ctx}
 	w.mu.Unlock()
 	w.judge.Tell(e)
 	ok := false

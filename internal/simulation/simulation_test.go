@@ -13,6 +13,9 @@ func TestSimulation(t *testing.T) {
 	st, began := newStats(), time.Now()
 	defer func() {
 		t.Logf("%d sequences, %d steps in %v\n%v", st.counts["sequences"], st.counts["steps"], time.Since(began), st)
+		if st.failure != "" {
+			t.Logf("as it was found:\n%s", st.failure)
+		}
 	}()
 	t.Logf("seed: -rapid.seed=%s (0 is a fresh one)", flag.Lookup("rapid.seed").Value)
 	collect := collectBetween(100)

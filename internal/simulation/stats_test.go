@@ -10,8 +10,9 @@ import (
 
 // stats count what has happened in all sequences.
 type stats struct {
-	mu     sync.Mutex
-	counts map[string]int
+	mu      sync.Mutex
+	counts  map[string]int
+	failure string // the first, as it was before rapid looked for a smaller one
 }
 
 func newStats() *stats { return &stats{counts: make(map[string]int)} }
@@ -20,6 +21,16 @@ func (s *stats) count(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[name]++
+}
+
+// failed keeps the first failure: one that depends on the scheduler does not come
+// again when rapid tries, and is not printed by it.
+func (s *stats) failed(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == "" {
+		s.failure = text
+	}
 }
 
 // String lists the counts in order of name.

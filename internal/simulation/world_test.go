@@ -184,12 +184,15 @@ func (w *world) fail(t *rapid.T, vs []judge.Violation) {
 	if len(vs) == 0 {
 		return
 	}
+	var text strings.Builder
 	for _, line := range w.judge.Tail() {
-		t.Logf("%s", line)
+		fmt.Fprintln(&text, line)
 	}
 	for _, v := range vs {
-		t.Logf("%v", v)
+		fmt.Fprintln(&text, v)
 	}
+	w.stats.failed(text.String())
+	t.Log(&text)
 	t.Fatalf("violated %s", vs[0].Invariant)
 }
 
