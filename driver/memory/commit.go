@@ -57,6 +57,7 @@ func (c *consumer) attempt(ctx context.Context, marks []driver.Mark) (a attempt)
 	if len(marks) == 0 {
 		return a
 	}
+	c.keepUp()
 	err := c.answer()
 	switch {
 	case err == nil && ctx.Err() == nil:
@@ -69,6 +70,23 @@ func (c *consumer) attempt(ctx context.Context, marks []driver.Mark) (a attempt)
 		a.fail(marks, err)
 	}
 	return a
+}
+
+// keepUp does for the group what Run does not when something has come between: it
+// takes the member into the generation that is complete, and decides the assignment
+// if it is the leader. A member that is closed, or that has lost its place, still
+// has claims to commit, and until the leader has decided nobody's commit is accepted.
+func (c *consumer) keepUp() {
+	m, err := c.g.member(c.cfg.InstanceID, c.id)
+	if c.attending || err != nil || !c.reachable() || m.joining || c.g.state == preparing {
+		return
+	}
+	if c.joining {
+		c.joining, c.generation = false, c.g.generation
+	}
+	if c.g.state == completing && c.g.leader == m && c.generation == c.g.generation {
+		c.g.assign()
+	}
 }
 
 // current drops the marks whose claims have ended and those that are behind.

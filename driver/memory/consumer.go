@@ -33,6 +33,7 @@ type consumer struct {
 	id         string
 	generation int32
 	joining    bool
+	attending  bool     // Run goes through a generation
 	claims     []*claim // that have not ended
 	lostPlace  *claim   // whose position is no longer in the log
 }

@@ -17,6 +17,7 @@ import (
 // the life of a claim goes wrong.
 type recorder struct {
 	t        tester
+	onAssign func()
 	onRevoke func(ctx context.Context, cs []*driver.Claim)
 
 	mu     sync.Mutex
@@ -49,6 +50,9 @@ func newRecorder(t tester) *recorder {
 func name(c *driver.Claim) string { return fmt.Sprintf("%s/%d", c.Topic, c.Partition) }
 
 func (r *recorder) Assign(cs []*driver.Claim) {
+	if r.onAssign != nil {
+		r.onAssign()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.joins++

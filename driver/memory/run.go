@@ -44,7 +44,9 @@ func (c *consumer) finish() {
 // what joining anew does not cure.
 func (c *consumer) serve() error {
 	for {
+		c.attend(true)
 		err := c.participate()
+		c.attend(false)
 		k, closing := c.strayed()
 		switch {
 		case err == errClosing || closing:
@@ -57,6 +59,12 @@ func (c *consumer) serve() error {
 			c.loseSession(err)
 		}
 	}
+}
+
+func (c *consumer) attend(is bool) {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.attending = is
 }
 
 // strayed returns the claim whose position is no longer in the log, if that is

@@ -238,6 +238,40 @@ func TestCloseWhileJoinIsPending(t *testing.T) {
 }
 
 // Close shortens the window of a Revoke that runs already.
+// The leader is closed when it has asked to join and the group is not complete
+// yet. Nobody else decides the assignment, and so its last commit would wait
+// until its time is up.
+func TestLeaderClosesWhileJoining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 2)
+		send(t, b, 0, "a")
+		send(t, b, 1, "b")
+		coop := strategies(driver.CooperativeSticky)
+		leader := newRecorder(t)
+		release := make(chan struct{})
+		var r1 *runner
+		leader.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
+			if len(leader.held()) == 2 {
+				return // one of them goes to the other member
+			}
+			close(release)
+			time.Sleep(time.Millisecond) // the group completes
+			equal(t, "commit", r1.Commit(ctx, mark(cs[0], 1)), error(nil))
+		}
+		r1 = runWith(t, b, leader, coop)
+		synctest.Wait()
+		other := newRecorder(t)
+		other.onAssign = func() { <-release }
+		runWith(t, b, other, coop)
+		time.Sleep(time.Millisecond)
+		begin := time.Now()
+		r1.Close(t.Context())
+		equal(t, "time", time.Since(begin), time.Millisecond)
+		synctest.Wait()
+		equal(t, "other holds", len(other.held()), 2)
+	})
+}
+
 func TestCloseDuringRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
