@@ -98,16 +98,11 @@ type HandleStart struct {
 	Context   Context
 }
 
-// A Context is a context.Context, or nothing, that can be printed.
+// A Context is a context.Context, or nothing, that is not printed.
 type Context struct{ context.Context }
 
-// String says whether c is over.
-func (c Context) String() string {
-	if c.over() {
-		return "over"
-	}
-	return "live"
-}
+// String returns nothing of use.
+func (c Context) String() string { return "…" }
 
 func (c Context) over() bool { return c.Context != nil && c.Err() != nil }
 

@@ -14,6 +14,7 @@ type claimKey struct {
 type claim struct {
 	before   *claim // the member's claim on the same partition before
 	context  Context
+	halted   bool  // a call has been made though its context was over
 	start    int64 // what was committed as it began, or -1
 	ended    bool
 	endedAt  time.Time
@@ -249,8 +250,12 @@ func (j *Judge) start(e HandleStart) {
 	j.running[e.ID] = h
 	j.hidden = append(j.hidden, e)
 	j.queries = append(j.queries, query{groupPartition{e.Member.Group, e.Partition}, e.first(), j.seq, "skipped"})
-	if on, told := j.switches[e.Member]; told && !on {
+	over := e.Context.over()
+	if off, told := j.switches[e.Member]; told && !off.on && (!over || j.overdue(off.at)) {
 		j.violate("handled-while-off", "%+v", e)
+	}
+	if over && c != nil {
+		j.onItsWay(c, e)
 	}
 	switch {
 	case c == nil:
@@ -267,6 +272,15 @@ func (j *Judge) start(e HandleStart) {
 	}
 	j.checkOrder(c, e)
 	c.first, c.last, c.ok = e.first(), e.last(), false
+}
+
+// onItsWay holds that a claim that has been halted makes no call but the one that
+// was on its way. A shutdown whose time is up ends the contexts before that.
+func (j *Judge) onItsWay(c *claim, e HandleStart) {
+	if c.halted && j.stops[e.Member.Process] == nil {
+		j.violate("handed-out-after-halt", "%+v", e)
+	}
+	c.halted = true
 }
 
 // A meeting is two handlers of one partition at once.
@@ -462,8 +476,14 @@ func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
 	return i + 1
 }
 
+// A switching is where a member was switched to last.
+type switching struct {
+	on bool
+	at time.Time
+}
+
 func (j *Judge) switched(e Switched) {
-	j.switches[e.Member] = e.On
+	j.switches[e.Member] = switching{e.On, j.now}
 	j.life(e.Member).switched(e.On, j.now, j.seq)
 	if e.On {
 		return

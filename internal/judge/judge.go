@@ -58,8 +58,8 @@ type Judge struct {
 	meetings []meeting
 	streaks  map[claimKey]streak
 	severed  map[Member]bool
-	switches map[Member]bool // false where a member was switched off last
-	owed     []*handling     // whose context must have ended by now
+	switches map[Member]switching
+	owed     []*handling // whose context must have ended by now
 
 	sends  map[string]*sent
 	order  []*sent
@@ -83,7 +83,7 @@ func New(r Rules) *Judge {
 		owners:   make(map[groupPartition][]Member),
 		severed:  make(map[Member]bool),
 		streaks:  make(map[claimKey]streak),
-		switches: make(map[Member]bool),
+		switches: make(map[Member]switching),
 		sends:    make(map[string]*sent),
 		latest:   make(map[senderPartition]latestSend),
 		states:   make(map[Member]*life),

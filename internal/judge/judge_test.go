@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -66,6 +67,13 @@ func TestJudge(t *testing.T) {
 	stopping := StateChanged{a, "running", "stopping"}
 	backing, starting2 := StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"}
 	handledNow := join(logged(1), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	onItsWay := func(id uint64, offset int64) Event {
+		e := begin(id, a, offset, 1).(HandleStart)
+		e.Context = Context{gone}
+		return e
+	}
 	sent := func(v string, async bool) Event { return Send{"p1", "s", v, async} }
 	for _, test := range []struct {
 		want    string
@@ -83,6 +91,11 @@ func TestJudge(t *testing.T) {
 		{"", join(on, starting, backing, StateChanged{a, "backing off", "disabled"}, Switched{a, true}, StateChanged{a, "disabled", "starting"})},
 		{"", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(time.Second), starting2)},
 
+		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, Switched{a, false}, onItsWay(1, 0), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, false})},
+
+		{"handed-out-after-halt", join(logged(2), Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, onItsWay(2, 1))},
+		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, pause(1), onItsWay(1, 0))},
 		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
 		{"uncommitted", join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(1), Revoked{a, both, nil, false})},
 		{"commit-beyond-done", join(logged(2), Assigned{a, both}, handled(a, 0), committed(2))},
