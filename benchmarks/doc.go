@@ -7,6 +7,10 @@
 // speaks the protocol and makes up what is read, in a process of its own, so that
 // allocations and CPU are the client's alone.
 //
+//	go test -run TracingAllocates -bench Tracing -benchmem -v
+//
+// compares package otelkafka with the instrumentations of franz-go and Sarama.
+//
 //	go run ./compare -o ../BENCHMARKS.md
 //
 // compares this library with raw Sarama, franz-go and watermill-kafka on a real

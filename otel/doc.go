@@ -112,6 +112,24 @@
 // An operation whose parent is not sampled is not offered to the sampler:
 // [WithUnsampledPassthrough].
 //
+// Beside the instrumentations of franz-go (kotel 1.7.1) and of Sarama
+// (otelsarama), without a client below any of them, on one core; medians of
+// eight runs. A test in directory benchmarks holds that ours allocates least on
+// every row, also where it measures, which the others do not:
+//
+//	send                 ours        ours, metrics  kotel       otelsarama
+//	tracing off          0  0.21 µs  0   0.80 µs    7  0.29 µs  8   0.37 µs
+//	parent not sampled   0  0.27 µs  0   0.87 µs    13 0.72 µs  16  0.99 µs
+//	sampled              12 2.42 µs  12  3.11 µs    16 1.81 µs  19  1.97 µs
+//
+//	process
+//	tracing off          0  0.12 µs  0   0.84 µs    14 0.61 µs  7   0.58 µs
+//	parent not sampled   2  0.25 µs  2   0.98 µs    21 1.45 µs  16  1.20 µs
+//	sampled              16 2.60 µs  16  3.43 µs    31 3.53 µs  18  1.81 µs
+//
+// Our sampled spans take the SDK longer, since there is more in them: ten or
+// eleven attributes, where otelsarama's have six.
+//
 // # What is not here
 //
 //	create spans, send-batch spans    the core has no call that sends several messages
