@@ -88,6 +88,7 @@
 //
 // A program can only tell of partitions that it owns, as of its latest fetch. A
 // consumer that is dead tells nothing: watch the groups from outside as well.
+// Directory grafana has a dashboard and alerts.
 // Names of topics after the first thousand are left out of metrics.
 //
 // # Batches and loops

@@ -57,7 +57,7 @@ func newGauges(h *Hook, m metric.Meter) *gauges {
 	g.paused = gauge("kafka.consumer.paused_partitions", "{partition}", "Partitions whose fetching waits for their handler.")
 	g.inflight = gauge("kafka.consumer.inflight_messages", "{message}", "Records that a handler is at, or that wait to be tried again.")
 	g.buffered = gauge("kafka.consumer.buffered_messages", "{message}", "Records that are fetched and not released.")
-	g.state = gauge("kafka.consumer.state", "1", "1 for the state that a consumer is in, 0 for the others.")
+	g.state = gauge("kafka.consumer.state", "{consumer}", "1 for the state that a consumer is in, 0 for the others.")
 	g.pending = gauge("kafka.producer.buffered_messages", "{message}", "Messages between their send and its outcome.")
 	g.pendingBytes = gauge("kafka.producer.buffered_bytes", "By", "Size of their keys and values.")
 	var err error

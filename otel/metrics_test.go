@@ -63,7 +63,7 @@ func TestA33_Instruments(t *testing.T) {
 			"kafka.consumer.committed_offset": "{message}", "kafka.consumer.lag_time": "s",
 			"kafka.consumer.assigned_partitions": "{partition}", "kafka.consumer.paused_partitions": "{partition}",
 			"kafka.consumer.inflight_messages": "{message}", "kafka.consumer.buffered_messages": "{message}",
-			"kafka.consumer.state":             "1",
+			"kafka.consumer.state":             "{consumer}",
 			"kafka.producer.buffered_messages": "{message}", "kafka.producer.buffered_bytes": "By",
 		}
 		for _, m := range scope.Metrics {

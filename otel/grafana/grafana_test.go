@@ -1,0 +1,303 @@
+package grafana
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A dashboard is what the test reads of Grafana's format.
+type dashboard struct {
+	Title      string
+	UID        string
+	Templating struct {
+		List []struct {
+			Name, Type, Definition string
+			AllValue               string
+		}
+	}
+	Panels []panel
+}
+
+type panel struct {
+	ID          int
+	Type        string
+	Title       string
+	Description string
+	GridPos     struct{ H, W, X, Y int }
+	Targets     []struct{ RefID, Expr, LegendFormat string }
+}
+
+func readDashboard(t *testing.T) dashboard {
+	t.Helper()
+	text, err := os.ReadFile("kafka.json")
+	check(t, err)
+	var d dashboard
+	check(t, json.Unmarshal(text, &d))
+	return d
+}
+
+// concrete is an expression as Grafana sends it, with everything chosen.
+func concrete(expr string) string {
+	return strings.NewReplacer("$__rate_interval", "1m", "$group", ".*", "$topic", ".*").Replace(expr)
+}
+
+func orders() kafka.ConsumerConfig {
+	return kafka.ConsumerConfig{
+		JobName: "orders", Topic: "orders", BootstrapServers: "localhost:9092", ConsumerGroup: "shop",
+		InitialOffset: kafka.OffsetOldest,
+	}
+}
+
+// well is a quarter of an hour in which orders are handled and results sent.
+func well(p *program) {
+	sender := p.Producer()
+	p.Start(kafka.NewConsumer(orders(), func(ctx context.Context, m *kafka.Message) error {
+		time.Sleep(20 * time.Millisecond)
+		return sender.Send(ctx, "results", m.Key, m.Value)
+	}))
+	p.each(time.Second, 20*time.Minute, func() { p.Send("orders", "key", "value") })
+}
+
+// each calls f at intervals while d passes.
+func (p *program) each(every, d time.Duration, f func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-time.After(every):
+				f()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	p.run(d)
+	close(stop)
+	<-stopped
+}
+
+// troubled is some time of everything that can happen.
+func troubled(p *program) {
+	sender := p.Producer()
+	p.Start(kafka.NewConsumer(orders(), func(ctx context.Context, m *kafka.Message) error {
+		if m.Offset%10 == 0 && m.Attempt == 1 {
+			return errors.New("not yet")
+		}
+		if m.Offset >= 100 {
+			return errors.New("never")
+		}
+		return sender.Send(ctx, "results", m.Key, m.Value)
+	}))
+	p.each(time.Second, time.Minute, func() {
+		p.Send("orders", "key", "value")
+		_ = sender.Send(context.Background(), "no such topic", nil, nil)
+	})
+	p.FailCommits(1000, nil)
+	p.each(time.Second, time.Minute, func() { p.Send("orders", "key", "value") })
+	p.FailCommits(0, nil)
+	for range 2 { // the first of a kind is no increase yet
+		p.Rebalance("orders")
+		p.run(time.Minute)
+	}
+	p.Crash("orders")
+	p.run(15 * time.Minute) // until the consumer is disabled
+	check(p.t, p.SetConsumerSwitch("orders", true))
+	p.run(time.Minute)
+}
+
+// Each query of the dashboard shows something, and each of its metrics is one
+// that is emitted.
+func TestDashboard(t *testing.T) {
+	d := readDashboard(t)
+	db := recorded(t, troubled)
+	ids := map[int]bool{}
+	queries := 0
+	for _, p := range d.Panels {
+		if ids[p.ID] || p.Title == "" || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("panel %q: id %d, place %+v", p.Title, p.ID, p.GridPos)
+		}
+		ids[p.ID] = true
+		if p.Type == "row" {
+			continue
+		}
+		if len(p.Targets) == 0 || p.Description == "" {
+			t.Errorf("panel %q has no queries, or does not say what it shows", p.Title)
+		}
+		for _, q := range p.Targets {
+			queries++
+			db.checkNames(q.Expr)
+			if !db.shows(concrete(q.Expr)) {
+				t.Errorf("panel %q shows nothing for %s", p.Title, q.Expr)
+			}
+		}
+	}
+	if queries < 20 || d.Title == "" || d.UID == "" {
+		t.Errorf("%d queries, title %q, uid %q", queries, d.Title, d.UID)
+	}
+	overlap(t, d.Panels)
+	for _, v := range d.Templating.List {
+		if v.Type == "query" {
+			db.checkVariable(v.Definition)
+		}
+	}
+}
+
+func overlap(t *testing.T, panels []panel) {
+	t.Helper()
+	taken := map[[2]int]string{}
+	for _, p := range panels {
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]int{x, y}]; other != "" {
+					t.Fatalf("panels %q and %q overlap", other, p.Title)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+	}
+}
+
+// checkNames fails the test unless each metric of an expression is emitted, and
+// has each label that the expression names.
+func (d *database) checkNames(expr string) {
+	d.t.Helper()
+	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(concrete(expr))
+	if err != nil {
+		d.t.Errorf("%s: %v", expr, err)
+		return
+	}
+	var metrics, named []string
+	parser.Inspect(parsed, func(n parser.Node, _ []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.VectorSelector:
+			metrics = append(metrics, n.Name)
+			for _, m := range n.LabelMatchers {
+				named = append(named, m.Name)
+			}
+		case *parser.AggregateExpr:
+			named = append(named, n.Grouping...)
+		}
+		return nil
+	})
+	for _, m := range metrics {
+		if !d.names[m] {
+			d.t.Errorf("%s asks for %s, which is not emitted", expr, m)
+			continue
+		}
+		for _, l := range named {
+			if l != model.MetricNameLabel && !d.shows(m+`{`+l+`!=""}`) {
+				d.t.Errorf("%s: %s has no label %s", expr, m, l)
+			}
+		}
+	}
+}
+
+// checkVariable does that for label_values(metric, label).
+func (d *database) checkVariable(definition string) {
+	d.t.Helper()
+	metric, label, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(definition, "label_values("), ")"), ", ")
+	if !ok || !d.shows("count by ("+label+") ("+metric+") and on ("+label+") count by ("+label+") ({"+label+`!=""})`) {
+		d.t.Errorf("%s has no values", definition)
+	}
+}
+
+// Each alert is on when what it is for has gone on for long enough, and none
+// is when all is well.
+func TestAlerts(t *testing.T) {
+	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	readme, err := os.ReadFile("README.md")
+	check(t, err)
+	fine := recorded(t, well)
+	for _, rule := range groups.Groups[0].Rules {
+		cause := causes[rule.Alert]
+		if cause == nil {
+			t.Errorf("%s has no test", rule.Alert)
+			continue
+		}
+		if !strings.Contains(string(readme), "| `"+rule.Alert+"` |") {
+			t.Errorf("README.md does not explain %s", rule.Alert)
+		}
+		hold := time.Duration(rule.For)
+		if fine.shows(rule.Expr) {
+			t.Errorf("%s fires when all is well", rule.Alert)
+		}
+		bad := recorded(t, cause)
+		bad.checkNames(rule.Expr)
+		if !bad.fires(rule.Expr, hold) {
+			t.Errorf("%s does not fire", rule.Alert)
+		}
+	}
+}
+
+// causes are what the alerts are for.
+var causes = map[string]func(*program){
+	"KafkaLagAge":         hang,
+	"KafkaPartitionStuck": hang,
+	"KafkaConsumerDisabled": func(p *program) {
+		p.Start(kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return errors.New("never") }))
+		p.Send("orders", "key", "value")
+		p.run(15 * time.Minute)
+	},
+	"KafkaConsumerBackingOff": func(p *program) {
+		p.CreateTopic("orders", 1)
+		p.Broker.Stop()
+		ctx := context.Background()
+		check(p.t, p.RegisterConsumer(ctx, kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil })))
+		check(p.t, p.SetConsumerSwitch("orders", true))
+		check(p.t, p.StartAllConsumers(ctx))
+		p.run(4 * time.Minute)
+	},
+	"KafkaGroupGone": func(p *program) {
+		p.Start(kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil }))
+		p.run(20 * time.Minute)
+		check(p.t, p.Shutdown(context.Background()))
+		p.run(12 * time.Minute)
+	},
+	"KafkaRetries": func(p *program) {
+		p.Start(kafka.NewConsumer(orders(), func(_ context.Context, m *kafka.Message) error {
+			if m.Attempt == 1 {
+				return errors.New("at the second attempt")
+			}
+			return nil
+		}))
+		p.each(10*time.Second, 25*time.Minute, func() { p.Send("orders", "key", "value") })
+	},
+	"KafkaCommitsFail": func(p *program) {
+		p.Start(kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil }))
+		p.FailCommits(1000, nil)
+		p.each(10*time.Second, 12*time.Minute, func() { p.Send("orders", "key", "value") })
+	},
+	"KafkaSendsFail": func(p *program) {
+		sender := p.Producer()
+		p.each(10*time.Second, 12*time.Minute, func() { _ = sender.Send(context.Background(), "no such topic", nil, nil) })
+	},
+}
+
+// hang is a handler that does not return, at the very first record.
+func hang(p *program) {
+	p.Start(kafka.NewConsumer(orders(), func(ctx context.Context, m *kafka.Message) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	p.Send("orders", "key", "value")
+	p.run(17 * time.Minute)
+}
