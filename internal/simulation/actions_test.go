@@ -2,15 +2,19 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/internal/judge"
+	"github.com/aarontianqx/gopkg/kafka"
 )
 
 // actions returns the steps of a sequence: those that it has drawn, each as
@@ -32,11 +36,14 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"open producer", w.openProducer, false},
 		{"send", w.send, false},
 		{"shut down", w.shutDown, false},
+		{"kill", w.kill, false},
 		{"cut", w.cut, false},
 		{"expire", w.expire, false},
 		{"rebalance", func(t *rapid.T) { w.broker.Rebalance(group(t)) }, false},
 		{"outage", w.outage, false},
 		{"fault", w.fault, false},
+		{"results down", w.resultsDown, false},
+		{"bad requests", w.badRequests, false},
 		{"add partition", w.addPartition, false},
 		{"hole", w.hole, false},
 		{"transaction", w.transaction, false},
@@ -85,7 +92,8 @@ func (w *world) register(t *rapid.T) {
 }
 
 func (w *world) startAgain(t *rapid.T) {
-	w.must(t, w.one(t).manager.StartAllConsumers(context.Background()))
+	n := w.one(t)
+	w.must(t, n.manager.StartAllConsumers(n.start))
 }
 
 func (w *world) flip(t *rapid.T) {
@@ -153,7 +161,15 @@ func (w *world) send(t *rapid.T) {
 }
 
 func (w *world) shutDown(t *rapid.T) {
-	w.one(t).shutdown(w, seconds(t, "deadline s", 0, 1, 10, 60))
+	n := w.one(t)
+	switch rapid.IntRange(0, 4).Draw(t, "how") {
+	case 0:
+		n.stop(w, stop{unlimited: true})
+	case 1:
+		n.stop(w, stop{byContext: true})
+	default:
+		n.shutdown(w, seconds(t, "deadline s", 0, 1, 10, 60))
+	}
 }
 
 // A cut is a member that has been cut off.
@@ -190,6 +206,55 @@ func (w *world) cut(t *rapid.T) {
 	}
 	w.cuts = append(w.cuts, cut{m.ClientID, heal, time.AfterFunc(seconds(t, "zombie after s", 1, 8, 60, 3600), heal)})
 	w.trouble()
+}
+
+// kill ends a process without a word to anybody. What is left of it, in the
+// simulation, is cut off until all is healed, and has no time to stop.
+func (w *world) kill(t *rapid.T) {
+	n := w.one(t)
+	w.trouble()
+	for _, g := range n.groups {
+		for _, m := range w.broker.Members(g) {
+			if m.ClientID != n.name+"."+g || slices.ContainsFunc(w.cuts, func(c cut) bool { return c.client == m.ClientID }) {
+				continue
+			}
+			who := n.member(g)
+			w.judge.Tell(judge.Severed{Member: who})
+			m.Cut()
+			heal := func() {
+				w.reconnected(who)
+				m.Heal()
+			}
+			w.cuts = append(w.cuts, cut{m.ClientID, heal, time.AfterFunc(24*time.Hour, heal)})
+		}
+	}
+	n.shutdown(w, time.Millisecond)
+}
+
+// badRequests are refused and change nothing.
+func (w *world) badRequests(t *rapid.T) {
+	n := w.one(t)
+	m := n.manager
+	held := m.SetConsumerSwitch("nobody", true) != nil && !m.GetConsumerSwitch("nobody") &&
+		errors.Is(n.register(n.groups[0]), kafka.ErrDuplicate) &&
+		m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{JobName: "bad"}, nil)) != nil
+	if n.producer != nil {
+		err := n.producer.Send(context.Background(), "no such topic", nil, nil)
+		held = held && err != nil && !errors.Is(err, kafka.ErrUnknownOutcome)
+	}
+	if !held {
+		t.Fatalf("violated bad-request-accepted")
+	}
+}
+
+// resultsDown has sends to the output topic fail, and only these.
+func (w *world) resultsDown(t *rapid.T) {
+	w.trouble()
+	r := drawFault(t)
+	r.op = rapid.SampledFrom([]fault.Op{fault.Produce, fault.Ack}).Draw(t, "of sending")
+	r.topic, r.left = results, 1<<30
+	w.faults.add(r)
+	w.timers = append(w.timers, time.AfterFunc(seconds(t, "for s", 1, 20, 90), func() { w.faults.end(r) }))
 }
 
 func (w *world) expire(t *rapid.T) {

@@ -26,6 +26,7 @@ type rule struct {
 	op    fault.Op
 	fault fault.Fault
 	left  int
+	topic string // of the calls that it strikes; "" is any
 }
 
 func (f *faults) wrap(d driver.Driver) driver.Driver { return fault.Wrap(d, f) }
@@ -40,6 +41,13 @@ func (f *faults) clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules = nil
+}
+
+// end ends one rule.
+func (f *faults) end(r *rule) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.left = 0
 }
 
 func (f *faults) active() bool {
@@ -67,7 +75,7 @@ func (f *faults) Inject(c fault.Call) fault.Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rules {
-		if r.op == c.Op && r.left > 0 {
+		if r.op == c.Op && r.left > 0 && (r.topic == "" || r.topic == c.Topic) {
 			r.left--
 			if end := time.Now().Add(r.fault.Delay); end.After(f.struck) {
 				f.struck = end

@@ -3,8 +3,11 @@ package simulation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -24,13 +27,14 @@ const (
 	blocks             // until all is healed
 	sends              // sends a result, fails if that fails
 	sendsAsync         // and does not wait
+	sendsLate          // after a while, also when it should have stopped
 	failsThrice
 	outcomeCount
 	fine
 )
 
 func (o outcome) String() string {
-	return [...]string{"fails", "panics", "panics nil", "exits", "slow", "deaf", "blocks", "sends", "sends async", "fails thrice", "", "fine"}[o]
+	return [...]string{"fails", "panics", "panics nil", "exits", "slow", "deaf", "blocks", "sends", "sends async", "sends late", "fails thrice", "", "fine"}[o]
 }
 
 var errHandler = errors.New("handler fails")
@@ -97,6 +101,8 @@ func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) err
 		<-release
 	case sends:
 		return n.sendResult(ctx)
+	case sendsLate:
+		return n.sendLate(ctx)
 	case sendsAsync:
 		n.sendOne(ctx, "handler of "+n.name, results, true)
 	}
@@ -160,8 +166,9 @@ func (n *node) started(group string, ms []*kafka.Message) judge.HandleStart {
 		Partition: judge.Partition{Topic: ms[0].Topic, Number: ms[0].Partition},
 	}
 	for _, m := range ms {
-		e.Records = append(e.Records, judge.Record{Offset: m.Offset, Key: string(m.Key), Value: string(m.Value)})
+		e.Records = append(e.Records, judge.Record{Offset: m.Offset, Key: identity(m.Key, m.Headers), Value: string(m.Value)})
 	}
+	n.w.keep(ms[0])
 	return e
 }
 
@@ -183,7 +190,7 @@ func (w *world) locate(value string) location {
 		return at
 	}
 	for _, p := range w.partitions() {
-		records, _ := w.broker.Records(p.Topic, p.Number, driver.ReadCommitted)
+		records, _ := w.broker.Records(p.Topic, p.Number, w.drawn.isolation)
 		for _, r := range records {
 			w.learn(p, r)
 		}
@@ -202,5 +209,50 @@ func (w *world) located(value string) (location, bool) {
 func (w *world) learn(p judge.Partition, r driver.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.locations[string(r.Value)] = location{p, judge.Record{Offset: r.Offset, Key: string(r.Key), Value: string(r.Value)}}
+	w.locations[string(r.Value)] = location{p, judge.Record{Offset: r.Offset, Key: identity(r.Key, r.Headers), Value: string(r.Value)}}
+}
+
+// identity is what of a record must come through unchanged beside its value, in
+// one string: the key and the headers, nil told apart from empty.
+func identity(key []byte, headers []driver.Header) string {
+	if key != nil && len(headers) == 0 {
+		return string(key)
+	}
+	return fmt.Sprintf("%q (nil: %t) with %q", key, key == nil, headers)
+}
+
+// A kept message is one that a handler holds on to, and what it was.
+type kept struct {
+	m       *kafka.Message
+	was     judge.Record
+	attempt int
+}
+
+const keptLimit = 20
+
+// keep holds on to some messages: nothing may write to them later.
+func (w *world) keep(m *kafka.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.kept) < keptLimit {
+		w.kept = append(w.kept, kept{m, judge.Record{Offset: m.Offset, Key: identity(m.Key, m.Headers), Value: string(m.Value)}, m.Attempt})
+	}
+}
+
+func (w *world) checkKept(t *rapid.T) {
+	w.mu.Lock()
+	all, broken := w.kept, w.broken
+	if len(w.kept) == keptLimit {
+		w.kept = nil
+	}
+	w.mu.Unlock()
+	for _, k := range all {
+		now := judge.Record{Offset: k.m.Offset, Key: identity(k.m.Key, k.m.Headers), Value: string(k.m.Value)}
+		if now != k.was || k.m.Attempt != k.attempt {
+			w.violated(t, "kept-message-changed", fmt.Sprintf("%+v, attempt %d, was %+v", now, k.m.Attempt, k))
+		}
+	}
+	if broken != "" {
+		w.violated(t, broken, "")
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -22,12 +23,18 @@ type node struct {
 	groups   []string
 	producer *kafka.Producer
 	stopping bool
+
+	start  context.Context // of StartAllConsumers
+	cancel context.CancelFunc
+
+	mayRefuse atomic.Bool // the producer has been closed, or the time of a shutdown is nearly up
 }
 
 func (w *world) newNode() *node {
 	n := &node{w: w, name: fmt.Sprintf("p%d", len(w.nodes)+1)}
 	n.manager = kafka.New(w.faults.wrap(w.broker),
-		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(20*time.Second))
+		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout))
+	n.start, n.cancel = context.WithCancel(context.Background())
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -47,17 +54,20 @@ func (n *node) launch(group string) error {
 		return err
 	}
 	n.switchGroup(group, true)
-	return n.manager.StartAllConsumers(context.Background())
+	return n.manager.StartAllConsumers(n.start)
 }
 
 func (n *node) register(group string) error {
 	d := n.w.drawn
 	cfg := kafka.ConsumerConfig{
 		JobName: group, Topics: topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
-		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, BalanceStrategies: d.strategies,
+		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, IsolationLevel: d.isolation, AutoCommit: d.autoCommit, BalanceStrategies: d.strategies,
 		SessionTimeout: d.session, HeartbeatInterval: time.Second, RebalanceTimeout: d.rebalance, DrainTimeout: d.drain,
 		CommitInterval: d.interval, MaxBufferedMessages: d.buffered, MaxMessageBytes: d.fetch, MaxBatchSize: 3,
 		MaxConsecutiveErrors: d.maxErrors, Backoff: kafka.Backoff{Jitter: kafka.NoJitter},
+	}
+	if d.newest {
+		cfg.InitialOffset = kafka.OffsetNewest
 	}
 	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(cfg)); err != nil {
 		return err
@@ -102,13 +112,48 @@ func (n *node) open(ctx context.Context) error {
 	return err
 }
 
+// shutdownTimeout is for shutdowns that bring no deadline of their own.
+const shutdownTimeout = 20 * time.Second
+
+// A stop is one of the ways in which a process is asked to stop.
+type stop struct {
+	limit     time.Duration
+	unlimited bool // no limit; otherwise 0 is over as it begins
+	byContext bool // the context of the start ends, and WaitStop waits
+}
+
 // shutdown asks the process to stop within limit, in the background.
-func (n *node) shutdown(w *world, limit time.Duration) {
+func (n *node) shutdown(w *world, limit time.Duration) { n.stop(w, stop{limit: limit}) }
+
+func (n *node) stop(w *world, s stop) {
 	n.stopping = true
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	w.judge.Tell(judge.StopCall{Process: n.name, Limit: limit, Idle: limit > 0 && w.quiet() && w.judge.Idle(n.name)})
+	if s.byContext {
+		s.limit = shutdownTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
+	if s.unlimited {
+		cancel()
+		ctx, cancel = context.WithCancel(context.Background())
+		w.impatient = append(w.impatient, func() { // what never answers has to end some time
+			n.mayRefuse.Store(true)
+			cancel()
+		})
+	}
+	refuse := func() {}
+	if !s.unlimited {
+		late := time.AfterFunc(s.limit/2, func() { n.mayRefuse.Store(true) })
+		refuse = func() { late.Stop() }
+	}
+	w.judge.Tell(judge.StopCall{Process: n.name, Limit: s.limit, Idle: (s.limit > 0 || s.unlimited) && w.quiet() && w.judge.Idle(n.name)})
 	w.background.Go(func() {
+		defer refuse()
 		defer cancel()
+		defer n.cancel()
+		if s.byContext {
+			n.cancel()
+			n.manager.WaitStop()
+			cancel() // Shutdown then only says how that ended
+		}
 		err := n.manager.Shutdown(ctx)
 		var stop *kafka.StopError
 		w.judge.Tell(judge.StopReturn{Process: n.name, Clean: !errors.As(err, &stop)})
@@ -128,6 +173,7 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
 		h.n.w.stats.count("state " + e.To.String())
 	case kafka.PartitionsAssigned:
+		h.n.w.pin(e.JobName, parse(e.Partitions))
 		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:
@@ -156,4 +202,23 @@ func parse(names []string) (ps []judge.Partition) {
 		ps = append(ps, judge.Partition{Topic: topic, Number: int32(n)})
 	}
 	return ps
+}
+
+// pin tells the judge where a group that begins at the newest offset begins.
+func (w *world) pin(group string, ps []judge.Partition) {
+	if !w.drawn.newest {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range ps {
+		key := judge.Subscription{Group: group, Topic: fmt.Sprint(p)}
+		if w.pinned[key] {
+			continue
+		}
+		w.pinned[key] = true
+		if at := w.broker.Committed(group, p.Topic, p.Number); at >= 0 {
+			w.judge.Tell(judge.Positioned{Group: group, Partition: p, Offset: at})
+		}
+	}
 }

@@ -19,14 +19,33 @@ func (n *node) sendResult(ctx context.Context) error {
 	if n.producer == nil {
 		return nil
 	}
-	return n.sendSync(ctx, fmt.Sprintf("handler %p of %s", ctx, n.name), results)
+	return n.sendSync(ctx, n.handlerOf(ctx), results)
+}
+
+// handlerOf names the sender that the calls under one claim are.
+func (n *node) handlerOf(ctx context.Context) string { return fmt.Sprintf("handler %p of %s", ctx, n.name) }
+
+// sendLate sends when its process may have begun to drain: producers are open
+// until the handlers are done.
+func (n *node) sendLate(ctx context.Context) error {
+	time.Sleep(2 * time.Second)
+	if n.producer == nil {
+		return nil
+	}
+	err := n.sendSync(context.WithoutCancel(ctx), n.handlerOf(ctx), results)
+	if errors.Is(err, kafka.ErrClosed) && !n.mayRefuse.Load() {
+		n.w.mu.Lock()
+		n.w.broken = "send-while-draining-refused"
+		n.w.mu.Unlock()
+	}
+	return err
 }
 
 func (n *node) sendSync(ctx context.Context, sender, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	value := n.w.value("s")
-	m := &kafka.ProducerMessage{Topic: topic, Key: key(value), Value: value}
+	m := &kafka.ProducerMessage{Topic: topic, Key: key(value), Value: value, Headers: headers(value)}
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value)})
 	err := n.producer.SendMessage(ctx, m)
 	n.w.judge.Tell(n.w.answer(m, err))
@@ -128,8 +147,17 @@ func (n *node) sendInOrder(ctx context.Context, sender string, b burst, closed *
 			runtime.Goexit()
 		case "closes":
 			if closed.CompareAndSwap(false, true) {
+				n.mayRefuse.Store(true)
 				n.producer.Close() // inside a callback it does not wait
 			}
 		}
 	})
+}
+
+// headers returns some for some values: repeated, empty and nil ones.
+func headers(value []byte) []kafka.Header {
+	if value[len(value)-1]%2 == 0 {
+		return nil
+	}
+	return []kafka.Header{{Key: "trace", Value: value}, {Key: "trace", Value: []byte{}}, {Key: "none"}}
 }

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,11 +27,13 @@ type world struct {
 	drawn  settings
 	nodes  []*node // all that there have ever been, in order
 
-	read     map[judge.Partition]int64 // up to where the judge knows the log
-	open     []*memory.Transaction
-	cuts     []cut
-	troubled time.Time // the latest moment at which something was out of order
-	sent     int
+	read      map[judge.Partition]int64 // up to where the judge knows the log
+	open      []*memory.Transaction
+	cuts      []cut
+	impatient []context.CancelFunc // of shutdowns without a deadline
+	timers    []*time.Timer        // of faults that end by themselves
+	troubled  time.Time            // the latest moment at which something was out of order
+	sent      int
 
 	calmly     atomic.Bool    // quiet, as of the latest step
 	background sync.WaitGroup // sends, shutdowns, and what else waits
@@ -43,6 +46,9 @@ type world struct {
 	release   chan struct{} // closed when blocked handlers may go on
 	values    int
 	locations map[string]location
+	pinned    map[judge.Subscription]bool // partitions whose first position is known, by group and name
+	kept      []kept
+	broken    string // an invariant that a handler has found broken
 }
 
 // settings are what a sequence draws for its whole length.
@@ -59,6 +65,9 @@ type settings struct {
 	work       time.Duration
 	kind       string
 	outcomes   []outcome
+	isolation  driver.IsolationLevel
+	newest     bool // groups begin after what is there
+	autoCommit bool // what was handed out counts as done
 }
 
 const (
@@ -79,10 +88,11 @@ func topics(group string) (names []string) {
 }
 
 func newWorld(t *rapid.T, st *stats) *world {
-	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location)}
+	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool)}
 	w.drawn = drawSettings(t)
 	w.judge = judge.New(judge.Rules{
-		MaxErrors: w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
+		AtMostOnce: w.drawn.autoCommit,
+		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
 	})
 	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe))
 	w.faults = &faults{stats: st}
@@ -109,6 +119,10 @@ func drawSettings(t *rapid.T) settings {
 		maxErrors: rapid.SampledFrom([]int{3, 10}).Draw(t, "max errors"),
 		work:      pick("work ms", 0, 0, 10, 300),
 		kind:      rapid.SampledFrom([]string{"message", "message", "batch", "value"}).Draw(t, "kind"),
+
+		isolation:  rapid.SampledFrom([]driver.IsolationLevel{driver.ReadCommitted, driver.ReadCommitted, driver.ReadUncommitted}).Draw(t, "isolation"),
+		newest:     rarely(t, "newest"),
+		autoCommit: rarely(t, "auto commit"),
 	}
 	for o := range outcomeCount {
 		if rapid.Bool().Draw(t, o.String()) {
@@ -117,6 +131,9 @@ func drawSettings(t *rapid.T) settings {
 	}
 	return s
 }
+
+// rarely draws true in one sequence of four.
+func rarely(t *rapid.T, what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 3 }
 
 // observe sees all commits that the broker applies.
 func (w *world) observe(c memory.Commit) {
@@ -157,14 +174,14 @@ func (w *world) partitions() (ps []judge.Partition) {
 // tellLog tells the judge what the log has grown by.
 func (w *world) tellLog() {
 	for _, p := range w.partitions() {
-		records, err := w.broker.Records(p.Topic, p.Number, driver.ReadCommitted)
+		records, err := w.broker.Records(p.Topic, p.Number, w.drawn.isolation)
 		if err != nil {
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(records, w.read[p], func(r driver.Record, o int64) int { return int(r.Offset - o) })
 		for _, r := range records[i:] {
 			w.learn(p, r)
-			w.judge.Tell(judge.Appended{Partition: p, Offset: r.Offset, Key: string(r.Key), Value: string(r.Value)})
+			w.judge.Tell(judge.Appended{Partition: p, Offset: r.Offset, Key: identity(r.Key, r.Headers), Value: string(r.Value)})
 			w.read[p] = r.Offset + 1
 		}
 	}
@@ -176,6 +193,7 @@ func (w *world) check(t *rapid.T) {
 	w.tellLog()
 	w.fail(t, w.judge.Check())
 	w.checkStatus(t)
+	w.checkKept(t)
 	w.calmly.Store(w.quiet())
 }
 
@@ -184,30 +202,38 @@ func (w *world) fail(t *rapid.T, vs []judge.Violation) {
 	if len(vs) == 0 {
 		return
 	}
-	var text strings.Builder
-	for _, line := range w.judge.Tail() {
-		fmt.Fprintln(&text, line)
-	}
+	var details []string
 	for _, v := range vs {
-		fmt.Fprintln(&text, v)
+		details = append(details, v.String())
 	}
-	w.stats.failed(text.String())
-	t.Log(&text)
-	t.Fatalf("violated %s", vs[0].Invariant)
+	w.violated(t, vs[0].Invariant, strings.Join(details, "\n"))
+}
+
+// violated ends a sequence in which an invariant does not hold.
+func (w *world) violated(t *rapid.T, invariant, details string) {
+	text := strings.Join(append(w.judge.Tail(), details), "\n")
+	w.stats.failed(text)
+	t.Log(text)
+	t.Fatalf("violated %s", invariant)
 }
 
 // checkStatus holds what every status must say.
 func (w *world) checkStatus(t *rapid.T) {
 	for _, n := range w.nodes {
-		for _, s := range n.manager.Consumers() {
+		all := n.manager.Consumers()
+		if !slices.IsSortedFunc(all, func(a, b kafka.ConsumerStatus) int { return strings.Compare(a.JobName, b.JobName) }) || len(all) != len(n.groups) {
+			w.violated(t, "status-lists-all", fmt.Sprintf("%+v", all))
+		}
+		for _, s := range all {
+			if s.Switch != n.manager.GetConsumerSwitch(s.JobName) || s.Switch && s.State == kafka.StateDisabled {
+				w.violated(t, "status-consistent", fmt.Sprintf("%+v", s))
+			}
 			for _, p := range s.Partitions {
-				if p.Committed > p.Position || p.BufferedBytes < 0 {
-					t.Logf("%+v", p)
-					t.Fatalf("violated status-consistent")
+				if !w.drawn.autoCommit && p.Committed > p.Position || p.BufferedBytes < 0 {
+					w.violated(t, "status-consistent", fmt.Sprintf("%+v", p))
 				}
 				if w.drawn.fetch == 1 && w.drawn.kind != "batch" && p.Buffered > w.drawn.buffered+2 {
-					t.Logf("%+v", p)
-					t.Fatalf("violated bounded-buffer")
+					w.violated(t, "bounded-buffer", fmt.Sprintf("%+v", p))
 				}
 			}
 		}
@@ -277,8 +303,7 @@ func (w *world) settle(t *rapid.T) {
 	}
 	for _, group := range []string{"one", "two"} {
 		if ms := w.broker.Members(group); len(ms) > 0 {
-			t.Logf("%+v", ms)
-			t.Fatalf("violated group-left")
+			w.violated(t, "group-left", fmt.Sprintf("%+v", ms))
 		}
 	}
 	time.Sleep(2 * time.Minute) // what was not idle had a minute
@@ -306,6 +331,14 @@ func (w *world) calm() {
 		c.heal()
 	}
 	w.cuts = nil
+	for _, timer := range w.timers {
+		timer.Stop()
+	}
+	w.timers = nil
+	for _, cancel := range w.impatient {
+		cancel()
+	}
+	w.impatient = nil
 	w.mu.Lock()
 	w.script = nil
 	close(w.release)
@@ -367,8 +400,7 @@ func (w *world) checkRunning(t *rapid.T) {
 	for _, n := range w.live() {
 		for _, s := range n.manager.Consumers() {
 			if s.State != kafka.StateRunning || len(s.Stragglers) != 0 {
-				t.Logf("%s: %+v", n.name, s)
-				t.Fatalf("violated runs-when-healed")
+				w.violated(t, "runs-when-healed", fmt.Sprintf("%s: %+v", n.name, s))
 			}
 		}
 	}
