@@ -79,6 +79,16 @@ type Lost struct {
 	Partitions []Partition
 }
 
+// Status tells what a member says of itself while nothing is under way: what it
+// owns, the failures in a row of each of these partitions, and its own, of starts;
+// -1 if the member does not tell the latter apart from the former.
+type Status struct {
+	Member   Member
+	Owned    []Partition
+	Failures []int
+	Restarts int
+}
+
 // Severed tells that a member can not hear of its losses from now on.
 type Severed struct{ Member Member }
 
@@ -203,6 +213,7 @@ func (Positioned) event()       {}
 func (Assigned) event()         {}
 func (Revoked) event()          {}
 func (Lost) event()             {}
+func (Status) event()           {}
 func (Severed) event()          {}
 func (Reconnected) event()      {}
 func (HandleStart) event()      {}

@@ -111,6 +111,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.start(e)
 	case HandleEnd:
 		j.end(e)
+	case Status:
+		j.checkStatus(e)
 	case HandlerFailed:
 		j.failed(e)
 	case HandlerCancelled:
@@ -136,7 +138,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 const tailLength = 400
 
 func (j *Judge) remember(e Event) {
-	if _, ok := e.(Appended); ok {
+	switch e.(type) {
+	case Appended, Status:
 		return // too many, and seldom what one looks for
 	}
 	if len(j.tail) == 2*tailLength {

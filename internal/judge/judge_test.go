@@ -94,6 +94,9 @@ func TestJudge(t *testing.T) {
 		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
 		{"", join(logged(1), Assigned{a, both}, Switched{a, false}, onItsWay(1, 0), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, false})},
 
+		{"", join(logged(1), Assigned{a, both}, Status{a, []Partition{p0}, []int{0}, 0}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Status{a, nil, nil, 0})},
+		{"", join(on, starting, backing, Status{a, nil, nil, 1}, pause(time.Second), starting2)},
+
 		{"handed-out-after-halt", join(logged(2), Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, onItsWay(2, 1))},
 		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, pause(1), onItsWay(1, 0))},
 		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
@@ -123,6 +126,10 @@ func TestJudge(t *testing.T) {
 		{"ended-without-owning", join(Lost{a, both})},
 		{"ended-twice", join(HandleEnd{1, true})},
 		{"never-ended", join(Assigned{a, both})},
+		{"wrong-status", join(logged(1), Assigned{a, both}, Status{a, nil, nil, 0})},
+		{"wrong-status", join(logged(1), Status{a, []Partition{p0}, []int{0}, 0})},
+		{"wrong-status", join(logged(1), Assigned{a, both}, handled(a, 0), Status{a, []Partition{p0}, []int{1}, -1})},
+		{"wrong-status", join(on, starting, Status{a, nil, nil, 1})},
 		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Lost{a, both})},
 		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Switched{a, false})},
 		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, begin(1, a, 0, 1))},

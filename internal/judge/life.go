@@ -235,3 +235,24 @@ func (j *Judge) Idle(process string) bool {
 	}
 	return true
 }
+
+// checkStatus holds that a member knows what it owns, and counts no failure that
+// is over.
+func (j *Judge) checkStatus(e Status) {
+	for _, p := range j.known {
+		owns := slices.Contains(j.owners[groupPartition{e.Member.Group, p}], e.Member)
+		if owns != slices.Contains(e.Owned, p) {
+			j.violate("wrong-status", "%+v, but it owns %v: %t", e, p, owns)
+		}
+	}
+	for i, p := range e.Owned {
+		if c := j.claims[claimKey{e.Member, p}]; c != nil && c.ok && e.Failures[i] != 0 {
+			j.violate("wrong-status", "%+v, but nothing fails in %v", e, p)
+		}
+	}
+	l := j.life(e.Member)
+	counts := e.Restarts >= 0 && j.stops[e.Member.Process] == nil && slices.Contains([]string{"starting", "running", "backing off"}, l.state)
+	if counts && (e.Restarts < l.least || e.Restarts > l.most) {
+		j.violate("wrong-status", "%+v, but %d to %d starts have failed", e, l.least, l.most)
+	}
+}

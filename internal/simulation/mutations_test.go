@@ -1,12 +1,16 @@
 package simulation
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +50,7 @@ var mutations = []mutation{
 	{"failing record never disables", "failure.go", "if n >= job.cfg.MaxConsecutiveErrors {", "if false {"},
 	{"record left behind after a failure", "failure.go", "case <-timer.C:\n\t\treturn true", "case <-timer.C:\n\t\tp.finish(p.i + 1)\n\t\treturn true"},
 	{"no backoff of a restart", "job.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
-	{"backoff of a restart blind to the switch", "job.go", "\t\tcase <-timer.C:\n\t\t\treturn\n\t\tcase <-changed:\n", "\t\tcase <-timer.C:\n\t\t\treturn\n"},
+	{"backoff of a restart blind to the switch", "job.go", "\t\tcase <-timer.C:\n\t\t\treturn\n\t\tcase <-changed:\n", "\t\tcase <-timer.C:\n\t\t\t_ = changed\n\t\t\treturn\n"},
 	{"switch change lost while draining", "job.go", "\t\t\tw.ons++\n", ""},
 	{"switch-off does not halt", "job.go", "if !on && s != nil {\n\t\ts.halt(ErrSwitchedOff)\n\t}", "_ = s"},
 	{"off and on again is one wish", "job.go", "\t\t\tw.on = false\n\t\t\tw.offs++\n", "\t\t\tw.on = false\n"},
@@ -54,13 +58,32 @@ var mutations = []mutation{
 	{"callback called twice", "callbacks.go", "\ts.callback(s.m, s.err)\n", "\ts.callback(s.m, s.err)\n\ts.callback(s.m, s.err)\n"},
 	{"callback dropped when the producer is closed", "producer.go", "\t\ts.end(err)\n\t\treturn\n\t}\n\ts.message", "\t\treturn\n\t}\n\ts.message"},
 	{"callbacks dropped after a Goexit", "callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
+	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
+	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
+	{"failures of a record never forgotten", "partition.go", "if p.attempt > 1 || p.poison {", "if false {"},
+	{"failures of a restart never forgotten", "partition.go", "\t\tp.s.job.forgetRestarts()\n", ""},
+	{"failures forgotten with the claim", "failure.go", "if p.offset != offset {", "if true {"},
+	{"waiting worker not told of the halt", "partition.go", "\tif p.halted.CompareAndSwap(false, true) {\n\t\tclose(p.haltC)\n\t}", "\tp.halted.Store(true)"},
+	{"message of the first attempt reused", "partition.go", "\tif p.attempt > 1 {\n\t\tagain := *m\n\t\tm = &again\n\t}\n", ""},
+	{"last commit under a lost claim's name", "session.go", "\t\tp.halt(ErrPartitionLost)\n\t}\n\ts.end(parts)", "\t\tp.halt(ErrPartitionLost)\n\t}"},
 	{"sent before it is acknowledged", "producer.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
 }
 
-var outcomePattern = regexp.MustCompile(`failed after (\d+) tests: (.*)|(panic: .*|fatal error: .*|flaky test)|traceback \((violated .*)\)`)
+// A verdict is what killed a mutation, "" if nothing has, and after how many
+// sequences.
+type verdict struct {
+	killer string
+	after  int
+}
 
-// try runs the simulation with m planted and says what killed it, or "".
-func (m mutation) try(t *testing.T, checks string) (killer, after string) {
+var (
+	failedPattern = regexp.MustCompile(`(?:failed|panic) after (\d+) tests: (?:violated )?(deadlock|.*)`)
+	fatalPattern  = regexp.MustCompile(`(?m)^(?:panic: |fatal error: |.*\[rapid\] )(.*)`)
+	countPattern  = regexp.MustCompile(`(\d+) sequences, `)
+)
+
+// plant builds the simulation with m in it.
+func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string) {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("../../kafka", m.file))
 	if err != nil {
@@ -72,45 +95,79 @@ func (m mutation) try(t *testing.T, checks string) (killer, after string) {
 	}
 	if n := strings.Count(string(src), m.old); n != 1 {
 		t.Errorf("%s: %q is in %s %d times, want once", m.name, m.old, m.file, n)
-		return "", ""
+		return ""
 	}
 	dir := t.TempDir()
 	mutant := filepath.Join(dir, m.file)
-	overlay, _ := json.Marshal(map[string]map[string]string{"Replace": {path: mutant}})
+	replaced = maps.Clone(replaced)
+	replaced[path] = mutant
+	overlay, _ := json.Marshal(map[string]map[string]string{"Replace": replaced})
 	if err := os.WriteFile(mutant, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	binary = filepath.Join(dir, "simulation.test")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s does not compile:\n%s", m.name, out)
+		return ""
+	}
+	return binary
+}
+
+// simulateWith runs a binary that plant has built.
+func simulateWith(t *testing.T, binary, checks, seed string) verdict {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^TestSimulation$",
-		"-timeout", "60s", ".", "-args", "-rapid.nofailfile", "-rapid.shrinktime=1ns", "-rapid.checks="+checks)
+	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestSimulation$", "-test.v", "-test.timeout", "100s",
+		"-rapid.nofailfile", "-rapid.shrinktime=1ns", "-rapid.checks="+checks, "-rapid.seed="+seed)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "[build failed]") {
-		t.Errorf("%s does not compile:\n%s", m.name, out)
-		return "", ""
-	}
 	if err == nil {
-		return "", ""
+		return verdict{}
 	}
-	for _, found := range outcomePattern.FindAllStringSubmatch(string(out), -1) {
-		if found[1] != "" {
-			return found[2], found[1]
-		}
-		killer = found[3] + found[4]
+	if found := failedPattern.FindSubmatch(out); found != nil {
+		n, _ := strconv.Atoi(string(found[1]))
+		return verdict{string(found[2]), n}
 	}
-	return killer, "?"
+	v := verdict{killer: "failed"}
+	if found := fatalPattern.FindSubmatch(out); found != nil {
+		v.killer = string(found[1])
+	}
+	if found := countPattern.FindSubmatch(out); found != nil {
+		v.after, _ = strconv.Atoi(string(found[1]))
+	}
+	return v
+}
+
+// chanceOverlay returns what package chance replaces.
+func chanceOverlay(t *testing.T) map[string]string {
+	t.Helper()
+	path, err := exec.CommandContext(t.Context(), "go", "run", "./chance").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(strings.TrimSpace(string(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var overlay struct{ Replace map[string]string }
+	if err := json.Unmarshal(text, &overlay); err != nil {
+		t.Fatal(err)
+	}
+	return overlay.Replace
 }
 
 // TestPlantedBugs shows that the simulation would notice. KAFKA_MUTATIONS=all
-// plants every bug of the table, one run of the simulation each.
+// plants every bug of the table, and runs the simulation three times with each,
+// under the overlay of package chance: so the table comes out the same each time.
 func TestPlantedBugs(t *testing.T) {
-	sample := mutations[:3]
+	sample, seeds, replaced := mutations[:3], []string{"0"}, map[string]string{}
+	checks := cmp.Or(os.Getenv("KAFKA_MUTATION_CHECKS"), "3000")
 	if os.Getenv("KAFKA_MUTATIONS") == "all" {
-		sample = mutations
+		sample, seeds, replaced = mutations, []string{"1", "2", "3"}, chanceOverlay(t)
 	} else {
 		t.Logf("a sample of %d of %d: each takes some seconds; KAFKA_MUTATIONS=all plants them all", len(sample), len(mutations))
 	}
@@ -119,11 +176,24 @@ func TestPlantedBugs(t *testing.T) {
 		if !strings.Contains(m.name, only) {
 			continue
 		}
-		killer, after := m.try(t, "3000")
-		if killer == "" {
-			t.Errorf("| %s | survived |", m.name)
+		binary := m.plant(t, replaced)
+		if binary == "" {
 			continue
 		}
-		t.Logf("| %s | %s | %s |", m.name, killer, after)
+		var killers []string
+		var after []int
+		for _, seed := range seeds {
+			v := simulateWith(t, binary, checks, seed)
+			if v.killer == "" {
+				t.Errorf("| %s | survived %s sequences of seed %s |", m.name, checks, seed)
+				continue
+			}
+			killers, after = append(killers, v.killer), append(after, v.after)
+		}
+		slices.Sort(killers)
+		slices.Sort(after)
+		if len(after) > 0 {
+			t.Logf("| %s | %s | %d |", m.name, strings.Join(slices.Compact(killers), ", "), after[len(after)/2])
+		}
 	}
 }

@@ -23,7 +23,9 @@ func (n *node) sendResult(ctx context.Context) error {
 }
 
 // handlerOf names the sender that the calls under one claim are.
-func (n *node) handlerOf(ctx context.Context) string { return fmt.Sprintf("handler %p of %s", ctx, n.name) }
+func (n *node) handlerOf(ctx context.Context) string {
+	return fmt.Sprintf("handler %p of %s", ctx, n.name)
+}
 
 // sendLate sends when its process may have begun to drain: producers are open
 // until the handlers are done.

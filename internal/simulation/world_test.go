@@ -191,8 +191,8 @@ func (w *world) tellLog() {
 func (w *world) check(t *rapid.T) {
 	synctest.Wait()
 	w.tellLog()
-	w.fail(t, w.judge.Check())
 	w.checkStatus(t)
+	w.fail(t, w.judge.Check())
 	w.checkKept(t)
 	w.calmly.Store(w.quiet())
 }
@@ -228,6 +228,7 @@ func (w *world) checkStatus(t *rapid.T) {
 			if s.Switch != n.manager.GetConsumerSwitch(s.JobName) || s.Switch && s.State == kafka.StateDisabled {
 				w.violated(t, "status-consistent", fmt.Sprintf("%+v", s))
 			}
+			w.judge.Tell(status(n.member(s.Group), s))
 			for _, p := range s.Partitions {
 				if !w.drawn.autoCommit && p.Committed > p.Position || p.BufferedBytes < 0 {
 					w.violated(t, "status-consistent", fmt.Sprintf("%+v", p))
@@ -238,6 +239,19 @@ func (w *world) checkStatus(t *rapid.T) {
 			}
 		}
 	}
+}
+
+// status says what a consumer says of itself.
+func status(m judge.Member, s kafka.ConsumerStatus) judge.Status {
+	e := judge.Status{Member: m, Restarts: s.Errors}
+	for _, p := range s.Partitions {
+		e.Owned = append(e.Owned, judge.Partition{Topic: p.Topic, Number: p.Partition})
+		e.Failures = append(e.Failures, p.Errors)
+		if p.Errors > 0 {
+			e.Restarts = -1
+		}
+	}
+	return e
 }
 
 // quiet reports whether nothing has been out of order for a while.
@@ -296,6 +310,7 @@ func (w *world) settle(t *rapid.T) {
 	w.check(t)
 	w.fail(t, w.judge.Settled(subscriptions...))
 	w.checkRunning(t)
+	w.checkCommittedToEnd(t)
 	w.troubled = time.Time{}
 	for _, n := range w.live() {
 		n.shutdown(w, time.Minute)
@@ -401,6 +416,20 @@ func (w *world) checkRunning(t *rapid.T) {
 		for _, s := range n.manager.Consumers() {
 			if s.State != kafka.StateRunning || len(s.Stragglers) != 0 {
 				w.violated(t, "runs-when-healed", fmt.Sprintf("%s: %+v", n.name, s))
+			}
+		}
+	}
+}
+
+// checkCommittedToEnd holds that no lag is left: what lies behind the last record,
+// as compaction and transactions leave it, is committed like the rest.
+func (w *world) checkCommittedToEnd(t *rapid.T) {
+	for _, s := range subscriptions {
+		for p := range w.broker.Partitions(s.Topic) {
+			start, end, err := w.broker.Offsets(s.Topic, int32(p))
+			w.must(t, err)
+			if at := w.broker.Committed(s.Group, s.Topic, int32(p)); at != end && (at >= 0 || start < end) {
+				w.violated(t, "lag-left", fmt.Sprintf("%s: %s/%d committed at %d, the log ends at %d", s.Group, s.Topic, p, at, end))
 			}
 		}
 	}
