@@ -34,6 +34,7 @@ type telemetry struct {
 	reader   *sdkmetric.ManualReader
 	meters   *sdkmetric.MeterProvider
 	hook     *Hook
+	seen     []metricdata.Metrics // that a test has asked for
 }
 
 func newTelemetry(t testing.TB, opts ...Option) *telemetry {
@@ -45,7 +46,33 @@ func newSampled(t testing.TB, s sdktrace.Sampler, opts ...Option) *telemetry {
 	c.tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(c.recorder), sdktrace.WithSampler(s))
 	c.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(c.reader))
 	c.hook = New(append([]Option{WithTracerProvider(c.tracers), WithMeterProvider(c.meters)}, opts...)...)
+	t.Cleanup(c.checkConventions)
 	return c
+}
+
+// checkConventions fails the test unless all that was emitted is as the
+// conventions say.
+func (c *telemetry) checkConventions() {
+	var own []attribute.Key
+	for _, a := range c.hook.cfg.attributes {
+		own = append(own, a.Key)
+	}
+	wrong := map[string]bool{} // each mistake once
+	for _, s := range c.recorder.Ended() {
+		if s.InstrumentationScope().Name == ScopeName {
+			for _, w := range checkSpan(s, own...) {
+				wrong[w] = true
+			}
+		}
+	}
+	for _, m := range append(c.collect(), c.seen...) {
+		for _, w := range checkMetric(m, own...) {
+			wrong[w] = true
+		}
+	}
+	for w := range wrong {
+		c.t.Error(w)
+	}
 }
 
 // ended returns the spans of a name, after every one that was started has ended.
@@ -85,18 +112,27 @@ func (c *telemetry) balanced() {
 	}
 }
 
-// metric collects one metric, or nil.
-func (c *telemetry) metric(name string) *metricdata.Metrics {
+// collect returns the metrics as they are now.
+func (c *telemetry) collect() []metricdata.Metrics {
 	c.t.Helper()
 	var all metricdata.ResourceMetrics
 	if err := c.reader.Collect(context.Background(), &all); err != nil {
 		c.t.Fatal(err)
 	}
+	var metrics []metricdata.Metrics
 	for _, scope := range all.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			if m.Name == name {
-				return &m
-			}
+		metrics = append(metrics, scope.Metrics...)
+	}
+	return metrics
+}
+
+// metric collects one metric, or nil.
+func (c *telemetry) metric(name string) *metricdata.Metrics {
+	c.t.Helper()
+	for _, m := range c.collect() {
+		if m.Name == name {
+			c.seen = append(c.seen, m)
+			return &m
 		}
 	}
 	return nil
