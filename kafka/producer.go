@@ -302,24 +302,29 @@ func (p *Producer) check(ctx context.Context, m *ProducerMessage, enabled bool) 
 	return nil
 }
 
+// checkMessage refuses what a broker would, under the broker's name for it.
 func (p *Producer) checkMessage(m *ProducerMessage) error {
 	if err := validTopic(m.Topic); err != nil {
-		return fmt.Errorf("message.Topic: %w", err)
+		return badMessage("INVALID_TOPIC_EXCEPTION", "message.Topic: %w", err)
 	}
 	if m.ToPartition != nil && *m.ToPartition < 0 {
-		return fmt.Errorf("message.ToPartition: %d is negative", *m.ToPartition)
+		return badMessage("UNKNOWN_TOPIC_OR_PARTITION", "message.ToPartition: %d is negative", *m.ToPartition)
 	}
 	size := len(m.Key) + len(m.Value)
 	for i, h := range m.Headers {
 		if h.Key == "" {
-			return fmt.Errorf("message.Headers[%d]: the key is empty", i)
+			return badMessage("INVALID_RECORD", "message.Headers[%d]: the key is empty", i)
 		}
 		size += len(h.Key) + len(h.Value)
 	}
 	if size > p.cfg.MaxMessageBytes {
-		return fmt.Errorf("message of %d bytes is larger than MaxMessageBytes (%d)", size, p.cfg.MaxMessageBytes)
+		return badMessage("MESSAGE_TOO_LARGE", "message of %d bytes is larger than MaxMessageBytes (%d)", size, p.cfg.MaxMessageBytes)
 	}
 	return nil
+}
+
+func badMessage(code, format string, args ...any) error {
+	return &driver.Error{Code: code, Kind: ErrPermanent, Err: fmt.Errorf(format, args...)}
 }
 
 // sendError adds what was attempted, but leaves a context's error untouched.

@@ -232,17 +232,22 @@ func TestWhatCannotBeSent(t *testing.T) {
 	p, f := newProducer(t, ProducerConfig{MaxMessageBytes: 100})
 	for _, tt := range []struct {
 		m    *ProducerMessage
+		code string // Kafka's name, as a broker would have said
 		want string
 	}{
-		{nil, "message is nil"},
-		{&ProducerMessage{}, "Topic"},
-		{&ProducerMessage{Topic: "a b"}, "Topic"},
-		{&ProducerMessage{Topic: "orders", ToPartition: new(int32(-5))}, "ToPartition: -5 is negative"},
-		{&ProducerMessage{Topic: "orders", Headers: []Header{{Key: ""}}}, "Headers[0]: the key is empty"},
-		{&ProducerMessage{Topic: "orders", Value: make([]byte, 101)}, "101 bytes is larger than MaxMessageBytes (100)"},
+		{nil, "", "message is nil"},
+		{&ProducerMessage{}, "INVALID_TOPIC_EXCEPTION", "Topic"},
+		{&ProducerMessage{Topic: "a b"}, "INVALID_TOPIC_EXCEPTION", "Topic"},
+		{&ProducerMessage{Topic: "orders", ToPartition: new(int32(-5))}, "UNKNOWN_TOPIC_OR_PARTITION", "ToPartition: -5 is negative"},
+		{&ProducerMessage{Topic: "orders", Headers: []Header{{Key: ""}}}, "INVALID_RECORD", "Headers[0]: the key is empty"},
+		{&ProducerMessage{Topic: "orders", Value: make([]byte, 101)}, "MESSAGE_TOO_LARGE", "101 bytes is larger than MaxMessageBytes (100)"},
 	} {
-		if err := p.SendMessage(t.Context(), tt.m); err == nil || !strings.Contains(err.Error(), tt.want) {
+		err := p.SendMessage(t.Context(), tt.m)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("send %+v: %v, want an error with %q", tt.m, err, tt.want)
+		}
+		if named, ok := errors.AsType[*driver.Error](err); ok != (tt.code != "") || ok && (named.ErrorType() != tt.code || !errors.Is(err, ErrPermanent)) {
+			t.Errorf("send %+v: %v, want code %q and ErrPermanent", tt.m, err, tt.code)
 		}
 	}
 	if err := p.Send(noContext(), "orders", nil, nil); err == nil || !strings.Contains(err.Error(), "ctx is nil") {

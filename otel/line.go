@@ -3,6 +3,7 @@ package otelkafka
 import (
 	"net"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -72,7 +73,7 @@ func (h *Hook) newLine(k lineKey) *line {
 		k.client = &noClient
 	}
 	op := operationOf(k.kind)
-	topic, template := k.topic, h.template(k.topic)
+	topic, template := nameOfTopic(k.topic), h.template(k.topic)
 	shown := topic
 	if template != "" {
 		shown = template
@@ -138,16 +139,37 @@ func (h *Hook) template(topic string) (template string) {
 			template = ""
 		}
 	}()
-	return h.cfg.template(topic)
+	return text(h.cfg.template(topic))
+}
+
+// maxTopicBytes is the brokers' limit.
+const maxTopicBytes = 249
+
+// nameOfTopic returns what spans show of a topic's name. What can be none, as a
+// send is refused for, is shown as far as it is text: one attribute that is no
+// UTF-8 would keep a whole batch of spans from being exported.
+func nameOfTopic(name string) string {
+	if canBeTopic(name) {
+		return name
+	}
+	return text(name)
+}
+
+func canBeTopic(name string) bool {
+	return len(name) <= maxTopicBytes && !strings.ContainsFunc(name, notInTopics)
+}
+
+func notInTopics(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
 }
 
 // destination appends what metrics show of a topic: its template or its name,
-// and nothing of the topics after the first thousand.
+// and nothing of what can be none, nor of the topics after the first thousand.
 func (h *Hook) destination(attrs []attribute.KeyValue, topic, template string) []attribute.KeyValue {
 	switch {
 	case template != "" && h.topics.allow(template):
 		return append(attrs, semconv.MessagingDestinationTemplate(template))
-	case template == "" && topic != "" && h.topics.allow(topic):
+	case template == "" && topic != "" && canBeTopic(topic) && h.topics.allow(topic):
 		return append(attrs, semconv.MessagingDestinationName(topic))
 	}
 	return attrs

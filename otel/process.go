@@ -2,7 +2,6 @@ package otelkafka
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -162,9 +161,4 @@ func (h *Hook) receive(op *kafka.Op) {
 	s.begin(context.Background(), l.name, op.Start)
 	h.metrics.operation.Record(s.ctx, end.Sub(op.Start).Seconds(), l.duration...)
 	s.end(end, nil, "")
-}
-
-// text returns b as valid UTF-8 of a bounded length.
-func text(b []byte) string {
-	return strings.ToValidUTF8(string(b[:min(len(b), 256)]), "\uFFFD")
 }

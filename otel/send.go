@@ -3,6 +3,7 @@ package otelkafka
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -128,7 +129,7 @@ func (h *Hook) appendKey(attrs []attribute.KeyValue, topic string, partition int
 		Key: r.Key, Value: r.Value, Headers: r.Headers,
 	}
 	if key, ok := safely(h.cfg.key, &m); ok {
-		attrs = append(attrs, semconv.MessagingKafkaMessageKey(key))
+		attrs = append(attrs, semconv.MessagingKafkaMessageKey(text(key)))
 	}
 	return attrs
 }
@@ -141,4 +142,12 @@ func safely(key func(*kafka.Message) (string, bool), m *kafka.Message) (text str
 		}
 	}()
 	return key(m)
+}
+
+// textLimit bounds what spans show of what comes from outside.
+const textLimit = 256
+
+// text returns s as valid UTF-8 of a bounded length.
+func text[T string | []byte](s T) string {
+	return strings.ToValidUTF8(string(s[:min(len(s), textLimit)]), "\uFFFD")
 }
