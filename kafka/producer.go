@@ -165,18 +165,9 @@ func (p *Producer) Send(ctx context.Context, topic string, key, value []byte) er
 // SendMessage is Send for a message with headers, a timestamp or a partition.
 // It sets m.Partition and m.Offset.
 func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
-	if p.m.hooks == nil || ctx == nil || m == nil {
-		return p.send(ctx, m, nil)
-	}
 	op, ctx := p.beginSend(ctx, m)
-	err := p.send(ctx, m, op)
-	op.end(err)
-	return err
-}
-
-func (p *Producer) send(ctx context.Context, m *ProducerMessage, op *sendOp) error {
 	if err := p.check(ctx, m, *p.cfg.EnableSyncProducer); err != nil {
-		return err
+		return op.ended(err)
 	}
 	s := p.syncSends.Get().(*syncSend)
 	s.message = driverMessage(m, s)
@@ -186,7 +177,7 @@ func (p *Producer) send(ctx context.Context, m *ProducerMessage, op *sendOp) err
 	if err := p.driver.Produce(ctx, &s.message); err != nil {
 		p.free(s)
 		op.refused(err)
-		return sendError(m.Topic, err)
+		return op.ended(sendError(m.Topic, err))
 	}
 	op.accepted()
 	select {
@@ -194,10 +185,10 @@ func (p *Producer) send(ctx context.Context, m *ProducerMessage, op *sendOp) err
 		m.Partition, m.Offset = s.message.Partition, s.message.Offset
 		op.placed(&s.message, err)
 		p.free(s)
-		return sendError(m.Topic, err)
+		return op.ended(sendError(m.Topic, err))
 	case <-ctx.Done():
 		// The driver still owns s, so it is not used again.
-		return fmt.Errorf("kafka: send to %q: %w: %w", m.Topic, ErrUnknownOutcome, ctx.Err())
+		return op.ended(fmt.Errorf("kafka: send to %q: %w: %w", m.Topic, ErrUnknownOutcome, ctx.Err()))
 	}
 }
 
@@ -382,13 +373,9 @@ func (s *asyncSend) start(ctx context.Context) {
 	if s.p.sending.enter() {
 		defer s.p.sending.leave()
 	}
-	var op *sendOp
-	if s.p.m.hooks != nil && ctx != nil && s.m != nil {
-		op, ctx = s.p.beginSend(ctx, s.m)
-	}
+	op, ctx := s.p.beginSend(ctx, s.m)
 	if err := s.p.check(ctx, s.m, *s.p.cfg.EnableAsyncProducer); err != nil {
-		op.end(err)
-		s.end(err)
+		s.end(op.ended(err))
 		return
 	}
 	s.message = driverMessage(s.m, s)
@@ -399,8 +386,7 @@ func (s *asyncSend) start(ctx context.Context) {
 	// After nil the operation may have ended already.
 	if err := s.p.driver.Produce(ctx, &s.message); err != nil {
 		op.refused(err)
-		op.end(err)
-		s.end(sendError(s.m.Topic, err))
+		s.end(op.ended(sendError(s.m.Topic, err)))
 	}
 }
 
