@@ -56,7 +56,7 @@ var mutations = []mutation{
 	{"off and on again is one wish", "job.go", "\t\t\tw.on = false\n\t\t\tw.offs++\n", "\t\t\tw.on = false\n"},
 	{"stop waits for nobody", "job.go", "\tj.awaitWorkers()\n", ""},
 	{"callback called twice", "callbacks.go", "\ts.callback(s.m, s.err)\n", "\ts.callback(s.m, s.err)\n\ts.callback(s.m, s.err)\n"},
-	{"callback dropped when the producer is closed", "producer.go", "\t\ts.end(err)\n\t\treturn\n\t}\n\ts.message", "\t\treturn\n\t}\n\ts.message"},
+	{"callback dropped when the producer is closed", "producer.go", "\t\ts.end(op.ended(err))\n\t\treturn\n\t}\n\ts.message", "\t\t_ = op.ended(err)\n\t\treturn\n\t}\n\ts.message"},
 	{"callbacks dropped after a Goexit", "callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
 	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
