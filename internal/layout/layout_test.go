@@ -54,6 +54,8 @@ var graph = []row{
 		"it is tests only"},
 	{"internal/simulation/chance", nil,
 		"it writes files"},
+	{"internal/differential", nil,
+		"it is tests only"},
 	{"internal/chaos", []string{"kafka", "driver", "driver/sarama", "internal/judge", "internal/kafkacluster", "github.com/twmb/franz-go"},
 		"it runs the production driver, and judges it by another client"},
 	{"internal/layout", nil,

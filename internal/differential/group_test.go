@@ -1,0 +1,208 @@
+package differential
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"pgregory.net/rapid"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A join opens a member of the group.
+type join struct{ who int }
+
+// A leave closes it.
+type leave struct{ who int }
+
+var (
+	slot   = rapid.IntRange(0, mostMembers-1)
+	joins  = draws(func(t *rapid.T) join { return join{slot.Draw(t, "who")} })
+	leaves = draws(func(t *rapid.T) leave { return leave{slot.Draw(t, "who")} })
+)
+
+func (j join) String() string  { return fmt.Sprintf("member %d joins", j.who) }
+func (o leave) String() string { return fmt.Sprintf("member %d leaves", o.who) }
+
+func (j join) do(l *lane) {
+	if l.slots[j.who] != nil || !l.settle() {
+		return
+	}
+	l.slots[j.who] = l.start(l.consumerConfig(l.topic))
+	if l.stuck == "" && l.settle() {
+		l.showGroup()
+	}
+}
+
+func (o leave) do(l *lane) {
+	if l.slots[o.who] == nil || !l.settle() {
+		return
+	}
+	l.note("closed: %s", class(l.end(o.who)))
+	if l.settle() {
+		l.showGroup()
+	}
+}
+
+// settle waits until the group is at rest: every partition belongs to one member
+// and has been read up, and no member could have less.
+func (l *lane) settle() bool {
+	ctx, cancel := context.WithTimeout(l.ctx, settleTime)
+	defer cancel()
+	if l.await(ctx, l.atRest) {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stuck = "the group does not come to rest: " + l.state()
+	return false
+}
+
+func (l *lane) atRest() bool {
+	members := l.members()
+	owners := make([]int, l.partitions)
+	fewest, most := int(l.partitions), 0
+	for _, m := range members {
+		live := m.live()
+		fewest, most = min(fewest, len(live)), max(most, len(live))
+		for _, h := range live {
+			owners[h.Partition]++
+			if !h.readUp(l.logs[h.Partition]) {
+				return false
+			}
+		}
+		if m.assigns == 0 {
+			return false
+		}
+	}
+	shared := !slices.ContainsFunc(owners, func(n int) bool { return n != 1 })
+	return len(members) == 0 || shared && most-fewest <= 1
+}
+
+// readUp reports whether all that is in the log has been delivered. Where a claim
+// starts need not be known before there is something.
+func (h *held) readUp(log extent) bool {
+	if log.begin >= log.end {
+		return h.Start < 0 || h.next >= log.begin
+	}
+	return h.next >= log.end
+}
+
+// state describes the members, for who has waited in vain.
+func (l *lane) state() string {
+	var b strings.Builder
+	for _, m := range l.members() {
+		fmt.Fprintf(&b, "[joined %d times:", m.assigns)
+		for _, h := range m.live() {
+			fmt.Fprintf(&b, " %d at %d of %v", h.Partition, h.next, l.logs[h.Partition])
+		}
+		b.WriteString("] ")
+	}
+	return b.String()
+}
+
+// showGroup says how the partitions are shared, from where each is read, and what
+// the members were told.
+func (l *lane) showGroup() {
+	committed := l.allCommitted(l.topic)
+	l.mu.Lock()
+	loads, moved := l.share()
+	reads := l.reads(committed)
+	told := l.told()
+	l.mu.Unlock()
+	l.note("members have %v", loads)
+	if l.seq.strategy == driver.Sticky || l.seq.cooperative() {
+		l.note("moved %d", moved)
+	}
+	for _, what := range slices.Concat(reads, told) {
+		l.note("%s", what)
+	}
+	l.note("committed %v", committed)
+}
+
+// share returns how many partitions each member has, and how many have been moved
+// from one that is still there.
+func (l *lane) share() (loads []int, moved int) {
+	owners, members := map[int32]*member{}, l.members()
+	for _, m := range members {
+		live := m.live()
+		loads = append(loads, len(live))
+		for _, h := range live {
+			owners[h.Partition] = m
+			if before := l.owners[h.Partition]; before != m && slices.Contains(members, before) {
+				moved++
+			}
+		}
+	}
+	l.owners = owners
+	slices.Sort(loads)
+	return loads, moved
+}
+
+// reads says from where each partition is read, and what it has brought. Claims
+// that are kept over a cooperative rebalance show only if one that is new does not
+// start where it should: which are kept is a free choice.
+func (l *lane) reads(committed []int64) []string {
+	reads := make([]string, l.partitions)
+	for _, m := range l.members() {
+		for _, h := range m.live() {
+			log := l.logs[h.Partition]
+			switch {
+			case !l.seq.cooperative():
+				reads[h.Partition] = h.show(log)
+			case !h.shown && h.start(log) != max(committed[h.Partition], log.begin):
+				reads[h.Partition] = fmt.Sprintf("%s, but committed is %d", h.show(log), committed[h.Partition])
+			}
+			h.shown = true
+		}
+	}
+	return slices.DeleteFunc(reads, func(s string) bool { return s == "" })
+}
+
+// told returns what the members were told since it was last asked.
+func (l *lane) told() (told []string) {
+	for _, m := range l.slots {
+		if m != nil {
+			told = append(told, m.errs...)
+			m.errs = nil
+		}
+	}
+	slices.Sort(told)
+	return told
+}
+
+// start is where a claim starts, which a driver need not know before the first
+// delivery.
+func (h *held) start(log extent) int64 {
+	if h.Start < 0 {
+		return log.begin
+	}
+	return h.Start
+}
+
+// show says where a claim starts, and which offsets it was given.
+func (h *held) show(log extent) string {
+	var offsets []int64
+	for _, r := range h.records {
+		offsets = append(offsets, r.Offset)
+	}
+	return fmt.Sprintf("%d is read from %d: %v", h.Partition, h.start(log), offsets)
+}
+
+func (l *lane) showCommitted(group string) { l.note("committed %v", l.allCommitted(group)) }
+
+func (l *lane) allCommitted(group string) []int64 {
+	all := make([]int64, l.partitions)
+	for p := range all {
+		all[p] = l.committed(group, int32(p))
+	}
+	return all
+}
+
+func (l *lane) committed(group string, partition int32) int64 {
+	offset, err := l.sys.Committed(l.ctx, group, l.topic, partition)
+	l.fails("ask what is committed", err)
+	return offset
+}

@@ -1,0 +1,165 @@
+package differential
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A board is the state of a lane that its members write to and its operations
+// wait for.
+type board struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when anything changes
+}
+
+func (b *board) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// await reports whether cond, which is called with the mutex held, came to hold
+// before ctx ended.
+func (b *board) await(ctx context.Context, cond func() bool) bool {
+	for {
+		b.mu.Lock()
+		ok, changed := cond(), b.changed
+		b.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// A member is one consumer and its handler. The board's mutex guards what both
+// sides use.
+type member struct {
+	board    *board
+	consumer driver.Consumer
+	drains   bool
+	turn     chan struct{} // held during a commit: the core never has two under way
+	ran      chan struct{} // closed when Run has returned
+
+	assigns int
+	claims  []*held // all that there ever were
+	errs    []string
+	ended   bool // Run has returned, or Close is about to be called
+	runErr  error
+}
+
+// A held claim is one of a member.
+type held struct {
+	*driver.Claim
+	records []driver.Record
+	next    int64 // everything below has been delivered, or nothing yet and it is Start
+	shown   bool
+	end     string // how it ended: "", "revoked" or "lost"
+}
+
+func (m *member) Assign(claims []*driver.Claim) {
+	m.board.change(func() {
+		m.assigns++
+		for _, c := range claims {
+			m.claims = append(m.claims, &held{Claim: c, next: c.Start})
+		}
+	})
+}
+
+func (m *member) Deliver(c *driver.Claim, b driver.Batch) {
+	m.board.change(func() {
+		h := m.held(c)
+		h.records = append(h.records, b.Records...)
+		for _, r := range b.Records {
+			h.next = r.Offset + 1
+		}
+		h.next = max(h.next, b.Next)
+	})
+}
+
+func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
+	if m.drains {
+		m.drain(ctx, claims)
+	}
+	m.endClaims(claims, "revoked")
+}
+
+// drain commits what has been delivered.
+func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
+	var marks []driver.Mark
+	m.board.mu.Lock()
+	for _, c := range claims {
+		if h := m.held(c); len(h.records) > 0 {
+			marks = append(marks, driver.Mark{Claim: c, Offset: h.next})
+		}
+	}
+	m.board.mu.Unlock()
+	if len(marks) == 0 {
+		return
+	}
+	if err := m.commit(ctx, marks...); err != nil {
+		m.tell("commit in Revoke: " + class(err))
+	}
+}
+
+func (m *member) commit(ctx context.Context, marks ...driver.Mark) error {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	return m.consumer.Commit(ctx, marks)
+}
+
+func (m *member) Lost(claims []*driver.Claim, _ error) { m.endClaims(claims, "lost") }
+
+// Error keeps what a user must be told. What a driver lives through besides
+// depends on timing.
+func (m *member) Error(err error) {
+	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
+		m.tell(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
+	}
+}
+
+func (m *member) tell(what string) {
+	m.board.change(func() { m.errs = append(m.errs, what) })
+}
+
+func (m *member) endClaims(claims []*driver.Claim, how string) {
+	m.board.change(func() {
+		for _, c := range claims {
+			m.held(c).end = how
+		}
+	})
+}
+
+// run serves the member until it is closed, or fails.
+func (m *member) run() {
+	err := m.consumer.Run(m)
+	m.board.change(func() { m.ended, m.runErr = true, err })
+	close(m.ran)
+}
+
+func (m *member) held(c *driver.Claim) *held {
+	return m.claims[slices.IndexFunc(m.claims, func(h *held) bool { return h.Claim == c })]
+}
+
+// live returns the claims that have not ended, by partition.
+func (m *member) live() []*held {
+	var live []*held
+	for _, h := range m.claims {
+		if h.end == "" {
+			live = append(live, h)
+		}
+	}
+	slices.SortFunc(live, func(a, b *held) int { return int(a.Partition - b.Partition) })
+	return live
+}
