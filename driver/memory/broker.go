@@ -14,7 +14,7 @@ import (
 // use by several goroutines.
 type Broker struct {
 	autoCreate int
-	onCommit   func(Commit)
+	observer   *observer // or nil
 
 	mu        sync.Mutex // guards all below, and all that hangs on it
 	stopped   bool
@@ -35,10 +35,11 @@ func WithAutoCreate(partitions int) Option {
 	return func(b *Broker) { b.autoCreate = partitions }
 }
 
-// WithCommitObserver has f called for each commit that the broker has applied,
-// before the consumer learns of it. Calls for one member do not overlap.
+// WithCommitObserver has f called for each commit that the broker has applied, in
+// this order, and before the consumer learns of it. Calls do not overlap; f must
+// not commit.
 func WithCommitObserver(f func(Commit)) Option {
-	return func(b *Broker) { b.onCommit = f }
+	return func(b *Broker) { b.observer = &observer{f: f} }
 }
 
 // NewBroker returns a broker without topics. It starts no goroutine: those that

@@ -13,11 +13,7 @@ func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 	for {
 		a := c.attempt(ctx, marks)
 		failed = append(failed, a.failed...)
-		if c.b.onCommit != nil {
-			for _, applied := range a.applied {
-				c.b.onCommit(applied)
-			}
-		}
+		c.b.observer.tell()
 		if len(a.again) == 0 {
 			break
 		}
@@ -35,7 +31,6 @@ func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 
 // An attempt is what became of marks at one try.
 type attempt struct {
-	applied []Commit
 	failed  []driver.MarkError
 	again   []driver.Mark // when changed is closed
 	changed <-chan struct{}
@@ -130,7 +125,7 @@ func (c *consumer) apply(marks []driver.Mark, a *attempt) {
 			continue
 		}
 		k.committed, c.g.offsets[tp] = m.Offset, m.Offset
-		a.applied = append(a.applied, Commit{c.g.name, c.id, c.generation, tp, m.Offset})
+		c.b.observer.applied(Commit{c.g.name, c.id, c.generation, tp, m.Offset, false})
 	}
 	c.g.progress.fire()
 }

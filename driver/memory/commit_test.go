@@ -138,7 +138,7 @@ func TestCommitObserver(t *testing.T) {
 		}
 		m := b.Members("g")[0].ID
 		tp := memory.TopicPartition{Topic: "t"}
-		equal(t, "seen", seen, []memory.Commit{{"g", m, 1, tp, 2}, {"g", m, 1, tp, 3}})
+		equal(t, "seen", seen, []memory.Commit{{"g", m, 1, tp, 2, false}, {"g", m, 1, tp, 3, false}})
 	})
 }
 

@@ -35,7 +35,7 @@ type consumer struct {
 	joining    bool
 	attending  bool     // Run goes through a generation
 	claims     []*claim // that have not ended
-	lostPlace  *claim   // whose position is no longer in the log
+	astray     []*claim // whose position is no longer in the log, and which deliver nothing
 }
 
 var _ driver.HighWatermarker = (*consumer)(nil)
@@ -68,12 +68,18 @@ func (c *consumer) wakeClaims() {
 	}
 }
 
-// outOfRange makes Run end because of k.
+// outOfRange has Run see to k, or end because of it.
 func (c *consumer) outOfRange(k *claim) {
-	if c.lostPlace == nil {
-		c.lostPlace = k
-	}
+	c.astray = append(c.astray, k)
 	c.g.changed.fire()
+}
+
+// firstAstray returns the claim that lost its place first, or nil.
+func (c *consumer) firstAstray() *claim {
+	if len(c.astray) == 0 {
+		return nil
+	}
+	return c.astray[0]
 }
 
 func (c *consumer) Pause(claims ...*driver.Claim)  { c.setPaused(claims, true) }

@@ -1,6 +1,7 @@
 package memory_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -227,5 +228,27 @@ func TestRecordIsAsSent(t *testing.T) {
 		equal(t, "empty", []bool{rs[1].Key == nil, rs[1].Value == nil}, []bool{false, false})
 		equal(t, "nil", []bool{rs[2].Key == nil, rs[2].Value == nil, rs[2].Headers == nil}, []bool{true, true, true})
 		equal(t, "now", rs[2].Timestamp, time.Now())
+	})
+}
+
+// Two claims of one member lose their places at once: each goes on.
+func TestAllGoOnThatLoseTheirPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 2)
+		rec := newRecorder(t)
+		rec.onRevoke = func(context.Context, []*driver.Claim) { time.Sleep(time.Millisecond) }
+		r := runWith(t, b, rec, strategies(driver.CooperativeSticky), func(cfg *driver.ConsumerConfig) {
+			cfg.OutOfRange = driver.OutOfRangeOldest
+		})
+		b.Stop()
+		for p := range int32(2) {
+			send(t, b, p, "gone", "kept")
+			equal(t, "delete", b.DeleteRecords("t", p, 1), error(nil))
+		}
+		b.Start()
+		time.Sleep(time.Second)
+		for p := range int32(2) {
+			equal(t, "values", r.got(r.claim(p)), []string{"kept"})
+		}
 	})
 }

@@ -14,6 +14,7 @@ type Commit struct {
 	Generation int32
 	TopicPartition
 	Offset int64
+	Gap    bool // a consumer has moved the position into the log, see driver.OutOfRange
 }
 
 // Committed returns the offset that a group has committed for a partition, or -1.

@@ -167,11 +167,10 @@ func (c *consumer) end(ks []*claim) {
 	defer c.b.mu.Unlock()
 	for _, k := range ks {
 		k.ended = true
-		if c.lostPlace == k {
-			c.lostPlace = nil // or it would be ended once more
-		}
 	}
-	c.claims = slices.DeleteFunc(c.claims, func(k *claim) bool { return k.ended })
+	over := func(k *claim) bool { return k.ended }
+	c.astray = slices.DeleteFunc(c.astray, over) // or they would be ended once more
+	c.claims = slices.DeleteFunc(c.claims, over)
 }
 
 func claimsOf(ks []*claim) []*driver.Claim {

@@ -73,7 +73,7 @@ func (c *consumer) strayed() (k *claim, closing bool) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	if c.cfg.OutOfRange != driver.OutOfRangeStop {
-		k = c.lostPlace
+		k = c.firstAstray()
 	}
 	return k, c.closeCtx != nil
 }
@@ -86,6 +86,7 @@ func (c *consumer) goOn(k *claim) {
 		return
 	}
 	if gap := c.moveIntoLog(k); gap != nil {
+		c.b.observer.tell()
 		c.handler.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
 	}
 }
@@ -102,6 +103,7 @@ func (c *consumer) moveIntoLog(k *claim) *driver.DataLossError {
 		to = k.log.limit(c.cfg.IsolationLevel)
 	}
 	c.g.offsets[k.partition()] = to
+	c.b.observer.applied(Commit{c.g.name, c.id, c.generation, k.partition(), to, true})
 	c.g.progress.fire()
 	return &driver.DataLossError{Topic: k.Topic, Partition: k.Partition, From: from, To: to}
 }
@@ -229,8 +231,9 @@ func (c *consumer) trouble() error {
 	switch {
 	case c.closeCtx != nil:
 		return errClosing
-	case c.lostPlace != nil:
-		return errOutOfRange(c.lostPlace.log, c.lostPlace.partition(), c.lostPlace.next)
+	case len(c.astray) > 0:
+		k := c.astray[0]
+		return errOutOfRange(k.log, k.partition(), k.next)
 	}
 	return c.sessionErr()
 }
@@ -265,7 +268,7 @@ func (c *consumer) loseSession(cause error) {
 // endClaims ends what is left when serve has returned.
 func (c *consumer) endClaims(err error) {
 	c.b.mu.Lock()
-	k := c.lostPlace
+	k := c.firstAstray()
 	c.b.mu.Unlock()
 	switch {
 	case err == nil:

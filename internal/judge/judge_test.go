@@ -143,7 +143,7 @@ func TestJudge(t *testing.T) {
 		{"acked-but-not-in-log", join(sent("x", false), Answer{"x", OK, p0, 7})},
 		{"acked-elsewhere", join(sent("v0", false), Answer{"v0", OK, p0, 7}, logged(1))},
 		{"callback-missing", join(sent("x", true))},
-		{"callback-missing", join(sent("x", true), StopCall{Process: "p1"}, StopReturn{"p1", true})},
+		{"callback-missing", join(sent("x", true), pause(1), StopCall{Process: "p1"}, StopReturn{"p1", true}, Answer{Value: "x", Outcome: Failed})},
 		{"callback-twice", join(sent("x", true), Answer{Value: "x", Outcome: Failed}, Answer{Value: "x", Outcome: Failed})},
 		{"value-not-unique", join(sent("x", true), sent("x", true))},
 		{"illegal-state", join(StateChanged{a, "off", "running"})},

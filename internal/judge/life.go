@@ -170,7 +170,8 @@ func (j *Judge) stopReturn(e StopReturn) {
 		}
 	}
 	for _, m := range j.order {
-		if m.Process == e.Process && m.Async && len(m.answers) == 0 {
+		// What is sent at this very moment may come too late for the process.
+		if m.Process == e.Process && m.Async && len(m.answers) == 0 && j.now.After(m.at) {
 			j.violate("callback-missing", "%+v when its process has stopped", m.Send)
 		}
 	}

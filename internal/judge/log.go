@@ -1,6 +1,9 @@
 package judge
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // A partitionLog is what could be read of a partition, in rising order of offset.
 type partitionLog struct {
@@ -87,7 +90,9 @@ func (j *Judge) tellLog(e Event) {
 	case Truncated:
 		j.truncated(e)
 	case Positioned:
-		g := j.group(groupPartition{e.Group, e.Partition})
+		k := groupPartition{e.Group, e.Partition}
+		j.answerQueriesOf(k) // by what was done before
+		g := j.group(k)
 		g.floor, g.committed, g.through = e.Offset, e.Offset, nil
 	case CommitApplied:
 		j.committed(e)
@@ -151,20 +156,34 @@ func (g *groupLog) advance(l *partitionLog) {
 	}
 }
 
+// answerQueriesOf answers those of one group and partition.
+func (j *Judge) answerQueriesOf(k groupPartition) {
+	j.queries = slices.DeleteFunc(j.queries, func(q query) bool {
+		if q.groupPartition == k {
+			j.answerQuery(q)
+		}
+		return q.groupPartition == k
+	})
+}
+
 func (j *Judge) answerQueries() {
 	for _, q := range j.queries {
-		g, l := j.group(q.groupPartition), j.log(q.partition)
-		g.advance(l)
-		i := l.index(q.offset)
-		switch {
-		case i > len(g.through):
-			j.violate(q.invariant, "%v at %d, but %d %q is not done", q.groupPartition, q.offset,
-				l.records[len(g.through)].offset, l.records[len(g.through)].value)
-		case i > 0 && g.through[i-1] > q.seq:
-			j.violate(q.invariant, "%v at %d, but one below it was done only later", q.groupPartition, q.offset)
-		}
+		j.answerQuery(q)
 	}
 	j.queries = nil
+}
+
+func (j *Judge) answerQuery(q query) {
+	g, l := j.group(q.groupPartition), j.log(q.partition)
+	g.advance(l)
+	i := l.index(q.offset)
+	switch {
+	case i > len(g.through):
+		j.violate(q.invariant, "%v at %d, but %d %q is not done", q.groupPartition, q.offset,
+			l.records[len(g.through)].offset, l.records[len(g.through)].value)
+	case i > 0 && g.through[i-1] > q.seq:
+		j.violate(q.invariant, "%v at %d, but one below it was done only later", q.groupPartition, q.offset)
+	}
 }
 
 // finalGroup decides whether everything is done and committed.

@@ -1,8 +1,11 @@
 package judge
 
+import "time"
+
 // A sent message and what is known of it.
 type sent struct {
 	Send
+	at      time.Time
 	number  int // among all sends
 	answers []Answer
 	inLog   bool
@@ -24,7 +27,7 @@ func (j *Judge) send(e Send) {
 		j.violate("value-not-unique", "%+v", e)
 		return
 	}
-	s := &sent{Send: e, number: len(j.order)}
+	s := &sent{Send: e, at: j.now, number: len(j.order)}
 	j.sends[e.Value] = s
 	j.order = append(j.order, s)
 }

@@ -61,13 +61,17 @@ func (n *node) register(group string) error {
 	d := n.w.drawn
 	cfg := kafka.ConsumerConfig{
 		JobName: group, Topics: topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
-		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, IsolationLevel: d.isolation, AutoCommit: d.autoCommit, BalanceStrategies: d.strategies,
+		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, OutOfRange: d.outOfRange,
+		IsolationLevel: d.isolation, AutoCommit: d.autoCommit, BalanceStrategies: d.strategies,
 		SessionTimeout: d.session, HeartbeatInterval: time.Second, RebalanceTimeout: d.rebalance, DrainTimeout: d.drain,
 		CommitInterval: d.interval, MaxBufferedMessages: d.buffered, MaxMessageBytes: d.fetch, MaxBatchSize: 3,
 		MaxConsecutiveErrors: d.maxErrors, Backoff: kafka.Backoff{Jitter: kafka.NoJitter},
 	}
 	if d.newest {
 		cfg.InitialOffset = kafka.OffsetNewest
+	}
+	if d.static {
+		cfg.InstanceID = n.name + "-" + group
 	}
 	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(cfg)); err != nil {
 		return err
@@ -189,6 +193,8 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.HandlerFailed{
 			Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, Offset: e.Offset, Failures: e.Failures,
 		})
+	case kafka.DataLoss:
+		h.n.w.stats.count("data loss")
 	case kafka.CommitFailed:
 		h.n.w.stats.count("commit failed")
 	}

@@ -68,6 +68,8 @@ type settings struct {
 	isolation  driver.IsolationLevel
 	newest     bool // groups begin after what is there
 	autoCommit bool // what was handed out counts as done
+	static     bool // members keep their places while they are away
+	outOfRange driver.OutOfRange
 }
 
 const (
@@ -123,7 +125,13 @@ func drawSettings(t *rapid.T) settings {
 		isolation:  rapid.SampledFrom([]driver.IsolationLevel{driver.ReadCommitted, driver.ReadCommitted, driver.ReadUncommitted}).Draw(t, "isolation"),
 		newest:     rarely(t, "newest"),
 		autoCommit: rarely(t, "auto commit"),
+		outOfRange: rapid.SampledFrom([]driver.OutOfRange{
+			driver.OutOfRangeStop, driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
+		}).Draw(t, "out of range"),
 	}
+	// As in Kafka, a static member that comes back between the two steps of a
+	// cooperative rebalance leaves what it gave up to nobody until the next one.
+	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
 	for o := range outcomeCount {
 		if rapid.Bool().Draw(t, o.String()) {
 			s.outcomes = append(s.outcomes, o)
@@ -137,9 +145,12 @@ func rarely(t *rapid.T, what string) bool { return rapid.IntRange(0, 3).Draw(t, 
 
 // observe sees all commits that the broker applies.
 func (w *world) observe(c memory.Commit) {
-	w.judge.Tell(judge.CommitApplied{
-		Group: c.Group, Partition: judge.Partition{Topic: c.Topic, Number: c.Partition}, Offset: c.Offset,
-	})
+	p := judge.Partition{Topic: c.Topic, Number: c.Partition}
+	if c.Gap {
+		w.judge.Tell(judge.Positioned{Group: c.Group, Partition: p, Offset: c.Offset})
+		return
+	}
+	w.judge.Tell(judge.CommitApplied{Group: c.Group, Partition: p, Offset: c.Offset})
 }
 
 // must ends a sequence in which the harness itself has failed.
@@ -315,6 +326,9 @@ func (w *world) settle(t *rapid.T) {
 	for _, n := range w.live() {
 		n.shutdown(w, time.Minute)
 		w.check(t)
+	}
+	if w.drawn.static {
+		time.Sleep(w.drawn.session + time.Second) // static members are expected back that long
 	}
 	for _, group := range []string{"one", "two"} {
 		if ms := w.broker.Members(group); len(ms) > 0 {
