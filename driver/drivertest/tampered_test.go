@@ -17,6 +17,7 @@ type wrongHarness struct {
 	released chan struct{} // closed at the end of the case: ends what hangs
 	cut      atomic.Bool
 	beenCut  atomic.Bool
+	expired  atomic.Bool // sessions have been ended
 
 	consumers, producers atomic.Int32 // opened
 
@@ -69,6 +70,11 @@ func (h *wrongHarness) Committed(ctx context.Context, group, topic string, parti
 		return offset, nil
 	}
 	return h.memoryHarness.Committed(ctx, group, topic, partition)
+}
+
+func (h *wrongHarness) EndSessions(ctx context.Context, group string) error {
+	h.expired.Store(true)
+	return h.memoryHarness.EndSessions(ctx, group)
 }
 
 func (h *wrongHarness) Cut(ctx context.Context) (func(), error) {
