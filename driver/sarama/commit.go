@@ -31,7 +31,7 @@ type committer struct {
 }
 
 func newCommitter(c *consumer, client ibm.Client) *committer {
-	return &committer{c: c, client: client, lane: make(chan struct{}, 1)}
+	return &committer{c: c, client: client, lane: make(chan struct{}, 1), stale: true}
 }
 
 // close returns when no exchange is under way, and there will be none. The
@@ -76,11 +76,16 @@ func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T
 }
 
 func (k *committer) coordinator() (*ibm.Broker, error) {
-	if k.stale {
-		if err := k.client.RefreshCoordinator(k.c.cfg.Group); err != nil {
+	for attempt := 0; k.stale; attempt++ {
+		err := k.client.RefreshCoordinator(k.c.cfg.Group)
+		switch {
+		case err == nil:
+			k.stale = false
+		case attempt == metadataRetries, isPermanent(wrap(err)), k.c.commits.ctx.Err() != nil:
 			return nil, err
+		default:
+			k.c.commits.wait(metadataBackoff)
 		}
-		k.stale = false
 	}
 	return k.client.Coordinator(k.c.cfg.Group)
 }

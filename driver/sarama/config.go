@@ -26,6 +26,18 @@ const (
 	maxRetries = 5000
 )
 
+// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed
+// there must be time left in the session to find the coordinator anew, which may
+// take as long, and to try again.
+func heartbeatWait(session time.Duration) time.Duration {
+	return max(session/3, time.Second)
+}
+
+// commitWait bounds the wait for the answer to a commit.
+func commitWait(session time.Duration) time.Duration {
+	return min(max(session/2, time.Second), requestTimeout)
+}
+
 // baseConfig is what consumers and producers have in common.
 func baseConfig(clientID string, sasl *driver.SASL) (*ibm.Config, error) {
 	conf := ibm.NewConfig()

@@ -176,7 +176,7 @@ func TestConfigureMayNotUndoSafety(t *testing.T) {
 		{"Net.TLS.Enable", func(c *ibm.Config) { c.Net.TLS.Enable = true }},
 		{"Net.TLS.Config", func(c *ibm.Config) { c.Net.TLS.Config = &tls.Config{} }},
 		{"Net.Proxy.Enable", func(c *ibm.Config) { c.Net.Proxy.Enable = true }},
-		{"Net.Proxy.Dialer", func(c *ibm.Config) { c.Net.Proxy.Dialer = newLine(nil) }},
+		{"Net.Proxy.Dialer", func(c *ibm.Config) { c.Net.Proxy.Dialer = newLine(nil, 0) }},
 		{"Net.SASL.Enable", func(c *ibm.Config) { c.Net.SASL.Enable = false }},
 		{"Net.SASL.Mechanism", func(c *ibm.Config) { c.Net.SASL.Mechanism = ibm.SASLTypeSCRAMSHA256 }},
 		{"Net.SASL.Password", func(c *ibm.Config) { c.Net.SASL.Password = "other" }},

@@ -67,8 +67,10 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		cfg:         cfg,
 		conf:        conf,
 		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
-		fetches:     newLine(cfg.TLS), groups: newLine(cfg.TLS), commits: newLine(cfg.TLS),
-		closing: make(chan struct{}), served: make(chan struct{}),
+		fetches:     newLine(cfg.TLS, 0),
+		groups:      newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout)),
+		commits:     newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
+		closing:     make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
 		empty: make(chan struct{}),
 		live:  map[partition]*claim{}, astray: map[partition]*driver.DataLossError{},
@@ -79,7 +81,8 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 
 // open reaches the cluster and makes the clients, which dial when they need to.
 func (c *consumer) open() (err error) {
-	commits := on(c.commits, c.conf, requestTimeout)
+	commits := on(c.commits, c.conf, commitWait(c.cfg.SessionTimeout))
+	commits.Metadata.Retry.Max = 0 // the committer retries
 	if err := c.commits.reach(c.cfg.Brokers, commits); err != nil {
 		return err
 	}
@@ -96,12 +99,18 @@ func (c *consumer) open() (err error) {
 	}
 	// A join is answered when the slowest member has drained.
 	coord := on(c.groups, c.conf, max(c.conf.Net.ReadTimeout, group.Rebalance.Timeout+5*time.Second))
+	coord.Metadata.Retry.Max = 0 // see splitClient, which counts the time
 	if c.coord, err = ibm.NewClient(c.cfg.Brokers, coord); err != nil {
 		return wrap(err)
 	}
 	client, err := ibm.NewClient(c.cfg.Brokers, commits)
 	if err != nil {
 		return wrap(err)
+	}
+	for _, client := range []ibm.Client{c.coord, client} {
+		// So it knows all brokers. Else it would know but the coordinator, and ask
+		// that one where the coordinator is. An error here will show elsewhere.
+		_ = client.RefreshMetadata(c.cfg.Topics...)
 	}
 	c.committer = newCommitter(c, client)
 	c.split = &splitClient{Client: c.data, coord: c.coord, c: c}

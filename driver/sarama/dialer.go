@@ -3,10 +3,13 @@ package sarama
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -28,16 +31,22 @@ var errSevered = errors.New("connections have been severed")
 // does not speak TLS is an error within handshakeTimeout.
 type line struct {
 	tls    *tls.Config // nil is plaintext
+	answer time.Duration
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu    sync.Mutex // guards what follows
 	conns map[*conn]struct{}
 	dead  bool
+
+	silent atomic.Bool // an answer has not come in time
 }
 
-func newLine(t *tls.Config) *line {
-	l := &line{tls: t, conns: map[*conn]struct{}{}}
+// newLine returns a line that waits no longer than answer for a connection, and
+// for any answer on it that does not depend on other members of a group. Zero
+// leaves the waits for answers to Sarama.
+func newLine(t *tls.Config, answer time.Duration) *line {
+	l := &line{tls: t, answer: answer, conns: map[*conn]struct{}{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -47,11 +56,15 @@ type conn struct {
 	net.Conn
 	raw  net.Conn // below TLS: closing it waits for nothing
 	line *line
+
+	// joining says that what was asked last is answered when other members have
+	// done their part.
+	joining atomic.Bool
 }
 
 // Dial implements the dialer that Sarama's Net.Proxy asks for.
 func (l *line) Dial(network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, l.atMost(dialTimeout))
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
@@ -90,17 +103,63 @@ func (l *line) handshake(raw net.Conn, addr string) (net.Conn, error) {
 		cfg = cfg.Clone()
 		cfg.ServerName = host
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
+	limit := l.atMost(handshakeTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, limit)
 	defer cancel()
 	t := tls.Client(raw, cfg)
 	err := t.HandshakeContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: no answer within %v: does this port speak TLS?", addr, handshakeTimeout)}
+		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: no answer within %v: does this port speak TLS?", addr, limit)}
 	}
 	if err != nil {
 		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: %w", addr, err)}
 	}
 	return t, nil
+}
+
+// atMost returns d, or the line's own limit if that is less.
+func (l *line) atMost(d time.Duration) time.Duration {
+	if l.answer > 0 {
+		return min(d, l.answer)
+	}
+	return d
+}
+
+// Write implements net.Conn. Sarama writes a request by one call.
+func (c *conn) Write(b []byte) (int, error) {
+	const sizeBytes, joinGroup, syncGroup = 4, 11, 14
+	if c.line.answer > 0 && len(b) >= sizeBytes+2 {
+		key := binary.BigEndian.Uint16(b[sizeBytes:])
+		c.joining.Store(key == joinGroup || key == syncGroup)
+	}
+	return c.Conn.Write(b)
+}
+
+// Read implements net.Conn. It closes a connection on which an answer is late:
+// the next one would be taken for it. Sarama asks again on it when it was the
+// first, and would wait as long once more.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.line.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.line.silent.Store(true)
+		c.raw.Close()
+	}
+	return n, err
+}
+
+// SetReadDeadline implements net.Conn. Sarama has one read timeout a client, and
+// it must be above the rebalance timeout for the sake of a join. With that, this
+// would happen: a coordinator freezes, and its connections stay open; a heartbeat
+// waits on one of them until the session is over; the group moves to another
+// broker, which gives the member up, and all that it has handled meanwhile is
+// delivered again.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.line.answer > 0 && !c.joining.Load() {
+		if limit := time.Now().Add(c.line.answer); limit.Before(t) {
+			t = limit
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // A tlsError is a failed handshake.

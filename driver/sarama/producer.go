@@ -40,7 +40,7 @@ type producer struct {
 
 func newProducer(cfg driver.ProducerConfig, conf *ibm.Config) *producer {
 	return &producer{
-		cfg: cfg, line: newLine(cfg.TLS), conf: conf, buffer: newBuffer(),
+		cfg: cfg, line: newLine(cfg.TLS, 0), conf: conf, buffer: newBuffer(),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 }

@@ -39,6 +39,10 @@ var errSessionExpired = errors.New("no heartbeat within the session timeout")
 // connected. It waits for one until the coordinator has been away for the session
 // timeout; then it ends the session, and waits no more until it is back.
 func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
+	if s.c.groups.silent.Swap(false) {
+		// To connect to it again would take as long.
+		_ = s.coord.RefreshCoordinator(group)
+	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {
 		broker, err := s.connect(group)
 		if err == nil || isPermanent(wrap(err)) || s.c.groups.ctx.Err() != nil {
