@@ -23,7 +23,7 @@ const childVariable = "GOPKG_CHAOS_CHILD"
 // A duty says what a process is for.
 type duty struct {
 	Name    string
-	Role    string // consumer or producer
+	Role    string // consumer, producer or restarter
 	Brokers string
 	Topic   string
 
@@ -38,6 +38,9 @@ type duty struct {
 	Keys       int
 	Careless   bool // the wrong way: no idempotence
 	SyncSender bool // one sender waits for each answer
+
+	Restarts int
+	Seed     uint64
 }
 
 // The exit codes of a process.
@@ -82,6 +85,8 @@ func (d duty) perform(stdin io.Reader, stdout, stderr io.Writer) int {
 		err = consume(ctx, d, events, log)
 	case "producer":
 		err = produce(ctx, d, events, log)
+	case "restarter":
+		err = restart(ctx, d, events, log)
 	default:
 		err = fmt.Errorf("no such role: %q", d.Role)
 	}

@@ -54,6 +54,7 @@ const (
 	isState    = "state" // of the consumer
 	isError    = "error" // that the driver lived through, or of a commit
 	isStat     = "stat"  // once a second
+	isAtRest   = "rest"  // a stat of a restarter that is switched off; ID is how often it was
 	isStop     = "stop"  // the process has been asked to stop
 	isStopped  = "stopped"
 

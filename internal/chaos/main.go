@@ -26,6 +26,8 @@ type options struct {
 	version  string
 	faults   string
 	controls bool
+	soak     time.Duration
+	restarts int
 	logFile  string
 }
 
@@ -37,6 +39,8 @@ func main() {
 	flag.StringVar(&o.version, "kafka", kafkacluster.DefaultVersion, "version of Apache Kafka")
 	flag.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults wanted; all if empty")
 	flag.BoolVar(&o.controls, "controls", true, "also run the two controls that must fail")
+	flag.DurationVar(&o.soak, "soak", 0, "instead of faults, go on for so long with a rebalance every 20 s")
+	flag.IntVar(&o.restarts, "restarts", 0, "instead of all else, restart one consumer so often while its broker comes and goes")
 	flag.StringVar(&o.logFile, "log", "", "file for the logs of the processes")
 	flag.IntVar(&o.Partitions, "partitions", 6, "")
 	flag.IntVar(&o.Consumers, "consumers", 3, "processes that consume")
@@ -51,7 +55,11 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	passed, err := o.run(ctx, os.Stdout, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	run := o.run
+	if o.restarts > 0 {
+		run = o.runRestarts
+	}
+	passed, err := run(ctx, os.Stdout, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 	}
@@ -76,7 +84,7 @@ func (o options) run(ctx context.Context, out io.Writer, log *slog.Logger) (pass
 		stderr = f
 	}
 	log.Info("boot", "kafka", o.version, "seed", o.Seed)
-	b, err := newBench(ctx, o.version)
+	b, err := newBench(ctx, o.version, brokerCount)
 	if err != nil {
 		return false, err
 	}
@@ -113,6 +121,9 @@ type plan struct {
 }
 
 func (o options) plans(fs []fault) []plan {
+	if o.soak > 0 {
+		return []plan{{"soak", o.soaking(), []fault{comeAndGo()}, o.soak, nil}}
+	}
 	plans := []plan{{"main", o.settings, fs, o.duration, nil}}
 	if !o.controls {
 		return plans

@@ -54,7 +54,8 @@ type report struct {
 
 	Violations map[string]int `json:"violations"` // by invariant, the above included
 	Faults     []impact       `json:"faults"`
-	States     map[string]int `json:"states"` // how often a consumer came into each
+	Minutes    []minute       `json:"minutes,omitempty"` // of a soak
+	States     map[string]int `json:"states"`            // how often a consumer came into each
 	SendErrors map[string]int `json:"send_errors,omitempty"`
 
 	PeakRSS        float64 `json:"peak_rss"` // of one process
@@ -111,6 +112,9 @@ func (t *trial) judged(ctx context.Context, command, version string) (*report, e
 		}
 		r.Faults = append(r.Faults, v.impact(h, until))
 	}
+	if t.name == "soak" {
+		r.Minutes = v.minutes(t.begun)
+	}
 	r.resources(v.events)
 	r.decide(t.Session)
 	tellViolations(t.log, violations)
@@ -130,7 +134,7 @@ func (r *report) resources(events []event) {
 	for _, e := range events {
 		switch e.Kind {
 		case isStat:
-			r.PeakRSS = max(r.PeakRSS, float64(e.RSS>>10)/1024)
+			r.PeakRSS = max(r.PeakRSS, mebibytes(e.RSS))
 			r.PeakGoroutines = max(r.PeakGoroutines, e.Goroutines)
 		case isState:
 			r.States[e.Text]++
@@ -160,6 +164,8 @@ func (r *report) decide(session time.Duration) {
 		must(f.Recovered >= 0, "no recovery from %q", f.Fault)
 		must(f.Recovered <= seconds(session+recoveryLimit), "recovery from %q took %v s", f.Fault, f.Recovered)
 	}
+	const flat = 1.2
+	must(grown(r.Minutes) <= flat, "resident memory grew %.2f-fold", grown(r.Minutes))
 	r.Passed = len(r.Why) == 0
 }
 

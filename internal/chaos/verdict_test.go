@@ -136,3 +136,30 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 }
+
+// TestMinutesTellWhatGrows makes a history of six minutes, in which one process
+// lives throughout and grows, and a larger one does not.
+func TestMinutesTellWhatGrows(t *testing.T) {
+	stays, visitor := &process{duty: duty{Name: "c1"}}, &process{duty: duty{Name: "c2"}}
+	const MiB = 1 << 20
+	s := newStory()
+	begun := time.Unix(0, s.now)
+	s.handled(stays, 0, true)
+	for i := range int64(6) {
+		s.tell(stays, event{Kind: isStat, RSS: (10 + i) * MiB, Goroutines: 7})
+		s.now += int64(time.Minute)
+		s.tell(visitor, event{Kind: isStat, RSS: 100 * MiB, Goroutines: 100})
+		s.tell(visitor, event{Kind: isAssigned})
+	}
+	s.handled(stays, 0, true)
+	ms := s.v.minutes(begun)
+	if len(ms) != 7 || ms[0].Handled != 1 || ms[6].Redelivered != 1 || ms[3].Joins != 1 {
+		t.Fatalf("minutes %+v", ms)
+	}
+	if ms[3].RSS != 13 || ms[3].Goroutines != 7 {
+		t.Errorf("the fourth minute is %+v, want the process that stays", ms[3])
+	}
+	if got, want := grown(ms[:6]), 14.5/12.5; got != want {
+		t.Errorf("grown %v-fold, want %v", got, want)
+	}
+}
