@@ -62,10 +62,12 @@ func TestChaos(t *testing.T) {
 	if os.Getenv("GOPKG_CHAOS") == "" {
 		t.Skip("skipped: three brokers for a minute and a half; GOPKG_CHAOS=1 runs it, go run ./internal/chaos the whole table")
 	}
+	seed := uint64(time.Now().UnixNano() % 1e6)
+	t.Logf("seed %d; go run ./internal/chaos -seed %[1]d runs the whole table with it", seed)
 	var out bytes.Buffer
 	o := options{
 		settings: settings{
-			Seed: 1, Partitions: 6, Consumers: 3, Producers: 2, Rate: 200,
+			Seed: seed, Partitions: 6, Consumers: 3, Producers: 2, Rate: 200,
 			Session: 6 * time.Second, Work: time.Millisecond, Calm: time.Second,
 		},
 		version: kafkacluster.DefaultVersion, faults: "kill -9 the leader, kill -9 a consumer, cut all", controls: true,

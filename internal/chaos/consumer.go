@@ -77,7 +77,7 @@ func (c *consumer) watch(next kafka.HandlerFunc) kafka.HandlerFunc {
 
 // handle takes its time, and fails now and then at the first attempt.
 func (c *consumer) handle(ctx context.Context, m *kafka.Message) error {
-	if m.Attempt == 1 && fails(m.Value) {
+	if m.Attempt == 1 && c.fails(m.Value) {
 		return errPlanned
 	}
 	t := time.NewTimer(rand.N(2 * c.Work))
@@ -90,10 +90,14 @@ func (c *consumer) handle(ctx context.Context, m *kafka.Message) error {
 	}
 }
 
-// fails picks one value in a thousand.
-func fails(value []byte) bool {
+// fails picks one value in a thousand. The control is short, and has to lose
+// something every time: it picks one in fifty.
+func (c *consumer) fails(value []byte) bool {
 	h := fnv.New32a()
 	h.Write(value)
+	if c.Skip {
+		return h.Sum32()%50 == 0
+	}
 	return h.Sum32()%1000 == 0
 }
 

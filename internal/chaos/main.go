@@ -134,7 +134,7 @@ func (o options) plans(fs []fault) []plan {
 	lose, _ := pickFaults([]string{"lose all answers"})
 	return append(plans,
 		plan{"without-idempotence", careless, lose, 0, func(r *report) int { return r.Duplicated }},
-		plan{"skip-on-error", skip, nil, 20 * time.Second, func(r *report) int { return r.Lost }})
+		plan{"skip-on-error", skip, nil, 10 * time.Second, func(r *report) int { return r.Lost }})
 }
 
 func words(list string) (words []string) {
