@@ -38,11 +38,14 @@ func TestA19_ProducerIsParentAndLink(t *testing.T) {
 		r.consume(done)
 		hs, sent := remoteHeaders(1, true)
 		r.handled(with(hs))
+		if len(r.recorder.Started()) != 1 {
+			t.Errorf("spans %v, want no other by default", r.names())
+		}
 		s := r.one("process orders")
 		if s.SpanKind() != trace.SpanKindConsumer || s.Status().Code != codes.Unset {
 			t.Errorf("kind %v, status %v", s.SpanKind(), s.Status())
 		}
-		if s.Parent().SpanID() != sent.SpanID() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
+		if s.Parent().SpanID() != sent.SpanID() || !s.Parent().IsRemote() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
 			t.Errorf("parent %v, links %v", s.Parent(), s.Links())
 		}
 		wantAttrs(t, s,
@@ -108,6 +111,9 @@ func TestA22_HeadersThatCarryNothing(t *testing.T) {
 		{"none", nil, false},
 		{"nil value", []kafka.Header{{Key: "traceparent"}}, false},
 		{"not one", header("00-nonsense"), false},
+		{"no dashes", header(strings.ReplaceAll(value, "-", "_")), false},
+		{"one dash", header(value[:35] + "_" + value[36:]), false},
+		{"the other", header(value[:52] + "_" + value[53:]), false},
 		{"upper case", header("00-ABCDEF00000000000000000000000000-0100000000000000-01"), false},
 		{"zero trace", header("00-00000000000000000000000000000000-0100000000000000-01"), false},
 		{"reserved flags", header(value[:53] + "ff"), false},
@@ -466,6 +472,10 @@ func TestErrorTypes(t *testing.T) {
 		{&kafka.PanicError{}, "panic"},
 		{errors.New("secret"), "*errors.errorString"},
 		{typed("has blanks"), otherError},
+		{typed(""), otherError},
+		{typed(strings.Repeat("N", 128)), strings.Repeat("N", 128)},
+		{typed(strings.Repeat("N", 129)), otherError},
+		{panicking{}, otherError},
 		{typed("\n"), otherError},
 	} {
 		if got := h.errorType(test.err); got != test.want {
@@ -478,3 +488,26 @@ type typed string
 
 func (e typed) Error() string     { return "typed" }
 func (e typed) ErrorType() string { return string(e) }
+
+// panicking is an error whose methods do.
+type panicking struct{}
+
+func (panicking) Error() string     { panic("Error") }
+func (panicking) ErrorType() string { panic("ErrorType") }
+
+func TestDescriptions(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("text"), "text"},
+		{errors.New("\xff"), "\uFFFD"},
+		{errors.New(strings.Repeat("a", 2000)), strings.Repeat("a", 1024)},
+		{errors.New(strings.Repeat("a", 1023) + "é"), strings.Repeat("a", 1023)},
+		{panicking{}, "otelkafka.panicking, whose Error panicked"},
+	} {
+		if got := describe(test.err); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}

@@ -124,6 +124,9 @@ func checkSpan(s sdktrace.ReadOnlySpan, also ...attribute.Key) (wrong []string) 
 	if len(s.Events()) > 0 {
 		complain("has events")
 	}
+	if s.DroppedAttributes() > 0 {
+		complain("the SDK has dropped %d attributes", s.DroppedAttributes())
+	}
 	if !isText(s.Name()) || !isText(s.Status().Description) {
 		complain("name or description %q is no text, or too long", s.Status().Description)
 	}
@@ -398,6 +401,7 @@ func TestConventionsChecker(t *testing.T) {
 		"status ok":           func(s *tracetest.SpanStub) { s.Status.Code = codes.Ok },
 		"error without type":  func(s *tracetest.SpanStub) { s.Status.Code = codes.Error },
 		"type without error":  with(attribute.String("error.type", "X")),
+		"dropped":             func(s *tracetest.SpanStub) { s.DroppedAttributes = 1 },
 		"twice":               with(attribute.String("messaging.client.id", "d")),
 		"a count on a single": with(attribute.Int("messaging.batch.message_count", 1)),
 		"partition's type":    with(attribute.Int("messaging.destination.partition.id", 1)),

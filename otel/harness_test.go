@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -228,8 +229,36 @@ func inBubble(t *testing.T, f func(*testing.T, *rig), opts ...Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newTelemetry(t, opts...)
-		f(t, &rig{c, kafkatest.New(t, kafka.WithHook(c.hook))})
+		f(t, &rig{c, kafkatest.New(t, kafka.WithHook(loud{c.hook, t}))})
 	})
+}
+
+// A loud hook fails the test where the hook panics, which the core keeps to the
+// log.
+type loud struct {
+	*Hook
+	t testing.TB
+}
+
+func (l loud) tell() {
+	if v := recover(); v != nil {
+		l.t.Errorf("the hook panicked: %v\n%s", v, debug.Stack())
+	}
+}
+
+func (l loud) Event(e kafka.Event) {
+	defer l.tell()
+	l.Hook.Event(e)
+}
+
+func (l loud) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
+	defer l.tell()
+	return l.Hook.Start(ctx, op)
+}
+
+func (l loud) End(t kafka.OpToken, op *kafka.Op) {
+	defer l.tell()
+	l.Hook.End(t, op)
 }
 
 func orders() kafka.ConsumerConfig {
@@ -325,10 +354,10 @@ func (c *cluster) Close(context.Context) error {
 	return nil
 }
 
-// sender returns a producer on c that tel's hook watches.
-func (c *cluster) sender(t testing.TB, hooks ...kafka.Hook) *kafka.Producer {
+// sender returns a producer on c that h watches.
+func (c *cluster) sender(t testing.TB, h *Hook) *kafka.Producer {
 	t.Helper()
-	m := kafka.New(c, kafka.WithHook(hooks...))
+	m := kafka.New(c, kafka.WithHook(loud{h, t}))
 	t.Cleanup(func() {
 		if err := m.Shutdown(context.Background()); err != nil {
 			t.Error(err)

@@ -165,9 +165,9 @@ func (h *Hook) warnNoPropagator() {
 	}
 }
 
-// link adds a link to sc, if there is one, and another one is allowed.
+// link adds a link to sc, if there is one.
 func (s *span) link(sc trace.SpanContext, attrs []attribute.KeyValue) {
-	if sc.IsValid() && len(s.links) < s.h.cfg.maxLinks {
+	if sc.IsValid() {
 		s.links = append(s.links, trace.Link{SpanContext: sc, Attributes: attrs})
 	}
 }

@@ -49,15 +49,11 @@ func (h *Hook) startSend(ctx context.Context, op *kafka.Op) (context.Context, ka
 }
 
 // endSend ends it with the message's outcome. Where the record lies is told
-// only of one that is there: a failed send has no offset.
+// only of one that is there: of others the core gives no place.
 func (h *Hook) endSend(s *span, op *kafka.Op) {
 	end := time.Now()
 	failure := h.typeOf(op.Err)
-	partition := op.Partition
-	if op.Err != nil {
-		partition = -1
-	}
-	l := h.line(lineKey{kafka.OpSend, op.Client, op.Topic, partition, failure})
+	l := h.line(lineKey{kafka.OpSend, op.Client, op.Topic, op.Partition, failure})
 	h.metrics.operation.Record(s.context(), end.Sub(op.Start).Seconds(), l.duration...)
 	if op.Sent {
 		h.metrics.sent.Add(s.context(), 1, l.count...)
@@ -65,9 +61,9 @@ func (h *Hook) endSend(s *span, op *kafka.Op) {
 	if s == nil {
 		return
 	}
-	if op.Err == nil && s.IsRecording() {
-		if partition >= 0 {
-			s.attrs = append(s.attrs, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(partition))))
+	if s.IsRecording() {
+		if op.Partition >= 0 {
+			s.attrs = append(s.attrs, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(op.Partition))))
 		}
 		if op.Offset >= 0 {
 			s.attrs = append(s.attrs, semconv.MessagingKafkaOffsetKey.Int64(op.Offset))

@@ -186,6 +186,7 @@ func TestA07_KeysAndTombstones(t *testing.T) {
 		{"binary", message("\xff\x00", "v"), nil, "", false},
 		{"long", message(strings.Repeat("k", 129), "v"), nil, "", false},
 		{"tombstone", &kafka.ProducerMessage{Topic: "orders", Key: []byte("k")}, nil, "k", true},
+		{"empty value", message("k", ""), nil, "k", false},
 		{"off", message("k", "v"), []Option{WithMessageKey(nil)}, "", false},
 		{"own", message("k", "v"), []Option{WithMessageKey(func(m *kafka.Message) (string, bool) { return "#" + string(m.Key), true })}, "#k", false},
 		{"panicking", message("k", "v"), []Option{WithMessageKey(func(*kafka.Message) (string, bool) { panic("no") })}, "", false},
