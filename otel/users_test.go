@@ -2,6 +2,8 @@ package otelkafka
 
 import (
 	"errors"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/aarontianqx/gopkg/kafka"
@@ -23,6 +25,21 @@ func TestSecondEndDoesNothing(t *testing.T) {
 	endOther(nil)
 	if n := len(c.ended("process orders")); n != 2 {
 		t.Errorf("%d spans have ended, want 2", n)
+	}
+}
+
+// A44: who does not import this package gets nothing of OpenTelemetry.
+// internal/layout holds more than that.
+func TestA44_NobodyElseKnowsOpenTelemetry(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../kafka", "../driver/...", "../kafkatest").Output()
+	must(t, err)
+	if !strings.Contains(string(out), "gopkg/kafka\n") {
+		t.Fatalf("go list says\n%s", out)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		if strings.Contains(pkg, "opentelemetry") {
+			t.Errorf("there is %s", pkg)
+		}
 	}
 }
 
