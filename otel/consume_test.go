@@ -118,6 +118,7 @@ func TestA22_HeadersThatCarryNothing(t *testing.T) {
 		{"zero trace", header("00-00000000000000000000000000000000-0100000000000000-01"), false},
 		{"reserved flags", header(value[:53] + "ff"), false},
 		{"too long for its version", header(value + "-more"), false},
+		{"longer flags", header(value + "01"), false},
 		{"version ff", header("ff" + value[2:]), false},
 		{"a later version", header("01" + value[2:] + "-more"), true},
 		{"twice, the last good", header("nonsense", value), true},
@@ -435,6 +436,18 @@ func TestA32_A35_Receive(t *testing.T) {
 		}
 		if n := r.total("messaging.client.consumed.messages"); n != 1 {
 			t.Errorf("%v consumed, want 1", n)
+		}
+		must(t, r.SetConsumerSwitch("orders", false)) // ends a wait that brought nothing
+		r.WaitState("orders", kafka.StateOff)
+		r.one("poll orders")
+		polls := 0
+		for _, s := range r.series("messaging.client.operation.duration") {
+			if v, _ := s.attrs.Value("messaging.operation.name"); v.AsString() == "poll" {
+				polls += int(s.count)
+			}
+		}
+		if polls != 1 {
+			t.Errorf("%d polls measured, want 1", polls)
 		}
 	}, WithReceiveSpans(true))
 }

@@ -30,6 +30,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add("orders", []byte("k"), []byte("v"), "traceparent", []byte(parent), "OUT_OF_STOCK")
 	f.Add("orders", []byte(nil), []byte(nil), "tracestate", []byte("a=b,,=,\x00"), "")
 	f.Add("\xff\xfe", []byte("\xff"), []byte(""), "baggage", []byte("a=b;c=\xff,%zz=%ff,=="), "\xff")
+	f.Add(strings.Repeat("t", 2000), []byte(strings.Repeat("k", 2000)), []byte("v"), "c", []byte(strings.Repeat("c", 2000)), strings.Repeat("E", 2000))
 	f.Add(strings.Repeat("t", 300), []byte(strings.Repeat("k", 129)), []byte("v"), "\xff", []byte("\xff"), strings.Repeat("E", 200))
 	f.Add("a b\n", []byte("\n"), []byte("v"), "conversation", []byte(strings.Repeat("é", 200)), "two words")
 	f.Add("", []byte{}, []byte("v"), "", []byte(parent+parent), "_OTHER")

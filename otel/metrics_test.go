@@ -89,8 +89,12 @@ func TestA36_OneErrorType(t *testing.T) {
 		r.WaitState("orders", kafka.StateDisabled)
 		synctest.Wait()
 		failed := attribute.String("error.type", "OUT_OF_STOCK")
-		if v, _ := attr(r.one("process orders"), "error.type"); v.AsString() != "OUT_OF_STOCK" {
+		s := r.one("process orders")
+		if v, _ := attr(s, "error.type"); v.AsString() != "OUT_OF_STOCK" {
 			t.Errorf("span: %q", v.AsString())
+		}
+		if v, _ := attr(s, outcomeKey); v.AsString() != "retry" {
+			t.Errorf("outcome %q, want retry: the record is left to its next owner", v.AsString())
 		}
 		if got := r.series("messaging.process.duration"); len(got) != 1 || !hasAll(got[0].attrs, []attribute.KeyValue{failed}) {
 			t.Errorf("durations: %v", got)
@@ -197,7 +201,15 @@ func TestProducerGauges(t *testing.T) {
 	if n := c.total("kafka.producer.buffered_messages", client); n != 0 {
 		t.Errorf("%v messages after the acknowledgements", n)
 	}
+	// Another one of that client, of another manager: together they are the client.
+	other := d.sender(t, c.hook)
+	p.SendAsync(t.Context(), "orders", nil, []byte("value"), nil)
+	other.SendAsync(t.Context(), "orders", nil, []byte("value"), nil)
+	if n, b := c.total("kafka.producer.buffered_messages", client), c.total("kafka.producer.buffered_bytes", client); n != 2 || b != 10 {
+		t.Errorf("two producers: %v messages, %v bytes; want 2 and 10", n, b)
+	}
 	must(t, p.Close())
+	must(t, other.Close())
 	if s := c.series("kafka.producer.buffered_messages"); len(s) != 0 {
 		t.Errorf("a closed producer is reported: %v", s)
 	}

@@ -2,6 +2,8 @@ package otelkafka
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -38,7 +41,7 @@ func TestOwnAttributesAreEverywhere(t *testing.T) {
 				}
 			}
 		}
-	}, append(everySpan, WithAttributes(own))...)
+	}, append(slices.Clone(everySpan), WithAttributes(own))...)
 }
 
 func TestWithoutLag(t *testing.T) {
@@ -54,12 +57,100 @@ func TestWithoutLag(t *testing.T) {
 
 // With tracing off, no kind of span is begun, whatever is asked for.
 func TestTracingOffAllTheWay(t *testing.T) {
-	inBubble(t, everything, append(everySpan, WithTracerProvider(noop.NewTracerProvider()))...)
+	off := append(slices.Clone(everySpan), WithTracerProvider(noop.NewTracerProvider()))
+	inBubble(t, everything, off...)
+	inBubble(t, everything, append(off, WithProcessParent(ParentNone))...)
+}
+
+// What starts a trace of its own asks the sampler, whatever the producer's said.
+func TestParentNoneIsNotBoundByTheProducer(t *testing.T) {
+	hs, sc := remoteHeaders(1, false)
+	c := newTelemetry(t, WithProcessParent(ParentNone))
+	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders", Headers: hs})
+	end(nil)
+	if s := c.one("process orders"); s.Parent().IsValid() || s.SpanContext().TraceID() == sc.TraceID() {
+		t.Errorf("parent %v", s.Parent())
+	}
+}
+
+// A commit of several partitions has neither a partition nor an offset, and of
+// several topics no topic.
+func TestCommitOfSeveralPartitions(t *testing.T) {
+	for _, topic := range []string{"orders", ""} {
+		c := newTelemetry(t)
+		op := &kafka.Op{Kind: kafka.OpCommit, Client: testClient, Topic: topic, Partition: -1, Awaited: true, Start: time.Now(), Marks: []kafka.OpMark{
+			{Topic: "orders", Partition: 0, Offset: 4}, {Topic: "orders", Partition: 1, Offset: 7}}}
+		_, token := c.hook.Start(t.Context(), op)
+		c.hook.End(token, op)
+		s := c.recorder.Ended()[0]
+		for _, k := range []attribute.Key{"messaging.kafka.offset", "messaging.destination.partition.id"} {
+			if v, ok := attr(s, k); ok {
+				t.Errorf("%s: %s is %v", s.Name(), k, v.AsInterface())
+			}
+		}
+		if want := strings.TrimSpace("commit " + topic); s.Name() != want {
+			t.Errorf("named %q, want %q", s.Name(), want)
+		}
+	}
+}
+
+// A counting is a meter that counts the callbacks that are registered.
+type counting struct {
+	metricnoop.Meter
+	metricnoop.Registration
+	live int
+}
+
+func (r *counting) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	r.live++
+	return r, nil
+}
+
+func (r *counting) Unregister() error {
+	r.live--
+	return nil
+}
+
+// There is one callback while there is a manager, and none otherwise.
+func TestGaugesAreRegisteredOnce(t *testing.T) {
+	r := &counting{}
+	g := newGauges(New(), r)
+	for i := range 3 {
+		first, second := g.attach(kafka.View{}), g.attach(kafka.View{})
+		if r.live != 1 {
+			t.Errorf("round %d: %d callbacks for two managers", i, r.live)
+		}
+		first()
+		if r.live != 1 {
+			t.Errorf("round %d: %d callbacks after the first is gone", i, r.live)
+		}
+		second()
+		if r.live != 0 {
+			t.Errorf("round %d: %d callbacks for nobody", i, r.live)
+		}
+	}
+}
+
+func TestPausedPartitions(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		cfg := orders()
+		cfg.MaxBufferedMessages = 2
+		let := make(chan struct{})
+		r.Start(kafka.NewConsumer(cfg, func(context.Context, *kafka.Message) error { <-let; return nil }))
+		for range 10 {
+			r.Kafka.Send("orders", "k", "v")
+		}
+		time.Sleep(time.Second)
+		if n := r.total("kafka.consumer.paused_partitions"); n != 1 {
+			t.Errorf("%v paused, want 1", n)
+		}
+		close(let)
+	})
 }
 
 func TestNothingIsNoOption(t *testing.T) {
 	c := newTelemetry(t, Option{}, WithTracerProvider(nil), WithMeterProvider(nil), WithPropagators(nil),
-		WithDestinationTemplate(nil), WithMaxLinks(0), WithMaxLinks(-1))
+		WithDestinationTemplate(nil), WithMaxLinks(-1), WithMaxLinks(0))
 	hs, _ := remoteHeaders(1, true)
 	m := &kafka.Message{Topic: "orders", Headers: hs}
 	_, end := c.hook.StartProcess(t.Context(), m, m)
