@@ -26,7 +26,7 @@ func newPartitioner(topic string) ibm.Partitioner {
 // Partition implements Sarama's Partitioner.
 func (p *partitioner) Partition(m *ibm.ProducerMessage, n int32) (int32, error) {
 	switch {
-	case m.Partition >= n:
+	case m.Partition >= n, m.Partition < -1:
 		return -1, ibm.ErrUnknownTopicOrPartition
 	case m.Partition >= 0:
 		return m.Partition, nil
@@ -46,5 +46,5 @@ func (p *partitioner) RequiresConsistency() bool { return true }
 // MessageRequiresConsistency implements Sarama's DynamicConsistencyPartitioner.
 // Only a message that may go anywhere avoids partitions without a leader.
 func (p *partitioner) MessageRequiresConsistency(m *ibm.ProducerMessage) bool {
-	return m.Partition >= 0 || m.Key != nil
+	return m.Partition != -1 || m.Key != nil
 }

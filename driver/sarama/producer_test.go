@@ -242,8 +242,10 @@ func TestPartitioner(t *testing.T) {
 	if got, err := p.Partition(message(3, []byte("k"), 1), 4); err != nil || got != 3 {
 		t.Errorf("an explicit partition became %d, %v", got, err)
 	}
-	if _, err := p.Partition(message(4, nil, 1), 4); !errors.Is(err, ibm.ErrUnknownTopicOrPartition) {
-		t.Errorf("a partition that does not exist: %v", err)
+	for _, none := range []int32{4, -2} {
+		if got, err := p.Partition(message(none, []byte("k"), 1), 4); !errors.Is(err, ibm.ErrUnknownTopicOrPartition) {
+			t.Errorf("partition %d, which does not exist, became %d, %v", none, got, err)
+		}
 	}
 	changes, last, seen := 0, int32(-1), map[int32]bool{}
 	for range 16 * 100 {
