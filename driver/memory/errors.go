@@ -36,6 +36,14 @@ func errUnknownPartition(topic string, partition int32) *driver.Error {
 	return fail("UNKNOWN_TOPIC_OR_PARTITION", "%s/%d does not exist", topic, partition)
 }
 
+// errNoTopic is what is said of a topic that does not exist, and maybe can not.
+func errNoTopic(topic string) *driver.Error {
+	if err := checkTopicName(topic); err != nil {
+		return err
+	}
+	return errUnknownTopic(topic)
+}
+
 func errUnknownTopic(topic string) *driver.Error {
 	return fail("UNKNOWN_TOPIC_OR_PARTITION", "topic %q does not exist", topic)
 }

@@ -111,6 +111,7 @@ func TestProduceRefusals(t *testing.T) {
 		{"0123456789a", "failed: MESSAGE_TOO_LARGE", func(*driver.Message) {}},
 		{"012345", "failed: MESSAGE_TOO_LARGE", func(m *driver.Message) { m.Key = []byte("key"); m.Headers = []driver.Header{{Key: "hh"}} }},
 		{"topic", "failed: UNKNOWN_TOPIC_OR_PARTITION", func(m *driver.Message) { m.Topic = "nobody" }},
+		{"illegal", "failed: INVALID_TOPIC_EXCEPTION", func(m *driver.Message) { m.Topic = "a/b" }},
 		{"high", "failed: UNKNOWN_TOPIC_OR_PARTITION", func(m *driver.Message) { m.Partition = 1 }},
 		{"low", "failed: UNKNOWN_TOPIC_OR_PARTITION", func(m *driver.Message) { m.Partition = -2 }},
 	}

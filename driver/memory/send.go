@@ -20,7 +20,7 @@ func (b *Broker) Send(m *driver.Message) error {
 func (b *Broker) send(m *driver.Message, tx *Transaction, turn *int32) error {
 	t := b.ensureTopic(m.Topic)
 	if t == nil {
-		return errUnknownTopic(m.Topic)
+		return errNoTopic(m.Topic)
 	}
 	if turn == nil {
 		turn = &t.next

@@ -2,8 +2,10 @@ package memory
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -33,15 +35,40 @@ func (t *topic) grow(n int) {
 func (b *Broker) CreateTopic(name string, partitions int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := checkTopicName(name); err != nil {
+		return err
+	}
 	switch {
-	case name == "":
-		return failForGood("INVALID_TOPIC_EXCEPTION", "topic %q: the name is empty", name)
 	case partitions < 1:
 		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
 	case b.topics[name] != nil:
 		return fail("TOPIC_ALREADY_EXISTS", "topic %q exists", name)
 	}
 	b.createTopic(name, partitions)
+	return nil
+}
+
+// longestTopicName leaves room for what Kafka adds to it in the name of a file.
+const longestTopicName = 249
+
+// checkTopicName holds a name against Kafka's rules.
+func checkTopicName(name string) *driver.Error {
+	illegal := func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", r)
+	}
+	invalid := func(why string) *driver.Error {
+		return failForGood("INVALID_TOPIC_EXCEPTION", "topic %q: the name %s", name, why)
+	}
+	switch {
+	case name == "":
+		return invalid("is empty")
+	case name == "." || name == "..":
+		return invalid("is . or ..")
+	case len(name) > longestTopicName:
+		return invalid(fmt.Sprintf("is longer than %d", longestTopicName))
+	case strings.ContainsFunc(name, illegal):
+		return invalid("has a character that is no ASCII letter or digit and none of . _ -")
+	}
 	return nil
 }
 
@@ -203,7 +230,7 @@ func (b *Broker) log(tp TopicPartition) *partitionLog {
 
 // ensureTopic returns a topic, created if the broker does that, or nil.
 func (b *Broker) ensureTopic(name string) *topic {
-	if t := b.topics[name]; t != nil || b.autoCreate < 1 {
+	if t := b.topics[name]; t != nil || b.autoCreate < 1 || checkTopicName(name) != nil {
 		return t
 	}
 	return b.createTopic(name, b.autoCreate)
