@@ -16,7 +16,7 @@ func startChecks() []check {
 		{"NewestStartsAtTheEnd", "OffsetNewest starts at the end as it is when the group first joins for the topic.", newestStartsAtTheEnd},
 		{"NewestIsPinned", "The position of OffsetNewest is durable before Assign.", newestIsPinned},
 		{"NewestLosesNothing", "With OffsetNewest a crash before the first commit loses nothing.", newestLosesNothing},
-		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later.", newestReadsLaterPartitionsWhole},
+		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later, and that is durable before Assign.", newestReadsLaterPartitionsWhole},
 		{"OutOfRangeEndsRun", "A position that is no longer in the log is never moved silently: the claim is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
 		{"OutOfRangeEndsRunLater", "A position that is no longer in the log is never moved silently, also when it was when the claim was assigned.", outOfRangeEndsRunLater},
 		{"OutOfRangeOldest", "With OutOfRangeOldest a position that is no longer in the log is moved to the beginning: that is durable, and Handler.Error is told a DataLossError, before a claim that starts there is assigned.", outOfRangeOldest},
@@ -110,6 +110,7 @@ func newestReadsLaterPartitionsWhole(e *env) {
 	e.await("an owner of the new partition that has its records", func() bool {
 		return delivered(a, 1, 5) || delivered(b, 1, 5)
 	})
+	e.wantCommitted(cfg.Group, topic, 1, 0)
 	b.waitClaims(1)
 }
 

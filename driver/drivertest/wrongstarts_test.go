@@ -16,7 +16,7 @@ func wrongStarts() []wrong {
 		}, wide: true},
 		{name: "starts at the beginning", fails: "NewestStartsAtTheEnd", config: func(cfg *driver.ConsumerConfig) {
 			cfg.InitialOffset = driver.OffsetOldest
-		}, also: []string{"NewestIsPinned", "NewestLosesNothing"}},
+		}, also: []string{"NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole"}},
 		{name: "tells a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
 			h.assign = func(claims []*driver.Claim) {
 				for _, c := range claims {

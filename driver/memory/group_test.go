@@ -226,6 +226,7 @@ func TestMetadataChanges(t *testing.T) {
 		synctest.Wait()
 		equal(t, "partitions added", r.held(), []string{"t/0", "t/1"})
 		equal(t, "a new partition is read from its beginning", r.got(r.claim(1)), []string{"early"})
+		equal(t, "which is durable", b.Committed("g", "t", 1), 0)
 
 		joins := r.joins
 		if err := b.CreateTopic("v", 1); err != nil {

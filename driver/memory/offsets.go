@@ -73,7 +73,7 @@ func (g *group) committed(tp TopicPartition) int64 {
 
 // pin makes it durable where the newest offset is, for all partitions that a
 // topic has when the group first joins for it. A partition that is not pinned
-// was created later.
+// was created later: see start.
 func (g *group) pin(cfg driver.ConsumerConfig) {
 	if cfg.InitialOffset != driver.OffsetNewest {
 		return
@@ -93,10 +93,17 @@ func (g *group) pin(cfg driver.ConsumerConfig) {
 	g.progress.fire()
 }
 
-// start returns from where an assigned partition is delivered.
-func (g *group) start(tp TopicPartition, l *partitionLog) int64 {
+// start returns from where an assigned partition is delivered. For a group that
+// starts at the newest offset the beginning of a partition that was created later
+// is made durable too, or this could happen: nothing is committed before the next
+// owner begins, retention has removed records by then, and it skips them unheard.
+func (g *group) start(cfg driver.ConsumerConfig, tp TopicPartition, l *partitionLog) int64 {
 	if offset := g.committed(tp); offset >= 0 {
 		return offset
+	}
+	if cfg.InitialOffset == driver.OffsetNewest {
+		g.offsets[tp] = l.start
+		g.progress.fire()
 	}
 	return l.start
 }

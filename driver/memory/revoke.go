@@ -55,7 +55,7 @@ func (c *consumer) compare(tps []TopicPartition) (added, dropped []*claim, missi
 }
 
 func (c *consumer) newClaim(tp TopicPartition, l *partitionLog) *claim {
-	start := c.g.start(tp, l)
+	start := c.g.start(c.cfg, tp, l)
 	k := &claim{c: c, log: l, done: make(chan struct{}), next: start, committed: start, watermark: -1}
 	k.Claim = driver.Claim{
 		Topic: tp.Topic, Partition: tp.Partition,
