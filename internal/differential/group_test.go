@@ -18,9 +18,11 @@ type join struct{ who int }
 type leave struct{ who int }
 
 var (
-	slot   = rapid.IntRange(0, mostMembers-1)
-	joins  = draws(func(t *rapid.T) join { return join{slot.Draw(t, "who")} })
-	leaves = draws(func(t *rapid.T) leave { return leave{slot.Draw(t, "who")} })
+	slot     = rapid.IntRange(0, mostMembers-1)
+	joins    = draws(func(t *rapid.T) join { return join{slot.Draw(t, "who")} })
+	restarts = draws(func(t *rapid.T) restart { return restart{slot.Draw(t, "who")} })
+	usurpers = draws(func(t *rapid.T) usurper { return usurper{slot.Draw(t, "who")} })
+	leaves   = draws(func(t *rapid.T) leave { return leave{slot.Draw(t, "who")} })
 )
 
 func (j join) String() string  { return fmt.Sprintf("member %d joins", j.who) }
@@ -30,9 +32,9 @@ func (j join) do(l *lane) {
 	if l.slots[j.who] != nil || !l.settle() {
 		return
 	}
-	l.slots[j.who] = l.start(l.consumerConfig(l.topic))
-	if l.stuck == "" && l.settle() {
-		l.showGroup()
+	before := l.joins()
+	if l.slots[j.who] = l.start(l.memberConfig(j.who)); l.stuck == "" {
+		l.rebalanced(before)
 	}
 }
 
@@ -40,7 +42,46 @@ func (o leave) do(l *lane) {
 	if l.slots[o.who] == nil || !l.settle() {
 		return
 	}
+	l.mu.Lock()
+	m := l.slots[o.who]
+	gone := m.ended // and has left the group already
+	l.mu.Unlock()
+	before := l.joins()
+	if delete(before, m); gone {
+		clear(before)
+	}
 	l.note("closed: %s", class(l.end(o.who)))
+	l.rebalanced(before)
+}
+
+// joins returns how often each member has joined.
+func (l *lane) joins() map[*member]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	joins := map[*member]int{}
+	for _, m := range l.members() {
+		joins[m] = m.assigns
+	}
+	return joins
+}
+
+// joinedSince reports whether all members have joined again, or have ended.
+func joinedSince(before map[*member]int) bool {
+	for m, n := range before {
+		if m.assigns <= n && !m.ended {
+			return false
+		}
+	}
+	return true
+}
+
+// rebalanced waits until the group has rebalanced and is at rest. Without the
+// former it would look at rest before it has noticed who came or went.
+func (l *lane) rebalanced(before map[*member]int) {
+	if !l.await(l.ctx, func() bool { return joinedSince(before) }) {
+		l.stuck = "the group does not rebalance: " + l.state()
+		return
+	}
 	if l.settle() {
 		l.showGroup()
 	}
@@ -81,13 +122,17 @@ func (l *lane) atRest() bool {
 	return len(members) == 0 || shared && most-fewest <= 1
 }
 
-// readUp reports whether all that is in the log has been delivered. Where a claim
-// starts need not be known before there is something.
+// readUp reports whether all that is in the log has been delivered, and the claim
+// has not lost its place. Where it starts need not be known before there is
+// something.
 func (h *held) readUp(log extent) bool {
-	if log.begin >= log.end {
-		return h.Start < 0 || h.next >= log.begin
+	switch {
+	case h.paused:
+		return true
+	case h.Start >= 0 && (h.next < log.begin || h.Start > log.top):
+		return false
 	}
-	return h.next >= log.end
+	return h.next >= log.end || log.begin >= log.end
 }
 
 // state describes the members, for who has waited in vain.
@@ -164,9 +209,15 @@ func (l *lane) reads(committed []int64) []string {
 // told returns what the members were told since it was last asked.
 func (l *lane) told() (told []string) {
 	for _, m := range l.slots {
-		if m != nil {
-			told = append(told, m.errs...)
-			m.errs = nil
+		if m == nil {
+			continue
+		}
+		for _, what := range m.errs {
+			told = append(told, "told: "+what)
+		}
+		m.errs = nil
+		if m.ended && !m.endShown {
+			told, m.endShown = append(told, "a member ends: "+class(m.runErr)), true
 		}
 	}
 	slices.Sort(told)
@@ -184,6 +235,9 @@ func (h *held) start(log extent) int64 {
 
 // show says where a claim starts, and which offsets it was given.
 func (h *held) show(log extent) string {
+	if h.paused { // what was under way may come
+		return fmt.Sprintf("%d is read from %d, and paused", h.Partition, h.start(log))
+	}
 	var offsets []int64
 	for _, r := range h.records {
 		offsets = append(offsets, r.Offset)

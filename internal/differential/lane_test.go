@@ -26,6 +26,7 @@ type lane struct {
 	ctx      context.Context
 	sys      system
 	seq      sequence
+	lenient  bool // kfake is one of the two systems
 	topic    string
 	producer driver.Producer
 
@@ -40,16 +41,17 @@ type lane struct {
 	stuck string // why nothing more can be observed
 }
 
-// An extent is where the records of a partition lie.
-type extent struct{ begin, end int64 }
+// An extent is where the records of a partition lie. What is between end and top
+// is a hole.
+type extent struct{ begin, end, top int64 }
 
 // observe runs a sequence on a system and returns what could be observed, and
 // why it got stuck if it did.
-func observe(sys system, seq sequence) (lines []string, stuck string) {
+func observe(sys system, seq sequence, lenient bool) (lines []string, stuck string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	l := &lane{
-		ctx: ctx, sys: sys, seq: seq, topic: "differential-" + strings.ToLower(rand.Text()[:10]),
+		ctx: ctx, sys: sys, seq: seq, lenient: lenient, topic: "differential-" + strings.ToLower(rand.Text()[:10]),
 		partitions: seq.partitions, logs: make([]extent, seq.partitions),
 		board:  board{changed: make(chan struct{})},
 		owners: map[int32]*member{},
@@ -103,12 +105,24 @@ func (l *lane) fails(what string, err error) bool {
 }
 
 // appended extends what is known of a partition.
-func (l *lane) appended(partition int32, offset int64) { l.logs[partition].end = offset + 1 }
+func (l *lane) appended(partition int32, offset int64) {
+	l.change(func() { l.logs[partition].end, l.logs[partition].top = offset+1, offset+1 })
+}
+
+// memberConfig is that of a member of the group.
+func (l *lane) memberConfig(who int) driver.ConsumerConfig {
+	cfg := l.consumerConfig(l.topic)
+	if l.seq.static {
+		cfg.InstanceID = fmt.Sprintf("%s-%d", l.topic, who)
+	}
+	return cfg
+}
 
 func (l *lane) consumerConfig(group string) driver.ConsumerConfig {
 	return driver.ConsumerConfig{
 		Brokers: l.sys.Brokers(), ClientID: "differential", Group: group, Topics: []string{l.topic},
 		InitialOffset:     l.seq.initial,
+		OutOfRange:        l.seq.outOfRange,
 		BalanceStrategies: []driver.BalanceStrategy{l.seq.strategy},
 		SessionTimeout:    10 * time.Second, HeartbeatInterval: 100 * time.Millisecond,
 		RebalanceTimeout: 15 * time.Second, DrainTimeout: 5 * time.Second,

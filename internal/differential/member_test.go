@@ -55,15 +55,19 @@ type member struct {
 	assigns int
 	claims  []*held // all that there ever were
 	errs    []string
-	ended   bool // Run has returned, or Close is about to be called
+	ended   bool // Run has returned
 	runErr  error
+
+	endShown bool
 }
 
 // A held claim is one of a member.
 type held struct {
 	*driver.Claim
 	records []driver.Record
+	last    int64 // the offset after the last record that came while not paused
 	next    int64 // everything below has been delivered, or nothing yet and it is Start
+	paused  bool
 	shown   bool
 	end     string // how it ended: "", "revoked" or "lost"
 }
@@ -83,6 +87,9 @@ func (m *member) Deliver(c *driver.Claim, b driver.Batch) {
 		h.records = append(h.records, b.Records...)
 		for _, r := range b.Records {
 			h.next = r.Offset + 1
+			if !h.paused {
+				h.last = h.next
+			}
 		}
 		h.next = max(h.next, b.Next)
 	})
@@ -95,13 +102,14 @@ func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
 	m.endClaims(claims, "revoked")
 }
 
-// drain commits what has been delivered.
+// drain commits what has been delivered, but for what came in spite of a pause or is
+// a hole: that is chance.
 func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 	var marks []driver.Mark
 	m.board.mu.Lock()
 	for _, c := range claims {
-		if h := m.held(c); len(h.records) > 0 {
-			marks = append(marks, driver.Mark{Claim: c, Offset: h.next})
+		if h := m.held(c); h.last > 0 {
+			marks = append(marks, driver.Mark{Claim: c, Offset: h.last})
 		}
 	}
 	m.board.mu.Unlock()

@@ -22,7 +22,7 @@ type record driver.Record
 func sends(partitions int32) *rapid.Generator[operation] {
 	return draws(func(t *rapid.T) send {
 		return send{
-			partition: rapid.Int32Range(-1, partitions-1).Draw(t, "partition"),
+			partition: rapid.Int32Range(-1, partitions).Draw(t, "partition"),
 			record: record{
 				Key:       content.Draw(t, "key"),
 				Value:     content.Draw(t, "value"),

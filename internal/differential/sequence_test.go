@@ -14,6 +14,8 @@ type sequence struct {
 	partitions int32
 	strategy   driver.BalanceStrategy
 	initial    driver.InitialOffset
+	outOfRange driver.OutOfRange
+	static     bool // members have instance IDs
 	drains     bool // Revoke commits what has been delivered
 	ops        []operation
 }
@@ -30,7 +32,8 @@ func (s sequence) cooperative() bool { return s.strategy == driver.CooperativeSt
 
 func (s sequence) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d partitions, %v, from %v, drains %v", s.partitions, s.strategy, s.initial, s.drains)
+	fmt.Fprintf(&b, "%d partitions, %v, from %v, out of range %v, static %v, drains %v",
+		s.partitions, s.strategy, s.initial, s.outOfRange, s.static, s.drains)
 	for i, op := range s.ops {
 		fmt.Fprintf(&b, "\n%3d %v", i, op)
 	}
@@ -53,7 +56,11 @@ var sequences = rapid.Custom(func(t *rapid.T) sequence {
 			driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky,
 		}).Draw(t, "strategy"),
 		initial: rapid.SampledFrom([]driver.InitialOffset{driver.OffsetOldest, driver.OffsetNewest}).Draw(t, "initial"),
-		drains:  rapid.Bool().Draw(t, "drains"),
+		outOfRange: rapid.SampledFrom([]driver.OutOfRange{
+			driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
+		}).Draw(t, "out of range"),
+		static: rapid.IntRange(0, 3).Draw(t, "static") == 0,
+		drains: rapid.Bool().Draw(t, "drains"),
 	}
 	if s.cooperative() {
 		s.drains = false // what moves is a free choice, and so would be what is committed
@@ -64,13 +71,29 @@ var sequences = rapid.Custom(func(t *rapid.T) sequence {
 })
 
 func operations(s sequence) *rapid.Generator[operation] {
-	return weighted(
-		choice{6, sends(s.partitions)},
-		choice{2, joins},
-		choice{2, leaves},
-		choice{4, commits(s.partitions)},
-		choice{1, newcomers},
-	)
+	choices := []choice{
+		{10, sends(s.partitions)},
+		{2, refusals},
+		{3, joins},
+		{6, commits(s)},
+		{1, wrongCommits},
+		{1, newcomers},
+		{1, rapid.Just[operation](expiry{})},
+		{1, rapid.Just[operation](stranger{})},
+		{1, rapid.Just[operation](growth{})},
+		{2, holes(s.partitions)},
+		{2, holds(s.partitions)},
+		{2, releases(s.partitions)},
+	}
+	if s.static {
+		choices = append(choices, choice{2, restarts}, choice{1, usurpers})
+	} else {
+		choices = append(choices, choice{3, leaves}) // a static member does not leave
+	}
+	if !s.cooperative() { // who loses its place depends on what moves, a free choice
+		choices = append(choices, choice{2, deletions(s.partitions)})
+	}
+	return weighted(choices...)
 }
 
 type choice struct {
