@@ -224,13 +224,17 @@ func (l *lane) told() (told []string) {
 	return told
 }
 
-// start is where a claim starts, which a driver need not know before the first
-// delivery.
+// start is where a claim starts. A driver need not know before the first delivery;
+// then it is where the log began when this was first asked, before anything was
+// deleted.
 func (h *held) start(log extent) int64 {
-	if h.Start < 0 {
-		return log.begin
+	if h.from == nil {
+		h.from = &h.Start
+		if h.Start < 0 {
+			h.from = &log.begin
+		}
 	}
-	return h.Start
+	return *h.from
 }
 
 // show says where a claim starts, and which offsets it was given.

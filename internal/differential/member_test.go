@@ -65,8 +65,9 @@ type member struct {
 type held struct {
 	*driver.Claim
 	records []driver.Record
-	last    int64 // the offset after the last record that came while not paused
-	next    int64 // everything below has been delivered, or nothing yet and it is Start
+	last    int64  // the offset after the last record that came while not paused
+	next    int64  // everything below has been delivered, or nothing yet and it is Start
+	from    *int64 // see start
 	paused  bool
 	shown   bool
 	end     string // how it ended: "", "revoked" or "lost"
