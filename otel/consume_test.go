@@ -300,6 +300,15 @@ func TestA17_RecordsOfSeveralTopics(t *testing.T) {
 	a, _ := remoteHeaders(1, true)
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "a", Headers: a}, &kafka.Message{Topic: "b", Partition: 1})
 	end(nil)
+	// And of one topic, from several partitions; in a loop of the user's own, which is counted.
+	_, end = c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "a", Partition: 1}, &kafka.Message{Topic: "a", Partition: 2})
+	end(nil)
+	if v, ok := attr(c.one("process a"), "messaging.destination.partition.id"); ok {
+		t.Errorf("several partitions are %q", v.AsString())
+	}
+	if n, d := c.total("messaging.client.consumed.messages"), c.series("messaging.process.duration"); n != 4 || len(d) != 2 {
+		t.Errorf("%v consumed, durations %v", n, d)
+	}
 	s := c.one("process")
 	for _, key := range []attribute.Key{"messaging.destination.name", "messaging.destination.partition.id"} {
 		if _, ok := attr(s, key); ok {
