@@ -45,7 +45,8 @@ func TestA19_ProducerIsParentAndLink(t *testing.T) {
 		if s.SpanKind() != trace.SpanKindConsumer || s.Status().Code != codes.Unset {
 			t.Errorf("kind %v, status %v", s.SpanKind(), s.Status())
 		}
-		if s.Parent().SpanID() != sent.SpanID() || !s.Parent().IsRemote() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
+		if s.Parent().SpanID() != sent.SpanID() || !s.Parent().IsRemote() || len(s.Links()) != 1 ||
+			s.Links()[0].SpanContext.SpanID() != sent.SpanID() || !s.Links()[0].SpanContext.IsRemote() {
 			t.Errorf("parent %v, links %v", s.Parent(), s.Links())
 		}
 		wantAttrs(t, s,

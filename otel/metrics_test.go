@@ -261,6 +261,11 @@ func TestCache(t *testing.T) {
 		if v := c.put(i, i); v != i {
 			t.Fatalf("put %d gave %d", i, v)
 		}
+		if i > 0 && i%10 == 0 { // full: it starts anew
+			if _, ok := c.get(i - 1); ok {
+				t.Fatalf("%d is still there", i-1)
+			}
+		}
 		for range 30 {
 			if v, ok := c.get(i); !ok || v != i {
 				t.Fatalf("get %d gave %d, %v", i, v, ok)
