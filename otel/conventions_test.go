@@ -331,6 +331,10 @@ func checkMetric(m metricdata.Metrics, also ...attribute.Key) (wrong []string) {
 				complain("%s is missing in %v", k, show(set))
 			}
 		}
+		// What has a client, and so a server, is a manager's, and its consumers have groups.
+		if op, _ := set.Value("messaging.operation.name"); op.AsString() != "send" && set.HasValue("server.address") && !set.HasValue("messaging.consumer.group.name") {
+			complain("no group in %v", show(set))
+		}
 		for _, a := range set.ToSlice() {
 			if slices.Contains(also, a.Key) {
 				continue
@@ -453,8 +457,13 @@ func TestConventionsChecker(t *testing.T) {
 		"kind":          func(m *metricdata.Metrics) { m.Data = metricdata.Gauge[int64]{} },
 		"not monotonic": func(m *metricdata.Metrics) { m.Data = metricdata.Sum[int64]{} },
 		"no operation":  func(m *metricdata.Metrics) { m.Data = data() },
-		"offset":        func(m *metricdata.Metrics) { m.Data = data(operation, attribute.Int("messaging.kafka.offset", 1)) },
-		"type":          func(m *metricdata.Metrics) { m.Data = data(operation, attribute.Int("messaging.destination.name", 1)) },
+		"no group": func(m *metricdata.Metrics) {
+			c := messagingconv.ClientConsumedMessages{}
+			m.Name, m.Unit, m.Description = c.Name(), c.Unit(), c.Description()
+			m.Data = data(attribute.String("messaging.operation.name", "process"), attribute.String("server.address", "kafka"))
+		},
+		"offset": func(m *metricdata.Metrics) { m.Data = data(operation, attribute.Int("messaging.kafka.offset", 1)) },
+		"type":   func(m *metricdata.Metrics) { m.Data = data(operation, attribute.Int("messaging.destination.name", 1)) },
 	} {
 		m := fine
 		spoil(&m)

@@ -3,6 +3,7 @@ package otelkafka
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -374,6 +375,59 @@ func TestCompositePropagator(t *testing.T) {
 		if _, ok := last(d.sent[0].Headers, field); !ok {
 			t.Errorf("%s is missing in %v", field, d.sent[0].Headers)
 		}
+	}
+}
+
+// tenant is a propagator that writes nothing for most messages.
+type tenant struct{}
+
+func (tenant) Fields() []string { return []string{"tenant"} }
+
+func (tenant) Inject(ctx context.Context, c propagation.TextMapCarrier) {
+	if name, ok := ctx.Value(tenant{}).(string); ok {
+		c.Set("tenant", name)
+	}
+}
+
+func (tenant) Extract(ctx context.Context, c propagation.TextMapCarrier) context.Context {
+	if name := c.Get("tenant"); name != "" {
+		return context.WithValue(ctx, tenant{}, name)
+	}
+	return ctx
+}
+
+// Nor is W3C's short way taken where somebody else might write, or read.
+func TestPropagatorThatWritesNowAndThen(t *testing.T) {
+	c := newTelemetry(t, WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, tenant{})))
+	d := &cluster{}
+	must(t, d.sender(t, c.hook).Send(context.WithValue(t.Context(), tenant{}, "a"), "orders", nil, nil))
+	inside := c.hook.Context(t.Context(), &kafka.Message{Headers: d.sent[0].Headers})
+	if name := inside.Value(tenant{}); name != "a" || len(d.sent[0].Headers) != 2 {
+		t.Errorf("tenant %v arrived by %v", name, d.sent[0].Headers)
+	}
+}
+
+// A record with baggage alone has no sender to be linked, wherever it is handled.
+func TestBaggageIsNoSender(t *testing.T) {
+	c := newTelemetry(t)
+	ctx, ambient := c.tracers.Tracer("test").Start(t.Context(), "loop")
+	_, end := c.hook.StartProcess(ctx, &kafka.Message{Topic: "orders", Headers: []kafka.Header{{Key: "baggage", Value: []byte("a=1")}}})
+	end(nil)
+	ambient.End()
+	if s := c.one("process orders"); len(s.Links()) != 0 || s.Parent().SpanID() != ambient.SpanContext().SpanID() {
+		t.Errorf("links %v, parent %v", s.Links(), s.Parent())
+	}
+}
+
+// Templates are as many as topics may be, and no more.
+func TestTemplatesAreBounded(t *testing.T) {
+	c := newSampled(t, sdktrace.NeverSample(), WithDestinationTemplate(func(topic string) string { return topic + "?" }))
+	for i := range 1500 {
+		_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: strconv.Itoa(i)})
+		end(nil)
+	}
+	if n := len(c.series("messaging.process.duration")); n != 1001 {
+		t.Errorf("%d series, want a thousand and one for the rest", n)
 	}
 }
 
