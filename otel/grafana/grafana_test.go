@@ -63,6 +63,9 @@ func orders() kafka.ConsumerConfig {
 	}
 }
 
+// tooLarge is what no send accepts.
+var tooLarge = make([]byte, 2<<20)
+
 // well is a quarter of an hour in which orders are handled and results sent.
 func well(p *program) {
 	sender := p.Producer()
@@ -106,7 +109,7 @@ func troubled(p *program) {
 	}))
 	p.each(time.Second, time.Minute, func() {
 		p.Send("orders", "key", "value")
-		_ = sender.Send(context.Background(), "no such topic", nil, nil)
+		_ = sender.Send(context.Background(), "results", nil, tooLarge)
 	})
 	p.FailCommits(1000, nil)
 	p.each(time.Second, time.Minute, func() { p.Send("orders", "key", "value") })
@@ -288,7 +291,7 @@ var causes = map[string]func(*program){
 	},
 	"KafkaSendsFail": func(p *program) {
 		sender := p.Producer()
-		p.each(10*time.Second, 12*time.Minute, func() { _ = sender.Send(context.Background(), "no such topic", nil, nil) })
+		p.each(10*time.Second, 12*time.Minute, func() { _ = sender.Send(context.Background(), "results", nil, tooLarge) })
 	},
 }
 
