@@ -28,6 +28,7 @@ type life struct {
 	switchSeq  uint64    // 0 if no switch has been used
 	free       bool      // something has happened that ends a backoff
 	joinedAt   time.Time // when it was running last
+	doneAt     time.Time // when it last handled a record well
 
 	// The failed starts in a row are no fewer than least and no more than most.
 	least, most int
@@ -80,7 +81,7 @@ func (l *life) ran(d time.Duration, r Rules) {
 // that has outlived its claim may be of a session before.
 func (j *Judge) progressed(h *handling) {
 	l := j.life(h.Member)
-	l.least = 0
+	l.least, l.doneAt = 0, j.now
 	if h.claim != nil && !h.claim.ended {
 		l.most = 0
 	}
@@ -92,12 +93,15 @@ func (j *Judge) failedToStart(e StateChanged, l *life) {
 	if j.rules.MaxErrors > 0 && l.least >= j.rules.MaxErrors {
 		j.violate("too-many-attempts", "%+v after %d failures", e, l.least)
 	}
+	if l.doneAt.Equal(j.now) {
+		l.least = 0 // the member may take notice of the success only now
+	}
 }
 
 // checkRestart holds that a member waits as its failures in a row demand.
 func (j *Judge) checkRestart(e StateChanged, l *life) {
 	wait := j.now.Sub(l.since)
-	for n := l.least; n <= l.most; n++ {
+	for n := max(l.least, 1); n <= l.most; n++ {
 		if least, most := j.rules.backoff(n); wait >= least && wait <= most+j.rules.Grace {
 			return
 		}
