@@ -235,12 +235,19 @@ func (w *world) kill(t *rapid.T) {
 func (w *world) badRequests(t *rapid.T) {
 	n := w.one(t)
 	m := n.manager
-	held := m.SetConsumerSwitch("nobody", true) != nil && !m.GetConsumerSwitch("nobody") &&
-		errors.Is(n.register(n.groups[0]), kafka.ErrDuplicate) &&
+	_, unknown := m.Consumer("nobody")
+	held := m.SetConsumerSwitch("nobody", true) != nil && !m.GetConsumerSwitch("nobody") && unknown != nil &&
+		errors.Is(n.register(n.groups[0]), kafka.ErrDuplicate) && m.RegisterConsumer(context.Background(), nil) != nil &&
 		m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{JobName: "bad"}, nil)) != nil
 	if n.producer != nil {
-		err := n.producer.Send(context.Background(), "no such topic", nil, nil)
-		held = held && err != nil && !errors.Is(err, kafka.ErrUnknownOutcome)
+		nowhere := int32(-1)
+		for _, bad := range []*kafka.ProducerMessage{
+			nil, {Topic: "no such topic"}, {Topic: orders, ToPartition: &nowhere},
+			{Topic: orders, Headers: []kafka.Header{{}}}, {Topic: orders, Value: make([]byte, 2<<20)},
+		} {
+			err := n.producer.SendMessage(context.Background(), bad)
+			held = held && err != nil && !errors.Is(err, kafka.ErrUnknownOutcome)
+		}
 	}
 	if !held {
 		t.Fatalf("violated bad-request-accepted")

@@ -66,6 +66,7 @@ var mutations = []mutation{
 	{"waiting worker not told of the halt", "partition.go", "\tif p.halted.CompareAndSwap(false, true) {\n\t\tclose(p.haltC)\n\t}", "\tp.halted.Store(true)"},
 	{"message of the first attempt reused", "partition.go", "\tif p.attempt > 1 {\n\t\tagain := *m\n\t\tm = &again\n\t}\n", ""},
 	{"last commit under a lost claim's name", "session.go", "\t\tp.halt(ErrPartitionLost)\n\t}\n\ts.end(parts)", "\t\tp.halt(ErrPartitionLost)\n\t}"},
+	{"operation of a refused send never ends", "producer.go", "\t\ts.end(op.ended(err))\n", "\t\ts.end(err)\n"},
 	{"sent before it is acknowledged", "producer.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
 }
 

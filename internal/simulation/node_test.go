@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,13 +25,15 @@ type node struct {
 	start  context.Context // of StartAllConsumers
 	cancel context.CancelFunc
 
+	view      kafka.View
 	mayRefuse atomic.Bool // the producer has been closed, or the time of a shutdown is nearly up
 }
 
 func (w *world) newNode() *node {
 	n := &node{w: w, name: fmt.Sprintf("p%d", len(w.nodes)+1)}
 	n.manager = kafka.New(w.faults.wrap(w.broker),
-		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout))
+		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout),
+		kafka.WithMiddleware(func(next kafka.HandlerFunc) kafka.HandlerFunc { return next }))
 	n.start, n.cancel = context.WithCancel(context.Background())
 	w.nodes = append(w.nodes, n)
 	return n
@@ -162,52 +162,6 @@ func (n *node) stop(w *world, s stop) {
 		var stop *kafka.StopError
 		w.judge.Tell(judge.StopReturn{Process: n.name, Clean: !errors.As(err, &stop)})
 	})
-}
-
-// A hook tells the judge what a process says of itself.
-type hook struct {
-	kafka.NopHook
-	n *node
-}
-
-func (h hook) Event(e kafka.Event) {
-	tell := h.n.w.judge.Tell
-	switch e := e.(type) {
-	case kafka.StateChanged:
-		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
-		h.n.w.stats.count("state " + e.To.String())
-	case kafka.PartitionsAssigned:
-		h.n.w.pin(e.JobName, parse(e.Partitions))
-		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
-		h.n.w.stats.count("assigned")
-	case kafka.PartitionsRevoked:
-		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck), Calm: h.n.w.calmly.Load()})
-		h.n.w.stats.count("revoked")
-		if len(e.Stuck) > 0 {
-			h.n.w.stats.count("revoked, stuck")
-		}
-	case kafka.PartitionsLost:
-		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
-		h.n.w.stats.count("lost")
-	case kafka.HandlerFailed:
-		tell(judge.HandlerFailed{
-			Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, Offset: e.Offset, Failures: e.Failures,
-		})
-	case kafka.DataLoss:
-		h.n.w.stats.count("data loss")
-	case kafka.CommitFailed:
-		h.n.w.stats.count("commit failed")
-	}
-}
-
-// parse turns topic/partition into partitions.
-func parse(names []string) (ps []judge.Partition) {
-	for _, name := range names {
-		topic, number, _ := strings.Cut(name, "/")
-		n, _ := strconv.Atoi(number)
-		ps = append(ps, judge.Partition{Topic: topic, Number: int32(n)})
-	}
-	return ps
 }
 
 // pin tells the judge where a group that begins at the newest offset begins.

@@ -36,9 +36,7 @@ func (n *node) sendLate(ctx context.Context) error {
 	}
 	err := n.sendSync(context.WithoutCancel(ctx), n.handlerOf(ctx), results)
 	if errors.Is(err, kafka.ErrClosed) && !n.mayRefuse.Load() {
-		n.w.mu.Lock()
-		n.w.broken = "send-while-draining-refused"
-		n.w.mu.Unlock()
+		n.w.breaks("send-while-draining-refused")
 	}
 	return err
 }
@@ -101,7 +99,9 @@ func (n *node) sendAsync(ctx context.Context, sender, topic string, then func())
 // A burst is what one goroutine sends, one message after the other.
 type burst struct {
 	n        int
-	sync     int // every which send waits; 0 is none
+	first    bool // all to partition 0
+	flush    bool // at the end
+	sync     int  // every which send waits; 0 is none
 	topic    string
 	patience time.Duration
 	callback string
@@ -110,6 +110,8 @@ type burst struct {
 func drawBurst(t *rapid.T) burst {
 	return burst{
 		n:        rapid.IntRange(1, 10).Draw(t, "sends"),
+		first:    rarely(t, "to the first partition"),
+		flush:    rarely(t, "flush"),
 		sync:     rapid.IntRange(0, 3).Draw(t, "sync"),
 		topic:    rapid.SampledFrom([]string{orders, orders, results}).Draw(t, "topic"),
 		patience: time.Duration(rapid.SampledFrom([]int{1, 1000, 60_000}).Draw(t, "patience ms")) * time.Millisecond,
@@ -132,14 +134,28 @@ func (n *node) send(b burst) {
 			}
 			cancel()
 		}
+		if b.flush {
+			ctx, cancel := context.WithTimeout(context.Background(), b.patience)
+			defer cancel()
+			if n.producer.Flush(ctx) == nil {
+				n.w.stats.count("flushed")
+			}
+		}
 	})
 }
 
 func (n *node) sendInOrder(ctx context.Context, sender string, b burst, closed *atomic.Bool) {
 	value := n.w.value("b")
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value), Async: true})
-	n.producer.SendAsync(ctx, b.topic, key(value), value, func(m *kafka.ProducerMessage, err error) {
+	message := &kafka.ProducerMessage{Topic: b.topic, Key: key(value), Value: value, Headers: headers(value)}
+	if b.first {
+		message.ToPartition = new(int32)
+	}
+	n.producer.SendMessageAsync(ctx, message, func(m *kafka.ProducerMessage, err error) {
 		n.w.judge.Tell(n.w.answer(m, err))
+		if len(m.Headers) != len(headers(value)) {
+			n.w.breaks("user-headers-changed")
+		}
 		switch b.callback {
 		case "sends":
 			n.sendOne(context.Background(), "callback of "+n.name, b.topic, false)
@@ -161,5 +177,5 @@ func headers(value []byte) []kafka.Header {
 	if value[len(value)-1]%2 == 0 {
 		return nil
 	}
-	return []kafka.Header{{Key: "trace", Value: value}, {Key: "trace", Value: []byte{}}, {Key: "none"}}
+	return []kafka.Header{{Key: "trace", Value: value}, {Key: "unwanted"}, {Key: "trace", Value: []byte{}}, {Key: "none"}}
 }

@@ -36,6 +36,7 @@ type world struct {
 	sent      int
 
 	calmly     atomic.Bool    // quiet, as of the latest step
+	operations atomic.Int64   // that hooks were told of, and that have not ended
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
 	mu        sync.Mutex
@@ -48,7 +49,7 @@ type world struct {
 	locations map[string]location
 	pinned    map[judge.Subscription]bool // partitions whose first position is known, by group and name
 	kept      []kept
-	broken    string // an invariant that a handler has found broken
+	broken    string // an invariant that somebody else has found broken
 }
 
 // settings are what a sequence draws for its whole length.
@@ -228,10 +229,22 @@ func (w *world) violated(t *rapid.T, invariant, details string) {
 	t.Fatalf("violated %s", invariant)
 }
 
+// breaks notes from outside the sequence that an invariant does not hold.
+func (w *world) breaks(invariant string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = invariant
+}
+
 // checkStatus holds what every status must say.
 func (w *world) checkStatus(t *rapid.T) {
 	for _, n := range w.nodes {
-		all := n.manager.Consumers()
+		all := n.view.Consumers()
+		for _, p := range n.view.Producers() {
+			if p.Unacknowledged < 0 || p.UnacknowledgedBytes < 0 || (p.Unacknowledged == 0) != (p.UnacknowledgedBytes == 0) {
+				w.violated(t, "status-consistent", fmt.Sprintf("%+v", p))
+			}
+		}
 		if !slices.IsSortedFunc(all, func(a, b kafka.ConsumerStatus) int { return strings.Compare(a.JobName, b.JobName) }) || len(all) != len(n.groups) {
 			w.violated(t, "status-lists-all", fmt.Sprintf("%+v", all))
 		}
@@ -339,6 +352,10 @@ func (w *world) settle(t *rapid.T) {
 	w.background.Wait()
 	w.tellLog()
 	w.fail(t, w.judge.Final(subscriptions...))
+	w.checkKept(t)
+	if n := w.operations.Load(); n != 0 {
+		w.violated(t, "operation-not-ended", fmt.Sprintf("%d operations have not ended, or ended without beginning", n))
+	}
 }
 
 // heal ends all that is wrong.

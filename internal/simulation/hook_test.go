@@ -1,0 +1,78 @@
+package simulation
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aarontianqx/gopkg/internal/judge"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A hook tells the judge what a process says of itself.
+type hook struct{ n *node }
+
+// Attach lets checks look at the manager through the hook's eyes, too.
+func (h hook) Attach(v kafka.View) (detach func()) {
+	h.n.view = v
+	return func() {}
+}
+
+// Start begins an operation. Its token is whether it has ended.
+func (h hook) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
+	h.n.w.operations.Add(1)
+	if op.Kind == kafka.OpSend {
+		op.SetHeader("hook", op.Kind.String())
+		op.DeleteHeader("unwanted")
+	}
+	return ctx, new(atomic.Bool)
+}
+
+// End must follow each Start, once.
+func (h hook) End(token kafka.OpToken, _ *kafka.Op) {
+	if token.(*atomic.Bool).Swap(true) {
+		h.n.w.breaks("operation-ended-twice")
+	}
+	h.n.w.operations.Add(-1)
+}
+
+func (h hook) Event(e kafka.Event) {
+	tell := h.n.w.judge.Tell
+	switch e := e.(type) {
+	case kafka.StateChanged:
+		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
+		h.n.w.stats.count("state " + e.To.String())
+	case kafka.PartitionsAssigned:
+		h.n.w.pin(e.JobName, parse(e.Partitions))
+		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		h.n.w.stats.count("assigned")
+	case kafka.PartitionsRevoked:
+		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck), Calm: h.n.w.calmly.Load()})
+		h.n.w.stats.count("revoked")
+		if len(e.Stuck) > 0 {
+			h.n.w.stats.count("revoked, stuck")
+		}
+	case kafka.PartitionsLost:
+		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		h.n.w.stats.count("lost")
+	case kafka.HandlerFailed:
+		tell(judge.HandlerFailed{
+			Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, Offset: e.Offset, Failures: e.Failures,
+		})
+	case kafka.DataLoss:
+		h.n.w.stats.count("data loss")
+	case kafka.CommitFailed:
+		h.n.w.stats.count("commit failed")
+	}
+}
+
+// parse turns topic/partition into partitions.
+func parse(names []string) (ps []judge.Partition) {
+	for _, name := range names {
+		topic, number, _ := strings.Cut(name, "/")
+		n, _ := strconv.Atoi(number)
+		ps = append(ps, judge.Partition{Topic: topic, Number: int32(n)})
+	}
+	return ps
+}
