@@ -238,9 +238,12 @@ func (w *world) badRequests(t *rapid.T) {
 	_, unknown := m.Consumer("nobody")
 	held := m.SetConsumerSwitch("nobody", true) != nil && !m.GetConsumerSwitch("nobody") && unknown != nil &&
 		errors.Is(n.register(n.groups[0]), kafka.ErrDuplicate) && m.RegisterConsumer(context.Background(), nil) != nil &&
-		m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{JobName: "bad"}, nil)) != nil
+		m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{JobName: "bad"}, nil)) != nil &&
+		withoutContext(m)
 	if n.producer != nil {
 		nowhere := int32(-1)
+		var none context.Context
+		held = held && n.producer.Flush(none) != nil && n.producer.SendMessage(none, &kafka.ProducerMessage{Topic: orders}) != nil
 		for _, bad := range []*kafka.ProducerMessage{
 			nil, {Topic: "no such topic"}, {Topic: orders, ToPartition: &nowhere},
 			{Topic: orders, Headers: []kafka.Header{{}}}, {Topic: orders, Value: make([]byte, 2<<20)},
@@ -252,6 +255,15 @@ func (w *world) badRequests(t *rapid.T) {
 	if !held {
 		t.Fatalf("violated bad-request-accepted")
 	}
+}
+
+// withoutContext reports whether all that needs a context refuses nil.
+func withoutContext(m *kafka.Manager) bool {
+	var none context.Context
+	_, noProducer := m.RegisterProducer(none, kafka.ProducerConfig{})
+	_, badProducer := m.RegisterProducer(context.Background(), kafka.ProducerConfig{})
+	return m.Shutdown(none) != nil && m.StartAllConsumers(none) != nil && noProducer != nil && badProducer != nil &&
+		m.RegisterConsumer(none, kafka.NewConsumer(kafka.ConsumerConfig{}, nil)) != nil
 }
 
 // resultsDown has sends to the output topic fail, and only these.

@@ -249,6 +249,9 @@ func (w *world) checkStatus(t *rapid.T) {
 			w.violated(t, "status-lists-all", fmt.Sprintf("%+v", all))
 		}
 		for _, s := range all {
+			if one, err := n.manager.Consumer(s.JobName); err != nil || one.State != s.State {
+				w.violated(t, "status-consistent", fmt.Sprintf("%+v, %v, but %+v", one, err, s))
+			}
 			if s.Switch != n.manager.GetConsumerSwitch(s.JobName) || s.Switch && s.State == kafka.StateDisabled {
 				w.violated(t, "status-consistent", fmt.Sprintf("%+v", s))
 			}
