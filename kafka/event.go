@@ -13,7 +13,7 @@ type StateChanged struct {
 }
 
 // PartitionsAssigned is an [Event]: partitions, as topic/partition, are owned
-// from now on.
+// from now on. It is told before the first of their records is handed out.
 type PartitionsAssigned struct {
 	JobName    string
 	Group      string

@@ -91,13 +91,13 @@ func (s *session) Assign(claims []*driver.Claim) {
 	s.parts = append(s.parts, parts...)
 	halted := s.halted
 	s.mu.Unlock()
-	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts)})
 	for _, p := range parts {
 		if halted {
 			p.halt(nil)
 		}
 		go p.work(s.job.enlist(p))
 	}
+	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts)})
 }
 
 // Deliver queues records for their partition's worker.
