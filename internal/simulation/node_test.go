@@ -31,9 +31,13 @@ type node struct {
 
 func (w *world) newNode() *node {
 	n := &node{w: w, name: fmt.Sprintf("p%d", len(w.nodes)+1)}
-	n.manager = kafka.New(w.faults.wrap(w.broker),
+	options := []kafka.Option{
 		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout),
-		kafka.WithMiddleware(func(next kafka.HandlerFunc) kafka.HandlerFunc { return next }))
+	}
+	if w.drawn.middleware {
+		options = append(options, kafka.WithMiddleware(func(next kafka.HandlerFunc) kafka.HandlerFunc { return next }))
+	}
+	n.manager = kafka.New(w.faults.wrap(w.broker), options...)
 	n.start, n.cancel = context.WithCancel(context.Background())
 	w.nodes = append(w.nodes, n)
 	return n

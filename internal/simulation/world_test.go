@@ -69,6 +69,7 @@ type settings struct {
 	isolation  driver.IsolationLevel
 	newest     bool // groups begin after what is there
 	autoCommit bool // what was handed out counts as done
+	middleware bool
 	static     bool // members keep their places while they are away
 	outOfRange driver.OutOfRange
 }
@@ -126,6 +127,7 @@ func drawSettings(t *rapid.T) settings {
 		isolation:  rapid.SampledFrom([]driver.IsolationLevel{driver.ReadCommitted, driver.ReadCommitted, driver.ReadUncommitted}).Draw(t, "isolation"),
 		newest:     rarely(t, "newest"),
 		autoCommit: rarely(t, "auto commit"),
+		middleware: rarely(t, "middleware"),
 		outOfRange: rapid.SampledFrom([]driver.OutOfRange{
 			driver.OutOfRangeStop, driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
 		}).Draw(t, "out of range"),
