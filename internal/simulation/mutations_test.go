@@ -120,9 +120,9 @@ func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string
 
 // simulateWith runs a binary that plant has built.
 func simulateWith(t *testing.T, binary, checks, seed string) verdict {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestSimulation$", "-test.v", "-test.timeout", "100s",
+	cmd := exec.CommandContext(ctx, binary, "-test.run", "^TestSimulation$", "-test.v", "-test.timeout", "7m",
 		"-rapid.nofailfile", "-rapid.shrinktime=1ns", "-rapid.checks="+checks, "-rapid.seed="+seed)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
