@@ -186,6 +186,14 @@ type setting struct {
 	secret bool
 }
 
+// String shows the value, and that of an empty string too.
+func (s setting) String() string {
+	if text, ok := s.value.(string); ok {
+		return fmt.Sprintf("%q", text)
+	}
+	return fmt.Sprint(s.value)
+}
+
 func unchanged(before, after []setting) error {
 	var errs []error
 	for i, want := range before {
@@ -195,7 +203,7 @@ func unchanged(before, after []setting) error {
 		case want.secret:
 			errs = append(errs, invalid(fmt.Errorf("sarama.Driver.Configure: %s must not be changed", want.field)))
 		default:
-			errs = append(errs, invalid(fmt.Errorf("sarama.Driver.Configure: %s: %v must stay %v", want.field, got.value, want.value)))
+			errs = append(errs, invalid(fmt.Errorf("sarama.Driver.Configure: %s: %s must stay %s", want.field, got, want)))
 		}
 	}
 	return errors.Join(errs...)
