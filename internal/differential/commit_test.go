@@ -17,7 +17,7 @@ type commit struct {
 
 func commits(s sequence) *rapid.Generator[operation] {
 	most := 5
-	if s.cooperative() {
+	if s.free() {
 		most = 4 // see operations
 	}
 	return draws(func(t *rapid.T) commit {

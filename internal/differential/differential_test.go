@@ -28,9 +28,9 @@ var (
 // abreast is how many sequences run at a time: they mostly wait.
 const abreast = 8
 
-func TestFake(t *testing.T) { compare(t, 80, newMemory(), overFake(t)) }
+func TestFake(t *testing.T) { compare(t, 60, newMemory(), overFake(t)) }
 
-func TestKafka(t *testing.T) { compare(t, 60, newMemory(), overKafka(t)) }
+func TestKafka(t *testing.T) { compare(t, 40, newMemory(), overKafka(t)) }
 
 // compare runs sequences on both systems.
 func compare(t *testing.T, share int, a, b system) {

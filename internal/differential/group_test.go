@@ -90,7 +90,7 @@ func (l *lane) rebalanced(before map[*member]int) {
 // settle waits until the group is at rest: every partition belongs to one member
 // and has been read up, and no member could have less.
 func (l *lane) settle() bool {
-	ctx, cancel := context.WithTimeout(l.ctx, settleTime)
+	ctx, cancel := context.WithTimeout(l.ctx, l.sys.settleTime())
 	defer cancel()
 	if l.await(ctx, l.atRest) {
 		return true
@@ -158,7 +158,7 @@ func (l *lane) showGroup() {
 	told := l.told()
 	l.mu.Unlock()
 	l.note("members have %v", loads)
-	if l.seq.strategy == driver.Sticky || l.seq.cooperative() {
+	if l.seq.strategy == driver.Sticky || l.seq.strategy == driver.CooperativeSticky {
 		l.note("moved %d", moved)
 	}
 	for _, what := range slices.Concat(reads, told) {
@@ -186,16 +186,16 @@ func (l *lane) share() (loads []int, moved int) {
 	return loads, moved
 }
 
-// reads says from where each partition is read, and what it has brought. Claims
-// that are kept over a cooperative rebalance show only if one that is new does not
-// start where it should: which are kept is a free choice.
+// reads says from where each partition is read, and what it has brought. Where it
+// is free which claims are kept, it only says which of the new ones do not start
+// where they should.
 func (l *lane) reads(committed []int64) []string {
 	reads := make([]string, l.partitions)
 	for _, m := range l.members() {
 		for _, h := range m.live() {
 			log := l.logs[h.Partition]
 			switch {
-			case !l.seq.cooperative():
+			case !l.seq.free():
 				reads[h.Partition] = h.show(log)
 			case !h.shown && h.start(log) != max(committed[h.Partition], log.begin):
 				reads[h.Partition] = fmt.Sprintf("%s, but committed is %d", h.show(log), committed[h.Partition])

@@ -13,13 +13,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-const (
-	// patience is how long a sequence may take on one system.
-	patience = 2 * time.Minute
-
-	// settleTime is how long a group may take to come to rest, and be read up.
-	settleTime = 30 * time.Second
-)
+// patience is how long a sequence may take on one system.
+const patience = 2 * time.Minute
 
 // A lane is one sequence on one system, and what could be observed.
 type lane struct {
@@ -53,7 +48,7 @@ func observe(sys system, seq sequence, lenient bool) (lines []string, stuck stri
 	l := &lane{
 		ctx: ctx, sys: sys, seq: seq, lenient: lenient, topic: "differential-" + strings.ToLower(rand.Text()[:10]),
 		partitions: seq.partitions, logs: make([]extent, seq.partitions),
-		board:  board{changed: make(chan struct{})},
+		board:  board{changed: make(chan struct{}), drains: seq.drains},
 		owners: map[int32]*member{},
 	}
 	if l.open() {
@@ -106,6 +101,9 @@ func (l *lane) fails(what string, err error) bool {
 
 // appended extends what is known of a partition.
 func (l *lane) appended(partition int32, offset int64) {
+	if partition < 0 || partition >= l.partitions {
+		return // so a wrong driver says, which will differ
+	}
 	l.change(func() { l.logs[partition].end, l.logs[partition].top = offset+1, offset+1 })
 }
 
@@ -138,7 +136,7 @@ func (l *lane) start(cfg driver.ConsumerConfig) *member {
 		return nil
 	}
 	m := &member{
-		board: &l.board, consumer: consumer, drains: l.seq.drains,
+		board: &l.board, consumer: consumer,
 		turn: make(chan struct{}, 1), ran: make(chan struct{}),
 	}
 	go m.run()

@@ -65,6 +65,9 @@ func (d deletion) do(l *lane) {
 	if !l.settle() {
 		return
 	}
+	if _, claim := l.owner(d.partition); claim != nil && claim.paused {
+		return // it may have been given what is deleted, or not
+	}
 	log := &l.logs[d.partition]
 	before := log.begin + (log.end-log.begin)*int64(d.quarters)/4 // who has passed a hole at the end is chance
 	if d.quarters > 4 {
@@ -101,6 +104,9 @@ func (growth) do(l *lane) {
 	const most = 6
 	if l.partitions >= most || !l.settle() {
 		return
+	}
+	if l.seq.outOfRange == driver.OutOfRangeStop {
+		return // who ends may have got to the new partition before, or not
 	}
 	if l.fails("add a partition", l.sys.AddPartitions(l.ctx, l.topic, l.partitions+1)) {
 		return

@@ -15,6 +15,7 @@ import (
 type board struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything changes
+	drains  bool          // Revoke commits what has been delivered
 }
 
 func (b *board) change(f func()) {
@@ -48,7 +49,6 @@ func (b *board) await(ctx context.Context, cond func() bool) bool {
 type member struct {
 	board    *board
 	consumer driver.Consumer
-	drains   bool
 	turn     chan struct{} // held during a commit: the core never has two under way
 	ran      chan struct{} // closed when Run has returned
 
@@ -97,9 +97,7 @@ func (m *member) Deliver(c *driver.Claim, b driver.Batch) {
 }
 
 func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
-	if m.drains {
-		m.drain(ctx, claims)
-	}
+	m.drain(ctx, claims)
 	m.endClaims(claims, "revoked")
 }
 
@@ -109,7 +107,7 @@ func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 	var marks []driver.Mark
 	m.board.mu.Lock()
 	for _, c := range claims {
-		if h := m.held(c); h.last > 0 {
+		if h := m.held(c); m.board.drains && h.last > 0 {
 			marks = append(marks, driver.Mark{Claim: c, Offset: h.last})
 		}
 	}

@@ -35,7 +35,7 @@ func (n newcomer) do(l *lane) {
 
 // watch waits until m has read all that it will, and shows it.
 func (l *lane) watch(m *member) {
-	ctx, cancel := context.WithTimeout(l.ctx, settleTime)
+	ctx, cancel := context.WithTimeout(l.ctx, l.sys.settleTime())
 	defer cancel()
 	if !l.await(ctx, func() bool { return l.hasReadUp(m) }) {
 		l.stuck = "the newcomer does not get to the end"

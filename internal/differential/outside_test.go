@@ -49,10 +49,15 @@ func (o *outside) String() string        { return o.name }
 func (o *outside) Driver() driver.Driver { return production }
 func (o *outside) Brokers() []string     { return o.brokers }
 
+func (*outside) settleTime() time.Duration { return 30 * time.Second }
+
 func (o *outside) CreateTopic(ctx context.Context, topic string, partitions int32) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, 1
+	forever := kmsg.NewCreateTopicsRequestTopicConfig()
+	forever.Name, forever.Value = "retention.ms", kmsg.StringPtr("-1") // some records are said to be of 1970
+	t.Configs = append(t.Configs, forever)
 	req.Topics = append(req.Topics, t)
 	resp, err := req.RequestWith(ctx, o.client)
 	if err == nil {

@@ -130,7 +130,7 @@ func (stranger) do(l *lane) {
 	select {
 	case <-m.ran:
 		l.note("it ends: %s", class(m.runErr))
-	case <-time.After(settleTime):
+	case <-time.After(l.sys.settleTime()):
 		l.stuck = "the stranger is let in"
 	}
 	l.fails("close of the stranger", l.shut(m))
@@ -148,6 +148,11 @@ func (expiry) do(l *lane) {
 	if !l.settle() || len(l.members()) == 0 {
 		return
 	}
+	// Who joins first is given everything, and would commit what it reads before
+	// the others are back.
+	drains := l.drains
+	l.change(func() { l.drains = false })
+	defer l.change(func() { l.drains = drains })
 	var claims []*held
 	before := l.joins()
 	l.mu.Lock()
@@ -210,7 +215,7 @@ func (u usurper) do(l *lane) {
 	select {
 	case <-old.ran:
 		l.note("the first one ends: %s", class(old.runErr))
-	case <-time.After(settleTime):
+	case <-time.After(l.sys.settleTime()):
 		l.stuck = "the first one goes on"
 	}
 	l.note("closed: %s", class(l.shut(old)))

@@ -28,7 +28,10 @@ type operation interface {
 	do(l *lane)
 }
 
-func (s sequence) cooperative() bool { return s.strategy == driver.CooperativeSticky }
+// free reports whether it shows who has what, which is a free choice: what one
+// member keeps over a rebalance or a restart goes on where it was, and the rest
+// starts anew.
+func (s sequence) free() bool { return s.strategy == driver.CooperativeSticky || s.static }
 
 func (s sequence) String() string {
 	var b strings.Builder
@@ -62,10 +65,10 @@ var sequences = rapid.Custom(func(t *rapid.T) sequence {
 		static: rapid.IntRange(0, 3).Draw(t, "static") == 0,
 		drains: rapid.Bool().Draw(t, "drains"),
 	}
-	if s.cooperative() {
-		s.drains = false // what moves is a free choice, and so would be what is committed
+	if s.free() {
+		s.drains = false
 	}
-	ops := rapid.SliceOfN(operations(s), 6, 16).Draw(t, "operations")
+	ops := rapid.SliceOfN(operations(s), 8, 20).Draw(t, "operations")
 	s.ops = append([]operation{join{0}}, ops...)
 	return s
 })
@@ -78,7 +81,7 @@ func operations(s sequence) *rapid.Generator[operation] {
 		{6, commits(s)},
 		{1, wrongCommits},
 		{1, newcomers},
-		{1, rapid.Just[operation](expiry{})},
+		{2, rapid.Just[operation](expiry{})},
 		{1, rapid.Just[operation](stranger{})},
 		{1, rapid.Just[operation](growth{})},
 		{2, holes(s.partitions)},
@@ -90,8 +93,8 @@ func operations(s sequence) *rapid.Generator[operation] {
 	} else {
 		choices = append(choices, choice{3, leaves}) // a static member does not leave
 	}
-	if !s.cooperative() { // who loses its place depends on what moves, a free choice
-		choices = append(choices, choice{2, deletions(s.partitions)})
+	if !s.free() { // who loses its place would show
+		choices = append(choices, choice{5, deletions(s.partitions)})
 	}
 	return weighted(choices...)
 }

@@ -24,6 +24,9 @@ type system interface {
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
 	String() string
+
+	// settleTime is how long a group may take to come to rest, and be read up.
+	settleTime() time.Duration
 }
 
 // production is the production driver, but that it learns of new partitions soon.
@@ -55,7 +58,9 @@ type inMemory struct{ broker *memory.Broker }
 
 func newMemory() system { return inMemory{memory.NewBroker()} }
 
-func (s inMemory) String() string        { return "memory" }
+func (s inMemory) String() string          { return "memory" }
+func (inMemory) settleTime() time.Duration { return 30 * time.Second }
+
 func (s inMemory) Driver() driver.Driver { return s.broker }
 func (s inMemory) Brokers() []string     { return []string{"memory:9092"} }
 

@@ -1,0 +1,265 @@
+package differential
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/driver/sarama"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+var update = flag.Bool("update", false, "write the table of messages into RELIABILITY.md")
+
+// A mistake is something that a user does wrong.
+type mistake struct {
+	what string
+
+	// says is what the message must hold: field, value and rule, each as far as
+	// there is one. Without it, the mistake is none.
+	says []string
+
+	// make commits the mistake on a manager of its own.
+	make func(u *user) error
+}
+
+// A user has a manager that nobody else has, and files.
+type user struct {
+	t       *testing.T
+	m       *kafka.Manager
+	brokers string
+	dir     string
+}
+
+// TestBadConfiguration makes each mistake on both drivers. Both give the same
+// answer, nothing is dialled, nothing is registered, and RELIABILITY.md shows the
+// message.
+func TestBadConfiguration(t *testing.T) {
+	dials, brokers := listen(t)
+	dir := files(t)
+	var table strings.Builder
+	made := 0
+	for _, m := range mistakes() {
+		t.Run(m.what, func(t *testing.T) {
+			answers := map[string]error{}
+			for name, d := range map[string]driver.Driver{"memory": memory.NewBroker(), "sarama": sarama.Driver{}} {
+				u := &user{t: t, m: manager(t, d), brokers: brokers, dir: dir}
+				answers[name] = m.make(u)
+			}
+			message := shown(answers["memory"], dir)
+			if other := shown(answers["sarama"], dir); other != message {
+				t.Errorf("on memory: %s\non Sarama: %s", message, other)
+			}
+			t.Log(message)
+			if len(m.says) == 0 != (answers["memory"] == nil) {
+				t.Errorf("got %q, want it to say %q", message, m.says)
+			}
+			for _, want := range m.says {
+				if !strings.Contains(message, want) {
+					t.Errorf("%q does not say %q", message, want)
+				}
+			}
+			made++
+			fmt.Fprintf(&table, "| %s | %s |\n", m.what, cell(message))
+		})
+	}
+	if n := dials.Load(); n > 0 {
+		t.Errorf("%d connections were opened", n)
+	}
+	if made == len(mistakes()) && !t.Failed() { // and not chosen by -run
+		inDocument(t, "bad configuration", "| mistake | answer |\n|---|---|\n"+table.String())
+	}
+}
+
+func manager(t *testing.T, d driver.Driver) *kafka.Manager {
+	m := kafka.New(d, kafka.WithLogger(slog.New(slog.DiscardHandler)))
+	t.Cleanup(func() {
+		if err := m.Shutdown(context.Background()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
+	return m
+}
+
+// listen returns an address at which there is a listener, and counts who comes.
+func listen(t *testing.T) (dials *atomic.Int32, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dials = new(atomic.Int32)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		accepting.Wait()
+	})
+	return dials, l.Addr().String()
+}
+
+// files writes what a TLS configuration may name by mistake.
+func files(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, content := range map[string]string{"empty.pem": "\n", "garbage.pem": "not a certificate"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// shown is an error without where the files of this run are.
+func shown(err error, dir string) string {
+	if err == nil {
+		return "accepted"
+	}
+	return strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "")
+}
+
+// cell writes a message for a table, cut where it quotes something long.
+func cell(message string) string {
+	lines := strings.Split(message, "\n")
+	for i, l := range lines {
+		if len(l) > 200 {
+			l = l[:120] + "…" + l[len(l)-60:]
+		}
+		lines[i] = "`" + strings.ReplaceAll(l, "|", `\|`) + "`"
+	}
+	return strings.Join(lines, "<br>")
+}
+
+// inDocument holds what is between the marks of a part of RELIABILITY.md against
+// want, or writes it there.
+func inDocument(t *testing.T, part, want string) {
+	t.Helper()
+	const name = "../../RELIABILITY.md"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, okBegin := strings.Cut(string(text), "<!-- "+part+" -->\n")
+	got, after, okEnd := strings.Cut(rest, "<!-- end -->\n")
+	switch {
+	case !okBegin || !okEnd:
+		t.Errorf("%s has no part %q", name, part)
+	case got == want:
+	case !*update:
+		t.Errorf("%s is not up to date; go test ./internal/differential -run %s -args -update", name, t.Name())
+	default:
+		text := before + "<!-- " + part + " -->\n" + want + "<!-- end -->\n" + after
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// register registers a consumer whose configuration was good before it was
+// spoiled, and checks that one that is refused is not registered.
+func register(spoil func(u *user, c *kafka.ConsumerConfig)) func(*user) error {
+	return func(u *user) error {
+		cfg := kafka.ConsumerConfig{JobName: "orders", Topic: "t", BootstrapServers: u.brokers, ConsumerGroup: "g"}
+		spoil(u, &cfg)
+		before := len(u.m.Consumers())
+		err := u.m.RegisterConsumer(context.Background(), kafka.NewConsumer(cfg, ignore))
+		if err != nil && len(u.m.Consumers()) != before {
+			u.t.Error("a consumer that was refused is registered")
+		}
+		return err
+	}
+}
+
+func ignore(context.Context, *kafka.Message) error { return nil }
+
+// consumer is register for what needs no user.
+func consumer(spoil func(c *kafka.ConsumerConfig)) func(*user) error {
+	return register(func(_ *user, c *kafka.ConsumerConfig) { spoil(c) })
+}
+
+func producer(spoil func(c *kafka.ProducerConfig)) func(*user) error {
+	return func(u *user) error {
+		cfg := kafka.ProducerConfig{BootstrapServers: u.brokers}
+		spoil(&cfg)
+		_, err := u.m.RegisterProducer(context.Background(), cfg)
+		return err
+	}
+}
+
+// sending sends by a producer of a broker in memory: what the core refuses
+// reaches no driver.
+func sending(spoil func(m *kafka.ProducerMessage)) func(*user) error {
+	return func(u *user) error {
+		broker := memory.NewBroker()
+		if err := broker.CreateTopic("t", 1); err != nil {
+			return err
+		}
+		p, err := manager(u.t, broker).RegisterProducer(context.Background(), kafka.ProducerConfig{BootstrapServers: "memory:1"})
+		if err != nil {
+			return err
+		}
+		m := &kafka.ProducerMessage{Topic: "t", Value: []byte("v")}
+		spoil(m)
+		err = p.SendMessage(context.Background(), m)
+		if _, end, _ := broker.Offsets("t", 0); err != nil && end != 0 {
+			u.t.Error("a message that was refused is in the log")
+		}
+		return err
+	}
+}
+
+// configured is a mistake in what Sarama itself is told.
+func configured(change func(c *ibm.Config)) driver.Driver { return sarama.Driver{Configure: change} }
+
+// twice registers a second consumer beside "orders".
+func twice(name, topic string) func(*user) error {
+	return func(u *user) error {
+		if err := consumer(func(*kafka.ConsumerConfig) {})(u); err != nil {
+			return err
+		}
+		return consumer(func(c *kafka.ConsumerConfig) { c.JobName, c.Topic = name, topic })(u)
+	}
+}
+
+// TestOneNameAtOnce registers one name from a hundred goroutines.
+func TestOneNameAtOnce(t *testing.T) {
+	u := &user{t: t, m: manager(t, memory.NewBroker()), brokers: "memory:1"}
+	var accepted, duplicates atomic.Int32
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			switch err := consumer(func(*kafka.ConsumerConfig) {})(&user{t: t, m: u.m, brokers: u.brokers}); {
+			case err == nil:
+				accepted.Add(1)
+			case errors.Is(err, kafka.ErrDuplicate):
+				duplicates.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if accepted.Load() != 1 || duplicates.Load() != 99 {
+		t.Errorf("%d were accepted and %d duplicates, want 1 and 99", accepted.Load(), duplicates.Load())
+	}
+}
