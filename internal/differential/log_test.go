@@ -105,8 +105,11 @@ func (growth) do(l *lane) {
 	if l.partitions >= most || !l.settle() {
 		return
 	}
-	if l.seq.outOfRange == driver.OutOfRangeStop {
+	switch {
+	case l.seq.outOfRange == driver.OutOfRangeStop:
 		return // who ends may have got to the new partition before, or not
+	case l.seq.static:
+		return // a static leader that was replaced does not notice: see RELIABILITY.md
 	}
 	if l.fails("add a partition", l.sys.AddPartitions(l.ctx, l.topic, l.partitions+1)) {
 		return
