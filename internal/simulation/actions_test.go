@@ -145,6 +145,10 @@ func (w *world) openProducer(t *rapid.T) {
 	if n.producer != nil {
 		t.Skip("open already")
 	}
+	w.openProducerOf(n)
+}
+
+func (w *world) openProducerOf(n *node) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := n.open(ctx); err != nil {
@@ -154,6 +158,9 @@ func (w *world) openProducer(t *rapid.T) {
 
 func (w *world) send(t *rapid.T) {
 	n := w.one(t)
+	if n.producer == nil {
+		w.openProducerOf(n)
+	}
 	if n.producer == nil {
 		t.Skip("no producer")
 	}
