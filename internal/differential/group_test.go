@@ -92,7 +92,7 @@ func (l *lane) rebalanced(before map[*member]int) {
 func (l *lane) settle() bool {
 	ctx, cancel := context.WithTimeout(l.ctx, l.sys.settleTime())
 	defer cancel()
-	if l.await(ctx, l.atRest) {
+	if l.await(ctx, func() bool { return l.atRest() && l.rest() }) {
 		return true
 	}
 	l.mu.Lock()
@@ -120,6 +120,16 @@ func (l *lane) atRest() bool {
 	}
 	shared := !slices.ContainsFunc(owners, func(n int) bool { return n != 1 })
 	return len(members) == 0 || shared && most-fewest <= 1
+}
+
+// rest notes what has been delivered when the group is at rest.
+func (l *lane) rest() bool {
+	for _, m := range l.members() {
+		for _, h := range m.live() {
+			h.drained = h.last
+		}
+	}
+	return true
 }
 
 // readUp reports whether all that is in the log has been delivered, and the claim

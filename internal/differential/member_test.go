@@ -66,6 +66,7 @@ type held struct {
 	*driver.Claim
 	records []driver.Record
 	last    int64  // the offset after the last record that came while not paused
+	drained int64  // last, when the group was last at rest: what Revoke commits
 	next    int64  // everything below has been delivered, or nothing yet and it is Start
 	from    *int64 // see start
 	paused  bool
@@ -101,14 +102,14 @@ func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
 	m.endClaims(claims, "revoked")
 }
 
-// drain commits what has been delivered, but for what came in spite of a pause or is
-// a hole: that is chance.
+// drain commits what had been delivered when the group was last at rest. What has
+// come since, came in spite of a pause, or is a hole, is chance.
 func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 	var marks []driver.Mark
 	m.board.mu.Lock()
 	for _, c := range claims {
-		if h := m.held(c); m.board.drains && h.last > 0 {
-			marks = append(marks, driver.Mark{Claim: c, Offset: h.last})
+		if h := m.held(c); m.board.drains && h.drained > 0 {
+			marks = append(marks, driver.Mark{Claim: c, Offset: h.drained})
 		}
 	}
 	m.board.mu.Unlock()

@@ -148,11 +148,6 @@ func (expiry) do(l *lane) {
 	if !l.settle() || len(l.members()) == 0 {
 		return
 	}
-	// Who joins first is given everything, and would commit what it reads before
-	// the others are back.
-	drains := l.drains
-	l.change(func() { l.drains = false })
-	defer l.change(func() { l.drains = drains })
 	var claims []*held
 	before := l.joins()
 	l.mu.Lock()
