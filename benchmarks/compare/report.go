@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	_ "embed"
 	"fmt"
 	"math"
 	"os"
@@ -15,6 +16,11 @@ import (
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
+// notes say what lies behind some of the numbers.
+//
+//go:embed notes.md
+var notes string
+
 // baseline is the client that ratios refer to.
 const baseline = "sarama"
 
@@ -25,6 +31,7 @@ func (c *comparison) report(took time.Duration) string {
 	for _, r := range c.results {
 		r.table(&b)
 	}
+	b.WriteString(notes)
 	return b.String()
 }
 
