@@ -26,6 +26,7 @@ type settings struct {
 	Consumers   int
 	Producers   int
 	Rate        int // messages a second, of all producers together
+	Keys        int // of one producer
 	Session     time.Duration
 	Work        time.Duration
 	Cooperative bool
@@ -235,7 +236,7 @@ func (t *trial) startConsumer() error {
 func (t *trial) startProducer() error {
 	p, err := t.startProcess(duty{
 		Name: fmt.Sprintf("p%d", t.started+1), Role: "producer",
-		Rate: t.Rate / t.Producers, Senders: 3, Keys: 40, Careless: t.Careless, SyncSender: true,
+		Rate: t.Rate / t.Producers, Senders: 3, Keys: t.Keys, Careless: t.Careless, SyncSender: true,
 	})
 	if err == nil {
 		t.producers = append(t.producers, p)
