@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -110,6 +113,9 @@ func (l *line) handshake(raw net.Conn, addr string) (net.Conn, error) {
 	err := t.HandshakeContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: no answer within %v: does this port speak TLS?", addr, limit)}
+	}
+	if hungUp(err) {
+		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: %w: does this port speak TLS?", addr, err)}
 	}
 	if err != nil {
 		return nil, &tlsError{fmt.Errorf("TLS handshake with %s: %w", addr, err)}
@@ -227,7 +233,7 @@ func (l *line) wait(d time.Duration) {
 func (l *line) reach(brokers []string, conf *ibm.Config) error {
 	var errs []error
 	for _, addr := range brokers {
-		err := ask(ibm.NewBroker(addr), conf)
+		err := l.hint(ask(ibm.NewBroker(addr), conf), conf)
 		if err == nil {
 			return nil
 		}
@@ -237,6 +243,26 @@ func (l *line) reach(brokers []string, conf *ibm.Config) error {
 		}
 	}
 	return wrap(errors.Join(errs...))
+}
+
+// hint adds to err what may be missing when a broker just hangs up: what it
+// expected it does not say.
+func (l *line) hint(err error, conf *ibm.Config) error {
+	var want []string
+	if l.tls == nil {
+		want = append(want, "TLS")
+	}
+	if !conf.Net.SASL.Enable {
+		want = append(want, "SASL")
+	}
+	if len(want) == 0 || !hungUp(err) {
+		return err
+	}
+	return fmt.Errorf("%w: does this port want %s?", err, strings.Join(want, " or "))
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // ask sends b a request that costs little and creates nothing. A broker that
