@@ -28,11 +28,12 @@ const (
 // A slot is one accepted message on its way through Sarama. It is reused, so that
 // a message without headers costs no allocation.
 type slot struct {
-	message ibm.ProducerMessage // Metadata and Value are the slot
-	user    *driver.Message
-	bytes   int
-	retries int64 // the producer's count when the message was accepted
-	batched int   // how often it was put into a batch
+	message  ibm.ProducerMessage // Metadata and Value are the slot
+	user     *driver.Message
+	bytes    int
+	retries  int64 // the producer's count when the message was accepted
+	produces int64 // the line's count at that time
+	batched  int   // how often it was put into a batch
 
 	// pending is true from acceptance until somebody acknowledges the message:
 	// who makes it false does.

@@ -42,7 +42,8 @@ type line struct {
 	conns map[*conn]struct{}
 	dead  bool
 
-	silent atomic.Bool // an answer has not come in time
+	silent   atomic.Bool  // an answer has not come in time
+	produces atomic.Int64 // requests to append that have been begun to write
 }
 
 // newLine returns a line that waits no longer than answer for a connection, and
@@ -133,10 +134,13 @@ func (l *line) atMost(d time.Duration) time.Duration {
 
 // Write implements net.Conn. Sarama writes a request by one call.
 func (c *conn) Write(b []byte) (int, error) {
-	const sizeBytes, joinGroup, syncGroup = 4, 11, 14
-	if c.line.answer > 0 && len(b) >= sizeBytes+2 {
+	const sizeBytes, produce, joinGroup, syncGroup = 4, 0, 11, 14
+	if len(b) >= sizeBytes+2 {
 		key := binary.BigEndian.Uint16(b[sizeBytes:])
 		c.joining.Store(key == joinGroup || key == syncGroup)
+		if key == produce {
+			c.line.produces.Add(1)
+		}
 	}
 	return c.Conn.Write(b)
 }

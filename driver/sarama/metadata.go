@@ -1,6 +1,8 @@
 package sarama
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,9 @@ const (
 // all messages of the topic or partition for ten seconds: so a broker that was
 // away for 4 s failed messages for 13 s. A message that is sent to where the
 // partition was led is refused instead, or finds no connection, and that is what
-// Sarama retries as often and at the distance that the user has asked for.
+// Sarama retries as often and at the distance that the user has asked for. That
+// holds also for what does not pass by itself, such as a password that has been
+// changed: the breaker would hide the reason, and outlast the cure.
 type metadataClient struct {
 	ibm.Client
 	line *line
@@ -36,6 +40,7 @@ type metadataClient struct {
 	mu         sync.Mutex // guards what follows
 	partitions map[string][]int32
 	leaders    map[partition]*ibm.Broker
+	reason     error // permanent, of the latest request; nil if that was answered
 }
 
 func newMetadataClient(client ibm.Client, l *line) *metadataClient {
@@ -45,14 +50,44 @@ func newMetadataClient(client ibm.Client, l *line) *metadataClient {
 	}
 }
 
-// RefreshMetadata implements Sarama's Client. What passes is no error: Leader
-// deals with it.
+// RefreshMetadata implements Sarama's Client. What passes is no error, nor is what
+// concerns topics that have been seen: Leader deals with it.
 func (m *metadataClient) RefreshMetadata(topics ...string) error {
 	err := m.Client.RefreshMetadata(topics...)
-	if patience(err) > 0 {
+	m.note(err)
+	if patience(err) > 0 || err != ibm.ErrClosedClient && m.knowsAll(topics) {
 		return nil
 	}
 	return err
+}
+
+func (m *metadataClient) note(err error) {
+	if err = wrap(err); err != nil && !isPermanent(err) {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reason = err
+}
+
+// blame returns err with why the brokers can not be reached, where Sarama says
+// only that they are not: as it does at each attempt but the first.
+func (m *metadataClient) blame(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.reason == nil || len(kafkaErrors(err)) > 0 {
+		return err
+	}
+	return errors.Join(err, m.reason)
+}
+
+func (m *metadataClient) knowsAll(topics []string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(topics) > 0 && !slices.ContainsFunc(topics, func(topic string) bool {
+		_, ok := m.partitions[topic]
+		return !ok
+	})
 }
 
 // Partitions implements Sarama's Client.
@@ -80,7 +115,7 @@ func (m *metadataClient) list(topic string, ask func(string) ([]int32, error)) (
 		switch {
 		case err == nil && !same(known, ids): // Sarama asks for each message
 			m.partitions[topic] = ids
-		case err != nil && ok && patience(err) > 0:
+		case err != nil && err != ibm.ErrClosedClient && ok:
 			return known, nil
 		}
 		return ids, err
@@ -100,7 +135,7 @@ func (m *metadataClient) Leader(topic string, id int32) (*ibm.Broker, error) {
 		defer m.mu.Unlock()
 		if err == nil {
 			m.leaders[partition{topic, id}] = leader
-		} else if known, ok := m.leaders[partition{topic, id}]; ok && patience(err) > 0 {
+		} else if known, ok := m.leaders[partition{topic, id}]; ok && err != ibm.ErrClosedClient {
 			return known, nil
 		}
 		return leader, err

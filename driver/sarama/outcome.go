@@ -12,7 +12,8 @@ import (
 // the log. Sarama reports the last attempt only, so that one proves something
 // only if it was the first:
 //
-//   - A message that was never put into a batch was never sent.
+//   - A message that was never put into a batch was never sent. Nor was one since
+//     whose acceptance nothing was: there is no connection.
 //   - One that was put into a batch once, while no round of retries has begun
 //     since it was accepted, has been sent at most once; then the broker's code
 //     can prove that it was refused before it was appended.
@@ -23,13 +24,13 @@ func (p *producer) outcome(s *slot, err error) error {
 	if p.line.ctx.Err() != nil {
 		return abandoned(err)
 	}
-	known := wrap(err)
+	known := wrap(p.data.blame(err))
 	if size := s.message.ByteSize(2); s.batched == 0 && size > p.conf.Producer.MaxMessageBytes {
 		return &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrPermanent, Err: err}
 	}
 	var encoding ibm.PacketEncodingError
 	single := s.batched == 1 && p.retries.Load() == s.retries
-	if s.batched == 0 || single && (errors.As(err, &encoding) || refused(err)) {
+	if s.batched == 0 || p.line.produces.Load() == s.produces || single && (errors.As(err, &encoding) || refused(err)) {
 		return known
 	}
 	var e *driver.Error

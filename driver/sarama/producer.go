@@ -82,6 +82,7 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	if err != nil {
 		return err
 	}
+	s.produces = p.line.produces.Load()
 	s.fill(m, p.retries.Load())
 	select { // Sarama is usually ready, and this costs a third of what comes next
 	case p.input <- &s.message:

@@ -3,10 +3,12 @@ package sarama
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,6 +188,40 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 		if len(records) != n/4 {
 			t.Errorf("partition %d has %d records, want %d", id, len(records), n/4)
 		}
+	}
+}
+
+// TestTrustThatComesBack: while the brokers can not be trusted a message fails
+// with the reason, and certainly; and the first one after that is sent. Sarama's
+// circuit breaker would be open for ten seconds.
+func TestTrustThatComesBack(t *testing.T) {
+	good, pool := certificate(t)
+	foreign, _ := certificate(t)
+	var shown atomic.Pointer[tls.Certificate]
+	shown.Store(&good)
+	h, _ := fakeHarness(t, kfake.TLS(&tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil },
+	}))
+	cfg := producerConfig(h.brokers)
+	cfg.TLS, cfg.MaxRetries = &tls.Config{RootCAs: pool}, 2
+	p := openProducer(t, cfg)
+	message := func() *driver.Message { return &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")} }
+	if err := send(t, p, message()); err != nil {
+		t.Fatal(err)
+	}
+	shown.Store(&foreign)
+	h.gate.cut()()
+	_ = send(t, p, message()) // this one may have been on the connection
+	for i := range 5 {
+		err := send(t, p, message())
+		var de *driver.Error
+		if !errors.As(err, &de) || de.Code != "TLS_HANDSHAKE_FAILED" || errors.Is(err, driver.ErrUnknownOutcome) {
+			t.Errorf("message %d: ack = %v, want a certain TLS_HANDSHAKE_FAILED", i, err)
+		}
+	}
+	shown.Store(&good)
+	if err := send(t, p, message()); err != nil {
+		t.Errorf("the first message after that: ack = %v", err)
 	}
 }
 

@@ -45,9 +45,13 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {
 		broker, err := s.connect(group)
-		if err == nil || isPermanent(wrap(err)) || s.c.groups.ctx.Err() != nil {
+		if err == nil || s.c.groups.ctx.Err() != nil {
 			s.found()
 			return broker, err
+		}
+		if err := wrap(err); isPermanent(err) {
+			s.c.fail(err, partition{id: -1}) // Sarama would try it ten times
+			return nil, err
 		}
 		select {
 		case <-s.c.closing: // Sarama looks after the coordinator only to leave

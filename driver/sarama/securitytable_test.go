@@ -1,0 +1,720 @@
+package sarama_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/pbkdf2"
+	"crypto/sha512"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver/sarama"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// What users see when security is right, wrong, or changes under them: the whole
+// stack, from kafka.Manager to a real broker with TLS, SASL and an authorizer.
+// Each row of RELIABILITY.md's table is a case; with -v this prints the table.
+
+const (
+	passwordOfAlice = "alice-7Kq2vXz9" // may do everything
+	passwordOfBob   = "bob-h4Wt8Lm3pR" // may do what a test grants
+	wrongPassword   = "wrong-c6Nf1Yd5"
+	tokenSubject    = "carol-x9Tb2Vw6"
+)
+
+const oauthLogin = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+
+// patience bounds the wait for what a user must see.
+const patience = 20 * time.Second
+
+// A secured cluster, each of whose listeners is behind a tap.
+type secured struct {
+	*kafkacluster.Cluster
+	taps map[string]*tap
+	seen *everything
+	ca   []byte
+	dir  string
+}
+
+// everything is all that anybody printed.
+type everything struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (e *everything) Write(b []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.text.Write(b)
+}
+
+// note prints v in every way.
+func (e *everything) note(v any) {
+	js, _ := json.Marshal(v)
+	fmt.Fprintf(e, "%v\n%+v\n%#v\n%s\n", v, v, v, js)
+}
+
+func (e *everything) String() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.text.String()
+}
+
+func newSecured(t *testing.T) *secured {
+	s := &secured{taps: map[string]*tap{}, seen: &everything{}, dir: t.TempDir()}
+	oldLog, oldDebug := ibm.Logger, ibm.DebugLogger
+	ibm.Logger, ibm.DebugLogger = log.New(s.seen, "", 0), log.New(s.seen, "", 0)
+	t.Cleanup(func() { ibm.Logger, ibm.DebugLogger = oldLog, oldDebug })
+	s.Cluster = kafkacluster.ForTest(t, kafkacluster.Config{
+		Security: &kafkacluster.Security{
+			Users:      map[string]string{"alice": passwordOfAlice, "bob": passwordOfBob},
+			SuperUsers: []string{"User:alice", "User:CN=alice", "User:" + tokenSubject},
+		},
+		Properties: map[string]string{
+			"group.min.session.timeout.ms":                              "1000",
+			"sasl.enabled.mechanisms":                                   "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+			"listener.name.sasl_ssl.oauthbearer.sasl.jaas.config":       oauthLogin,
+			"listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config": oauthLogin,
+		},
+		Advertise: func(_ int, listener, addr string) string {
+			if listener == "BROKER" || listener == "CONTROLLER" {
+				return addr
+			}
+			s.taps[listener] = newTap(t, addr)
+			return s.taps[listener].addr()
+		},
+	})
+	s.ca = s.Authority().PEM()
+	if err := s.CreateTopic(t.Context(), "t", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// file writes a file and returns its path.
+func (s *secured) file(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A user is a manager with one consumer and one producer, as a service has them.
+type user struct {
+	s        *secured
+	manager  *kafka.Manager
+	producer *kafka.Producer
+	began    time.Time
+}
+
+// newUser registers a consumer and a producer and starts. What fails at
+// registration is returned.
+func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSConfig, sasl *kafka.SASLConfig) (u *user, consumerErr, producerErr error) {
+	t.Helper()
+	level := &slog.HandlerOptions{Level: slog.LevelDebug}
+	u = &user{s: s, began: time.Now(), manager: kafka.New(sarama.Driver{}, kafka.WithLogger(slog.New(slog.NewJSONHandler(s.seen, level))))}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := u.manager.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+	})
+	consumer := kafka.ConsumerConfig{
+		JobName: "job", BootstrapServers: addr, Topic: "t", ConsumerGroup: group, TLS: tlsConf, SASL: sasl,
+		SessionTimeout: 3 * time.Second, HeartbeatInterval: time.Second, RebalanceTimeout: 10 * time.Second,
+		Backoff: kafka.Backoff{Min: 200 * time.Millisecond, Max: time.Second}, MaxConsecutiveErrors: 3,
+	}
+	producer := kafka.ProducerConfig{BootstrapServers: addr, TLS: tlsConf, SASL: sasl}
+	s.seen.note(consumer)
+	s.seen.note(producer)
+	consumerErr = u.manager.RegisterConsumer(t.Context(), kafka.NewConsumer(consumer, func(context.Context, *kafka.Message) error { return nil }))
+	if consumerErr == nil {
+		u.switchOn(t)
+		if err := u.manager.StartAllConsumers(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.producer, producerErr = u.manager.RegisterProducer(t.Context(), producer)
+	s.seen.note(consumerErr)
+	s.seen.note(producerErr)
+	return u, consumerErr, producerErr
+}
+
+func (u *user) switchOn(t *testing.T) {
+	t.Helper()
+	if err := u.manager.SetConsumerSwitch("job", true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settled waits until the consumer runs or has been disabled, and returns its
+// status and how long that took.
+func (u *user) settled(t *testing.T) (kafka.ConsumerStatus, time.Duration) {
+	return u.until(t, "comes to run or is disabled", func(s kafka.ConsumerStatus) bool {
+		return s.State == kafka.StateRunning || s.State == kafka.StateDisabled
+	})
+}
+
+func (u *user) until(t *testing.T, what string, is func(kafka.ConsumerStatus) bool) (kafka.ConsumerStatus, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	for {
+		s, err := u.manager.Consumer("job")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.s.seen.note(s)
+		if is(s) {
+			return s, time.Since(began)
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("the consumer never %s; status %+v", what, s)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (u *user) send(t *testing.T) (error, time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	err := u.producer.Send(ctx, "t", nil, []byte("v"))
+	u.s.seen.note(err)
+	return err, time.Since(began)
+}
+
+// wantHidden looks for a secret in all that was printed, in every form.
+func (e *everything) wantHidden(t *testing.T, secrets ...string) {
+	t.Helper()
+	out := e.String()
+	if len(out) == 0 {
+		t.Error("nothing was printed")
+	}
+	for _, secret := range secrets {
+		for _, form := range disguises(secret) {
+			if i := strings.Index(out, form); i >= 0 {
+				t.Errorf("%q shows as %q in …%s…", secret, form, out[max(0, i-200):min(len(out), i+200)])
+			}
+		}
+	}
+}
+
+// disguises are the forms in which a secret may not show either: for base64, the
+// three positions in a group of bytes, without what depends on its neighbours.
+func disguises(secret string) []string {
+	forms := []string{
+		secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))),
+		fmt.Sprintf("% x", secret), strings.Trim(fmt.Sprint([]byte(secret)), "[]"),
+	}
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for shift := range 3 {
+			s := enc.EncodeToString(append(make([]byte, shift), secret...))
+			forms = append(forms, s[shift+1:len(s)-1])
+		}
+	}
+	return forms
+}
+
+func (s *secured) clientPair(t *testing.T, name string) (certFile, keyFile string) {
+	t.Helper()
+	cert, key, err := s.Authority().Issue(kafkacluster.Certificate{CommonName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.file(t, name+".pem", cert), s.file(t, name+".key", key)
+}
+
+// bearer gives unsecured tokens (KIP-255), which the broker of this test accepts,
+// good for some time.
+func bearer(subject string, good time.Duration) *kafka.SASLConfig {
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	claims := fmt.Sprintf(`{"sub":%q,"iat":%d,"exp":%d}`, subject, time.Now().Add(-2*time.Hour).Unix(), time.Now().Add(good).Unix())
+	token := kafka.Token{Value: kafka.Secret(part(`{"alg":"none"}`) + "." + part(claims) + ".")}
+	return &kafka.SASLConfig{
+		Mechanism: kafka.SASLOAuthBearer, AllowPlaintext: true,
+		TokenSource: func(context.Context) (kafka.Token, error) { return token, nil },
+	}
+}
+
+func login(m kafka.SASLMechanism, name, password string) *kafka.SASLConfig {
+	return &kafka.SASLConfig{Mechanism: m, User: name, Password: kafka.Secret(password), AllowPlaintext: true}
+}
+
+// acl grants or withdraws operations of bob.
+func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
+	t.Helper()
+	cl, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if grant {
+		req := kmsg.NewPtrCreateACLsRequest()
+		c := kmsg.NewCreateACLsRequestCreation()
+		c.ResourceType, c.ResourceName, c.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
+		c.Principal, c.Host, c.Operation, c.PermissionType = "User:bob", "*", op, kmsg.ACLPermissionTypeAllow
+		req.Creations = append(req.Creations, c)
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	req := kmsg.NewPtrDeleteACLsRequest()
+	f := kmsg.NewDeleteACLsRequestFilter()
+	principal := "User:bob"
+	f.ResourceType, f.ResourceName, f.ResourcePatternType = kind, &name, kmsg.ACLResourcePatternTypeLiteral
+	f.Principal, f.Operation, f.PermissionType = &principal, op, kmsg.ACLPermissionTypeAny
+	req.Filters = append(req.Filters, f)
+	resp, err := req.RequestWith(t.Context(), cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
+	}
+	if err != nil || len(resp.Results[0].MatchingACLs) == 0 {
+		t.Fatalf("withdraw: %v, %d matched", err, len(resp.Results[0].MatchingACLs))
+	}
+}
+
+// password changes what a user logs in with by SCRAM-SHA-512.
+func (s *secured) password(t *testing.T, name, password string) {
+	t.Helper()
+	const scramSHA512, iterations = 2, 4096
+	salt := []byte("salt of a test")
+	salted, err := pbkdf2.Key(sha512.New, password, salt, iterations, sha512.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+	u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+	u.Name, u.Mechanism, u.Iterations, u.Salt, u.SaltedPassword = name, scramSHA512, iterations, salt, salted
+	req.Upsertions = append(req.Upsertions, u)
+	resp, err := req.RequestWith(t.Context(), cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// certify replaces the certificate of the broker's listeners while it runs.
+func (s *secured) certify(t *testing.T, authority *kafkacluster.Authority, name string) {
+	t.Helper()
+	cert, key, err := authority.Issue(kafkacluster.Certificate{CommonName: "broker", Hosts: []string{"127.0.0.1", "localhost"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := s.file(t, name, slices.Concat(cert, key))
+	cl, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	r := kmsg.NewIncrementalAlterConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeBroker, "1"
+	for _, listener := range []string{"ssl", "sasl_ssl"} {
+		c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		c.Name, c.Op, c.Value = "listener.name."+listener+".ssl.keystore.location", kmsg.IncrementalAlterConfigOpSet, &path
+		r.Configs = append(r.Configs, c)
+	}
+	req.Resources = append(req.Resources, r)
+	resp, err := req.RequestWith(t.Context(), cl)
+	if err == nil {
+		if err = kerr.ErrorForCode(resp.Resources[0].ErrorCode); err != nil && resp.Resources[0].ErrorMessage != nil {
+			err = fmt.Errorf("%w: %s", err, *resp.Resources[0].ErrorMessage)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.awaitCertificate(t, cert)
+}
+
+// awaitCertificate returns when the broker shows the certificate: it answers
+// before it has it.
+func (s *secured) awaitCertificate(t *testing.T, want []byte) {
+	t.Helper()
+	block, _ := pem.Decode(want)
+	const always = 10 // times in a row: each of the broker's threads learns of it for itself
+	for n, began := 0, time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
+		c, err := tls.Dial("tcp", s.taps["SASL_SSL"].addr(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if !bytes.Equal(c.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
+			n = 0
+		} else if n++; n == always {
+			return
+		}
+	}
+	t.Fatal("the broker never showed its new certificate")
+}
+
+// A row is what is tried, and what must be seen.
+type row struct {
+	name     string
+	listener string
+	addr     string // instead of a listener
+	tls      *kafka.TLSConfig
+	sasl     *kafka.SASLConfig
+
+	refused   string // part of the error at registration; then nothing is dialed
+	disabled  string // part of the reason why the consumer is disabled; "" if it runs
+	producer  string // part of the producer's error; the same if ""
+	handshake int    // see tlsApplication
+	most      int    // application bytes of one connection
+}
+
+// A client of TLS 1.3 is done before the broker has looked at its certificate, and
+// a port that wants SASL says so to nobody: one request can be on its way by then,
+// which has no more in it than the client's name.
+const lonelyRequest = 120
+
+func TestRealSecurityTable(t *testing.T) {
+	s := newSecured(t)
+	t.Run("start", s.testStart)
+	t.Run("running", s.testRunning)
+	s.seen.wantHidden(t, passwordOfAlice, passwordOfBob, wrongPassword, tokenSubject)
+}
+
+// testStart tries what is right or wrong from the beginning.
+func (s *secured) testStart(t *testing.T) {
+	foreign, err := kafkacluster.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := s.file(t, "ca.pem", s.ca)
+	foreignCA := s.file(t, "foreign-ca.pem", foreign.PEM())
+	certFile, keyFile := s.clientPair(t, "alice")
+	_, otherKey := s.clientPair(t, "other")
+	fcert, fkey, err := foreign.Issue(kafkacluster.Certificate{CommonName: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreignCert, foreignKey := s.file(t, "f.pem", fcert), s.file(t, "f.key", fkey)
+	trusted := &kafka.TLSConfig{CAFile: ca}
+	alice := login(kafka.SASLScramSHA512, "alice", passwordOfAlice)
+	plain := func(name, password string) *kafka.SASLConfig { return login(kafka.SASLPlain, name, password) }
+	noPlaintext := *plain("alice", passwordOfAlice)
+	noPlaintext.AllowPlaintext = false
+	const started = 5 * time.Second
+
+	rows := []row{
+		{name: "mutual TLS", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, CertFile: certFile, KeyFile: keyFile}},
+		{name: "PLAIN over TLS", listener: "SASL_SSL", tls: trusted, sasl: plain("alice", passwordOfAlice)},
+		{name: "SCRAM-SHA-256 over TLS", listener: "SASL_SSL", tls: trusted, sasl: login(kafka.SASLScramSHA256, "alice", passwordOfAlice)},
+		{name: "SCRAM-SHA-512 over TLS", listener: "SASL_SSL", tls: trusted, sasl: alice},
+		{name: "OAUTHBEARER over TLS", listener: "SASL_SSL", tls: trusted, sasl: bearer(tokenSubject, time.Hour)},
+		{name: "any certificate accepted (InsecureSkipVerify)", listener: "SASL_SSL", tls: &kafka.TLSConfig{InsecureSkipVerify: true}, sasl: alice},
+
+		{name: "unknown authority", listener: "SASL_SSL", tls: &kafka.TLSConfig{CAFile: foreignCA}, sasl: alice, disabled: "unknown authority", handshake: 1},
+		{name: "other host name", listener: "SASL_SSL", tls: &kafka.TLSConfig{CAFile: ca, ServerName: "example.org"}, sasl: alice, disabled: "example.org", handshake: 1},
+		{name: "expired certificate", addr: expired(t, s.Authority()), tls: trusted, sasl: alice, disabled: "expired", handshake: 1},
+		{name: "no client certificate", listener: "SSL", tls: trusted, disabled: "TLS_HANDSHAKE_FAILED", handshake: 2, most: lonelyRequest},
+		{name: "no client certificate, TLS 1.2", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, Config: &tls.Config{MaxVersion: tls.VersionTLS12}}, disabled: "TLS_HANDSHAKE_FAILED"},
+		{name: "client certificate of a foreign authority", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, CertFile: foreignCert, KeyFile: foreignKey}, disabled: "TLS_HANDSHAKE_FAILED", handshake: 3, most: lonelyRequest},
+		{name: "TLS to a plaintext port", listener: "SASL_PLAINTEXT", tls: trusted, sasl: alice, disabled: "does this port speak TLS"},
+		{name: "plaintext to a TLS port", listener: "SASL_SSL", sasl: alice, disabled: "does this port want TLS"},
+
+		{name: "PLAIN, wrong password", listener: "SASL_PLAINTEXT", sasl: plain("alice", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
+		{name: "SCRAM-SHA-256, wrong password", listener: "SASL_PLAINTEXT", sasl: login(kafka.SASLScramSHA256, "alice", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
+		{name: "SCRAM-SHA-512, unknown user", listener: "SASL_PLAINTEXT", sasl: login(kafka.SASLScramSHA512, "nobody", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
+		{name: "OAUTHBEARER, a token that has expired", listener: "SASL_PLAINTEXT", sasl: bearer(tokenSubject, -time.Hour), disabled: "SASL_AUTHENTICATION_FAILED"},
+		{name: "no SASL on a SASL port", listener: "SASL_PLAINTEXT", disabled: "does this port want TLS or SASL", most: lonelyRequest},
+
+		{name: "CA file missing", listener: "SASL_SSL", tls: &kafka.TLSConfig{CAFile: filepath.Join(s.dir, "missing")}, sasl: alice, refused: "TLS.CAFile"},
+		{name: "CA file empty", listener: "SASL_SSL", tls: &kafka.TLSConfig{CAFile: s.file(t, "empty", nil)}, sasl: alice, refused: "TLS.CAFile"},
+		{name: "CA file not PEM", listener: "SASL_SSL", tls: &kafka.TLSConfig{CAFile: s.file(t, "text", []byte("hello"))}, sasl: alice, refused: "TLS.CAFile"},
+		{name: "certificate without key", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, CertFile: certFile}, refused: "TLS.KeyFile"},
+		{name: "key of another certificate", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, CertFile: certFile, KeyFile: otherKey}, refused: "TLS.CertFile"},
+		{name: "unknown mechanism", listener: "SASL_SSL", tls: trusted, sasl: login("SCRAM", "alice", passwordOfAlice), refused: "SASL.Mechanism"},
+		{name: "empty user", listener: "SASL_SSL", tls: trusted, sasl: plain("", passwordOfAlice), refused: "SASL.User"},
+		{name: "empty password", listener: "SASL_SSL", tls: trusted, sasl: plain("alice", ""), refused: "SASL.Password"},
+		{name: "PLAIN without TLS", listener: "SASL_PLAINTEXT", sasl: &noPlaintext, refused: "SASL.AllowPlaintext"},
+	}
+	t.Log("| tried | the consumer | after | the producer | after | application bytes sent |")
+	t.Log("|---|---|---|---|---|---|")
+	for i, r := range rows {
+		t.Run(r.name, func(t *testing.T) { s.try(t, i, r, started) })
+	}
+}
+
+// try runs a row with one consumer and one producer.
+func (s *secured) try(t *testing.T, i int, r row, limit time.Duration) {
+	addr, taps := r.addr, []*tap{}
+	if addr == "" {
+		p := s.taps[r.listener]
+		p.reset()
+		addr, taps = p.addr(), append(taps, p)
+	}
+	began := time.Now()
+	u, consumerErr, producerErr := s.newUser(t, addr, fmt.Sprintf("row-%d", i), r.tls, r.sasl)
+	producerTook := time.Since(began)
+	seen, consumerTook := "", time.Duration(0)
+	if r.refused != "" {
+		for _, err := range []error{consumerErr, producerErr} {
+			if err == nil || !strings.Contains(err.Error(), r.refused) {
+				t.Errorf("registration: %v, want %s", err, r.refused)
+			}
+		}
+		if dials := taps[0].dialed(); dials != 0 {
+			t.Errorf("%d connections were made", dials)
+		}
+		s.tell(t, "| %s | refused at registration: %s | 0 s | the same | 0 s | 0, nothing is dialed |", r.name, brief(consumerErr))
+		return
+	}
+	if consumerErr != nil {
+		t.Fatalf("RegisterConsumer: %v", consumerErr)
+	}
+	status, _ := u.settled(t)
+	consumerTook = status.Since.Sub(u.began)
+	if producerErr == nil {
+		producerErr, producerTook = u.send(t)
+	}
+	if r.disabled == "" {
+		if status.State != kafka.StateRunning || producerErr != nil {
+			t.Fatalf("consumer %v (%v), producer %v; want both to work", status.State, status.Reason, producerErr)
+		}
+		s.tell(t, "| %s | runs | %s | sent | %s | |", r.name, short(consumerTook), short(producerTook))
+		return
+	}
+	if status.State != kafka.StateDisabled || !strings.Contains(status.Reason.Error(), r.disabled) {
+		t.Errorf("consumer %v: %v; want it disabled with %q", status.State, status.Reason, r.disabled)
+	}
+	if producerErr == nil || !strings.Contains(producerErr.Error(), r.disabled) {
+		t.Errorf("producer: %v, want %q", producerErr, r.disabled)
+	}
+	if consumerTook > limit || producerTook > limit {
+		t.Errorf("it took %v and %v, more than %v", consumerTook, producerTook, limit)
+	}
+	if status.State == kafka.StateDisabled {
+		seen = "disabled: " + brief(status.Reason)
+	}
+	application, introduced := 0, ""
+	for _, p := range taps {
+		var names []string
+		var err error
+		if r.tls != nil {
+			application, err = tlsApplication(p.sent(), r.handshake)
+		} else if application, names = plainApplication(p.sent()); len(names) > 0 {
+			introduced = " (" + strings.Join(names, ", ") + " before)"
+		}
+		if err != nil || application > r.most*p.dialed() {
+			t.Errorf("%d bytes of application data left the machine (%v)", application, err)
+		}
+	}
+	s.tell(t, "| %s | %s | %s | %s | %s | %d%s |", r.name, seen, short(consumerTook), brief(producerErr), short(producerTook), application, introduced)
+}
+
+func short(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// brief cuts an error to what tells.
+func brief(err error) string {
+	if err == nil {
+		return "-"
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(err.Error(), "|", "/"), "\n", "; ")
+}
+
+// expired serves TLS with a certificate that was good until an hour ago.
+func expired(t *testing.T, authority *kafkacluster.Authority) string {
+	t.Helper()
+	cert, key, err := authority.Issue(kafkacluster.Certificate{CommonName: "broker", Hosts: []string{"127.0.0.1"}, NotAfter: time.Now().Add(-time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.(*tls.Conn).Handshake()
+			c.Close()
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wg.Wait()
+	})
+	return newTap(t, l.Addr().String()).addr()
+}
+
+// tell writes a line of the table.
+func (s *secured) tell(t *testing.T, format string, args ...any) {
+	t.Helper()
+	t.Log(strings.ReplaceAll(fmt.Sprintf(format, args...), s.dir+"/", ""))
+}
+
+// cut closes all connections of clients.
+func (s *secured) cut() {
+	for _, p := range s.taps {
+		p.cut()
+	}
+}
+
+// wantDisabled waits until the consumer is disabled, and returns how long that
+// took and why it is.
+func (u *user) wantDisabled(t *testing.T, code string) (string, time.Duration) {
+	t.Helper()
+	status, took := u.until(t, "is disabled", func(s kafka.ConsumerStatus) bool { return s.State == kafka.StateDisabled })
+	if !strings.Contains(status.Reason.Error(), code) {
+		t.Errorf("disabled for %v, want %s", status.Reason, code)
+	}
+	return brief(status.Reason), took
+}
+
+// wantRunning switches the consumer on, if it is off, and waits until it has the
+// partition.
+func (u *user) wantRunning(t *testing.T) time.Duration {
+	t.Helper()
+	u.switchOn(t)
+	_, took := u.until(t, "runs", func(s kafka.ConsumerStatus) bool { return s.State == kafka.StateRunning && len(s.Partitions) == 1 })
+	return took
+}
+
+func (u *user) wantSent(t *testing.T) time.Duration {
+	t.Helper()
+	err, took := u.send(t)
+	if err != nil {
+		t.Fatalf("Send = %v", err)
+	}
+	return took
+}
+
+func (u *user) wantRefused(t *testing.T, code string) (string, time.Duration) {
+	t.Helper()
+	err, took := u.send(t)
+	if err == nil || !strings.Contains(err.Error(), code) {
+		t.Errorf("Send = %v, want %s", err, code)
+	}
+	return brief(err), took
+}
+
+// testRunning changes what is allowed under a consumer and a producer that run.
+func (s *secured) testRunning(t *testing.T) {
+	ca := s.file(t, "ca.pem", s.ca)
+	bob := login(kafka.SASLScramSHA512, "bob", passwordOfBob)
+	trusted := &kafka.TLSConfig{CAFile: ca}
+	addr := s.taps["SASL_SSL"].addr()
+	u, _, producerErr := s.newUser(t, addr, "bobs", trusted, bob)
+	s.tell(t, "| changed | the consumer | after | the producer | after |")
+	s.tell(t, "|---|---|---|---|---|")
+	say := func(what, consumer string, consumerTook time.Duration, producer string, producerTook time.Duration) {
+		s.tell(t, "| %s | %s | %s | %s | %s |", what, consumer, short(consumerTook), producer, short(producerTook))
+	}
+	refused := func(what, consumerCode, producerCode string) {
+		seen, took := u.wantDisabled(t, consumerCode)
+		u.send(t) // what was on a connection as it was cut may have an unknown outcome
+		sent, sendTook := u.wantRefused(t, producerCode)
+		say(what, seen, took, sent, sendTook)
+	}
+	works := func(what string) {
+		took := u.wantRunning(t)
+		say(what, "runs", took, "sent", u.wantSent(t))
+	}
+	const topic, group = kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup
+	const read, write = kmsg.ACLOperationRead, kmsg.ACLOperationWrite
+
+	seen, took := u.wantDisabled(t, "_AUTHORIZATION_FAILED")
+	if producerErr == nil || !strings.Contains(producerErr.Error(), "CLUSTER_AUTHORIZATION_FAILED") {
+		t.Errorf("RegisterProducer = %v", producerErr)
+	}
+	say("nothing is granted", seen, took, brief(producerErr), 0)
+	s.acl(t, true, topic, "t", read)
+	s.acl(t, true, topic, "t", write)
+	u, _, producerErr = s.newUser(t, addr, "bobs", trusted, bob)
+	if producerErr != nil {
+		t.Fatal(producerErr)
+	}
+	seen, took = u.wantDisabled(t, "GROUP_AUTHORIZATION_FAILED")
+	say("topic granted, group not", seen, took, "sent", u.wantSent(t))
+	s.acl(t, true, group, "bobs", read)
+	works("group granted, switched on")
+
+	s.acl(t, false, topic, "t", write)
+	seen, took = u.wantRefused(t, "TOPIC_AUTHORIZATION_FAILED")
+	say("write withdrawn", "runs", 0, seen, took)
+	s.acl(t, true, topic, "t", write)
+	works("write granted again")
+
+	s.acl(t, false, topic, "t", read)
+	seen, took = u.wantDisabled(t, "TOPIC_AUTHORIZATION_FAILED")
+	say("read withdrawn", seen, took, "sent", u.wantSent(t))
+	s.acl(t, true, topic, "t", read)
+	works("read granted again, switched on")
+
+	s.acl(t, false, group, "bobs", read)
+	seen, took = u.wantDisabled(t, "GROUP_AUTHORIZATION_FAILED")
+	say("group withdrawn", seen, took, "sent", u.wantSent(t))
+	s.acl(t, true, group, "bobs", read)
+	works("group granted again, switched on")
+
+	s.password(t, "bob", passwordOfBob+"-new")
+	works("password rotated, connections live on")
+	s.cut()
+	refused("connections cut after that", "SASL_AUTHENTICATION_FAILED", "SASL_AUTHENTICATION_FAILED")
+	renewed, _, _ := s.newUser(t, addr, "bobs", trusted, login(kafka.SASLScramSHA512, "bob", passwordOfBob+"-new"))
+	took = renewed.wantRunning(t)
+	say("another service with the new password", "runs", took, "sent", renewed.wantSent(t))
+	if err := renewed.manager.SetConsumerSwitch("job", false); err != nil {
+		t.Fatal(err)
+	}
+	s.password(t, "bob", passwordOfBob)
+	works("password rotated back, switched on")
+
+	foreign, err := kafkacluster.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.certify(t, s.Authority(), "second.pem")
+	s.cut()
+	works("broker's certificate replaced, connections cut")
+	s.certify(t, foreign, "foreign.pem")
+	s.cut()
+	refused("replaced by one of a foreign authority, connections cut", "TLS_HANDSHAKE_FAILED", "TLS_HANDSHAKE_FAILED")
+	s.certify(t, s.Authority(), "third.pem")
+	works("replaced by a good one, switched on")
+}

@@ -1,0 +1,188 @@
+package sarama_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A tap stands before a listener and keeps what clients send to it.
+type tap struct {
+	listener net.Listener
+	backend  string
+	workers  sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	open  map[net.Conn]bool
+	said  [][]byte // by connection, what the client sent first
+	dials int
+}
+
+const tapKeeps = 1 << 16
+
+func newTap(t testing.TB, backend string) *tap {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &tap{listener: l, backend: backend, open: map[net.Conn]bool{}}
+	p.workers.Go(p.accept)
+	t.Cleanup(func() {
+		l.Close()
+		p.cut()
+		p.workers.Wait()
+	})
+	return p
+}
+
+func (p *tap) addr() string { return p.listener.Addr().String() }
+
+func (p *tap) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		broker, err := net.Dial("tcp", p.backend)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		n := len(p.said)
+		p.said = append(p.said, nil)
+		p.dials++
+		p.open[client], p.open[broker] = true, true
+		p.mu.Unlock()
+		p.workers.Go(func() { p.forward(broker, io.TeeReader(client, keeper{p, n}), client) })
+		p.workers.Go(func() { p.forward(client, broker, broker) })
+	}
+}
+
+func (p *tap) forward(to net.Conn, from io.Reader, source net.Conn) {
+	io.Copy(to, from)
+	for _, c := range []net.Conn{to, source} {
+		c.Close()
+		p.mu.Lock()
+		delete(p.open, c)
+		p.mu.Unlock()
+	}
+}
+
+type keeper struct {
+	p *tap
+	n int
+}
+
+func (k keeper) Write(b []byte) (int, error) {
+	k.p.mu.Lock()
+	defer k.p.mu.Unlock()
+	if k.n < len(k.p.said) { // else it is of before the last reset
+		room := max(0, tapKeeps-len(k.p.said[k.n]))
+		k.p.said[k.n] = append(k.p.said[k.n], b[:min(room, len(b))]...)
+	}
+	return len(b), nil
+}
+
+// cut closes all connections.
+func (p *tap) cut() {
+	p.mu.Lock()
+	open := p.open
+	p.open = map[net.Conn]bool{}
+	p.mu.Unlock()
+	for c := range open {
+		c.Close()
+	}
+}
+
+// reset cuts, and forgets.
+func (p *tap) reset() {
+	p.cut()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.said, p.dials = nil, 0
+}
+
+// sent returns what was said on each connection.
+func (p *tap) sent() [][]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.said)
+}
+
+func (p *tap) dialed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dials
+}
+
+// The requests with which a client introduces itself, before it may do anything.
+var introductions = map[uint16]string{17: "SaslHandshake", 18: "ApiVersions", 36: "SaslAuthenticate"}
+
+// plainApplication counts the bytes of requests that are no introduction, in what
+// was sent without TLS. It also tells which introductions there were.
+func plainApplication(said [][]byte) (application int, introduced []string) {
+	for _, b := range said {
+		for len(b) >= 6 {
+			size := 4 + int(binary.BigEndian.Uint32(b))
+			name, ok := introductions[binary.BigEndian.Uint16(b[4:])]
+			if !ok {
+				application += min(size, len(b))
+			} else if !slices.Contains(introduced, name) {
+				introduced = append(introduced, name)
+			}
+			b = b[min(size, len(b)):]
+		}
+	}
+	return application, introduced
+}
+
+// tlsApplication counts the bytes of application data under TLS. With TLS 1.3 the
+// end of the handshake looks the same: so many records are passed over.
+func tlsApplication(said [][]byte, handshake int) (application int, err error) {
+	const header, applicationData = 5, 23
+	for _, b := range said {
+		records := 0
+		for len(b) >= header {
+			size := int(binary.BigEndian.Uint16(b[3:]))
+			if kind := b[0]; kind < 20 || kind > 24 {
+				return 0, fmt.Errorf("a record of kind %d: this is not TLS", kind)
+			}
+			if b[0] == applicationData {
+				if records++; records > handshake {
+					application += size
+				}
+			}
+			b = b[min(header+size, len(b)):]
+		}
+	}
+	return application, nil
+}
+
+// TestTapTellsApplicationData holds the counting against bytes made by hand.
+func TestTapTellsApplicationData(t *testing.T) {
+	request := func(key uint16, size int) []byte {
+		b := binary.BigEndian.AppendUint32(nil, uint32(size))
+		return append(binary.BigEndian.AppendUint16(b, key), make([]byte, size-2)...)
+	}
+	said := [][]byte{slices.Concat(request(18, 20), request(17, 10), request(36, 30)), slices.Concat(request(18, 20), request(3, 40))}
+	if n, names := plainApplication(said); n != 44 || strings.Join(names, " ") != "ApiVersions SaslHandshake SaslAuthenticate" {
+		t.Errorf("application %d, introductions %q", n, names)
+	}
+	record := func(kind byte, size int) []byte {
+		return append([]byte{kind, 3, 3, 0, byte(size)}, make([]byte, size)...)
+	}
+	said = [][]byte{slices.Concat(record(22, 100), record(20, 1), record(23, 50), record(23, 60))}
+	if n, err := tlsApplication(said, 1); n != 60 || err != nil {
+		t.Errorf("application %d, %v", n, err)
+	}
+	if _, err := tlsApplication([][]byte{request(18, 20)}, 0); err == nil {
+		t.Error("plaintext passed for TLS")
+	}
+}
