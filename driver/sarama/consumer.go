@@ -252,7 +252,7 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 // drainErrors reads Sarama's errors until the group is closed.
 func (c *consumer) drainErrors() {
 	for err := range c.group.Errors() {
-		if _, closing := c.verdict(); closing {
+		if fatal, closing := c.verdict(); closing || fatal != nil {
 			continue // connections that are being cut complain
 		}
 		where := partition{id: -1}
@@ -277,7 +277,8 @@ func (c *consumer) drainErrors() {
 	}
 }
 
-// fail ends Run with err.
+// fail ends Run with err. Nothing will be fetched any more; Sarama would go on
+// for some seconds to look for the leader of a claim that it is to give up.
 func (c *consumer) fail(err error, where partition) {
 	c.mu.Lock()
 	if c.fatal == nil {
@@ -285,6 +286,7 @@ func (c *consumer) fail(err error, where partition) {
 	}
 	c.mu.Unlock()
 	c.end(err)
+	c.fetches.sever()
 }
 
 // end ends the session, if there is one.
