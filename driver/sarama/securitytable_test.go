@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -430,7 +431,7 @@ func (s *secured) testStart(t *testing.T) {
 	plain := func(name, password string) *kafka.SASLConfig { return login(kafka.SASLPlain, name, password) }
 	noPlaintext := *plain("alice", passwordOfAlice)
 	noPlaintext.AllowPlaintext = false
-	const started = 5 * time.Second
+	const started = 10 * time.Second // a busy machine included
 
 	rows := []row{
 		{name: "mutual TLS", listener: "SSL", tls: &kafka.TLSConfig{CAFile: ca, CertFile: certFile, KeyFile: keyFile}},
@@ -469,6 +470,9 @@ func (s *secured) testStart(t *testing.T) {
 	t.Log("|---|---|---|---|---|---|")
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) { s.try(t, i, r, started) })
+	}
+	if !strings.Contains(s.seen.String(), "ANY CERTIFICATE IS ACCEPTED") {
+		t.Error("nobody was warned of InsecureSkipVerify")
 	}
 }
 
@@ -716,5 +720,39 @@ func (s *secured) testRunning(t *testing.T) {
 	s.cut()
 	refused("replaced by one of a foreign authority, connections cut", "TLS_HANDSHAKE_FAILED", "TLS_HANDSHAKE_FAILED")
 	s.certify(t, s.Authority(), "third.pem")
+	works("replaced by a good one, switched on")
+
+	s.testClientCertificate(t, foreign, &u, works, refused)
+}
+
+// testClientCertificate replaces the certificate of a client that runs, as a
+// service does whose certificates live for hours only. It makes that client *u.
+func (s *secured) testClientCertificate(t *testing.T, foreign *kafkacluster.Authority, u **user, works func(string), refused func(what, consumer, producer string)) {
+	t.Helper()
+	var held atomic.Pointer[tls.Certificate]
+	issue := func(a *kafkacluster.Authority) {
+		cert, key, err := a.Issue(kafkacluster.Certificate{CommonName: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held.Store(&pair)
+	}
+	issue(s.Authority())
+	conf := &kafka.TLSConfig{CAFile: filepath.Join(s.dir, "ca.pem"), Config: &tls.Config{
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return held.Load(), nil },
+	}}
+	var err error
+	if *u, _, err = s.newUser(t, s.taps["SSL"].addr(), "certified", conf, nil); err != nil {
+		t.Fatal(err)
+	}
+	works("mutual TLS")
+	issue(foreign)
+	s.cut()
+	refused("client's certificate replaced by one of a foreign authority, connections cut", "TLS_HANDSHAKE_FAILED", "TLS_HANDSHAKE_FAILED")
+	issue(s.Authority())
 	works("replaced by a good one, switched on")
 }
