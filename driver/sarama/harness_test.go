@@ -5,6 +5,7 @@ import (
 
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,17 +70,17 @@ func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
 	return h, cluster
 }
 
-// realHarness is a harness over a real Kafka, whose clients come by a proxy.
-func realHarness(t testing.TB) (*harness, *kafkacluster.Cluster) {
+// realHarness is a harness over a real Kafka, whose clients come by proxies.
+func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	t.Helper()
 	g := newGate()
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Advertise: func(_ int, listener, addr string) string {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
 		if listener != "PLAINTEXT" {
 			return addr
 		}
 		return proxy(t, g, addr)
 	}})
-	h := &harness{gate: g, brokers: []string{cluster.Bootstrap()}, newClient: cluster.Client}
+	h := &harness{gate: g, brokers: strings.Split(cluster.Bootstrap(), ","), newClient: cluster.Client}
 	return h, cluster
 }
 
@@ -109,7 +110,7 @@ func (h *harness) Connections(context.Context) (int, error) {
 func (h *harness) CreateTopic(ctx context.Context, topic string, partitions int32) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
-	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, 1
+	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, -1
 	req.Topics = append(req.Topics, t)
 	resp, err := request(h, func(cl *kgo.Client) (*kmsg.CreateTopicsResponse, error) { return req.RequestWith(ctx, cl) })
 	if err == nil {

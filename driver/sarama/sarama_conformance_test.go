@@ -1,6 +1,8 @@
 package sarama
 
 import (
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -20,7 +22,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// TestRealConformance runs on one broker, or on as many as GOPKG_BROKERS says.
 func TestRealConformance(t *testing.T) {
-	h, _ := realHarness(t)
+	brokers := 1
+	if text := os.Getenv("GOPKG_BROKERS"); text != "" {
+		var err error
+		if brokers, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, _ := realHarness(t, brokers)
 	drivertest.Run(t, func(*testing.T) drivertest.Harness { return h })
 }
