@@ -51,10 +51,10 @@ type consumer struct {
 	live       map[partition]*claim
 	empty      chan struct{} // closed when no claim is live and none will be
 	assigned   map[partition]bool
-	fatal      error                               // why Run can not go on
-	failed     partition                           // where that happened, if at one
-	last       member                              // who the consumer was in its latest session
-	astray     map[partition]*driver.DataLossError // with the gap, once it has been tried to pass it
+	fatal      error     // why Run can not go on
+	failed     partition // where that happened, if at one
+	last       member    // who the consumer was in its latest session
+	astray     map[partition]astray
 }
 
 type partition struct {
@@ -73,7 +73,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		closing:     make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
 		empty: make(chan struct{}),
-		live:  map[partition]*claim{}, astray: map[partition]*driver.DataLossError{},
+		live:  map[partition]*claim{}, astray: map[partition]astray{},
 	}
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
@@ -262,7 +262,7 @@ func (c *consumer) drainErrors() {
 		}
 		err := wrap(err)
 		if isCode(err, ibm.ErrOffsetOutOfRange) && c.cfg.OutOfRange != driver.OutOfRangeStop {
-			c.stray(where)
+			c.stray(where, err)
 			c.end(err)
 			continue
 		}

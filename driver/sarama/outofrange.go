@@ -10,17 +10,23 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
+// An astray position was found not to be in the log.
+type astray struct {
+	err error                 // how it was found
+	gap *driver.DataLossError // once it has been tried to pass it
+}
+
 // stray notes that the group's position in a partition is no longer in the log.
 //
 // What is to happen then happens between two sessions. Within one it could not
 // be told what the claim still commits: the new position would be committed, and
 // then what was handled before the gap, below it. Between two, all claims have
 // ended, and the group counts on this member until it joins anew.
-func (c *consumer) stray(p partition) {
+func (c *consumer) stray(p partition, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.astray[p]; !ok { // it may have the gap of an earlier attempt
-		c.astray[p] = nil
+		c.astray[p] = astray{err: err}
 	}
 }
 
@@ -34,22 +40,25 @@ func (c *consumer) stray(p partition) {
 // told. So the gap is kept until an attempt has come to an end, and what lies
 // where an earlier attempt wanted it counts as moved by that one.
 func (c *consumer) moveIntoLog(ctx context.Context) error {
-	astray, by := c.takeAstray()
-	if len(astray) == 0 {
+	all, by := c.takeAstray()
+	if len(all) == 0 {
 		return nil
 	}
-	moved, gaps, err := c.gaps(ctx, astray)
+	moved, gaps, inside, err := c.gaps(ctx, all)
 	if err != nil {
-		c.keepAstray(astray)
+		c.keepAstray(all)
 		return err
 	}
 	c.tellGaps(moved)
+	for _, err := range inside {
+		c.tell(err)
+	}
 	if len(gaps) == 0 {
 		return nil
 	}
 	to := map[partition]int64{}
-	for p, gap := range gaps {
-		to[p] = gap.To
+	for p, a := range gaps {
+		to[p] = a.gap.To
 	}
 	err = c.commitPositions(ctx, func() (member, error) { return by, nil }, to)
 	if err != nil {
@@ -63,56 +72,59 @@ func (c *consumer) moveIntoLog(ctx context.Context) error {
 	return nil
 }
 
-func (c *consumer) takeAstray() (map[partition]*driver.DataLossError, member) {
+func (c *consumer) takeAstray() (map[partition]astray, member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	astray := maps.Clone(c.astray)
+	all := maps.Clone(c.astray)
 	clear(c.astray)
-	return astray, c.last
+	return all, c.last
 }
 
-func (c *consumer) keepAstray(gaps map[partition]*driver.DataLossError) {
+func (c *consumer) keepAstray(some map[partition]astray) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.Copy(c.astray, gaps)
+	maps.Copy(c.astray, some)
 }
 
-func (c *consumer) tellGaps(gaps map[partition]*driver.DataLossError) {
-	for _, gap := range gaps {
-		c.tell(&driver.Error{Code: gap.ErrorType(), Err: gap})
+func (c *consumer) tellGaps(some map[partition]astray) {
+	for _, a := range some {
+		c.tell(&driver.Error{Code: a.gap.ErrorType(), Err: a.gap})
 	}
 }
 
 // gaps returns which partitions an earlier attempt has moved, and from where to
-// where the others are to be moved. What is in the log after all is left out:
-// somebody else has seen to it.
-func (c *consumer) gaps(ctx context.Context, astray map[partition]*driver.DataLossError) (moved, gaps map[partition]*driver.DataLossError, err error) {
-	partitions := slices.Collect(maps.Keys(astray))
+// where others are to be moved. What is in the log after all is left out, and why
+// it was thought not to be is returned: somebody else has seen to it, or a replica
+// that is behind has been asked. That comes again, so it must not go unheard.
+func (c *consumer) gaps(ctx context.Context, all map[partition]astray) (moved, gaps map[partition]astray, inside []error, err error) {
+	partitions := slices.Collect(maps.Keys(all))
 	found, err := c.committedOffsets(ctx, partitions)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	begins, err := c.logOffsets(partitions, ibm.OffsetOldest)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	ends, err := c.logOffsets(partitions, ibm.OffsetNewest)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	moved, gaps = map[partition]*driver.DataLossError{}, map[partition]*driver.DataLossError{}
-	for p, tried := range astray {
+	moved, gaps = map[partition]astray{}, map[partition]astray{}
+	for p, a := range all {
 		from, ok := found[p]
 		switch {
-		case !ok:
-		case tried != nil && from == tried.To:
-			moved[p] = tried
-		case from < begins[p] || from > ends[p]:
-			gaps[p] = &driver.DataLossError{Topic: p.topic, Partition: p.id, From: from, To: begins[p]}
+		case ok && a.gap != nil && from == a.gap.To:
+			moved[p] = a
+		case ok && (from < begins[p] || from > ends[p]):
+			a.gap = &driver.DataLossError{Topic: p.topic, Partition: p.id, From: from, To: begins[p]}
 			if c.cfg.OutOfRange == driver.OutOfRangeNewest {
-				gaps[p].To = ends[p]
+				a.gap.To = ends[p]
 			}
+			gaps[p] = a
+		default:
+			inside = append(inside, a.err)
 		}
 	}
-	return moved, gaps, nil
+	return moved, gaps, inside, nil
 }

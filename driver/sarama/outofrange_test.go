@@ -77,6 +77,30 @@ func TestGapIsToldAlsoWhenItsCommitWasAppliedUnheard(t *testing.T) {
 	}
 }
 
+// TestOutOfRangeOfAReplicaAloneIsTold: who answers a fetch says that the position
+// is not in the log, and the leader, asked between two sessions, that it is.
+func TestOutOfRangeOfAReplicaAloneIsTold(t *testing.T) {
+	cluster := fake(t)
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.OutOfRange = driver.OutOfRangeOldest
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.waitRecords(t, 10)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errs) == 0 {
+		t.Fatal("nothing was told")
+	}
+	for _, err := range r.errs {
+		var de *driver.Error
+		if !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" {
+			t.Errorf("told %v, want OFFSET_OUT_OF_RANGE", err)
+		}
+	}
+}
+
 // commitOffset commits offset for partition 0 of t in the name of by.
 func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg.OffsetCommitRequest, offset int64) {
 	t.Helper()
