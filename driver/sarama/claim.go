@@ -39,6 +39,7 @@ type claim struct {
 
 	signal chan struct{} // a pause has begun or ended
 	paused atomic.Bool   // written with mu held
+	pauses atomic.Int64  // how many there have been
 
 	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	stopped   bool       // Sarama has been told to pause
@@ -78,6 +79,7 @@ func (cl *claim) pause() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if !cl.ended && !cl.paused.Swap(true) {
+		cl.pauses.Add(1)
 		cl.wake()
 	}
 }
@@ -236,6 +238,12 @@ func (cl *claim) revoking(cancel context.CancelCauseFunc) (lost error) {
 	defer cl.mu.Unlock()
 	cl.cancel = cancel
 	return cl.lost
+}
+
+func (cl *claim) isRevoking() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.cancel != nil
 }
 
 // passed reports whether a mark at offset has nothing to do.

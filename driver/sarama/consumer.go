@@ -125,8 +125,12 @@ func (c *consumer) Run(h driver.Handler) error {
 	}
 	defer close(c.finished)
 	c.drained.Go(c.drainErrors)
+	var watch sync.WaitGroup
+	watch.Go(func() { c.watchdog(silence) })
 	err := c.serve()
 	close(c.served)
+	c.fetches.sever() // the watchdog may wait for an answer
+	watch.Wait()
 	c.revokes.Wait()
 	c.mu.Lock()
 	c.over = true

@@ -69,6 +69,23 @@ func (e *everything) Write(b []byte) (int, error) {
 	return e.text.Write(b)
 }
 
+// A relay passes on what Sarama logs, while somebody wants it. Sarama's two loggers
+// are variables that its goroutines read, so they are set before there are any.
+type relay struct{ to atomic.Pointer[everything] }
+
+func (r *relay) Write(b []byte) (int, error) {
+	if e := r.to.Load(); e != nil {
+		return e.Write(b)
+	}
+	return len(b), nil
+}
+
+var saramaSays relay
+
+func init() {
+	ibm.Logger, ibm.DebugLogger = log.New(&saramaSays, "", 0), log.New(&saramaSays, "", 0)
+}
+
 // note prints v in every way.
 func (e *everything) note(v any) {
 	js, _ := json.Marshal(v)
@@ -83,9 +100,8 @@ func (e *everything) String() string {
 
 func newSecured(t *testing.T) *secured {
 	s := &secured{taps: map[string]*tap{}, seen: &everything{}, dir: t.TempDir()}
-	oldLog, oldDebug := ibm.Logger, ibm.DebugLogger
-	ibm.Logger, ibm.DebugLogger = log.New(s.seen, "", 0), log.New(s.seen, "", 0)
-	t.Cleanup(func() { ibm.Logger, ibm.DebugLogger = oldLog, oldDebug })
+	saramaSays.to.Store(s.seen)
+	t.Cleanup(func() { saramaSays.to.Store(nil) })
 	s.Cluster = kafkacluster.ForTest(t, kafkacluster.Config{
 		Security: &kafkacluster.Security{
 			Users:      map[string]string{"alice": passwordOfAlice, "bob": passwordOfBob},

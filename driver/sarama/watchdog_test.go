@@ -1,0 +1,96 @@
+package sarama
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A stalled cluster answers fetches while it is told to, with nothing in them.
+func stalled(t *testing.T) (*kfake.Cluster, *atomic.Bool) {
+	cluster := fake(t)
+	stall := new(atomic.Bool)
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if !stall.Load() {
+			return nil, nil, false
+		}
+		time.Sleep(5 * time.Millisecond)
+		asked := req.(*kmsg.FetchRequest)
+		resp := asked.ResponseKind().(*kmsg.FetchResponse)
+		for _, topic := range asked.Topics {
+			answer := kmsg.NewFetchResponseTopic()
+			answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				one := kmsg.NewFetchResponseTopicPartition()
+				one.Partition, one.HighWatermark, one.LastStableOffset = p.Partition, 10, 10
+				answer.Partitions = append(answer.Partitions, one)
+			}
+			resp.Topics = append(resp.Topics, answer)
+		}
+		return resp, nil, true
+	})
+	return cluster, stall
+}
+
+// TestStalledFetchEndsTheSession: a claim whose log grows and which hears nothing
+// of it is fetched again after the group has been joined anew.
+func TestStalledFetchEndsTheSession(t *testing.T) {
+	cluster, stall := stalled(t)
+	brokers := cluster.ListenAddrs()
+	seed(t, brokers, "t", 0, numbered(0, 10)...)
+	r := newRecorder()
+	var watch sync.WaitGroup
+	t.Cleanup(watch.Wait) // after the consumer is closed
+	m := start(t, Driver{}, consumerConfig(brokers), r)
+	r.waitRecords(t, 10)
+	stall.Store(true)
+	seed(t, brokers, "t", 0, numbered(10, 15)...)
+	watch.Go(func() { m.watchdog(100 * time.Millisecond) })
+	r.wait(t, "the end of the session", func() bool { return len(r.revoked) > 0 })
+	stall.Store(false)
+	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var de *driver.Error
+	if len(r.errs) == 0 || !errors.As(r.errs[0], &de) || de.Code != "FETCH_STALLED" {
+		t.Errorf("told %v, want FETCH_STALLED", r.errs)
+	}
+	if len(r.lost) > 0 {
+		t.Errorf("%d claims were lost, want them revoked", len(r.lost))
+	}
+}
+
+// TestSilenceIsNoStall: neither a log in which nothing happens nor a pause ends a
+// session.
+func TestSilenceIsNoStall(t *testing.T) {
+	cluster, _ := stalled(t)
+	brokers := cluster.ListenAddrs()
+	seed(t, brokers, "t", 0, numbered(0, 10)...)
+	r := newRecorder()
+	var watch sync.WaitGroup
+	t.Cleanup(watch.Wait) // after the consumer is closed
+	m := start(t, Driver{}, consumerConfig(brokers), r)
+	r.waitRecords(t, 10)
+	watch.Go(func() { m.watchdog(300 * time.Millisecond) }) // a fetch is answered within 250 ms
+	time.Sleep(time.Second)
+	m.Pause(r.claim(0))
+	time.Sleep(2 * holdTime)
+	seed(t, brokers, "t", 0, numbered(10, 20)...)
+	time.Sleep(time.Second)
+	m.Resume(r.claim(0))
+	r.waitRecords(t, 20)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 1 || len(r.errs) > 0 {
+		t.Errorf("%d joins, errors %v; want one session without any", r.joins, r.errs)
+	}
+}
