@@ -214,13 +214,13 @@ func (u *user) until(t *testing.T, what string, is func(kafka.ConsumerStatus) bo
 	}
 }
 
-func (u *user) send(t *testing.T) (error, time.Duration) {
+func (u *user) send(t *testing.T) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	began := time.Now()
 	err := u.producer.Send(ctx, "t", nil, []byte("v"))
 	u.s.seen.note(err)
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 // wantHidden looks for a secret in all that was printed, in every form.
@@ -409,8 +409,7 @@ type row struct {
 	sasl     *kafka.SASLConfig
 
 	refused   string // part of the error at registration; then nothing is dialed
-	disabled  string // part of the reason why the consumer is disabled; "" if it runs
-	producer  string // part of the producer's error; the same if ""
+	disabled  string // part of why the consumer is disabled and the producer fails; "" if both work
 	handshake int    // see tlsApplication
 	most      int    // application bytes of one connection
 }
@@ -522,7 +521,7 @@ func (s *secured) try(t *testing.T, i int, r row, limit time.Duration) {
 	status, _ := u.settled(t)
 	consumerTook = status.Since.Sub(u.began)
 	if producerErr == nil {
-		producerErr, producerTook = u.send(t)
+		producerTook, producerErr = u.send(t)
 	}
 	if r.disabled == "" {
 		if status.State != kafka.StateRunning || producerErr != nil {
@@ -637,7 +636,7 @@ func (u *user) wantRunning(t *testing.T) time.Duration {
 
 func (u *user) wantSent(t *testing.T) time.Duration {
 	t.Helper()
-	err, took := u.send(t)
+	took, err := u.send(t)
 	if err != nil {
 		t.Fatalf("Send = %v", err)
 	}
@@ -646,7 +645,7 @@ func (u *user) wantSent(t *testing.T) time.Duration {
 
 func (u *user) wantRefused(t *testing.T, code string) (string, time.Duration) {
 	t.Helper()
-	err, took := u.send(t)
+	took, err := u.send(t)
 	if err == nil || !strings.Contains(err.Error(), code) {
 		t.Errorf("Send = %v, want %s", err, code)
 	}
