@@ -53,8 +53,13 @@ func NewBroker(opts ...Option) *Broker {
 }
 
 // OpenConsumer returns a consumer, or a CONNECTION_FAILED while the broker is
-// stopped.
+// stopped, or an INVALID_TOPIC_EXCEPTION.
 func (b *Broker) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	for _, name := range cfg.Topics {
+		if err := checkTopicName(name); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.reach(ctx); err != nil {
 		return nil, err
 	}

@@ -14,11 +14,13 @@ func TestTopicErrors(t *testing.T) {
 	send(t, b, 0, "a", "b")
 	_, _, offsets := b.Offsets("t", 2)
 	_, records := b.Records("nobody", 0, driver.ReadCommitted)
+	_, consumer := b.OpenConsumer(t.Context(), driver.ConsumerConfig{Topics: []string{"t", "a b"}})
 	tests := []struct {
 		name string
 		err  error
 		want string
 	}{
+		{"consume an illegal name", consumer, `INVALID_TOPIC_EXCEPTION: topic "a b": the name has a character that is no ASCII letter or digit and none of . _ - (permanent)`},
 		{"create twice", b.CreateTopic("t", 1), `TOPIC_ALREADY_EXISTS: topic "t" exists`},
 		{"create without name", b.CreateTopic("", 1), `INVALID_TOPIC_EXCEPTION: topic "": the name is empty (permanent)`},
 		{"create in a directory", b.CreateTopic("..", 1), `INVALID_TOPIC_EXCEPTION: topic "..": the name is . or .. (permanent)`},
