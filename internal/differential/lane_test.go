@@ -135,10 +135,7 @@ func (l *lane) start(cfg driver.ConsumerConfig) *member {
 	if l.fails("open a consumer", err) {
 		return nil
 	}
-	m := &member{
-		board: &l.board, consumer: consumer,
-		turn: make(chan struct{}, 1), ran: make(chan struct{}),
-	}
+	m := newMember(l, consumer)
 	go m.run()
 	return m
 }

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,8 @@ type member struct {
 	assigns int
 	claims  []*held // all that there ever were
 	errs    []string
-	ended   bool // Run has returned
+	heard   error // the first that Error was told
+	ended   bool  // Run has returned
 	runErr  error
 
 	endShown bool
@@ -72,6 +74,13 @@ type held struct {
 	paused  bool
 	shown   bool
 	end     string // how it ended: "", "revoked" or "lost"
+}
+
+func newMember(l *lane, consumer driver.Consumer) *member {
+	return &member{
+		board: &l.board, consumer: consumer,
+		turn: make(chan struct{}, 1), ran: make(chan struct{}),
+	}
 }
 
 func (m *member) Assign(claims []*driver.Claim) {
@@ -132,6 +141,7 @@ func (m *member) Lost(claims []*driver.Claim, _ error) { m.endClaims(claims, "lo
 // Error keeps what a user must be told. What a driver lives through besides
 // depends on timing.
 func (m *member) Error(err error) {
+	m.board.change(func() { m.heard = cmp.Or(m.heard, err) })
 	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
 		m.tell(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
 	}

@@ -1,6 +1,8 @@
 package differential
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -217,4 +219,40 @@ func (u usurper) do(l *lane) {
 	if l.settle() {
 		l.showGroup()
 	}
+}
+
+// A misreader is a group of its own on a topic that there is not.
+type misreader struct{ topic string }
+
+var misreaders = draws(func(t *rapid.T) misreader {
+	return misreader{rapid.SampledFrom([]string{"differential-unknown", "a b", "..", strings.Repeat("a", 250)}).Draw(t, "topic")}
+})
+
+func (r misreader) String() string { return fmt.Sprintf("a group on %.10q", r.topic) }
+
+// do says what is heard first: by OpenConsumer, by Run or by Handler.Error, as the
+// driver likes.
+func (r misreader) do(l *lane) {
+	if r.topic != "differential-unknown" && l.lenient {
+		return // see refusal
+	}
+	cfg := l.consumerConfig(fmt.Sprintf("%s-%d", l.topic, len(l.lines)))
+	cfg.Topics = []string{r.topic}
+	consumer, err := l.sys.Driver().OpenConsumer(l.ctx, cfg)
+	if err != nil {
+		l.note("%s", class(err))
+		return
+	}
+	m := newMember(l, consumer)
+	go m.run()
+	defer func() { l.fails("close of the misreader", l.shut(m)) }()
+	ctx, cancel := context.WithTimeout(l.ctx, l.sys.settleTime())
+	defer cancel()
+	if !l.await(ctx, func() bool { return m.heard != nil || m.ended }) {
+		l.stuck = "nothing is heard of a topic that does not exist"
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note("%s", class(cmp.Or(m.heard, m.runErr)))
 }

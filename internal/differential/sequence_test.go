@@ -81,6 +81,7 @@ func operations(s sequence) *rapid.Generator[operation] {
 		{6, commits(s)},
 		{1, wrongCommits},
 		{1, newcomers},
+		{1, misreaders},
 		{2, rapid.Just[operation](expiry{})},
 		{1, rapid.Just[operation](stranger{})},
 		{1, rapid.Just[operation](growth{})},
