@@ -23,4 +23,11 @@
 //
 // Names of members, timing, how many generations a change takes, and which of the
 // members of a group gets which partition: all that the protocol leaves open.
+//
+// # Bad configurations
+//
+// TestBadConfiguration makes every mistake that a user can make on both drivers,
+// which must answer alike, and keeps the table of answers in RELIABILITY.md:
+//
+//	go test ./internal/differential -run TestBadConfiguration -args -update
 package differential
