@@ -14,15 +14,32 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A stalled cluster answers fetches while it is told to, with nothing in them.
-func stalled(t *testing.T) (*kfake.Cluster, *atomic.Bool) {
+// A stall answers fetches while it is on, with nothing in them.
+type stall struct {
+	on       atomic.Bool
+	answered atomic.Int64
+}
+
+// begin returns when no fetch from before is under way.
+func (s *stall) begin(t *testing.T) {
+	t.Helper()
+	s.on.Store(true)
+	for began := time.Now(); s.answered.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Since(began) > patienceTest {
+			t.Fatal("nothing is fetched")
+		}
+	}
+}
+
+func stallable(t *testing.T) (*kfake.Cluster, *stall) {
 	cluster := fake(t)
-	stall := new(atomic.Bool)
+	s := new(stall)
 	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if !stall.Load() {
+		if !s.on.Load() {
 			return nil, nil, false
 		}
+		s.answered.Add(1)
 		time.Sleep(5 * time.Millisecond)
 		asked := req.(*kmsg.FetchRequest)
 		resp := asked.ResponseKind().(*kmsg.FetchResponse)
@@ -38,13 +55,13 @@ func stalled(t *testing.T) (*kfake.Cluster, *atomic.Bool) {
 		}
 		return resp, nil, true
 	})
-	return cluster, stall
+	return cluster, s
 }
 
 // TestStalledFetchEndsTheSession: a claim whose log grows and which hears nothing
 // of it is fetched again after the group has been joined anew.
 func TestStalledFetchEndsTheSession(t *testing.T) {
-	cluster, stall := stalled(t)
+	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
 	r := newRecorder()
@@ -52,11 +69,11 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	t.Cleanup(watch.Wait) // after the consumer is closed
 	m := start(t, Driver{}, consumerConfig(brokers), r)
 	r.waitRecords(t, 10)
-	stall.Store(true)
+	stall.begin(t)
 	seed(t, brokers, "t", 0, numbered(10, 15)...)
 	watch.Go(func() { m.watchdog(100 * time.Millisecond) })
 	r.wait(t, "the end of the session", func() bool { return len(r.revoked) > 0 })
-	stall.Store(false)
+	stall.on.Store(false)
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,25 +86,31 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	}
 }
 
-// TestSilenceIsNoStall: neither a log in which nothing happens nor a pause ends a
-// session.
+// TestSilenceIsNoStall looks as the watchdog does, at moments of the test's: neither
+// a log in which nothing happens nor a pause ends a session.
 func TestSilenceIsNoStall(t *testing.T) {
-	cluster, _ := stalled(t)
-	brokers := cluster.ListenAddrs()
+	brokers := fake(t).ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
 	r := newRecorder()
-	var watch sync.WaitGroup
-	t.Cleanup(watch.Wait) // after the consumer is closed
 	m := start(t, Driver{}, consumerConfig(brokers), r)
 	r.waitRecords(t, 10)
-	watch.Go(func() { m.watchdog(300 * time.Millisecond) }) // a fetch is answered within 250 ms
-	time.Sleep(time.Second)
+
+	idle := m.check(nil)
+	time.Sleep(2 * maxWait)
+	idle = m.check(idle)
+
 	m.Pause(r.claim(0))
-	time.Sleep(2 * holdTime)
+	time.Sleep(2*holdTime + maxWait) // what is under way has come
 	seed(t, brokers, "t", 0, numbered(10, 20)...)
-	time.Sleep(time.Second)
+	paused := m.check(idle)
+	paused = m.check(paused)
+
 	m.Resume(r.claim(0))
+	resumed := m.check(paused)
+	m.check(idle) // the claim was paused between the two
 	r.waitRecords(t, 20)
+	m.check(resumed)
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.joins != 1 || len(r.errs) > 0 {
