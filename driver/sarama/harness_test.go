@@ -27,6 +27,9 @@ type harness struct {
 	brokers   []string
 	newClient func(...kgo.Opt) (*kgo.Client, error)
 	settings  drivertest.Settings
+
+	// real, if not nil, creates topics, and waits until all its brokers know them.
+	real *kafkacluster.Cluster
 }
 
 var _ interface {
@@ -80,7 +83,7 @@ func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 		}
 		return proxy(t, g, addr)
 	}})
-	h := &harness{gate: g, brokers: strings.Split(cluster.Bootstrap(), ","), newClient: cluster.Client}
+	h := &harness{gate: g, brokers: strings.Split(cluster.Bootstrap(), ","), newClient: cluster.Client, real: cluster}
 	return h, cluster
 }
 
@@ -108,6 +111,9 @@ func (h *harness) Connections(context.Context) (int, error) {
 }
 
 func (h *harness) CreateTopic(ctx context.Context, topic string, partitions int32) error {
+	if h.real != nil {
+		return h.real.CreateTopic(ctx, topic, int(partitions), nil)
+	}
 	req := kmsg.NewPtrCreateTopicsRequest()
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, -1
