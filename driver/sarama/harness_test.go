@@ -128,25 +128,22 @@ func (h *harness) CreateTopic(ctx context.Context, topic string, partitions int3
 	return h.untilLed(ctx, topic, partitions)
 }
 
-// untilLed returns when the broker names a leader for all partitions.
+// untilLed returns when every broker names a leader for all partitions.
 func (h *harness) untilLed(ctx context.Context, topic string, partitions int32) error {
 	for {
-		req := kmsg.NewPtrMetadataRequest()
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = &topic
-		req.Topics = append(req.Topics, t)
-		resp, err := request(h, func(cl *kgo.Client) (*kmsg.MetadataResponse, error) { return req.RequestWith(ctx, cl) })
-		if err != nil {
-			return err
-		}
-		led := 0
-		for _, p := range resp.Topics[0].Partitions {
-			if p.Leader >= 0 && p.ErrorCode == 0 {
-				led++
+		led, err := request(h, func(cl *kgo.Client) (int32, error) {
+			least := partitions
+			for _, b := range cl.SeedBrokers() {
+				led, err := ledBy(ctx, b, topic)
+				if err != nil {
+					return 0, err
+				}
+				least = min(least, led)
 			}
-		}
-		if int32(led) >= partitions {
-			return nil
+			return least, nil
+		})
+		if err != nil || led >= partitions {
+			return err
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -154,6 +151,24 @@ func (h *harness) untilLed(ctx context.Context, topic string, partitions int32) 
 			return ctx.Err()
 		}
 	}
+}
+
+// ledBy returns for how many partitions a broker knows a leader.
+func ledBy(ctx context.Context, b *kgo.Broker, topic string) (led int32, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &topic
+	req.Topics = append(req.Topics, t)
+	resp, err := b.Request(ctx, req)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range resp.(*kmsg.MetadataResponse).Topics[0].Partitions {
+		if p.Leader >= 0 && p.ErrorCode == 0 {
+			led++
+		}
+	}
+	return led, nil
 }
 
 func kgoRecord(topic string, partition int32, r driver.Record) *kgo.Record {
