@@ -37,9 +37,9 @@ func WithAutoCreate(partitions int) Option {
 
 // WithCommitObserver has f called for each commit that the broker has applied, in
 // this order, and before the consumer learns of it. Calls do not overlap; f must
-// not commit.
+// neither commit nor wait for a commit.
 func WithCommitObserver(f func(Commit)) Option {
-	return func(b *Broker) { b.observer = &observer{f: f} }
+	return func(b *Broker) { b.observer = newObserver(f) }
 }
 
 // NewBroker returns a broker without topics. It starts no goroutine: those that

@@ -76,8 +76,8 @@ func (c *consumer) keepUp() {
 	if c.attending || err != nil || !c.reachable() || m.joining || c.g.state == preparing {
 		return
 	}
-	if c.joining {
-		c.joining, c.generation = false, c.g.generation
+	if c.joining && m.generation == c.g.generation {
+		c.joining, c.generation = false, m.generation
 	}
 	if c.g.state == completing && c.g.leader == m && c.generation == c.g.generation {
 		c.g.assign()

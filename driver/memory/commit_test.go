@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,5 +195,24 @@ func TestCommitWhileCompleting(t *testing.T) {
 		}
 		<-stop
 		equal(t, "committed", b.Committed("g", "t", c.Partition), 200)
+	})
+}
+
+// An observer that sleeps blocks those who commit in a way that virtual time sees.
+func TestObserverMaySleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 2, memory.WithCommitObserver(func(memory.Commit) { time.Sleep(time.Millisecond) }))
+		send(t, b, 0, "a")
+		send(t, b, 1, "a")
+		r1 := run(t, b)
+		r2 := run(t, b)
+		time.Sleep(time.Second)
+		var wg sync.WaitGroup
+		for _, r := range []*runner{r1, r2} {
+			for _, c := range r.claims {
+				wg.Go(func() { r.Commit(t.Context(), mark(c, 1)) })
+			}
+		}
+		wg.Wait()
 	})
 }

@@ -47,6 +47,7 @@ type member struct {
 	owned      []TopicPartition // what it holds, as it said when it joined
 	previous   []TopicPartition // what it held last
 	joining    bool             // waits for the group to be complete
+	generation int32            // that its latest join has come to
 	assignment []TopicPartition
 	session    *time.Timer // runs while the consumer can not be reached
 }
@@ -126,7 +127,11 @@ func (g *group) takeOver(m *member, c *consumer) bool {
 		slices.Equal(m.c.cfg.BalanceStrategies, c.cfg.BalanceStrategies)
 	m.id, m.c = g.b.memberID(c.cfg.ClientID), c
 	g.linkChanged(m)
-	return same && g.state == stable
+	if !same || g.state != stable {
+		return false
+	}
+	m.generation = g.generation
+	return true
 }
 
 // memberID names a member as Kafka does, but by number.
@@ -194,7 +199,9 @@ func (g *group) complete() {
 	g.state = completing
 	g.strategy = g.vote()
 	for _, m := range g.members {
-		if !m.joining {
+		if m.joining {
+			m.generation = g.generation
+		} else {
 			m.owned, m.previous = m.assignment, m.assignment
 		}
 		m.joining = false

@@ -8,13 +8,18 @@ import "sync"
 type observer struct {
 	f func(Commit)
 
-	turn sync.Mutex // held by who tells
+	turn chan struct{} // holds a token, taken by who tells
 	mu   sync.Mutex
 	next []Commit // applied and not told
 }
 
-// applied notes commits. The caller holds the broker's mutex, or is otherwise
-// the only one.
+func newObserver(f func(Commit)) *observer {
+	o := &observer{f: f, turn: make(chan struct{}, 1)}
+	o.turn <- struct{}{}
+	return o
+}
+
+// applied notes commits. The caller holds the broker's mutex.
 func (o *observer) applied(cs ...Commit) {
 	if o == nil {
 		return
@@ -29,8 +34,8 @@ func (o *observer) tell() {
 	if o == nil {
 		return
 	}
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	<-o.turn
+	defer func() { o.turn <- struct{}{} }()
 	for {
 		o.mu.Lock()
 		cs := o.next

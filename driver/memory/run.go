@@ -95,6 +95,9 @@ func (c *consumer) moveIntoLog(k *claim) *driver.DataLossError {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	from := c.g.committed(k.partition())
+	if c.answer() != nil {
+		return nil // the group has gone on without this member, or can not be asked
+	}
 	if from < 0 || from >= k.log.start && from <= k.log.end {
 		return nil // it has no position, or somebody else has seen to it
 	}
@@ -153,7 +156,7 @@ func (c *consumer) join() error {
 		if err != nil || m.joining {
 			return false, err
 		}
-		c.joining, c.generation = false, c.g.generation
+		c.joining, c.generation = false, m.generation
 		c.g.changed.fire()
 		return true, nil
 	})
@@ -232,7 +235,7 @@ func (c *consumer) trouble() error {
 	case c.closeCtx != nil:
 		return errClosing
 	case len(c.astray) > 0:
-		k := c.astray[0]
+		k := c.firstAstray()
 		return errOutOfRange(k.log, k.partition(), k.next)
 	}
 	return c.sessionErr()

@@ -237,7 +237,6 @@ func TestCloseWhileJoinIsPending(t *testing.T) {
 	})
 }
 
-// Close shortens the window of a Revoke that runs already.
 // The leader is closed when it has asked to join and the group is not complete
 // yet. Nobody else decides the assignment, and so its last commit would wait
 // until its time is up.
@@ -272,6 +271,7 @@ func TestLeaderClosesWhileJoining(t *testing.T) {
 	})
 }
 
+// Close shortens the window of a Revoke that runs already.
 func TestCloseDuringRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
@@ -345,5 +345,100 @@ func TestSilentMemberHoldsRebalance(t *testing.T) {
 		leader.Heal()
 		synctest.Wait()
 		equal(t, "both", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+	})
+}
+
+// A static member that is cut off stays in the group while others get what it
+// held, and commit. Its last commit, after the healing, must not go back behind
+// theirs: it never joined their generation.
+func TestNoCommitUnderAGenerationThatWasNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 6)
+		for p := range int32(6) {
+			send(t, b, p, "a", "b", "c", "d")
+		}
+		slow := func(cfg *driver.ConsumerConfig) {
+			cfg.SessionTimeout, cfg.RebalanceTimeout = 10*time.Minute, 10*time.Second
+		}
+		static := func(cfg *driver.ConsumerConfig) { cfg.InstanceID = "a" }
+		coop := strategies(driver.CooperativeSticky)
+		rec := newRecorder(t)
+		var a *runner
+		closing := false
+		rec.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
+			if !closing {
+				b.Members("g")[0].Cut()
+				return
+			}
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			for _, c := range cs {
+				a.Commit(ctx, mark(c, 1)) // must be refused, or change nothing
+			}
+		}
+		a = runWith(t, b, rec, coop, slow, static)
+		am := b.Members("g")[0]
+		var others []*runner
+		for range 2 {
+			others = append(others, run(t, b, coop, slow))
+			time.Sleep(30 * time.Second)
+		}
+		b.Rebalance("g")
+		time.Sleep(30 * time.Second)
+		b.Rebalance("g")
+		time.Sleep(30 * time.Second)
+		for _, o := range others {
+			for _, c := range o.claims {
+				if err := o.Commit(t.Context(), mark(c, 4)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		before := map[int32]int64{}
+		for p := range int32(6) {
+			before[p] = b.Committed("g", "t", p)
+		}
+		closing = true
+		// healed and closed at the same moment
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		go a.Close(ctx)
+		am.Heal()
+		<-a.done
+		for p := range int32(6) {
+			if now := b.Committed("g", "t", p); now < before[p] {
+				t.Errorf("t/%d went back from %d to %d", p, before[p], now)
+			}
+		}
+	})
+}
+
+// A member that was thrown out while it drained a claim that had lost its place
+// leaves the group's position alone.
+func TestExpelledMemberMovesNoPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		send(t, b, 0, "a", "b", "c")
+		if err := b.SetCommitted("g", "t", 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.DeleteRecords("t", 0, 2); err != nil {
+			t.Fatal(err)
+		}
+		rec := newRecorder(t)
+		once := false
+		rec.onRevoke = func(context.Context, []*driver.Claim) {
+			if !once {
+				once = true
+				m := b.Members("g")[0]
+				m.Cut()
+				m.Expire()
+			}
+		}
+		runWith(t, b, rec, func(cfg *driver.ConsumerConfig) { cfg.OutOfRange = driver.OutOfRangeOldest })
+		time.Sleep(time.Second)
+		if b.Committed("g", "t", 0) != 0 {
+			t.Error("a member that is cut and expelled has moved the group's position")
+		}
 	})
 }
