@@ -59,11 +59,14 @@ func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T
 			results <- result{none, err}
 			return
 		}
-		if r.answer, r.err = ask(coordinator); r.err != nil {
+		r.answer, r.err = ask(coordinator)
+		switch {
+		case r.err == nil:
+		case len(kafkaErrors(r.err)) == 0: // not an answer: the connection is bad
 			k.stale = true
-			if len(kafkaErrors(r.err)) == 0 { // not an answer: the connection is bad
-				coordinator.Close()
-			}
+			coordinator.Close()
+		case isCode(r.err, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable):
+			k.stale = true
 		}
 		results <- r
 	}()

@@ -26,11 +26,11 @@ const (
 	maxRetries = 5000
 )
 
-// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed
-// there must be time left in the session to find the coordinator anew, which may
-// take as long, and to try again.
-func heartbeatWait(session time.Duration) time.Duration {
-	return max(session/3, time.Second)
+// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed,
+// an interval after the last one that was answered, there must be time left in the
+// session to find the coordinator anew, which may take as long, and to try again.
+func heartbeatWait(session, interval time.Duration) time.Duration {
+	return max((session-interval)/3, time.Second)
 }
 
 // commitWait bounds the wait for the answer to a commit.

@@ -68,7 +68,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		conf:        conf,
 		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
 		fetches:     newLine(cfg.TLS, 0),
-		groups:      newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout)),
+		groups:      newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)),
 		commits:     newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
 		closing:     make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
@@ -126,7 +126,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	defer close(c.finished)
 	c.drained.Go(c.drainErrors)
 	var watch sync.WaitGroup
-	watch.Go(func() { c.watchdog(silence) })
+	watch.Go(func() { c.watchdog(look) })
 	err := c.serve()
 	close(c.served)
 	c.fetches.sever() // the watchdog may wait for an answer

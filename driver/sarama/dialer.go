@@ -61,9 +61,7 @@ type conn struct {
 	raw  net.Conn // below TLS: closing it waits for nothing
 	line *line
 
-	// joining says that what was asked last is answered when other members have
-	// done their part.
-	joining atomic.Bool
+	asked atomic.Int32 // the API key of the latest request
 }
 
 // Dial implements the dialer that Sarama's Net.Proxy asks for.
@@ -134,10 +132,10 @@ func (l *line) atMost(d time.Duration) time.Duration {
 
 // Write implements net.Conn. Sarama writes a request by one call.
 func (c *conn) Write(b []byte) (int, error) {
-	const sizeBytes, produce, joinGroup, syncGroup = 4, 0, 11, 14
+	const sizeBytes = 4
 	if len(b) >= sizeBytes+2 {
 		key := binary.BigEndian.Uint16(b[sizeBytes:])
-		c.joining.Store(key == joinGroup || key == syncGroup)
+		c.asked.Store(int32(key))
 		if key == produce {
 			c.line.produces.Add(1)
 		}
@@ -164,12 +162,36 @@ func (c *conn) Read(b []byte) (int, error) {
 // broker, which gives the member up, and all that it has handled meanwhile is
 // delivered again.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	if c.line.answer > 0 && !c.joining.Load() {
-		if limit := time.Now().Add(c.line.answer); limit.Before(t) {
+	if wait := c.wait(); wait > 0 {
+		if limit := time.Now().Add(wait); limit.Before(t) {
 			t = limit
 		}
 	}
 	return c.Conn.SetReadDeadline(t)
+}
+
+// The API keys of Kafka's protocol that a connection has to know.
+const (
+	produce         = 0
+	findCoordinator = 10
+	joinGroup       = 11
+	syncGroup       = 14
+)
+
+// lookupWait bounds the wait for who the coordinator is: any broker knows at once.
+// The one that has frozen may be asked, too, and there must be time for another.
+const lookupWait = time.Second
+
+// wait returns how long an answer to the latest request may take, or 0 for as long
+// as Sarama waits.
+func (c *conn) wait() time.Duration {
+	switch c.asked.Load() {
+	case joinGroup, syncGroup: // answered when other members have done their part
+		return 0
+	case findCoordinator:
+		return c.line.atMost(max(lookupWait, c.line.answer/3))
+	}
+	return c.line.answer
 }
 
 // A tlsError is a failed handshake.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -43,8 +46,30 @@ func moveCoordinator(cluster *kfake.Cluster, group string, from int32) {
 
 // TestFrozenCoordinatorKeepsTheSession freezes the coordinator with its
 // connections open, and lets another broker take the group over. Nobody has to
-// hear of that: the heartbeats and the commits find the new one in time.
+// hear of that: the heartbeats find the new one in time, and the commits, too.
 func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
+	// A commit renews the session as a heartbeat does, so each is looked at alone.
+	t.Run("Heartbeats", func(t *testing.T) {
+		t.Parallel()
+		freezeCoordinator(t, func(*running, *driver.Claim) {})
+	})
+	t.Run("Commits", func(t *testing.T) {
+		t.Parallel()
+		freezeCoordinator(t, func(m *running, claim *driver.Claim) {
+			began := time.Now()
+			if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}); err != nil {
+				t.Fatalf("Commit = %v", err)
+			}
+			if took := time.Since(began); took > m.consumer.cfg.SessionTimeout {
+				t.Errorf("the commit took %v, longer than the session", took)
+			}
+		})
+	})
+}
+
+// freezeCoordinator freezes the coordinator to which both heartbeats and commits
+// are connected, calls meanwhile, and wants the one session to go on.
+func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 	cluster, gates := gatedBrokers(t)
 	brokers := cluster.ListenAddrs()
 	cfg := consumerConfig(brokers)
@@ -60,16 +85,14 @@ func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 	}
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
 	r.waitRecords(t, 10)
+	if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 5}}); err != nil {
+		t.Fatalf("Commit = %v", err)
+	}
 	thaw := gates[frozen].stall()
 	defer thaw()
 	began := time.Now()
 	moveCoordinator(cluster, "g", frozen)
-	if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}); err != nil {
-		t.Fatalf("Commit = %v", err)
-	}
-	if took := time.Since(began); took > cfg.SessionTimeout {
-		t.Errorf("the commit took %v, longer than the session", took)
-	}
+	meanwhile(m, claim)
 	time.Sleep(cfg.SessionTimeout + time.Second - time.Since(began)) // until the broker would have given the member up
 	thaw()
 	seed(t, brokers, "t", 0, "10")
@@ -87,13 +110,58 @@ func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 	}
 }
 
+// TestNoCoordinatorForAWhile lets the coordinator resign while nobody takes over,
+// for longer than Sarama's ten attempts last and for less than a session.
+func TestNoCoordinatorForAWhile(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.SessionTimeout = 30 * time.Second
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	var back atomic.Bool
+	var heartbeats atomic.Int32 // that were answered since
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if back.Load() {
+			heartbeats.Add(1)
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
+		resp.ErrorCode = kerr.NotCoordinator.Code
+		return resp, nil, true
+	})
+	cluster.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if back.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return resp, nil, true
+	})
+	time.Sleep(6 * time.Second)
+	back.Store(true)
+	for since := time.Now(); heartbeats.Load() < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Since(since) > patienceTest {
+			t.Fatal("no heartbeat")
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
+		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
+	}
+}
+
 // TestJoinIsWaitedFor holds that the short wait for a heartbeat is not that for a
 // join: here it takes longer, as another member drains.
 func TestJoinIsWaitedFor(t *testing.T) {
 	cluster := fake(t, kfake.SeedTopics(2, "two"))
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.Topics, cfg.SessionTimeout, cfg.DrainTimeout = []string{"two"}, 3*time.Second, 10*time.Second
-	drain := 2 * heartbeatWait(cfg.SessionTimeout)
+	drain := 2 * heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)
 	slow := newRecorder()
 	slow.onRevoke = func(context.Context, []*driver.Claim) { time.Sleep(drain) }
 	start(t, Driver{}, cfg, slow)

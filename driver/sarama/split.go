@@ -94,9 +94,23 @@ func (s *splitClient) lostFor() time.Duration {
 	return time.Since(s.since)
 }
 
-// RefreshCoordinator implements Sarama's Client.
+// RefreshCoordinator implements Sarama's Client. It tries again, no longer than a
+// session lasts: Sarama ends one after ten errors of this, one after the other.
 func (s *splitClient) RefreshCoordinator(group string) error {
-	return s.coord.RefreshCoordinator(group)
+	began := time.Now()
+	for attempt := 0; ; attempt++ {
+		err := s.coord.RefreshCoordinator(group)
+		if err == nil || attempt == metadataRetries || isPermanent(wrap(err)) ||
+			s.c.groups.ctx.Err() != nil || time.Since(began) >= s.c.cfg.SessionTimeout {
+			return err
+		}
+		select {
+		case <-s.c.closing: // Sarama looks after the coordinator only to leave
+			return err
+		default:
+		}
+		s.c.groups.wait(metadataBackoff)
+	}
 }
 
 // RefreshMetadata implements Sarama's Client. It tolerates partitions without a

@@ -9,18 +9,18 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// silence is how long a claim may hear nothing of its log, while that grows,
-// before its session is ended.
-const silence = time.Minute
+// look is the time between two looks of the watchdog.
+const look = time.Minute
 
 // watchdog ends the session when Sarama has stopped to fetch one of its claims
 // without a word, as it has done after hiccups of a broker. The claims are revoked
 // and the group is joined anew. It ends with Run or with Close.
 //
 // A claim is not judged by the records that it brings, of which there may be none
-// for good reasons, but by the end of the log, which comes with every answer to a
-// fetch: it has stood still from one look to the next, and the leader's is beyond
-// it. What is paused at a look, or was between two, is not judged.
+// for good reasons, but by the end of the log that Sarama has seen with the latest
+// of them: from one look to the next it has not moved, though the leader's end was
+// beyond it at the first already. What was appended between the two may still be
+// on its way. What is paused at a look, or was between two, is not judged.
 func (c *consumer) watchdog(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -39,31 +39,42 @@ func (c *consumer) watchdog(every time.Duration) {
 
 // A pulse is what changes in a claim that is fetched.
 type pulse struct {
-	end    int64 // of the log, as the latest answer told
+	end    int64 // of the log, as the latest answer with records told
 	pauses int64
+	leader int64 // the leader's end, or -1 if it was not asked
 }
 
 // check takes the pulse of every claim, and ends the session if one has stopped.
 func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 	now := map[*claim]pulse{}
-	var silent []*claim
+	var silent []partition
 	for _, cl := range c.fetched() {
-		now[cl] = pulse{cl.source.HighWaterMarkOffset(), cl.pauses.Load()}
-		if before, ok := last[cl]; ok && before == now[cl] {
-			silent = append(silent, cl)
+		p := pulse{cl.source.HighWaterMarkOffset(), cl.pauses.Load(), -1}
+		now[cl] = p
+		if before, ok := last[cl]; ok && before.end == p.end && before.pauses == p.pauses {
+			silent = append(silent, cl.where)
 		}
 	}
-	for _, cl := range silent {
-		// A leader that does not answer is not the claim's fault.
-		ends, err := c.logOffsets([]partition{cl.where}, ibm.OffsetNewest)
-		if end := ends[cl.where]; err == nil && end > now[cl].end && cl.source.HighWaterMarkOffset() == now[cl].end {
+	// A leader that does not answer is not the claim's fault.
+	ends, err := c.logOffsets(silent, ibm.OffsetNewest)
+	if err != nil {
+		return now
+	}
+	for cl, p := range now {
+		end, asked := ends[cl.where]
+		if !asked {
+			continue
+		}
+		if last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end {
 			err := &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 				"nothing was fetched of %s/%d since its log ended at %d, and it ends at %d: the group is joined anew",
-				cl.where.topic, cl.where.id, now[cl].end, end)}
+				cl.where.topic, cl.where.id, p.end, end)}
 			c.tell(err)
 			c.end(err)
 			return nil
 		}
+		p.leader = end
+		now[cl] = p
 	}
 	return now
 }

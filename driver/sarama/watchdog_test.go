@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,33 @@ func TestSilenceIsNoStall(t *testing.T) {
 	r.waitRecords(t, 20)
 	m.check(resumed)
 
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 1 || len(r.errs) > 0 {
+		t.Errorf("%d joins, errors %v; want one session without any", r.joins, r.errs)
+	}
+}
+
+// TestRecordNearALookIsNoStall: a quiet partition gets records at about the time of
+// the looks, when the fetch that brings them may not have been answered.
+func TestRecordNearALookIsNoStall(t *testing.T) {
+	brokers := fake(t).ListenAddrs()
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(brokers), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	var last map[*claim]pulse
+	for i := range 40 {
+		last = m.check(last)
+		appended := make(chan struct{})
+		go func() {
+			defer close(appended)
+			time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond)
+			seed(t, brokers, "t", 0, "v")
+		}()
+		last = m.check(last)
+		<-appended
+		r.waitRecords(t, i+1)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.joins != 1 || len(r.errs) > 0 {
