@@ -59,7 +59,8 @@ type Message struct {
 	Attempt int
 }
 
-// NewConsumer returns a consumer that hands each record to handle.
+// NewConsumer returns a consumer that hands each record to handle. Without handle
+// it can not be registered.
 func NewConsumer(cfg ConsumerConfig, handle func(ctx context.Context, m *Message) error) Consumer {
 	return &funcConsumer{cfg: cfg, handle: handle}
 }

@@ -182,6 +182,9 @@ func isNil(c Consumer) bool {
 	if c == nil {
 		return true
 	}
+	if f, ok := c.(*funcConsumer); ok && f != nil && f.handle == nil {
+		return true
+	}
 	v := reflect.ValueOf(c)
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Slice:

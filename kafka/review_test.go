@@ -536,3 +536,12 @@ func TestProgressShowsInTheStatus(t *testing.T) {
 		}
 	})
 }
+
+// A consumer of a function that is nil can not be registered: it would panic at
+// its first record.
+func TestNilFunctionIsRefused(t *testing.T) {
+	m := New(&fakeDriver{})
+	if err := m.RegisterConsumer(t.Context(), NewConsumer(testConfig(), nil)); err == nil {
+		t.Error("registered")
+	}
+}

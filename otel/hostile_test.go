@@ -185,3 +185,22 @@ func TestHostileStream(t *testing.T) {
 		t.Errorf("%d topics, %d types of error are kept", topics, failures)
 	}
 }
+
+// TestFailedSendsNameNoPartition: a caller that asks for partitions that are not
+// there makes one time series, not one for each.
+func TestFailedSendsNameNoPartition(t *testing.T) {
+	c := newSampled(t, sdktrace.NeverSample())
+	d := &cluster{produce: func(_ context.Context, m *driver.Message) error {
+		m.Acker.Ack(&driver.Error{Code: "UNKNOWN_TOPIC_OR_PARTITION"})
+		return nil
+	}}
+	p := d.sender(t, c.hook)
+	for n := range int32(100) {
+		_ = p.SendMessage(t.Context(), &kafka.ProducerMessage{Topic: "orders", ToPartition: &n, Value: []byte("v")})
+	}
+	for _, m := range c.collect() {
+		if _, _, sets := pointsOf(m); len(sets) > 1 {
+			t.Errorf("%s has %d time series, want 1", m.Name, len(sets))
+		}
+	}
+}

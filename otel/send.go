@@ -48,12 +48,17 @@ func (h *Hook) startSend(ctx context.Context, op *kafka.Op) (context.Context, ka
 	return ctx, s
 }
 
-// endSend ends it with the message's outcome. Where the record lies is told
-// only of one that is there: of others the core gives no place.
+// endSend ends it with the message's outcome. Where the record lies is told only
+// of one that is there. Of others metrics name no partition: it is what the caller
+// has asked for, and need not exist.
 func (h *Hook) endSend(s *span, op *kafka.Op) {
 	end := time.Now()
 	failure := h.typeOf(op.Err)
-	l := h.line(lineKey{kafka.OpSend, op.Client, op.Topic, op.Partition, failure})
+	partition := op.Partition
+	if op.Err != nil {
+		partition = -1
+	}
+	l := h.line(lineKey{kafka.OpSend, op.Client, op.Topic, partition, failure})
 	h.metrics.operation.Record(s.context(), end.Sub(op.Start).Seconds(), l.duration...)
 	if op.Sent {
 		h.metrics.sent.Add(s.context(), 1, l.count...)

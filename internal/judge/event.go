@@ -1,8 +1,9 @@
 package judge
 
-import "context"
-
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // A Partition names one partition of a topic.
 type Partition struct {
