@@ -48,6 +48,8 @@ func commitLatency(ctx context.Context, c client, t turn) (reading, error) {
 			all = append(all, d)
 		case err := <-ended:
 			return nil, fmt.Errorf("ended after %d commits: %w", len(all), err)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("after %d commits: %w", len(all), ctx.Err())
 		}
 	}
 	cancel()

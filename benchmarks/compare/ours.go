@@ -136,7 +136,7 @@ func commitOurs(ctx context.Context, s subscription, took func(time.Duration)) e
 	}
 	marks := make(chan driver.Mark, 100)
 	ran := make(chan error, 1)
-	go func() { ran <- consumer.Run(marker(marks)) }()
+	go func() { ran <- consumer.Run(marker{marks, ctx.Done()}) }()
 	for {
 		select {
 		case m := <-marks:
@@ -153,12 +153,20 @@ func commitOurs(ctx context.Context, s subscription, took func(time.Duration)) e
 	}
 }
 
-// A marker is a driver.Handler that passes on what may be committed.
-type marker chan driver.Mark
+// A marker is a driver.Handler that passes on what may be committed, until nobody
+// wants it any more: Deliver must not block, and Close would wait for it.
+type marker struct {
+	marks chan<- driver.Mark
+	done  <-chan struct{}
+}
 
 func (m marker) Deliver(c *driver.Claim, b driver.Batch) {
 	for _, r := range b.Records {
-		m <- driver.Mark{Claim: c, Offset: r.Offset + 1}
+		select {
+		case m.marks <- driver.Mark{Claim: c, Offset: r.Offset + 1}:
+		case <-m.done:
+			return
+		}
 	}
 }
 
