@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -59,6 +60,7 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		}
 		for i := range weight {
 			chosen[fmt.Sprint(a.name, " ", i)] = func(t *rapid.T) {
+				synctest.Wait() // a step that was skipped may have taken time, too
 				a.do(t)
 				w.stats.count("action " + a.name)
 				w.stats.count("steps")
