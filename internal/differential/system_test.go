@@ -14,6 +14,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/outside"
 )
 
 // A system is a driver and a cluster, which can be changed from outside.
@@ -43,14 +44,14 @@ func overFake(t testing.TB) system {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return newOutside(t, "kfake", c.ListenAddrs(), nil)
+	return &cluster{outside.Of(c.ListenAddrs()...), "kfake", c.ListenAddrs()}
 }
 
 // overKafka is the production driver over a real Kafka.
 func overKafka(t testing.TB) system {
 	t.Helper()
 	c := kafkacluster.ForTest(t, kafkacluster.Config{})
-	return newOutside(t, "kafka", []string{c.Bootstrap()}, c.Client)
+	return &cluster{outside.Client{New: c.Client}, "kafka", []string{c.Bootstrap()}}
 }
 
 // inMemory is the broker in memory, which is its own outside.

@@ -48,6 +48,8 @@ var graph = []row{
 		"it instruments the core whatever the backend"},
 	{"internal/kafkacluster", []string{"github.com/twmb/franz-go"},
 		"the judge must not share code with what it judges"},
+	{"internal/outside", []string{"driver", "github.com/twmb/franz-go"},
+		"its word is evidence about drivers, and it knows none of them"},
 	{"internal/judge", nil,
 		"it judges any run, and shares nothing with what it judges"},
 	{"internal/simulation", nil,
