@@ -1,0 +1,232 @@
+package judge
+
+import (
+	"slices"
+	"time"
+)
+
+type claimKey struct {
+	Member
+	Partition
+}
+
+// A claim is one ownership of one partition by one member.
+type claim struct {
+	before   *claim // the member's claim on the same partition before
+	context  Context
+	halted   bool  // a call has been made though its context was over
+	start    int64 // what was committed as it began, or -1
+	ended    bool
+	endedAt  time.Time
+	lost     bool
+	first    int64 // the offsets of the call made last, or -1
+	last     int64
+	ok       bool // it went well
+	attempts int  // at these records
+	failures int  // in a row, as it was told; 0 if it was not
+	failedAt time.Time
+}
+
+// An overlap is a partition with two owners who both should know better.
+type overlap struct {
+	groupPartition
+	old, new Member
+	since    time.Time
+}
+
+func (j *Judge) tellOwnership(e Event) {
+	switch e := e.(type) {
+	case Assigned:
+		j.alive(e.Member.Process, e)
+		for _, p := range e.Partitions {
+			j.assign(e.Member, p)
+		}
+	case Revoked:
+		for _, p := range e.Partitions {
+			if e.Calm {
+				j.checkRevoke(e, p)
+			}
+			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
+				j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
+			}
+			j.endClaim(e.Member, p, slices.Contains(e.Stuck, p))
+		}
+	case Lost:
+		for _, p := range e.Partitions {
+			j.mustCancel(j.handler(e.Member, p))
+			j.endClaim(e.Member, p, true)
+		}
+	case Severed:
+		j.severed[e.Member] = true
+	case Reconnected:
+		j.reconnected(e.Member)
+	}
+}
+
+// checkRevoke holds what a revocation in calm times owes.
+func (j *Judge) checkRevoke(e Revoked, p Partition) {
+	if j.stops[e.Member.Process] != nil {
+		return // its time may be up, and its handlers are let be
+	}
+	c, g := j.ending(claimKey{e.Member, p}), j.group(groupPartition{e.Member.Group, p})
+	if c != nil && c.ok && c.last >= 0 && g.committed <= c.last {
+		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
+	}
+	h := j.handler(e.Member, p)
+	if h != nil && (!h.cancelled || h.cancelledAt.Equal(j.now) && j.overdue(h.startedAt)) {
+		j.violate("handler-not-cancelled", "%+v, or too late, at %+v", h.HandleStart, e)
+	}
+}
+
+func (j *Judge) assign(m Member, p Partition) {
+	key, k := claimKey{m, p}, groupPartition{m.Group, p}
+	if c := j.claims[key]; c != nil && !c.ended {
+		if j.late[key] != nil {
+			j.violate("assigned-twice", "%v %v", m, p)
+		}
+		c.ended, c.lost, c.endedAt = true, true, j.now
+		j.late[key] = c
+	}
+	j.claims[key] = &claim{before: forget(j.claims[key]), start: j.group(k).committed, first: -1, last: -1, ok: true}
+	for _, other := range j.owners[k] {
+		if other != m && !j.severed[other] {
+			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})
+		}
+	}
+	j.owners[k] = append(j.owners[k], m)
+}
+
+func (j *Judge) endClaim(m Member, p Partition, lost bool) {
+	key := claimKey{m, p}
+	if c := j.late[key]; c != nil {
+		delete(j.late, key)
+		j.checkEnded(key, c)
+		return
+	}
+	c := j.claims[key]
+	if c == nil || c.ended {
+		j.violate("ended-without-owning", "%v %v", m, p)
+		return
+	}
+	c.ended, c.endedAt, c.lost = true, j.now, lost
+	k := groupPartition{m.Group, p}
+	j.overlaps = slices.DeleteFunc(j.overlaps, func(o overlap) bool {
+		if o.groupPartition != k || o.old != m && o.new != m {
+			return false
+		}
+		j.checkOverlap(o)
+		return true
+	})
+	j.owners[k] = slices.DeleteFunc(j.owners[k], func(o Member) bool { return o == m })
+}
+
+// checkLate holds that a claim was over when the next one began. A drain window
+// that runs out ends one at the moment at which the other begins.
+func (j *Judge) checkLate() {
+	for key, c := range j.late {
+		if j.rules.Grace == 0 || j.overdue(c.endedAt) {
+			j.violate("assigned-twice", "%v: the claim before has not ended", key)
+		}
+	}
+}
+
+func (j *Judge) checkEnded(key claimKey, c *claim) {
+	if j.overdue(c.endedAt) {
+		j.violate("assigned-twice", "%v: the claim before ended only after %v", key, j.now.Sub(c.endedAt))
+	}
+}
+
+// finalClaims holds that every claim has ended, and every handler returned.
+func (j *Judge) finalClaims() {
+	for key, c := range j.claims {
+		if !c.ended {
+			j.violate("never-ended", "%v", key)
+		}
+	}
+	for _, h := range j.running {
+		j.violate("never-ended", "%+v", h.HandleStart)
+	}
+}
+
+func (j *Judge) checkOverlap(o overlap) {
+	if !j.severed[o.old] && !j.severed[o.new] && j.overdue(o.since) {
+		j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
+	}
+}
+
+func (j *Judge) checkOverlaps() {
+	for _, o := range j.overlaps {
+		if j.severed[o.old] || j.severed[o.new] {
+			continue
+		}
+		if j.rules.Grace == 0 || j.overdue(o.since) {
+			j.violate("two-owners", "%v: %v and %v", o.groupPartition, o.old, o.new)
+		}
+	}
+}
+
+// reconnected gives a member the grace to learn what it has lost.
+func (j *Judge) reconnected(m Member) {
+	delete(j.severed, m)
+	for i := range j.overlaps {
+		if o := &j.overlaps[i]; o.old == m || o.new == m {
+			o.since = j.now
+		}
+	}
+	for _, p := range j.known {
+		k := groupPartition{m.Group, p}
+		if !slices.Contains(j.owners[k], m) {
+			continue
+		}
+		for _, other := range j.owners[k] {
+			if other != m && !j.severed[other] {
+				j.overlaps = append(j.overlaps, overlap{k, m, other, j.now})
+			}
+		}
+	}
+}
+
+// forget returns c without what came before it.
+func forget(c *claim) *claim {
+	if c != nil {
+		c.before = nil
+	}
+	return c
+}
+
+// ending returns the claim whose end is told next.
+func (j *Judge) ending(key claimKey) *claim {
+	if c := j.late[key]; c != nil {
+		return c
+	}
+	return j.claims[key]
+}
+
+// under returns the claim that a call is made under. A loss can not stop a call
+// that is on its way: such a call may be told only after the next claim has begun,
+// before which no call is made under that one.
+func (j *Judge) under(e HandleStart) *claim {
+	c := j.claims[claimKey{e.Member, e.Partition}]
+	if c == nil {
+		return nil
+	}
+	if b := c.before; c.first < 0 && e.Context.over() && b != nil && b.lost && !j.overdue(b.endedAt) && b.is(e.Context) {
+		return b
+	}
+	c.context = e.Context
+	return c
+}
+
+// is reports whether c may be the claim of ctx.
+func (c *claim) is(ctx Context) bool { return c.context.Context == nil || c.context == ctx }
+
+// handler returns what runs under a member's claim that ends next, or nil.
+func (j *Judge) handler(m Member, p Partition) *handling {
+	c := j.ending(claimKey{m, p})
+	for _, h := range j.running {
+		if h.Member == m && h.Partition == p && h.claim == c {
+			return h
+		}
+	}
+	return nil
+}
