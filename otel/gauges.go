@@ -123,32 +123,25 @@ func (g *gauges) snapshot() []kafka.View {
 // A groupCount is what the consumers of one group have between them.
 type groupCount struct{ assigned, paused, inflight, buffered int64 }
 
+// A producerCount is what the producers of one client id have between them.
+type producerCount struct{ messages, bytes int64 }
+
 // collect is the callback. Consumers of one group are added up, since two
-// observations of one set of attributes would hide each other.
+// observations of one set of attributes would hide each other, and so are the
+// producers of one client id.
 func (g *gauges) collect(_ context.Context, o metric.Observer) error {
-	groups := map[string]*groupCount{}
-	type producer struct{ messages, bytes int64 }
-	producers := map[string]*producer{}
+	groups, producers := map[string]*groupCount{}, map[string]*producerCount{}
 	now := time.Now()
 	for _, v := range g.snapshot() {
 		for _, c := range v.Consumers() {
-			n := groups[c.Group]
-			if n == nil {
-				n = &groupCount{}
-				groups[c.Group] = n
-			}
-			n.add(c)
+			of(groups, c.Group).add(c)
 			g.collectState(o, c)
 			for _, p := range c.Partitions {
 				g.collectPartition(o, c.Group, p, now)
 			}
 		}
 		for _, p := range v.Producers() {
-			n := producers[p.ClientID]
-			if n == nil {
-				n = &producer{}
-				producers[p.ClientID] = n
-			}
+			n := of(producers, p.ClientID)
 			n.messages += p.Unacknowledged
 			n.bytes += p.UnacknowledgedBytes
 		}
@@ -166,6 +159,14 @@ func (g *gauges) collect(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(g.pendingBytes, n.bytes, attrs)
 	}
 	return nil
+}
+
+// of returns the count of a name, which begins at zero.
+func of[T any](counts map[string]*T, name string) *T {
+	if counts[name] == nil {
+		counts[name] = new(T)
+	}
+	return counts[name]
 }
 
 func (n *groupCount) add(c kafka.ConsumerStatus) {

@@ -72,48 +72,71 @@ func (h *Hook) newLine(k lineKey) *line {
 	if k.client == nil {
 		k.client = &noClient
 	}
-	op := operationOf(k.kind)
-	topic, template := nameOfTopic(k.topic), h.template(k.topic)
-	shown := topic
-	if template != "" {
-		shown = template
+	p := place{nameOfTopic(k.topic), h.template(k.topic), partitionOf(k.partition), serverOf(k.client)}
+	l := &line{name: p.spanName(k.kind)}
+	h.spanOptions(l, k, p)
+	if k.kind != kafka.OpAttempt {
+		h.metricOptions(l, k, p)
 	}
-	l := &line{name: op.name}
-	if k.kind == kafka.OpAttempt {
-		l.name = "attempt"
-	}
-	if shown != "" {
-		l.name += " " + shown
-	}
-	server := serverOf(k.client)
-	partition := partitionOf(k.partition)
+	return l
+}
 
+// A place is where an operation happens.
+type place struct {
+	topic     string
+	template  string // what stands for topic, or ""
+	partition []attribute.KeyValue
+	server    []attribute.KeyValue
+}
+
+// spanName is the operation, and what is shown of the topic.
+func (p place) spanName(k kafka.OpKind) string {
+	name, shown := operationOf(k).name, p.topic
+	if k == kafka.OpAttempt {
+		name = "attempt"
+	}
+	if p.template != "" {
+		shown = p.template
+	}
+	if shown == "" {
+		return name
+	}
+	return name + " " + shown
+}
+
+// spanOptions makes what spans begin with.
+func (h *Hook) spanOptions(l *line, k lineKey, p place) {
+	if k.kind == kafka.OpAttempt {
+		l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(h.cfg.attributes...)}
+		return
+	}
+	op := operationOf(k.kind)
 	attrs := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingOperationName(op.name), op.kind}
-	attrs = appendText(attrs, semconv.MessagingDestinationNameKey, topic)
-	attrs = appendText(attrs, semconv.MessagingDestinationTemplateKey, template)
+	attrs = appendText(attrs, semconv.MessagingDestinationNameKey, p.topic)
+	attrs = appendText(attrs, semconv.MessagingDestinationTemplateKey, p.template)
 	attrs = appendText(attrs, semconv.MessagingConsumerGroupNameKey, k.client.Group)
-	attrs = append(attrs, partition...)
-	attrs = append(attrs, server...)
+	attrs = append(attrs, p.partition...)
+	attrs = append(attrs, p.server...)
 	attrs = appendText(attrs, semconv.MessagingClientIDKey, k.client.ID)
 	attrs = appendText(attrs, semconv.ServicePeerNameKey, h.cfg.peer)
 	attrs = append(attrs, h.cfg.attributes...)
-	if k.kind == kafka.OpAttempt {
-		l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(h.cfg.attributes...)}
-		return l
-	}
 	l.start = []trace.SpanStartOption{trace.WithSpanKind(op.span), trace.WithAttributes(attrs...)}
 	if k.kind == kafka.OpSend {
 		l.relay = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), l.start[1]}
 	}
+}
 
+// metricOptions makes what measurements are recorded with.
+func (h *Hook) metricOptions(l *line, k lineKey, p place) {
+	op := operationOf(k.kind)
 	base := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingOperationName(op.name)}
-	where := h.destination(nil, topic, template)
+	where := h.destination(nil, p.topic, p.template)
 	if !h.cfg.withoutPartition {
-		where = append(where, partition...)
+		where = append(where, p.partition...)
 	}
 	group := appendText(nil, semconv.MessagingConsumerGroupNameKey, k.client.Group)
 	failure := appendText(nil, semconv.ErrorTypeKey, k.failure)
-	common := join(base, where, server, h.cfg.attributes)
+	common := join(base, where, p.server, h.cfg.attributes)
 	duration := join(common, group, failure)
 	if k.kind != kafka.OpProcess && k.kind != kafka.OpProcessBatch {
 		duration = append(duration, op.kind)
@@ -124,8 +147,7 @@ func (h *Hook) newLine(k lineKey) *line {
 	} else {
 		l.count = addOption(join(common, group))
 	}
-	l.latency = recordOption(join(h.destination(nil, topic, template), group, h.cfg.attributes))
-	return l
+	l.latency = recordOption(join(h.destination(nil, p.topic, p.template), group, h.cfg.attributes))
 }
 
 // template returns what stands for a topic's name, or "". A panic of the user's
