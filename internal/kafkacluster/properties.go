@@ -59,6 +59,60 @@ func (c *Cluster) configure() error {
 }
 
 func (b *Broker) properties(protocols map[string]string) map[string]string {
+	p := b.addresses(protocols)
+	maps.Copy(p, everywhere())
+	n := strconv.Itoa(len(b.c.brokers))
+	maps.Copy(p, map[string]string{
+		"default.replication.factor":               n,
+		"offsets.topic.num.partitions":             n,
+		"offsets.topic.replication.factor":         n,
+		"transaction.state.log.num.partitions":     n,
+		"transaction.state.log.replication.factor": n,
+		"transaction.state.log.min.isr":            "1",
+	})
+	if !isVersion3(b.c.cfg.Version) {
+		p["share.coordinator.state.topic.replication.factor"] = n
+		p["share.coordinator.state.topic.min.isr"] = "1"
+	}
+	if len(b.c.brokers) > 1 {
+		maps.Copy(p, several())
+	}
+	return p
+}
+
+// everywhere are settings of every broker: small ones, as several share the
+// machine with the test.
+func everywhere() map[string]string {
+	return map[string]string{
+		"auto.create.topics.enable":      "false",
+		"unclean.leader.election.enable": "false",
+
+		// Tests do not wait for members that might come.
+		"group.initial.rebalance.delay.ms": "0",
+
+		"log.cleaner.dedupe.buffer.size": "8388608",
+		"num.network.threads":            "2",
+		"num.io.threads":                 "2",
+	}
+}
+
+// several are settings of brokers that are not alone.
+func several() map[string]string {
+	return map[string]string{
+		"min.insync.replicas":           "2",
+		"transaction.state.log.min.isr": "2",
+
+		// A broker that is gone is noticed in 3 s, not in 9 to 30 s.
+		"broker.session.timeout.ms":             "3000",
+		"broker.heartbeat.interval.ms":          "500",
+		"replica.lag.time.max.ms":               "3000",
+		"controller.quorum.fetch.timeout.ms":    "2000",
+		"controller.quorum.election.timeout.ms": "1000",
+	}
+}
+
+// addresses says who the broker is, and where it and its peers are.
+func (b *Broker) addresses(protocols map[string]string) map[string]string {
 	var listen, advertised, protocolMap, voters []string
 	for _, name := range slices.Sorted(maps.Keys(protocols)) {
 		listen = append(listen, name+"://"+b.listen[name])
@@ -70,8 +124,7 @@ func (b *Broker) properties(protocols map[string]string) map[string]string {
 	for _, peer := range b.c.brokers {
 		voters = append(voters, fmt.Sprintf("%d@%s", peer.id, peer.advertised["CONTROLLER"]))
 	}
-	n := strconv.Itoa(len(b.c.brokers))
-	p := map[string]string{
+	return map[string]string{
 		"process.roles":                  "broker,controller",
 		"node.id":                        strconv.Itoa(b.id),
 		"controller.quorum.voters":       strings.Join(voters, ","),
@@ -81,42 +134,7 @@ func (b *Broker) properties(protocols map[string]string) map[string]string {
 		"controller.listener.names":      "CONTROLLER",
 		"inter.broker.listener.name":     "BROKER",
 		"log.dirs":                       b.file("data"),
-
-		"auto.create.topics.enable":                "false",
-		"default.replication.factor":               n,
-		"offsets.topic.num.partitions":             n,
-		"offsets.topic.replication.factor":         n,
-		"transaction.state.log.num.partitions":     n,
-		"transaction.state.log.replication.factor": n,
-		"transaction.state.log.min.isr":            "1",
-		"unclean.leader.election.enable":           "false",
-
-		// Tests do not wait for members that might come.
-		"group.initial.rebalance.delay.ms": "0",
-
-		// Small, as several brokers share the machine with the test.
-		"log.cleaner.dedupe.buffer.size": "8388608",
-		"num.network.threads":            "2",
-		"num.io.threads":                 "2",
 	}
-	if !isVersion3(b.c.cfg.Version) {
-		p["share.coordinator.state.topic.replication.factor"] = n
-		p["share.coordinator.state.topic.min.isr"] = "1"
-	}
-	if len(b.c.brokers) > 1 {
-		maps.Copy(p, map[string]string{
-			"min.insync.replicas":           "2",
-			"transaction.state.log.min.isr": "2",
-
-			// A broker that is gone is noticed in 3 s, not in 9 to 30 s.
-			"broker.session.timeout.ms":             "3000",
-			"broker.heartbeat.interval.ms":          "500",
-			"replica.lag.time.max.ms":               "3000",
-			"controller.quorum.fetch.timeout.ms":    "2000",
-			"controller.quorum.election.timeout.ms": "1000",
-		})
-	}
-	return p
 }
 
 // formatProperties writes a Java properties file.
