@@ -177,7 +177,7 @@ func (m *Manager) addJob(j *job) error {
 	return nil
 }
 
-// isNil reports whether c is nil or holds a nil pointer.
+// isNil reports whether c is nil, holds a nil pointer, or has no function.
 func isNil(c Consumer) bool {
 	if c == nil {
 		return true

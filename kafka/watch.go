@@ -10,7 +10,7 @@ import (
 )
 
 // Operations are told to hooks from here. Where a manager has no hook there is no
-// operation, and only what says that it does nothing on nil is called.
+// operation.
 
 // newOp returns an operation that can be started again and again, one time
 // after the other.
@@ -132,8 +132,8 @@ func (p *Producer) startSend(ctx context.Context, m *ProducerMessage) (*sendOp, 
 	return o, o.start(ctx)
 }
 
-// A nil operation is that of a manager without hooks: accepted, refused and ended
-// do nothing on it.
+// A nil operation is that of a manager without hooks: accepted, refused,
+// placed and ended do nothing on it.
 
 // accepted notes that the client has the message.
 func (o *sendOp) accepted() {

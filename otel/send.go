@@ -48,9 +48,9 @@ func (h *Hook) startSend(ctx context.Context, op *kafka.Op) (context.Context, ka
 	return ctx, s
 }
 
-// endSend ends it with the message's outcome. Where the record lies is told only
-// of one that is there. Of others metrics name no partition: it is what the caller
-// has asked for, and need not exist.
+// endSend ends it with the message's outcome. Of a message that is not in the log
+// spans name the partition that the caller has asked for, and metrics none: it need
+// not exist.
 func (h *Hook) endSend(s *span, op *kafka.Op) {
 	end := time.Now()
 	failure := h.typeOf(op.Err)

@@ -61,7 +61,7 @@ func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T
 		}
 		r.answer, r.err = ask(coordinator)
 		switch {
-		case r.err == nil:
+		case r.err == nil, errors.Is(r.err, driver.ErrClaimEnded): // nothing was asked
 		case len(kafkaErrors(r.err)) == 0: // not an answer: the connection is bad
 			k.stale = true
 			coordinator.Close()

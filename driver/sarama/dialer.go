@@ -48,7 +48,7 @@ type line struct {
 
 // newLine returns a line that waits no longer than answer for a connection, and
 // for any answer on it that does not depend on other members of a group. Zero
-// leaves the waits for answers to Sarama.
+// leaves the waits for answers to Sarama, but for who coordinates a group.
 func newLine(t *tls.Config, answer time.Duration) *line {
 	l := &line{tls: t, answer: answer, conns: map[*conn]struct{}{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())

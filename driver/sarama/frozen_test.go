@@ -2,12 +2,15 @@ package sarama
 
 import (
 	"context"
+	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -120,8 +123,25 @@ func TestNoCoordinatorForAWhile(t *testing.T) {
 	r := newRecorder()
 	start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-	var back atomic.Bool
-	var heartbeats atomic.Int32 // that were answered since
+	back, heartbeats := resign(cluster)
+	time.Sleep(6 * time.Second)
+	back.Store(true)
+	for since := time.Now(); heartbeats.Load() < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Since(since) > patienceTest {
+			t.Fatal("no heartbeat")
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
+		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
+	}
+}
+
+// resign lets the coordinator resign while nobody takes over, until it is back.
+// Heartbeats are those that were answered since.
+func resign(cluster *kfake.Cluster) (back *atomic.Bool, heartbeats *atomic.Int32) {
+	back, heartbeats = new(atomic.Bool), new(atomic.Int32)
 	cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		if back.Load() {
@@ -141,17 +161,50 @@ func TestNoCoordinatorForAWhile(t *testing.T) {
 		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
 		return resp, nil, true
 	})
-	time.Sleep(6 * time.Second)
-	back.Store(true)
-	for since := time.Now(); heartbeats.Load() < 2; time.Sleep(10 * time.Millisecond) {
-		if time.Since(since) > patienceTest {
-			t.Fatal("no heartbeat")
-		}
+	return back, heartbeats
+}
+
+// TestNoCoordinatorForASession: a member whose coordinator has resigned, and which
+// finds no other for the session timeout, has lost its claims; others may have them.
+func TestNoCoordinatorForASession(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.SessionTimeout = 3 * time.Second
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	began := time.Now()
+	back, _ := resign(cluster)
+	defer back.Store(true)
+	r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
+	if took := time.Since(began); took > 2*cfg.SessionTimeout {
+		t.Errorf("lost after %v, a session lasts %v", took, cfg.SessionTimeout)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
-		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
+	if !slices.ContainsFunc(r.causes, func(err error) bool { return errors.Is(err, errSessionExpired) }) {
+		t.Errorf("lost for %v, want %v", r.causes, errSessionExpired)
+	}
+}
+
+// TestNothingAskedIsNoBadConnection: a commit that has found out that there is
+// nothing to commit any more leaves the connection alone, which others need.
+func TestNothingAskedIsNoBadConnection(t *testing.T) {
+	cluster := fake(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	var asked *ibm.Broker
+	_, err := exchange(t.Context(), m.committer, func(b *ibm.Broker) (struct{}, error) {
+		asked = b
+		return struct{}{}, driver.ErrClaimEnded
+	})
+	if err != driver.ErrClaimEnded {
+		t.Fatal(err)
+	}
+	if ok, err := asked.Connected(); !ok || err != nil {
+		t.Errorf("the coordinator is connected: %v, %v", ok, err)
 	}
 }
 

@@ -40,7 +40,7 @@ type metadataClient struct {
 	mu         sync.Mutex // guards what follows
 	partitions map[string][]int32
 	leaders    map[partition]*ibm.Broker
-	reason     error // permanent, of the latest request; nil if that was answered
+	reason     error // why no broker could be asked, if that is for good
 }
 
 func newMetadataClient(client ibm.Client, l *line) *metadataClient {
@@ -61,17 +61,24 @@ func (m *metadataClient) RefreshMetadata(topics ...string) error {
 	return err
 }
 
+// note keeps why no broker could be asked until one has answered. What passes by
+// itself tells nothing of that: Sarama says so at each attempt but the first. What
+// an answer says of topics is said of these only.
 func (m *metadataClient) note(err error) {
-	if err = wrap(err); err != nil && !isPermanent(err) {
+	reason := wrap(err)
+	switch {
+	case isCode(reason, ibm.ErrTopicAuthorizationFailed, ibm.ErrInvalidTopic):
+		reason = nil
+	case reason != nil && !isPermanent(reason):
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.reason = err
+	m.reason = reason
 }
 
 // blame returns err with why the brokers can not be reached, where Sarama says
-// only that they are not: as it does at each attempt but the first.
+// only that they are not.
 func (m *metadataClient) blame(err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

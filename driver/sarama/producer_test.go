@@ -142,6 +142,30 @@ func TestNeverSentIsNeverUnknown(t *testing.T) {
 	}
 }
 
+// TestReasonOfAnOutage: that one topic is refused is no reason why brokers can not
+// be reached; that they refuse the password is, until one has answered.
+func TestReasonOfAnOutage(t *testing.T) {
+	m := &metadataClient{}
+	for _, step := range []struct {
+		noted     error
+		permanent bool
+	}{
+		{ibm.ErrTopicAuthorizationFailed, false},
+		{ibm.ErrInvalidTopic, false},
+		{ibm.ErrOutOfBrokers, false},
+		{ibm.ErrSASLAuthenticationFailed, true},
+		{ibm.ErrOutOfBrokers, true}, // Sarama says why at the first attempt only
+		{ibm.ErrTopicAuthorizationFailed, false},
+		{ibm.ErrSASLAuthenticationFailed, true},
+		{nil, false},
+	} {
+		m.note(step.noted)
+		if got := isPermanent(wrap(m.blame(ibm.ErrOutOfBrokers))); got != step.permanent {
+			t.Errorf("after %v an outage is permanent: %v, want %v", step.noted, got, step.permanent)
+		}
+	}
+}
+
 // TestRetriesOutlastAnOutage is about Sarama's circuit breaker: retries that go
 // on for longer than an outage lose nothing, and the first message after it does
 // not fail either.

@@ -27,8 +27,9 @@ type splitClient struct {
 	coord ibm.Client
 	c     *consumer
 
-	mu    sync.Mutex // guards since
+	mu    sync.Mutex // guards what follows
 	since time.Time  // when the coordinator was lost; zero while it is there
+	stale bool       // it has to be looked up
 }
 
 // errSessionExpired is why a member is lost that could not reach the coordinator
@@ -39,16 +40,13 @@ var errSessionExpired = errors.New("no heartbeat within the session timeout")
 // connected. It waits for one until the coordinator has been away for the session
 // timeout; then it ends the session, and waits no more until it is back.
 func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
-	if s.c.groups.silent.Swap(false) {
-		// To connect to it again would take as long.
-		_ = s.coord.RefreshCoordinator(group)
-	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {
 		broker, err := s.connect(group)
 		if err == nil || s.c.groups.ctx.Err() != nil {
 			s.found()
 			return broker, err
 		}
+		s.suspect()
 		if err := wrap(err); isPermanent(err) {
 			s.c.fail(err, partition{id: -1}) // Sarama would try it ten times
 			return nil, err
@@ -64,11 +62,17 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 		}
 		s.c.tell(wrap(err))
 		s.c.groups.wait(retry)
-		_ = s.coord.RefreshCoordinator(group) // Coordinator says why not
 	}
 }
 
+// connect looks the coordinator up, if what was known of it may be wrong. One that
+// has not answered would take as long to connect to.
 func (s *splitClient) connect(group string) (*ibm.Broker, error) {
+	if s.c.groups.silent.Swap(false) || s.isStale() {
+		if err := s.coord.RefreshCoordinator(group); err != nil {
+			return nil, err
+		}
+	}
 	broker, err := s.coord.Coordinator(group)
 	if err != nil {
 		return nil, err
@@ -79,10 +83,32 @@ func (s *splitClient) connect(group string) (*ibm.Broker, error) {
 	return broker, nil
 }
 
+// RefreshCoordinator implements Sarama's Client. It leaves the work to
+// Coordinator, which Sarama calls next, and which waits: of an error here a
+// heartbeat takes no notice and asks the coordinator that it had, and a join
+// gives up after ten.
+func (s *splitClient) RefreshCoordinator(string) error {
+	s.suspect()
+	return nil
+}
+
+func (s *splitClient) isStale() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stale
+}
+
+// suspect has the coordinator looked up before it is used again.
+func (s *splitClient) suspect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = true
+}
+
 func (s *splitClient) found() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.since = time.Time{}
+	s.since, s.stale = time.Time{}, false
 }
 
 func (s *splitClient) lostFor() time.Duration {
@@ -92,25 +118,6 @@ func (s *splitClient) lostFor() time.Duration {
 		s.since = time.Now()
 	}
 	return time.Since(s.since)
-}
-
-// RefreshCoordinator implements Sarama's Client. It tries again, no longer than a
-// session lasts: Sarama ends one after ten errors of this, one after the other.
-func (s *splitClient) RefreshCoordinator(group string) error {
-	began := time.Now()
-	for attempt := 0; ; attempt++ {
-		err := s.coord.RefreshCoordinator(group)
-		if err == nil || attempt == metadataRetries || isPermanent(wrap(err)) ||
-			s.c.groups.ctx.Err() != nil || time.Since(began) >= s.c.cfg.SessionTimeout {
-			return err
-		}
-		select {
-		case <-s.c.closing: // Sarama looks after the coordinator only to leave
-			return err
-		default:
-		}
-		s.c.groups.wait(metadataBackoff)
-	}
 }
 
 // RefreshMetadata implements Sarama's Client. It tolerates partitions without a

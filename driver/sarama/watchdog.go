@@ -13,14 +13,15 @@ import (
 const look = time.Minute
 
 // watchdog ends the session when Sarama has stopped to fetch one of its claims
-// without a word, as it has done after hiccups of a broker. The claims are revoked
-// and the group is joined anew. It ends with Run or with Close.
+// without a word, as it has done after hiccups of a broker, and the log grows. The
+// claims are revoked and the group is joined anew. It ends with Run or with Close.
 //
 // A claim is not judged by the records that it brings, of which there may be none
 // for good reasons, but by the end of the log that Sarama has seen with the latest
 // of them: from one look to the next it has not moved, though the leader's end was
 // beyond it at the first already. What was appended between the two may still be
-// on its way. What is paused at a look, or was between two, is not judged.
+// on its way. What is paused at a look, or was between two, is not judged. So a
+// claim that stops within a backlog is found when the next record is appended.
 func (c *consumer) watchdog(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -65,7 +66,7 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 		if !asked {
 			continue
 		}
-		if last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end {
+		if last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end && c.serves(cl) {
 			err := &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 				"nothing was fetched of %s/%d since its log ended at %d, and it ends at %d: the group is joined anew",
 				cl.where.topic, cl.where.id, p.end, end)}
@@ -77,6 +78,14 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 		now[cl] = p
 	}
 	return now
+}
+
+// serves reports whether cl is live, and the consumer not being closed. A claim
+// may have ended while its leader was asked, and the session is another by now.
+func (c *consumer) serves(cl *claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.isClosing && c.live[cl.where] == cl
 }
 
 // fetched returns the claims that Sarama should be fetching.

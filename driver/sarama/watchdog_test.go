@@ -87,6 +87,39 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	}
 }
 
+// TestStallOfAClaimThatHasEnded: while the leader is asked about a claim, that ends.
+// The session that follows is left alone.
+func TestStallOfAClaimThatHasEnded(t *testing.T) {
+	cluster, stall := stallable(t)
+	brokers := cluster.ListenAddrs()
+	seed(t, brokers, "t", 0, numbered(0, 10)...)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(brokers), r)
+	r.waitRecords(t, 10)
+	stall.begin(t)
+	seed(t, brokers, "t", 0, numbered(10, 15)...)
+	last := m.check(m.check(nil))
+	var once sync.Once
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		once.Do(func() {
+			cluster.SleepControl(func() {
+				m.end(errors.New("a rebalance"))
+				r.wait(t, "the end of the claim", func() bool { return len(r.revoked) == 1 })
+			})
+		})
+		return nil, nil, false
+	})
+	m.check(last)
+	stall.on.Store(false)
+	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 2 || len(r.errs) > 0 {
+		t.Errorf("%d joins, errors %v; want the second session to go on", r.joins, r.errs)
+	}
+}
+
 // TestSilenceIsNoStall looks as the watchdog does, at moments of the test's: neither
 // a log in which nothing happens nor a pause ends a session.
 func TestSilenceIsNoStall(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 type board struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything changes
-	drains  bool          // Revoke commits what has been delivered
+	drains  bool          // see sequence
 }
 
 func (b *board) change(f func()) {

@@ -16,7 +16,7 @@ type sequence struct {
 	initial    driver.InitialOffset
 	outOfRange driver.OutOfRange
 	static     bool // members have instance IDs
-	drains     bool // Revoke commits what has been delivered
+	drains     bool // Revoke commits what had been delivered when the group was last at rest
 	ops        []operation
 }
 
