@@ -59,7 +59,7 @@ func send[T any](ctx context.Context, c Client, req request[T]) (T, error) {
 }
 
 // CreateTopic creates a topic whose records are kept however old they are said to
-// be, and returns when all brokers know a leader for its partitions.
+// be, and returns when all its partitions are served.
 func (c Client) CreateTopic(ctx context.Context, topic string, partitions int32) error {
 	forever := kmsg.NewCreateTopicsRequestTopicConfig()
 	forever.Name, forever.Value = "retention.ms", kmsg.StringPtr("-1")
@@ -78,8 +78,8 @@ func (c Client) CreateTopic(ctx context.Context, topic string, partitions int32)
 	return c.untilLed(ctx, topic, partitions)
 }
 
-// AddPartitions grows a topic to so many partitions, and returns when all brokers
-// know a leader for each.
+// AddPartitions grows a topic to so many partitions, and returns when all are
+// served.
 func (c Client) AddPartitions(ctx context.Context, topic string, total int32) error {
 	t := kmsg.NewCreatePartitionsRequestTopic()
 	t.Topic, t.Count = topic, total
@@ -95,9 +95,11 @@ func (c Client) AddPartitions(ctx context.Context, topic string, total int32) er
 	return c.untilLed(ctx, topic, total)
 }
 
-// untilLed returns when every broker names a leader for all partitions.
+// untilLed returns when every broker names a leader for all partitions, and each
+// leader serves. Brokers know of their leadership before they act on it, and what
+// is sent in between without asking for an acknowledgement is lost.
 func (c Client) untilLed(ctx context.Context, topic string, partitions int32) error {
-	return until(ctx, func() (bool, error) {
+	err := until(ctx, func() (bool, error) {
 		return with(c, func(cl *kgo.Client) (bool, error) {
 			for _, b := range cl.SeedBrokers() {
 				if led, err := ledBy(ctx, b, topic); err != nil || led < partitions {
@@ -107,6 +109,21 @@ func (c Client) untilLed(ctx context.Context, topic string, partitions int32) er
 			return true, nil
 		})
 	})
+	for p := range partitions {
+		if err == nil {
+			err = until(ctx, func() (bool, error) { return c.serves(ctx, topic, p) })
+		}
+	}
+	return err
+}
+
+// serves reports whether a partition's leader says where its log ends.
+func (c Client) serves(ctx context.Context, topic string, partition int32) (bool, error) {
+	_, err := c.offset(ctx, topic, partition, latest)
+	if kerr.IsRetriable(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // ledBy returns for how many partitions a broker knows a leader.
