@@ -69,11 +69,12 @@ func (c *consumer) attempt(ctx context.Context, marks []driver.Mark) (a attempt)
 
 // keepUp does for the group what Run does not when something has come between: it
 // takes the member into the generation that its join has come to, and decides the
-// assignment if it is the leader. A member that is closed, or that has lost its place, still
-// has claims to commit, and until the leader has decided nobody's commit is accepted.
+// assignment if it is the leader. A member that is closed, or that has lost its
+// place, still has claims to commit, and until the leader has decided nobody's
+// commit is accepted.
 func (c *consumer) keepUp() {
 	m, err := c.g.member(c.cfg.InstanceID, c.id)
-	if c.attending || err != nil || !c.reachable() || m.joining || c.g.state == preparing {
+	if c.attending || err != nil || !c.reachable() || m.joining {
 		return
 	}
 	c.joining, c.generation = false, m.generation // which may be over by now

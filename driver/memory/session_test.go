@@ -348,44 +348,74 @@ func TestSilentMemberHoldsRebalance(t *testing.T) {
 	})
 }
 
-// A static member that is cut off stays in the group while others get what it
-// held, and commit. Its last commit, after the healing, must not go back behind
-// theirs: it never joined their generation.
+// A bypassed member is static and cooperative, and was cut off while two others
+// joined: it stays in the group, which has gone on without it, and others have what
+// it held.
+type bypassed struct {
+	*runner
+	broker  *memory.Broker
+	member  memory.Member
+	others  []*runner
+	closing bool // its Revokes commit from now on
+	refused int  // commits of theirs
+}
+
+func newBypassed(t *testing.T) *bypassed {
+	p := &bypassed{broker: newBroker(t, 6)}
+	for partition := range int32(6) {
+		send(t, p.broker, partition, "a", "b", "c", "d")
+	}
+	slow := func(cfg *driver.ConsumerConfig) {
+		cfg.SessionTimeout, cfg.RebalanceTimeout = 10*time.Minute, 10*time.Second
+	}
+	static := func(cfg *driver.ConsumerConfig) { cfg.InstanceID = "a" }
+	coop := strategies(driver.CooperativeSticky)
+	rec := newRecorder(t)
+	rec.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
+		if !p.closing {
+			p.broker.Members("g")[0].Cut()
+			return
+		}
+		for _, c := range cs {
+			if p.Commit(ctx, mark(c, 1)) != nil {
+				p.refused++
+			}
+		}
+	}
+	p.runner = runWith(t, p.broker, rec, coop, slow, static)
+	p.member = p.broker.Members("g")[0]
+	for range 2 {
+		p.others = append(p.others, run(t, p.broker, coop, slow))
+		time.Sleep(30 * time.Second)
+	}
+	p.broker.Rebalance("g")
+	time.Sleep(30 * time.Second)
+	return p
+}
+
+// close closes the member, heals it after before, and wants no time to pass.
+func (p *bypassed) close(t *testing.T, before func()) {
+	p.closing = true
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	go p.Close(ctx)
+	before()
+	p.member.Heal()
+	<-p.done
+	if took := time.Since(began); took != 0 {
+		t.Errorf("the end took %v", took)
+	}
+}
+
+// The last commit of a member that the group has passed by must not go back behind
+// those of the others: it never joined their generation.
 func TestNoCommitUnderAGenerationThatWasNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBroker(t, 6)
-		for p := range int32(6) {
-			send(t, b, p, "a", "b", "c", "d")
-		}
-		slow := func(cfg *driver.ConsumerConfig) {
-			cfg.SessionTimeout, cfg.RebalanceTimeout = 10*time.Minute, 10*time.Second
-		}
-		static := func(cfg *driver.ConsumerConfig) { cfg.InstanceID = "a" }
-		coop := strategies(driver.CooperativeSticky)
-		rec := newRecorder(t)
-		var a *runner
-		closing := false
-		rec.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
-			if !closing {
-				b.Members("g")[0].Cut()
-				return
-			}
-			for _, c := range cs {
-				a.Commit(ctx, mark(c, 1)) // must be refused, or change nothing
-			}
-		}
-		a = runWith(t, b, rec, coop, slow, static)
-		am := b.Members("g")[0]
-		var others []*runner
-		for range 2 {
-			others = append(others, run(t, b, coop, slow))
-			time.Sleep(30 * time.Second)
-		}
-		b.Rebalance("g")
+		p := newBypassed(t)
+		p.broker.Rebalance("g")
 		time.Sleep(30 * time.Second)
-		b.Rebalance("g")
-		time.Sleep(30 * time.Second)
-		for _, o := range others {
+		for _, o := range p.others {
 			for _, c := range o.claims {
 				if err := o.Commit(t.Context(), mark(c, 4)); err != nil {
 					t.Error(err)
@@ -393,24 +423,29 @@ func TestNoCommitUnderAGenerationThatWasNotJoined(t *testing.T) {
 			}
 		}
 		before := map[int32]int64{}
-		for p := range int32(6) {
-			before[p] = b.Committed("g", "t", p)
+		for partition := range int32(6) {
+			before[partition] = p.broker.Committed("g", "t", partition)
 		}
-		closing = true
-		// healed and closed at the same moment
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
-		defer cancel()
-		go a.Close(ctx)
-		am.Heal()
-		<-a.done
-		if took := time.Since(began); took != 0 {
-			t.Errorf("the end took %v; nothing is to be waited for", took)
-		}
-		for p := range int32(6) {
-			if now := b.Committed("g", "t", p); now < before[p] {
-				t.Errorf("t/%d went back from %d to %d", p, before[p], now)
+		p.close(t, func() {}) // healed and closed at the same moment
+		for partition := range int32(6) {
+			if now := p.broker.Committed("g", "t", partition); now < before[partition] {
+				t.Errorf("t/%d went back from %d to %d", partition, before[partition], now)
 			}
+		}
+	})
+}
+
+// The same while the group, which the others have left, waits for it to join.
+func TestCloseWhileTheGroupPrepares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newBypassed(t)
+		for _, o := range p.others {
+			go o.Close(context.Background())
+		}
+		synctest.Wait()
+		p.close(t, synctest.Wait)
+		if p.refused == 0 {
+			t.Error("no commit was refused, though the generation was not joined")
 		}
 	})
 }

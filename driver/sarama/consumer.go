@@ -196,7 +196,11 @@ func (c *consumer) join() error {
 	if err != nil {
 		return err
 	}
-	return c.group.Consume(ctx, c.cfg.Topics, &session{c: c, pins: pins})
+	err = c.group.Consume(ctx, c.cfg.Topics, &session{c: c, pins: pins})
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errSessionExpired) {
+		return cause // Sarama knows only that it was to stop
+	}
+	return err
 }
 
 func (c *consumer) verdict() (fatal error, closing bool) {

@@ -188,6 +188,60 @@ func TestNoCoordinatorForASession(t *testing.T) {
 	}
 }
 
+// TestJoinTellsWhy: a join that has waited in vain for a coordinator tells that, and
+// not only that it was cut short.
+func TestJoinTellsWhy(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
+	back, _ := resign(cluster)
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.SessionTimeout = 2 * time.Second
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "a reason", func() bool {
+		return slices.ContainsFunc(r.errs, func(err error) bool { return errors.Is(err, errSessionExpired) })
+	})
+	back.Store(true)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, err := range r.errs {
+		if errors.Is(err, context.Canceled) {
+			t.Errorf("told %v", err)
+		}
+	}
+}
+
+// TestLateAnswerCostsNoSession: an answer has come too late, and nobody can say who
+// coordinates the group. The one that did still does.
+func TestLateAnswerCostsNoSession(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.SessionTimeout = 3 * time.Second
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	var asked atomic.Int32
+	cluster.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		asked.Add(1)
+		resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		return resp, nil, true
+	})
+	m.groups.silent.Store(true)
+	time.Sleep(cfg.SessionTimeout + time.Second)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if asked.Load() == 0 {
+		t.Error("nobody was asked for the coordinator")
+	}
+	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
+		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
+	}
+}
+
 // TestNothingAskedIsNoBadConnection: a commit that has found out that there is
 // nothing to commit any more leaves the connection alone, which others need.
 func TestNothingAskedIsNoBadConnection(t *testing.T) {

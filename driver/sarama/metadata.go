@@ -61,16 +61,19 @@ func (m *metadataClient) RefreshMetadata(topics ...string) error {
 	return err
 }
 
-// note keeps why no broker could be asked until one has answered. What passes by
-// itself tells nothing of that: Sarama says so at each attempt but the first. What
-// an answer says of topics is said of these only.
+// note keeps why no broker could be asked until one has answered. That none could
+// be reached tells nothing: Sarama says so at each attempt but the first. What an
+// answer says of topics is said of these only.
 func (m *metadataClient) note(err error) {
 	reason := wrap(err)
 	switch {
 	case isCode(reason, ibm.ErrTopicAuthorizationFailed, ibm.ErrInvalidTopic):
 		reason = nil
-	case reason != nil && !isPermanent(reason):
+	case reason == nil, isPermanent(reason):
+	case len(kafkaErrors(err)) == 0:
 		return
+	default: // an answer
+		reason = nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

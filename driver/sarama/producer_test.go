@@ -157,6 +157,8 @@ func TestReasonOfAnOutage(t *testing.T) {
 		{ibm.ErrOutOfBrokers, true}, // Sarama says why at the first attempt only
 		{ibm.ErrTopicAuthorizationFailed, false},
 		{ibm.ErrSASLAuthenticationFailed, true},
+		{ibm.ErrUnknownTopicOrPartition, false}, // an answer
+		{ibm.ErrSASLAuthenticationFailed, true},
 		{nil, false},
 	} {
 		m.note(step.noted)

@@ -27,9 +27,10 @@ type splitClient struct {
 	coord ibm.Client
 	c     *consumer
 
-	mu    sync.Mutex // guards what follows
-	since time.Time  // when the coordinator was lost; zero while it is there
-	stale bool       // it has to be looked up
+	mu      sync.Mutex // guards what follows
+	since   time.Time  // when the coordinator was lost; zero while it is there
+	stale   bool       // it is said to be another
+	doubted bool       // it may be: it could not be reached
 }
 
 // errSessionExpired is why a member is lost that could not reach the coordinator
@@ -46,7 +47,6 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 			s.found()
 			return broker, err
 		}
-		s.suspect()
 		if err := wrap(err); isPermanent(err) {
 			s.c.fail(err, partition{id: -1}) // Sarama would try it ten times
 			return nil, err
@@ -61,54 +61,81 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 			return nil, err
 		}
 		s.c.tell(wrap(err))
-		s.c.groups.wait(retry)
+		select {
+		case <-time.After(retry):
+		case <-s.c.closing:
+		case <-s.c.groups.ctx.Done():
+		}
 	}
 }
 
-// connect looks the coordinator up, if what was known of it may be wrong. One that
-// has not answered would take as long to connect to.
+// connect looks the coordinator up first, where what is known of it is wrong, or
+// may be. If it only may be, and nobody says more, it is tried where it was.
 func (s *splitClient) connect(group string) (*ibm.Broker, error) {
-	if s.c.groups.silent.Swap(false) || s.isStale() {
-		if err := s.coord.RefreshCoordinator(group); err != nil {
+	stale, doubted := s.suspicion()
+	if stale || doubted {
+		err := s.coord.RefreshCoordinator(group)
+		if err != nil && stale {
+			s.suspect()
+		}
+		if err != nil && (stale || isPermanent(wrap(err))) {
 			return nil, err
 		}
 	}
 	broker, err := s.coord.Coordinator(group)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = connected(broker)
 	}
-	if ok, err := broker.Connected(); err != nil || !ok {
-		return nil, errors.Join(err, ibm.ErrNotConnected)
+	if err != nil {
+		s.doubt()
+		return nil, err
 	}
 	return broker, nil
 }
 
+func connected(b *ibm.Broker) error {
+	if ok, err := b.Connected(); err != nil || !ok {
+		return errors.Join(err, ibm.ErrNotConnected)
+	}
+	return nil
+}
+
 // RefreshCoordinator implements Sarama's Client. It leaves the work to
 // Coordinator, which Sarama calls next, and which waits: of an error here a
-// heartbeat takes no notice and asks the coordinator that it had, and a join
-// gives up after ten.
+// heartbeat takes no notice and asks the coordinator that it had, and a join gives
+// up after some of them.
 func (s *splitClient) RefreshCoordinator(string) error {
 	s.suspect()
 	return nil
 }
 
-func (s *splitClient) isStale() bool {
+// suspicion returns, once, what has been thought of the coordinator. One that has
+// not answered would take as long to be connected to.
+func (s *splitClient) suspicion() (stale, doubted bool) {
+	silent := s.c.groups.silent.Swap(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stale
+	stale, doubted = s.stale, s.doubted || silent
+	s.stale, s.doubted = false, false
+	return stale, doubted
 }
 
-// suspect has the coordinator looked up before it is used again.
 func (s *splitClient) suspect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stale = true
 }
 
+func (s *splitClient) doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubted = true
+}
+
 func (s *splitClient) found() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.since, s.stale = time.Time{}, false
+	s.since = time.Time{}
 }
 
 func (s *splitClient) lostFor() time.Duration {

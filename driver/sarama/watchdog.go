@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -62,30 +63,34 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 		return now
 	}
 	for cl, p := range now {
-		end, asked := ends[cl.where]
+		leader, asked := ends[cl.where]
 		if !asked {
 			continue
 		}
-		if last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end && c.serves(cl) {
+		end := c.endOf(cl)
+		if end != nil && last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end {
 			err := &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 				"nothing was fetched of %s/%d since its log ended at %d, and it ends at %d: the group is joined anew",
-				cl.where.topic, cl.where.id, p.end, end)}
+				cl.where.topic, cl.where.id, p.end, leader)}
 			c.tell(err)
-			c.end(err)
+			end(err)
 			return nil
 		}
-		p.leader = end
+		p.leader = leader
 		now[cl] = p
 	}
 	return now
 }
 
-// serves reports whether cl is live, and the consumer not being closed. A claim
-// may have ended while its leader was asked, and the session is another by now.
-func (c *consumer) serves(cl *claim) bool {
+// endOf returns what ends the session of cl and no other, or nil if cl is ending
+// anyway: it may have, while its leader was asked.
+func (c *consumer) endOf(cl *claim) context.CancelCauseFunc {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.isClosing && c.live[cl.where] == cl
+	if c.isClosing || c.live[cl.where] != cl || cl.isRevoking() {
+		return nil
+	}
+	return c.endSession
 }
 
 // fetched returns the claims that Sarama should be fetching.

@@ -78,8 +78,7 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var de *driver.Error
-	if len(r.errs) == 0 || !errors.As(r.errs[0], &de) || de.Code != "FETCH_STALLED" {
+	if len(r.errs) == 0 || !isStall(r.errs[0]) {
 		t.Errorf("told %v, want FETCH_STALLED", r.errs)
 	}
 	if len(r.lost) > 0 {
@@ -117,6 +116,59 @@ func TestStallOfAClaimThatHasEnded(t *testing.T) {
 	defer r.mu.Unlock()
 	if r.joins != 2 || len(r.errs) > 0 {
 		t.Errorf("%d joins, errors %v; want the second session to go on", r.joins, r.errs)
+	}
+}
+
+// A busyListener does something when it is told of a stall.
+type busyListener struct {
+	*recorder
+	stalled func()
+}
+
+func (b *busyListener) Error(err error) {
+	b.recorder.Error(err)
+	if isStall(err) {
+		b.stalled()
+	}
+}
+
+func isStall(err error) bool {
+	var de *driver.Error
+	return errors.As(err, &de) && de.Code == "FETCH_STALLED"
+}
+
+// TestStallEndsItsOwnSession: while the user is told of a stall, the session ends
+// for another reason. The next one is not that of the stall.
+func TestStallEndsItsOwnSession(t *testing.T) {
+	cluster, stall := stallable(t)
+	brokers := cluster.ListenAddrs()
+	seed(t, brokers, "t", 0, numbered(0, 10)...)
+	r := newRecorder()
+	c, err := Driver{}.OpenConsumer(t.Context(), consumerConfig(brokers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := c.(*consumer)
+	h := &busyListener{recorder: r, stalled: func() {
+		m.end(errors.New("a rebalance"))
+		r.wait(t, "the next session", func() bool { return r.joins == 2 && len(r.live) == 1 })
+	}}
+	var run sync.WaitGroup
+	run.Go(func() { c.Run(h) })
+	t.Cleanup(func() {
+		c.Close(within(t, patienceTest))
+		run.Wait()
+	})
+	r.waitRecords(t, 10)
+	stall.begin(t)
+	seed(t, brokers, "t", 0, numbered(10, 15)...)
+	m.check(m.check(m.check(nil)))
+	stall.on.Store(false)
+	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 2 || len(r.revoked) != 1 {
+		t.Errorf("%d joins, %d claims revoked; want the second session to go on", r.joins, len(r.revoked))
 	}
 }
 
