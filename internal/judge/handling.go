@@ -23,7 +23,7 @@ func (j *Judge) start(e HandleStart) {
 	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
 	j.hidden = append(j.hidden, e)
-	j.queries = append(j.queries, query{groupPartition{e.Member.Group, e.Partition}, e.first(), j.seq, "skipped"})
+	j.mustFollow(c, e)
 	over := e.Context.over()
 	if off, told := j.switches[e.Member]; told && !off.on && (!over || j.overdue(off.at)) {
 		j.violate("handled-while-off", "%+v", e)
@@ -46,6 +46,16 @@ func (j *Judge) start(e HandleStart) {
 	}
 	j.checkOrder(c, e)
 	c.first, c.last, c.ok = e.first(), e.last(), false
+}
+
+// mustFollow holds that all below what a call gets has been done. A member that is
+// cut off, and does not know that the group has been positioned elsewhere since its
+// claim began, goes on from where it was.
+func (j *Judge) mustFollow(c *claim, e HandleStart) {
+	k := groupPartition{e.Member.Group, e.Partition}
+	if c == nil || c.since > j.group(k).positioned {
+		j.queries = append(j.queries, query{k, e.first(), j.seq, "skipped"})
+	}
 }
 
 // onItsWay holds that a claim that has been halted makes no call but the one that

@@ -94,6 +94,9 @@ func TestJudge(t *testing.T) {
 		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
 		{"", join(logged(1), Assigned{a, both}, Switched{a, false}, onItsWay(1, 0), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, false})},
 
+		{"", join(logged(3), Positioned{"g", p0, 2}, Assigned{a, both}, Severed{a}, Truncated{p0, 3, 1}, Positioned{"g", p0, 0}, Assigned{b, both},
+			begin(1, a, 2, 1), HandleEnd{1, true}, handled(b, 0), committed(1), Revoked{b, both, nil, false}, Reconnected{a}, Lost{a, both})},
+
 		{"", join(logged(1), Assigned{a, both}, Status{a, []Partition{p0}, []int{0}, 0}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Status{a, nil, nil, 0})},
 		{"", join(on, starting, backing, Status{a, nil, nil, 1}, pause(time.Second), starting2)},
 

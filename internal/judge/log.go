@@ -32,9 +32,10 @@ type groupPartition struct {
 
 // A groupLog is what a group has made of a partition.
 type groupLog struct {
-	floor     int64             // what lies below is not its concern
-	done      map[string]uint64 // by value: the event that said so first
-	committed int64             // -1 if nothing
+	floor      int64             // what lies below is not its concern
+	positioned uint64            // the event that said so
+	done       map[string]uint64 // by value: the event that said so first
+	committed  int64             // -1 if nothing
 
 	// The log's first records that are done or need not be, and the latest event
 	// by which each and all before it were.
@@ -93,7 +94,7 @@ func (j *Judge) tellLog(e Event) {
 		k := groupPartition{e.Group, e.Partition}
 		j.answerQueriesOf(k) // by what was done before
 		g := j.group(k)
-		g.floor, g.committed, g.through = e.Offset, e.Offset, nil
+		g.floor, g.committed, g.through, g.positioned = e.Offset, e.Offset, nil, j.seq
 	case CommitApplied:
 		j.committed(e)
 	}

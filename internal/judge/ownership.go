@@ -14,8 +14,9 @@ type claimKey struct {
 type claim struct {
 	before   *claim // the member's claim on the same partition before
 	context  Context
-	halted   bool  // a call has been made though its context was over
-	start    int64 // what was committed as it began, or -1
+	since    uint64 // the event with which it began
+	halted   bool   // a call has been made though its context was over
+	start    int64  // what was committed as it began, or -1
 	ended    bool
 	endedAt  time.Time
 	lost     bool
@@ -87,7 +88,7 @@ func (j *Judge) assign(m Member, p Partition) {
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
 	}
-	j.claims[key] = &claim{before: forget(j.claims[key]), start: j.group(k).committed, first: -1, last: -1, ok: true}
+	j.claims[key] = &claim{before: forget(j.claims[key]), since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
 	for _, other := range j.owners[k] {
 		if other != m && !j.severed[other] {
 			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})

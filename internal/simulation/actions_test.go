@@ -248,7 +248,9 @@ func (w *world) badRequests(t *rapid.T) {
 	held := m.SetConsumerSwitch("nobody", true) != nil && !m.GetConsumerSwitch("nobody") && unknown != nil &&
 		errors.Is(n.register(n.groups[0]), kafka.ErrDuplicate) && m.RegisterConsumer(context.Background(), nil) != nil &&
 		m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{JobName: "bad"}, nil)) != nil &&
-		withoutContext(m)
+		withoutContext(m) &&
+		n.refusesConsumer(one(t, "flaw of a consumer", consumerFlaws())) &&
+		n.refusesProducer(one(t, "flaw of a producer", producerFlaws()))
 	if n.producer != nil {
 		nowhere := int32(-1)
 		var none context.Context
@@ -264,6 +266,11 @@ func (w *world) badRequests(t *rapid.T) {
 	if !held {
 		t.Fatalf("violated bad-request-accepted")
 	}
+}
+
+// one draws an element by its number.
+func one[E any](t *rapid.T, what string, all []E) E {
+	return all[rapid.IntRange(0, len(all)-1).Draw(t, what)]
 }
 
 // withoutContext reports whether all that needs a context refuses nil.

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,14 @@ func (n *node) launch(group string) error {
 }
 
 func (n *node) register(group string) error {
+	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(n.config(group))); err != nil {
+		return err
+	}
+	n.groups = append(n.groups, group)
+	return nil
+}
+
+func (n *node) config(group string) kafka.ConsumerConfig {
 	d := n.w.drawn
 	cfg := kafka.ConsumerConfig{
 		JobName: group, Topics: topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
@@ -77,11 +86,16 @@ func (n *node) register(group string) error {
 	if d.static {
 		cfg.InstanceID = n.name + "-" + group
 	}
-	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(cfg)); err != nil {
-		return err
+	if d.secured {
+		cfg.TLS, cfg.SASL = security()
 	}
-	n.groups = append(n.groups, group)
-	return nil
+	return cfg
+}
+
+// security is what the broker in memory takes no notice of.
+func security() (*kafka.TLSConfig, *kafka.SASLConfig) {
+	return &kafka.TLSConfig{ServerName: "kafka", InsecureSkipVerify: true, Config: &tls.Config{NextProtos: []string{"kafka"}}},
+		&kafka.SASLConfig{Mechanism: kafka.SASLScramSHA512, User: "user", Password: "secret"}
 }
 
 func (n *node) member(group string) judge.Member {
@@ -111,9 +125,11 @@ func (n *node) switchGroup(group string, on bool) {
 
 // open opens the producer.
 func (n *node) open(ctx context.Context) error {
-	p, err := n.manager.RegisterProducer(ctx, kafka.ProducerConfig{
-		BootstrapServers: "localhost:9092", EnableAsyncProducer: kafka.BoolPtr(true),
-	})
+	cfg := kafka.ProducerConfig{BootstrapServers: "localhost:9092", EnableAsyncProducer: kafka.BoolPtr(true)}
+	if n.w.drawn.secured {
+		cfg.TLS, cfg.SASL = security()
+	}
+	p, err := n.manager.RegisterProducer(ctx, cfg)
 	if err == nil {
 		n.producer = p
 	}

@@ -70,6 +70,7 @@ type settings struct {
 	newest     bool // groups begin after what is there
 	autoCommit bool // what was handed out counts as done
 	middleware bool
+	secured    bool
 	static     bool // members keep their places while they are away
 	outOfRange driver.OutOfRange
 }
@@ -128,6 +129,7 @@ func drawSettings(t *rapid.T) settings {
 		newest:     rarely(t, "newest"),
 		autoCommit: rarely(t, "auto commit"),
 		middleware: rarely(t, "middleware"),
+		secured:    rarely(t, "secured"),
 		outOfRange: rapid.SampledFrom([]driver.OutOfRange{
 			driver.OutOfRangeStop, driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
 		}).Draw(t, "out of range"),
