@@ -245,12 +245,13 @@ func twice(name, topic string) func(*user) error {
 
 // TestOneNameAtOnce registers one name from a hundred goroutines.
 func TestOneNameAtOnce(t *testing.T) {
-	u := &user{t: t, m: manager(t, memory.NewBroker()), brokers: "memory:1"}
+	m := manager(t, memory.NewBroker())
+	cfg := kafka.ConsumerConfig{JobName: "orders", Topic: "t", BootstrapServers: "memory:1", ConsumerGroup: "g"}
 	var accepted, duplicates atomic.Int32
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() {
-			switch err := consumer(func(*kafka.ConsumerConfig) {})(&user{t: t, m: u.m, brokers: u.brokers}); {
+			switch err := m.RegisterConsumer(context.Background(), kafka.NewConsumer(cfg, ignore)); {
 			case err == nil:
 				accepted.Add(1)
 			case errors.Is(err, kafka.ErrDuplicate):
@@ -261,5 +262,8 @@ func TestOneNameAtOnce(t *testing.T) {
 	all.Wait()
 	if accepted.Load() != 1 || duplicates.Load() != 99 {
 		t.Errorf("%d were accepted and %d duplicates, want 1 and 99", accepted.Load(), duplicates.Load())
+	}
+	if n := len(m.Consumers()); n != 1 {
+		t.Errorf("%d are registered", n)
 	}
 }
