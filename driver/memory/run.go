@@ -162,8 +162,14 @@ func (c *consumer) join() error {
 	})
 }
 
-// ask sends the request to join.
+// ask sends the request to join. Kafka takes it from a member that the group has
+// passed by, too, whose heartbeats it would refuse; then this could happen: the
+// member gives up, under the new generation, claims that others have had since, and
+// its last commits rewind theirs. So here such a member loses its claims first.
 func (c *consumer) ask() error {
+	if m, err := c.g.member(c.cfg.InstanceID, c.id); err == nil && len(c.claims) > 0 && m.generation != c.g.generation {
+		return errIllegalGeneration(c.g, m.generation)
+	}
 	var owned []TopicPartition
 	for _, k := range c.claims {
 		owned = append(owned, k.partition())

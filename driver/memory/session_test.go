@@ -408,29 +408,61 @@ func (p *bypassed) close(t *testing.T, before func()) {
 	}
 }
 
+// goOn has the group go through another generation without the member, and the
+// others commit what they have. It returns what is committed then.
+func (p *bypassed) goOn(t *testing.T) (committed []int64) {
+	p.broker.Rebalance("g")
+	time.Sleep(30 * time.Second)
+	for _, o := range p.others {
+		for _, c := range o.claims {
+			if err := o.Commit(t.Context(), mark(c, 4)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	return p.committed()
+}
+
+func (p *bypassed) committed() (offsets []int64) {
+	for partition := range int32(6) {
+		offsets = append(offsets, p.broker.Committed("g", "t", partition))
+	}
+	return offsets
+}
+
+// wantNotBefore holds that no position lies before what it was.
+func (p *bypassed) wantNotBefore(t *testing.T, before []int64) {
+	t.Helper()
+	for partition, now := range p.committed() {
+		if now < before[partition] {
+			t.Errorf("t/%d went back from %d to %d", partition, before[partition], now)
+		}
+	}
+}
+
 // The last commit of a member that the group has passed by must not go back behind
 // those of the others: it never joined their generation.
 func TestNoCommitUnderAGenerationThatWasNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newBypassed(t)
-		p.broker.Rebalance("g")
-		time.Sleep(30 * time.Second)
-		for _, o := range p.others {
-			for _, c := range o.claims {
-				if err := o.Commit(t.Context(), mark(c, 4)); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-		before := map[int32]int64{}
-		for partition := range int32(6) {
-			before[partition] = p.broker.Committed("g", "t", partition)
-		}
+		before := p.goOn(t)
 		p.close(t, func() {}) // healed and closed at the same moment
-		for partition := range int32(6) {
-			if now := p.broker.Committed("g", "t", partition); now < before[partition] {
-				t.Errorf("t/%d went back from %d to %d", partition, before[partition], now)
-			}
+		p.wantNotBefore(t, before)
+	})
+}
+
+// A member that the group has passed by, and that comes back, has lost its claims:
+// it does not give them up under the next generation.
+func TestBypassedMemberLosesItsClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newBypassed(t)
+		before := p.goOn(t)
+		p.closing = true
+		p.member.Heal()
+		time.Sleep(time.Minute)
+		p.wantNotBefore(t, before)
+		if len(p.lost) == 0 {
+			t.Error("no claim was lost")
 		}
 	})
 }
