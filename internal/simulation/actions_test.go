@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -60,7 +59,6 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		}
 		for i := range weight {
 			chosen[fmt.Sprint(a.name, " ", i)] = func(t *rapid.T) {
-				synctest.Wait() // a step that was skipped may have taken time, too
 				a.do(t)
 				w.stats.count("action " + a.name)
 				w.stats.count("steps")
@@ -164,7 +162,7 @@ func (w *world) send(t *rapid.T) {
 		w.openProducerOf(n)
 	}
 	if n.producer == nil {
-		t.Skip("no producer")
+		return // not skipped: that took a second, in which others have sent, and no check follows a skip
 	}
 	n.send(drawBurst(t))
 }
