@@ -103,11 +103,7 @@ func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 	if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 11}}); err != nil {
 		t.Errorf("Commit after the session timeout = %v", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
-		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
-	}
+	wantOneSession(t, r)
 	if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 11 {
 		t.Errorf("committed %d, want 11", got)
 	}
@@ -131,11 +127,7 @@ func TestNoCoordinatorForAWhile(t *testing.T) {
 			t.Fatal("no heartbeat")
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
-		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
-	}
+	wantOneSession(t, r)
 }
 
 // resign lets the coordinator resign while nobody takes over, until it is back.
@@ -152,16 +144,35 @@ func resign(cluster *kfake.Cluster) (back *atomic.Bool, heartbeats *atomic.Int32
 		resp.ErrorCode = kerr.NotCoordinator.Code
 		return resp, nil, true
 	})
+	hideCoordinator(cluster, back)
+	return back, heartbeats
+}
+
+// hideCoordinator lets nobody say who coordinates a group, until it is back. It
+// counts who asks.
+func hideCoordinator(cluster *kfake.Cluster, back *atomic.Bool) (asked *atomic.Int32) {
+	asked = new(atomic.Int32)
 	cluster.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		if back.Load() {
 			return nil, nil, false
 		}
+		asked.Add(1)
 		resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
 		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
 		return resp, nil, true
 	})
-	return back, heartbeats
+	return asked
+}
+
+// wantOneSession holds that there has been no session but the first, which goes on.
+func wantOneSession(t *testing.T, r *recorder) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
+		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
+	}
 }
 
 // TestNoCoordinatorForASession: a member whose coordinator has resigned, and which
@@ -222,24 +233,13 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-	var asked atomic.Int32
-	cluster.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		asked.Add(1)
-		resp := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
-		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
-		return resp, nil, true
-	})
+	asked := hideCoordinator(cluster, new(atomic.Bool))
 	m.groups.silent.Store(true)
 	time.Sleep(cfg.SessionTimeout + time.Second)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if asked.Load() == 0 {
 		t.Error("nobody was asked for the coordinator")
 	}
-	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
-		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
-	}
+	wantOneSession(t, r)
 }
 
 // TestNothingAskedIsNoBadConnection: a commit that has found out that there is
