@@ -21,8 +21,10 @@ const look = time.Minute
 // for good reasons, but by the end of the log that Sarama has seen with the latest
 // of them: from one look to the next it has not moved, though the leader's end was
 // beyond it at the first already. What was appended between the two may still be
-// on its way. What is paused at a look, or was between two, is not judged. So a
-// claim that stops within a backlog is found when the next record is appended.
+// on its way. What is paused at a look, or was between two, is not judged. Since a
+// leader is asked only of a claim that was silent between two looks, a stall is
+// found after two to three of them; and one within a backlog only when another
+// record is appended.
 func (c *consumer) watchdog(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
