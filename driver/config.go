@@ -36,6 +36,12 @@ type ConsumerConfig struct {
 	// delivered all the same, never skipped.
 	MaxMessageBytes int
 
+	// MaxDecompressedBytes is what one batch may take in memory once it is
+	// decompressed and its records are read. A batch that takes more is not
+	// delivered: its partition stands still, reported by a PartitionError with
+	// the code RECORD_TOO_LARGE.
+	MaxDecompressedBytes int
+
 	TLS    *tls.Config // nil is plaintext
 	SASL   *SASL       // nil is no authentication
 	Logger *slog.Logger
@@ -44,13 +50,20 @@ type ConsumerConfig struct {
 // A ProducerConfig is what a driver has to know of a producer, checked and
 // with its defaults filled in as ConsumerConfig is.
 type ProducerConfig struct {
-	Brokers         []string
-	ClientID        string
-	RequiredAcks    RequiredAcks
-	Compression     Compression
-	Idempotent      bool
-	MaxRetries      int // 0 is none
-	RetryBackoff    time.Duration
+	Brokers      []string
+	ClientID     string
+	RequiredAcks RequiredAcks
+	Compression  Compression
+	Idempotent   bool
+	MaxRetries   int // 0 is none
+	RetryBackoff time.Duration
+
+	// DeliveryTimeout bounds a send, from its acceptance to its outcome
+	// (KIP-91): it is retried until then, whatever MaxRetries says. At its end
+	// the message is acknowledged with ErrUnknownOutcome if an attempt is
+	// unanswered, else with the latest refusal. 0 leaves it to MaxRetries.
+	DeliveryTimeout time.Duration
+
 	MaxMessageBytes int
 
 	TLS    *tls.Config

@@ -69,6 +69,29 @@ type Consumer interface {
 	// must not spin: attempts that fail at once are spaced out. It returns nil
 	// after Close, and else why this consumer can not go on.
 	//
+	// Run also waits, and reports by h.Error, for what another party has to cure:
+	// a topic that does not exist, members whose balance strategies have nothing
+	// in common, a coordinator that is loading, a cluster that went away. A topic
+	// that is missing, or that this member may not read, keeps Run from no other
+	// topic; Run picks it up within a minute of its appearance. Topics that only
+	// other members of the group subscribe to are never an error.
+	//
+	// One partition's trouble, such as a damaged batch, is reported by a
+	// PartitionError and stops no other partition. What lies intact before it is
+	// delivered, and its claim lives on.
+	//
+	// A claim belongs to one incarnation of its topic. When the topic is deleted
+	// and created again, by its topic ID (KIP-516) and not by its name, the claim
+	// is Lost, h.Error gets a DataLossError with Recreated set, and the claims of
+	// the new incarnation start at its beginning whatever InitialOffset and
+	// OutOfRange say. A position that was earned in the old incarnation must never
+	// count in the new one.
+	//
+	// The group removes a member that it has not heard of for SessionTimeout. So
+	// the claims must be Lost, with a cause that wraps ErrMembershipLost, when
+	// SessionTimeout has passed since the latest heartbeat that was answered had
+	// been sent; see SessionDeadliner.
+	//
 	// A position that is no longer in the log is never moved silently. With
 	// OutOfRangeStop the claim is Lost, and Run returns an ErrPermanent with code
 	// OFFSET_OUT_OF_RANGE. With the other policies the claim ends, the new position
@@ -163,7 +186,13 @@ type Handler interface {
 	// nothing of them can be committed. It does not block.
 	Lost(claims []*Claim, cause error)
 
-	// Error tells of something that the driver lived through. It does not block.
+	// Error reports something that the driver lived through. It does not block.
+	//
+	// The core finds these in err, and treats them apart: a PartitionError is the
+	// trouble of one partition or topic, a DataLossError a gap, a NoPositionError
+	// a start without a committed position. An error that wraps ErrMembershipLost
+	// says that the group may have removed this member, with or without claims;
+	// the next Assign says that a broker has confirmed the membership again.
 	Error(err error)
 }
 

@@ -13,9 +13,15 @@ var (
 	// ErrClaimEnded refuses a mark whose claim has been revoked or lost.
 	ErrClaimEnded = errors.New("claim has ended")
 
+	// ErrMembershipLost is wrapped by what a driver reports when the group may
+	// have removed its member: SessionTimeout has passed without an answer, or a
+	// broker said so.
+	ErrMembershipLost = errors.New("membership lost")
+
 	// ErrPermanent is wrapped by every error that no retry can cure: failed
 	// authentication or authorization, an unsupported version, a fenced
-	// instance, an invalid configuration. All other errors are transient.
+	// instance, an invalid configuration. All other errors are transient. What
+	// passes by itself, or when another party acts, is never permanent.
 	ErrPermanent = errors.New("permanent")
 
 	// ErrUnknownOutcome is wrapped by the error of a message that may be in the
@@ -36,14 +42,15 @@ type Error struct {
 	Err error
 }
 
-// Error returns the code, the backend's text and the kind.
+// Error returns the code, the backend's text and the kind. The text may come
+// from a peer, so it is made [Printable].
 func (e *Error) Error() string {
 	var parts []string
 	if e.Code != "" {
 		parts = append(parts, e.Code)
 	}
 	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
+		parts = append(parts, Printable(e.Err.Error(), maxErrorText))
 	}
 	s := strings.Join(parts, ": ")
 	if e.Kind != nil {
@@ -104,21 +111,85 @@ func (e *CommitError) Unwrap() []error {
 	return errs
 }
 
-// A DataLossError tells that a group's position was moved, as
-// ConsumerConfig.OutOfRange asks, because it was no longer in the log. What lay
-// from From up to To is skipped. If To is less than From, the log has become
-// shorter: what the group had handled below From is gone, and what lies from To
-// on is delivered, be it new or not.
+// A PartitionError is the trouble of one partition, or of a whole topic: a
+// damaged batch, a missing topic, a refused authorization. It stops no other
+// partition, and its claim, if there is one, lives on.
+type PartitionError struct {
+	Topic     string
+	Partition int32 // -1 is every partition of the topic
+	Offset    int64 // of the record or batch that cannot be read; -1 if that is not known
+	Err       error // wraps an Error
+}
+
+// Error names the place and the reason.
+func (e *PartitionError) Error() string {
+	switch {
+	case e.Partition < 0:
+		return fmt.Sprintf("topic %s: %v", Printable(e.Topic, maxName), e.Err)
+	case e.Offset < 0:
+		return fmt.Sprintf("%s/%d: %v", Printable(e.Topic, maxName), e.Partition, e.Err)
+	}
+	return fmt.Sprintf("%s/%d at offset %d: %v", Printable(e.Topic, maxName), e.Partition, e.Offset, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *PartitionError) Unwrap() error { return e.Err }
+
+// A DataLossError reports that a group's position was moved because it was no
+// longer in the log.
+//
+// Without Recreated the position was out of range, and was moved as
+// ConsumerConfig.OutOfRange asks. The records from From up to To are skipped. If
+// To is less than From, the log has become shorter: what the group had handled
+// below From is gone, and what lies from To on is delivered, be it new or not.
+//
+// With Recreated the topic was deleted and created again. From is the group's
+// position in the old topic and To the start of the new one, from which
+// everything is delivered. What the old topic held from From on is gone.
 type DataLossError struct {
 	Topic     string
 	Partition int32
 	From, To  int64
+	Recreated bool
+
+	// Begin and End are the ends of the log at that time, or -1.
+	Begin, End int64
 }
 
 // Error names the gap.
 func (e *DataLossError) Error() string {
-	return fmt.Sprintf("%s/%d: position %d is no longer in the log; going on at %d", e.Topic, e.Partition, e.From, e.To)
+	topic := Printable(e.Topic, maxName)
+	if e.Recreated {
+		return fmt.Sprintf("%s/%d: the topic was created again; position %d belongs to the old one; going on at %d",
+			topic, e.Partition, e.From, e.To)
+	}
+	return fmt.Sprintf("%s/%d: position %d is no longer in the log; going on at %d", topic, e.Partition, e.From, e.To)
 }
 
-// ErrorType returns OFFSET_OUT_OF_RANGE.
-func (e *DataLossError) ErrorType() string { return "OFFSET_OUT_OF_RANGE" }
+// ErrorType returns OFFSET_OUT_OF_RANGE, or INCONSISTENT_TOPIC_ID for a topic
+// that was created again.
+func (e *DataLossError) ErrorType() string {
+	if e.Recreated {
+		return "INCONSISTENT_TOPIC_ID"
+	}
+	return "OFFSET_OUT_OF_RANGE"
+}
+
+// A NoPositionError reports that a claim starts without a committed position, at
+// Start as ConsumerConfig.InitialOffset asks, in a log that begins at Begin.
+// Either the group is new to the partition, or its positions have expired; in
+// the latter case the records from Begin up to Start may never have been handled.
+type NoPositionError struct {
+	Topic        string
+	Partition    int32
+	Start, Begin int64
+}
+
+// Error names both offsets.
+func (e *NoPositionError) Error() string {
+	return fmt.Sprintf("%s/%d: the group has no position; starting at %d, the log begins at %d",
+		Printable(e.Topic, maxName), e.Partition, e.Start, e.Begin)
+}
+
+// ErrorType returns NO_POSITION.
+func (e *NoPositionError) ErrorType() string { return "NO_POSITION" }

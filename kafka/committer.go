@@ -292,7 +292,7 @@ func (c *committer) tell(err error) {
 		return
 	}
 	c.denied++
-	if c.denied >= job.cfg.MaxConsecutiveErrors {
+	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && c.denied >= most {
 		job.disable(err, c.s.offs)
 	}
 }

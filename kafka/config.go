@@ -70,6 +70,10 @@ const (
 // zero means the default.
 const NoRetries = -1
 
+// Unlimited is the value of [ConsumerConfig].MaxConsecutiveErrors that means no
+// limit, since zero means the default.
+const Unlimited = -1
+
 // A ConsumerConfig says what a consumer reads and how. The zero value of a
 // field is its default. [Manager.RegisterConsumer] takes a copy.
 type ConsumerConfig struct {
@@ -152,6 +156,20 @@ type ConsumerConfig struct {
 	MaxBufferedMessages int
 	MaxBufferedBytes    int
 
+	// MaxTotalBufferedBytes bounds what waits for the handlers in all partitions of
+	// the consumer together, counted as MaxBufferedBytes is. Above it the
+	// partitions that hold more than an equal share of it are not fetched. Every
+	// partition may always hold one fetch, so that failing partitions never
+	// starve healthy ones. Default 0: no bound.
+	MaxTotalBufferedBytes int
+
+	// MaxDecompressedBytes bounds what one batch of records may take in memory
+	// once it is decompressed, from 1 MiB to 1 GiB. A producer with write
+	// permission can send a batch of some kilobytes that inflates to gigabytes.
+	// A partition with such a batch stands still, visibly, and harms no other.
+	// Default 64 MiB.
+	MaxDecompressedBytes int
+
 	// MaxBatchSize is the most records that one call of a BatchConsumer gets.
 	// Default 100.
 	MaxBatchSize int
@@ -163,6 +181,11 @@ type ConsumerConfig struct {
 	// MaxConsecutiveErrors is how many failures in a row, of one partition's
 	// record or of restarts, switch the consumer off. Default 10.
 	MaxConsecutiveErrors int
+
+	// DisabledRetry starts a consumer again after it was disabled by an error of
+	// the driver for that long, at least 1s: for an ACL that is granted a minute
+	// later. Default 0: it stays disabled until SetConsumerSwitch switches it on.
+	DisabledRetry time.Duration
 
 	// ClientID is what the brokers' logs and quotas see. Default JobName.
 	ClientID string
@@ -214,6 +237,13 @@ type ProducerConfig struct {
 
 	// RetryBackoff is the wait before each of these. Default 100ms.
 	RetryBackoff time.Duration
+
+	// DeliveryTimeout bounds a send from its acceptance to its outcome (KIP-91):
+	// a failed send is retried until then, whatever MaxRetries says. At its end
+	// the error wraps ErrUnknownOutcome if an attempt is unanswered, else it is the
+	// latest refusal. It is at least RetryBackoff, and needs retries. Recommended:
+	// 2m, which is what Java's client does. Default 0: MaxRetries decides.
+	DeliveryTimeout time.Duration
 
 	// EnableIdempotent lets the broker drop the second copy of a batch that was
 	// sent again. Nil means true where that is possible: with WaitForAll and

@@ -25,11 +25,11 @@ func (p *partition) retry(err error) bool {
 		Topic: p.claim.Topic, Partition: p.claim.Partition, Offset: offset,
 		Failures: n, Err: err,
 	}
-	if n < job.cfg.MaxConsecutiveErrors {
+	if most := job.cfg.MaxConsecutiveErrors; most == Unlimited || n < most {
 		failed.Backoff = wait
 	}
 	job.event(failed)
-	if n >= job.cfg.MaxConsecutiveErrors {
+	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {
 		job.disable(fmt.Errorf("%d failures in a row of %s at offset %d, the last: %w", n, p.name(), offset, err), p.s.offs)
 		<-p.haltC
 		return false

@@ -202,7 +202,7 @@ func (j *job) awaitOn() (wish, bool) {
 // changes: a switch-on does not wait, and starts the count anew.
 func (j *job) backOff(err error, w wish) {
 	n, wait := j.countFailure(err)
-	if n >= j.cfg.MaxConsecutiveErrors {
+	if most := j.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {
 		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err), w.offs)
 		return
 	}

@@ -33,7 +33,8 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, dri
 	p.timing(&c)
 	p.limits(&c)
 	p.backoff(&c.Backoff)
-	p.count("MaxConsecutiveErrors", &c.MaxConsecutiveErrors, 10)
+	p.limit("MaxConsecutiveErrors", &c.MaxConsecutiveErrors, 10)
+	p.disabledRetry(c.DisabledRetry)
 	p.member(&c)
 	c.TLS, d.TLS = p.tls(c.TLS)
 	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
@@ -61,6 +62,7 @@ func tell(d *driver.ConsumerConfig, c ConsumerConfig) {
 	d.DrainTimeout = c.DrainTimeout
 	d.MaxProcessingTime = c.MaxProcessingTime
 	d.MaxMessageBytes = c.MaxMessageBytes
+	d.MaxDecompressedBytes = c.MaxDecompressedBytes
 }
 
 func (p *problems) identity(c *ConsumerConfig, d *driver.ConsumerConfig) {
@@ -139,7 +141,25 @@ func (p *problems) limits(c *ConsumerConfig) {
 	p.messageBytes(&c.MaxMessageBytes)
 	p.count("MaxBufferedMessages", &c.MaxBufferedMessages, 10000)
 	p.count("MaxBufferedBytes", &c.MaxBufferedBytes, 4<<20)
+	p.count("MaxTotalBufferedBytes", &c.MaxTotalBufferedBytes, 0)
+	p.decompressed(&c.MaxDecompressedBytes)
 	p.count("MaxBatchSize", &c.MaxBatchSize, 100)
+}
+
+func (p *problems) decompressed(n *int) {
+	const least, most = 1 << 20, 1 << 30
+	p.count("MaxDecompressedBytes", n, 64<<20)
+	if *n >= 0 && (*n < least || *n > most) {
+		p.add("MaxDecompressedBytes", "%d is outside %d to %d", *n, least, most)
+	}
+}
+
+// disabledRetry checks a wait that is off by default, so that zero stays zero.
+func (p *problems) disabledRetry(d time.Duration) {
+	given := d
+	if p.duration("DisabledRetry", &d, 0); d > 0 && d < time.Second {
+		p.add("DisabledRetry", "%v is less than 1s", given)
+	}
 }
 
 func (p *problems) messageBytes(n *int) {
@@ -211,6 +231,16 @@ func (p *problems) count(field string, n *int, def int) {
 	}
 	if *n < 0 {
 		p.add(field, "%d is negative", *n)
+	}
+}
+
+// limit is count for a bound that can be Unlimited.
+func (p *problems) limit(field string, n *int, def int) {
+	if *n == 0 {
+		*n = def
+	}
+	if *n < 0 && *n != Unlimited {
+		p.add(field, "%d is negative and not Unlimited (%d)", *n, Unlimited)
 	}
 }
 

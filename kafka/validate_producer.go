@@ -34,6 +34,7 @@ func resolveProducer(cfg ProducerConfig, id string, log *slog.Logger) (ProducerC
 	d.Idempotent = *c.EnableIdempotent
 	d.MaxRetries = max(c.MaxRetries, 0)
 	d.RetryBackoff = c.RetryBackoff
+	d.DeliveryTimeout = c.DeliveryTimeout
 	d.MaxMessageBytes = c.MaxMessageBytes
 	return c, d, nil
 }
@@ -44,7 +45,22 @@ func (p *problems) sending(c *ProducerConfig) {
 		"CompressionNone, CompressionGZIP, CompressionSnappy, CompressionLZ4, CompressionZSTD")
 	p.retries(c)
 	p.duration("RetryBackoff", &c.RetryBackoff, 100*time.Millisecond)
+	p.deliveryTimeout(c)
 	p.idempotent(c, acks)
+}
+
+// deliveryTimeout checks a bound that is off by default, so that zero stays zero.
+func (p *problems) deliveryTimeout(c *ProducerConfig) {
+	p.duration("DeliveryTimeout", &c.DeliveryTimeout, 0)
+	if c.DeliveryTimeout == 0 {
+		return
+	}
+	if c.MaxRetries == NoRetries {
+		p.add("DeliveryTimeout", "%v needs retries, and MaxRetries is NoRetries", c.DeliveryTimeout)
+	}
+	if c.RetryBackoff > 0 && c.DeliveryTimeout < c.RetryBackoff {
+		p.add("DeliveryTimeout", "%v is less than RetryBackoff (%v)", c.DeliveryTimeout, c.RetryBackoff)
+	}
 }
 
 func (p *problems) retries(c *ProducerConfig) {

@@ -26,6 +26,10 @@ func TestB35_ProducerFieldsAreChecked(t *testing.T) {
 			`RetryBackoff: -1s is negative`},
 		{"retry backoff below a millisecond", func(c *ProducerConfig) { c.RetryBackoff = 100 },
 			`RetryBackoff: 100ns is less than 1ms`},
+		{"delivery timeout below the backoff", func(c *ProducerConfig) { c.DeliveryTimeout = 50 * time.Millisecond },
+			`DeliveryTimeout: 50ms is less than RetryBackoff (100ms)`},
+		{"delivery timeout without retries", func(c *ProducerConfig) { c.DeliveryTimeout, c.MaxRetries = time.Minute, NoRetries },
+			`DeliveryTimeout: 1m0s needs retries, and MaxRetries is NoRetries`},
 		{"idempotent without all acks",
 			func(c *ProducerConfig) { c.EnableIdempotent, c.RequiredAcks = BoolPtr(true), WaitForLocal },
 			`EnableIdempotent: true needs WaitForAll, and RequiredAcks is acks=1`},
@@ -95,6 +99,7 @@ func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 		Compression:         CompressionZSTD,
 		MaxRetries:          NoRetries,
 		RetryBackoff:        time.Second,
+		DeliveryTimeout:     time.Minute,
 		EnableIdempotent:    BoolPtr(false),
 		MaxMessageBytes:     1,
 		EnableSyncProducer:  BoolPtr(false),
@@ -117,7 +122,7 @@ func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, cfg)
 	}
 	if told.RequiredAcks != NoResponse || told.MaxRetries != 0 || told.Idempotent || told.Compression != CompressionZSTD ||
-		told.RetryBackoff != time.Second || told.MaxMessageBytes != 1 || told.ClientID != "client" ||
+		told.RetryBackoff != time.Second || told.DeliveryTimeout != time.Minute || told.MaxMessageBytes != 1 || told.ClientID != "client" ||
 		told.TLS.ServerName != "kafka.example" || told.SASL.Password != "p" {
 		t.Errorf("the driver is told %+v", told)
 	}

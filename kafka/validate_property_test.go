@@ -110,7 +110,10 @@ func (d *draw) counts(c *ConsumerConfig) {
 	d.count("MaxBufferedMessages", &c.MaxBufferedMessages)
 	d.count("MaxBufferedBytes", &c.MaxBufferedBytes)
 	d.count("MaxBatchSize", &c.MaxBatchSize)
-	d.count("MaxConsecutiveErrors", &c.MaxConsecutiveErrors)
+	d.count("MaxTotalBufferedBytes", &c.MaxTotalBufferedBytes)
+	field(d, "MaxDecompressedBytes", &c.MaxDecompressedBytes, []int{0, 1 << 20, 1 << 30}, []int{-1, 1, 1<<30 + 1})
+	field(d, "MaxConsecutiveErrors", &c.MaxConsecutiveErrors, []int{0, 1, Unlimited, math.MaxInt}, []int{-2, math.MinInt})
+	d.duration("DisabledRetry", &c.DisabledRetry, time.Second, time.Hour)
 }
 
 func (d *draw) backoff(b *Backoff) {
@@ -128,6 +131,9 @@ func (d *draw) producer() ProducerConfig {
 	field(d, "Compression", &c.Compression, []Compression{CompressionNone, CompressionZSTD}, []Compression{-1, 5})
 	field(d, "MaxRetries", &c.MaxRetries, []int{NoRetries, 0, 1, 10000}, []int{-2, 10001, math.MinInt})
 	d.duration("RetryBackoff", &c.RetryBackoff, time.Millisecond, time.Minute)
+	d.duration("DeliveryTimeout", &c.DeliveryTimeout, time.Second, time.Hour)
+	d.relation("DeliveryTimeout", "RetryBackoff", c.DeliveryTimeout > 0 && c.DeliveryTimeout < or(c.RetryBackoff, 100*time.Millisecond))
+	d.relation("DeliveryTimeout", "MaxRetries", c.DeliveryTimeout > 0 && c.MaxRetries == NoRetries)
 	field(d, "MaxMessageBytes", &c.MaxMessageBytes, []int{0, 1, 100 << 20}, []int{-1, 100<<20 + 1})
 	field(d, "ClientID", &c.ClientID, []string{"", "c"}, []string{"c "})
 	c.EnableIdempotent, c.EnableSyncProducer, c.EnableAsyncProducer = d.boolean("idempotent"), d.boolean("sync"), d.boolean("async")
@@ -218,7 +224,9 @@ func brokenRelation(c ConsumerConfig) string {
 		"3 x HeartbeatInterval <= SessionTimeout":     3*c.HeartbeatInterval <= c.SessionTimeout,
 		"SessionTimeout <= RebalanceTimeout":          c.SessionTimeout <= c.RebalanceTimeout,
 		"DrainTimeout < RebalanceTimeout":             c.DrainTimeout < c.RebalanceTimeout,
-		"counts are positive":                         min(c.MaxBufferedMessages, c.MaxBufferedBytes, c.MaxBatchSize, c.MaxConsecutiveErrors) > 0,
+		"counts are positive":                         min(c.MaxBufferedMessages, c.MaxBufferedBytes, c.MaxBatchSize) > 0,
+		"a limit is positive or Unlimited":            c.MaxConsecutiveErrors > 0 || c.MaxConsecutiveErrors == Unlimited,
+		"bytes of a batch are bounded":                c.MaxDecompressedBytes >= 1<<20 && c.MaxDecompressedBytes <= 1<<30,
 		"0 < MaxMessageBytes <= 100 MiB":              c.MaxMessageBytes > 0 && c.MaxMessageBytes <= 100<<20,
 		"0 < Backoff.Min <= Backoff.Max":              0 < c.Backoff.Min && c.Backoff.Min <= c.Backoff.Max,
 		"each wait is at most Max and not negative":   waits(c.Backoff),

@@ -149,7 +149,10 @@ func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
 			`Backoff.Jitter: -0.5 is neither in 0..1 nor NoJitter (-1)`},
 		{"jitter NaN", func(c *ConsumerConfig) { c.Backoff.Jitter = math.NaN() },
 			`Backoff.Jitter: NaN is neither in 0..1 nor NoJitter (-1)`},
-		{"errors in a row", func(c *ConsumerConfig) { c.MaxConsecutiveErrors = -1 }, `MaxConsecutiveErrors: -1 is negative`},
+		{"total buffer", func(c *ConsumerConfig) { c.MaxTotalBufferedBytes = -1 }, `MaxTotalBufferedBytes: -1 is negative`},
+		{"decompressed bytes", func(c *ConsumerConfig) { c.MaxDecompressedBytes = 1000 }, `MaxDecompressedBytes: 1000 is outside 1048576 to 1073741824`},
+		{"disabled retry", func(c *ConsumerConfig) { c.DisabledRetry = time.Millisecond }, `DisabledRetry: 1ms is less than 1s`},
+		{"errors in a row", func(c *ConsumerConfig) { c.MaxConsecutiveErrors = -2 }, `MaxConsecutiveErrors: -2 is negative and not Unlimited (-1)`},
 	})
 }
 
@@ -171,7 +174,7 @@ func TestB35_EverythingWrongShowsAtOnceInTheFieldsOrder(t *testing.T) {
 		DrainTimeout:         2 * time.Minute,
 		MaxMessageBytes:      -5,
 		Backoff:              Backoff{Min: time.Hour, Max: time.Minute, Jitter: 3},
-		MaxConsecutiveErrors: -1,
+		MaxConsecutiveErrors: -2,
 		InstanceID:           "a b",
 		TLS:                  &TLSConfig{CertFile: "c"},
 		SASL:                 &SASLConfig{Mechanism: "scram"},
@@ -192,7 +195,7 @@ DrainTimeout: 2m0s is not less than RebalanceTimeout (1m0s)
 MaxMessageBytes: -5 is negative
 Backoff.Min: 1h0m0s is more than Backoff.Max (1m0s)
 Backoff.Jitter: 3 is neither in 0..1 nor NoJitter (-1)
-MaxConsecutiveErrors: -1 is negative
+MaxConsecutiveErrors: -2 is negative and not Unlimited (-1)
 InstanceID: "a b" has a character outside a-z, A-Z, 0-9, '.', '_' and '-'
 TLS.KeyFile: is empty, and CertFile is set
 SASL.Mechanism: "scram" is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER`
@@ -239,6 +242,7 @@ func TestConsumerDefaults(t *testing.T) {
 		MaxMessageBytes:      1 << 20,
 		MaxBufferedMessages:  10000,
 		MaxBufferedBytes:     4 << 20,
+		MaxDecompressedBytes: 64 << 20,
 		MaxBatchSize:         100,
 		Backoff:              Backoff{Min: time.Second, Max: time.Minute, Multiplier: 2, Jitter: 0.1},
 		MaxConsecutiveErrors: 10,
@@ -260,6 +264,8 @@ func TestConsumerDefaults(t *testing.T) {
 		DrainTimeout:      30 * time.Second,
 		MaxProcessingTime: 100 * time.Millisecond,
 		MaxMessageBytes:   1 << 20,
+
+		MaxDecompressedBytes: 64 << 20,
 	}
 	if !reflect.DeepEqual(told, wantTold) {
 		t.Errorf("the driver is told %+v\nwant %+v", told, wantTold)
@@ -269,33 +275,36 @@ func TestConsumerDefaults(t *testing.T) {
 // full sets every field to something other than its default.
 func full() ConsumerConfig {
 	return ConsumerConfig{
-		JobName:              "orders",
-		Topic:                "t",
-		Topics:               []string{"u", "v"},
-		BootstrapServers:     "a:1, b:2",
-		ConsumerGroup:        "g",
-		AutoCommit:           true,
-		CommitInterval:       2 * time.Second,
-		InitialOffset:        OffsetOldest,
-		OutOfRange:           OutOfRangeNewest,
-		IsolationLevel:       ReadUncommitted,
-		BalanceStrategies:    []BalanceStrategy{CooperativeSticky, Range},
-		SessionTimeout:       45 * time.Second,
-		HeartbeatInterval:    15 * time.Second,
-		RebalanceTimeout:     45 * time.Second,
-		DrainTimeout:         44 * time.Second,
-		MaxProcessingTime:    time.Second,
-		MaxMessageBytes:      100 << 20,
-		MaxBufferedMessages:  1,
-		MaxBufferedBytes:     2,
-		MaxBatchSize:         3,
-		Backoff:              Backoff{Min: time.Second, Max: time.Second, Multiplier: 1.5, Jitter: NoJitter},
-		MaxConsecutiveErrors: 1,
-		ClientID:             "client",
-		InstanceID:           "instance-0",
-		RackID:               "rack a",
-		TLS:                  &TLSConfig{ServerName: "kafka.example"},
-		SASL:                 &SASLConfig{Mechanism: SASLPlain, User: "u", Password: "p"},
+		JobName:               "orders",
+		Topic:                 "t",
+		Topics:                []string{"u", "v"},
+		BootstrapServers:      "a:1, b:2",
+		ConsumerGroup:         "g",
+		AutoCommit:            true,
+		CommitInterval:        2 * time.Second,
+		InitialOffset:         OffsetOldest,
+		OutOfRange:            OutOfRangeNewest,
+		IsolationLevel:        ReadUncommitted,
+		BalanceStrategies:     []BalanceStrategy{CooperativeSticky, Range},
+		SessionTimeout:        45 * time.Second,
+		HeartbeatInterval:     15 * time.Second,
+		RebalanceTimeout:      45 * time.Second,
+		DrainTimeout:          44 * time.Second,
+		MaxProcessingTime:     time.Second,
+		MaxMessageBytes:       100 << 20,
+		MaxBufferedMessages:   1,
+		MaxBufferedBytes:      2,
+		MaxTotalBufferedBytes: 4,
+		MaxDecompressedBytes:  1 << 20,
+		DisabledRetry:         time.Second,
+		MaxBatchSize:          3,
+		Backoff:               Backoff{Min: time.Second, Max: time.Second, Multiplier: 1.5, Jitter: NoJitter},
+		MaxConsecutiveErrors:  1,
+		ClientID:              "client",
+		InstanceID:            "instance-0",
+		RackID:                "rack a",
+		TLS:                   &TLSConfig{ServerName: "kafka.example"},
+		SASL:                  &SASLConfig{Mechanism: SASLPlain, User: "u", Password: "p"},
 	}
 }
 

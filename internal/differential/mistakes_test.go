@@ -168,7 +168,7 @@ func choices() []mistake {
 		{"buffered messages negative", []string{"MaxBufferedMessages", "-1", "negative"}, consumer(func(c *kafka.ConsumerConfig) { c.MaxBufferedMessages = -1 })},
 		{"buffered bytes negative", []string{"MaxBufferedBytes", "-1", "negative"}, consumer(func(c *kafka.ConsumerConfig) { c.MaxBufferedBytes = -1 })},
 		{"batch size negative", []string{"MaxBatchSize", "-1", "negative"}, consumer(func(c *kafka.ConsumerConfig) { c.MaxBatchSize = -1 })},
-		{"consecutive errors negative", []string{"MaxConsecutiveErrors", "-1", "negative"}, consumer(func(c *kafka.ConsumerConfig) { c.MaxConsecutiveErrors = -1 })},
+		{"consecutive errors negative", []string{"MaxConsecutiveErrors", "-2", "negative"}, consumer(func(c *kafka.ConsumerConfig) { c.MaxConsecutiveErrors = -2 })},
 		{"backoff that begins above its end", []string{"Backoff.Min", "2m0s", "Backoff.Max (1m0s)"}, consumer(func(c *kafka.ConsumerConfig) {
 			c.Backoff.Min, c.Backoff.Max = 2*time.Minute, time.Minute
 		})},

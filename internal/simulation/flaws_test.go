@@ -89,7 +89,7 @@ func numbersOfConsumers() []consumerFlaw {
 		{"DrainTimeout", func(c *kafka.ConsumerConfig) { c.DrainTimeout = c.RebalanceTimeout }},
 		{"MaxMessageBytes", func(c *kafka.ConsumerConfig) { c.MaxMessageBytes = 1 << 30 }},
 		{"MaxBufferedMessages", func(c *kafka.ConsumerConfig) { c.MaxBufferedMessages = -1 }},
-		{"MaxConsecutiveErrors", func(c *kafka.ConsumerConfig) { c.MaxConsecutiveErrors = -1 }},
+		{"MaxConsecutiveErrors", func(c *kafka.ConsumerConfig) { c.MaxConsecutiveErrors = -2 }},
 		{"Backoff.Min", func(c *kafka.ConsumerConfig) { c.Backoff.Min, c.Backoff.Max = time.Minute, time.Second }},
 		{"Backoff.Multiplier", func(c *kafka.ConsumerConfig) { c.Backoff.Multiplier = math.NaN() }},
 		{"Backoff.Jitter", func(c *kafka.ConsumerConfig) { c.Backoff.Jitter = 2 }},

@@ -47,7 +47,7 @@ var mutations = []mutation{
 	{"backoff of a record never grows", "failure.go", "wait = p.s.job.cfg.Backoff.wait(n)", "wait = p.s.job.cfg.Backoff.wait(1)"},
 	{"no backoff of a record", "failure.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a record blind to halt", "failure.go", "\tcase <-p.haltC:\n\t\treturn false\n\t}\n}", "\t}\n}"},
-	{"failing record never disables", "failure.go", "if n >= job.cfg.MaxConsecutiveErrors {", "if false {"},
+	{"failing record never disables", "failure.go", "if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {", "if false {"},
 	{"record left behind after a failure", "failure.go", "case <-timer.C:\n\t\treturn true", "case <-timer.C:\n\t\tp.finish(p.i + 1)\n\t\treturn true"},
 	{"no backoff of a restart", "job.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a restart blind to the switch", "job.go", "\t\tcase <-timer.C:\n\t\t\treturn\n\t\tcase <-changed:\n", "\t\tcase <-timer.C:\n\t\t\t_ = changed\n\t\t\treturn\n"},
