@@ -90,14 +90,14 @@ func TestProducerDefaults(t *testing.T) {
 	}
 }
 
-// Every value can be chosen, zero acks and zero retries too, and idempotence
-// yields to them where it was not asked for.
+// Every value can be chosen, zero acks too, and idempotence yields to them where
+// it was not asked for. NoRetries excludes DeliveryTimeout, so it comes alone.
 func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 	cfg := ProducerConfig{
 		BootstrapServers:    "a:1",
 		RequiredAcks:        NoResponse,
 		Compression:         CompressionZSTD,
-		MaxRetries:          NoRetries,
+		MaxRetries:          7,
 		RetryBackoff:        time.Second,
 		DeliveryTimeout:     time.Minute,
 		EnableIdempotent:    BoolPtr(false),
@@ -121,10 +121,14 @@ func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 	if !reflect.DeepEqual(got, cfg) {
 		t.Errorf("got  %+v\nwant %+v", got, cfg)
 	}
-	if told.RequiredAcks != NoResponse || told.MaxRetries != 0 || told.Idempotent || told.Compression != CompressionZSTD ||
+	if told.RequiredAcks != NoResponse || told.MaxRetries != 7 || told.Idempotent || told.Compression != CompressionZSTD ||
 		told.RetryBackoff != time.Second || told.DeliveryTimeout != time.Minute || told.MaxMessageBytes != 1 || told.ClientID != "client" ||
 		told.TLS.ServerName != "kafka.example" || told.SASL.Password != "p" {
 		t.Errorf("the driver is told %+v", told)
+	}
+	cfg.MaxRetries, cfg.DeliveryTimeout = NoRetries, 0
+	if _, told, err = resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler)); err != nil || told.MaxRetries != 0 {
+		t.Errorf("with NoRetries the driver is told %+v, %v", told, err)
 	}
 }
 
