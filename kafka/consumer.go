@@ -87,14 +87,31 @@ type HandlerFunc func(ctx context.Context, ms []*Message) error
 // A Middleware wraps the handler of every consumer of a manager.
 type Middleware func(next HandlerFunc) HandlerFunc
 
-type jobNameKey struct{}
+// A handlerKey leads from a handler's context to its *job.
+type handlerKey struct{}
 
 // JobName returns the name of the consumer whose handler got ctx, or "" if ctx
 // is not of a handler. Middleware serves all consumers of a manager and tells
 // them apart by it.
 func JobName(ctx context.Context) string {
-	name, _ := ctx.Value(jobNameKey{}).(string)
-	return name
+	if j, ok := ctx.Value(handlerKey{}).(*job); ok {
+		return j.name()
+	}
+	return ""
+}
+
+// Draining returns a channel that is closed when the shutdown of the manager
+// begins that called the handler with ctx. A shutdown leaves a running handler
+// in peace until its deadline is near, so ctx ends much later. A handler that
+// waits or retries by itself selects on the channel beside ctx, and returns an
+// error when it is closed: its record is delivered again to the next owner.
+//
+// The channel is nil, which never becomes ready, if ctx is not of a handler.
+func Draining(ctx context.Context) <-chan struct{} {
+	if j, ok := ctx.Value(handlerKey{}).(*job); ok {
+		return j.m.stopping
+	}
+	return nil
 }
 
 // A handler is a consumer's way to be called, chosen at registration.

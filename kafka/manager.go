@@ -75,7 +75,8 @@ func WithMiddleware(mws ...Middleware) Option {
 
 // WithShutdownTimeout bounds WaitStop, and the shutdown that begins by itself
 // when the context of StartAllConsumers ends, and Producer.Close. The default
-// is 30s; what is not positive is ignored.
+// is 25s, which is below the 30s that Kubernetes gives a pod. A duration that is
+// not positive is ignored.
 func WithShutdownTimeout(d time.Duration) Option {
 	return Option{func(m *Manager) {
 		if d > 0 {
@@ -89,7 +90,7 @@ func New(d driver.Driver, opts ...Option) *Manager {
 	m := &Manager{
 		driver:          d,
 		log:             slog.Default(),
-		shutdownTimeout: 30 * time.Second,
+		shutdownTimeout: 25 * time.Second,
 		stages:          newStages(),
 		stopping:        make(chan struct{}),
 		stopped:         make(chan struct{}),

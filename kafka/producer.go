@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +45,8 @@ type ProducerMessage struct {
 	Value   []byte // nil is a tombstone
 	Headers []Header
 
-	// Timestamp is the record's creation time; the zero time stands for now.
+	// Timestamp is the record's creation time in milliseconds. The zero time
+	// stands for now; a time before 1970 is refused.
 	Timestamp time.Time
 
 	// ToPartition names the partition to send to. Nil lets the key decide as
@@ -301,17 +303,26 @@ func (p *Producer) checkMessage(m *ProducerMessage) error {
 	if m.ToPartition != nil && *m.ToPartition < 0 {
 		return badMessage("UNKNOWN_TOPIC_OR_PARTITION", "message.ToPartition: %d is negative", *m.ToPartition)
 	}
+	if !m.Timestamp.IsZero() && !storable(m.Timestamp) {
+		return badMessage("INVALID_TIMESTAMP", "message.Timestamp: %v is outside 1970 to 292278994, which is what a record can hold", m.Timestamp)
+	}
 	size := len(m.Key) + len(m.Value)
-	for i, h := range m.Headers {
-		if h.Key == "" {
-			return badMessage("INVALID_RECORD", "message.Headers[%d]: the key is empty", i)
-		}
-		size += len(h.Key) + len(h.Value)
+	for i := range m.Headers {
+		size += len(m.Headers[i].Key) + len(m.Headers[i].Value)
 	}
 	if size > p.cfg.MaxMessageBytes {
 		return badMessage("MESSAGE_TOO_LARGE", "message of %d bytes is larger than MaxMessageBytes (%d)", size, p.cfg.MaxMessageBytes)
 	}
 	return nil
+}
+
+// storable reports whether t is a record's timestamp: milliseconds since 1970 in
+// 63 bits. A negative one must not leave this process. In the middle of a batch
+// the broker stores it; at the head of a batch it refuses the whole batch, and
+// so the messages of other callers.
+func storable(t time.Time) bool {
+	s := t.Unix()
+	return s >= 0 && s < math.MaxInt64/1000
 }
 
 func badMessage(code, format string, args ...any) error {

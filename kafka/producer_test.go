@@ -239,7 +239,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 		{&ProducerMessage{}, "INVALID_TOPIC_EXCEPTION", "Topic"},
 		{&ProducerMessage{Topic: "a b"}, "INVALID_TOPIC_EXCEPTION", "Topic"},
 		{&ProducerMessage{Topic: "orders", ToPartition: new(int32(-5))}, "UNKNOWN_TOPIC_OR_PARTITION", "ToPartition: -5 is negative"},
-		{&ProducerMessage{Topic: "orders", Headers: []Header{{Key: ""}}}, "INVALID_RECORD", "Headers[0]: the key is empty"},
+		{&ProducerMessage{Topic: "orders", Timestamp: time.UnixMilli(-1)}, "INVALID_TIMESTAMP", "message.Timestamp: 1969-12-31"},
 		{&ProducerMessage{Topic: "orders", Value: make([]byte, 101)}, "MESSAGE_TOO_LARGE", "101 bytes is larger than MaxMessageBytes (100)"},
 	} {
 		err := p.SendMessage(t.Context(), tt.m)

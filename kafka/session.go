@@ -38,7 +38,7 @@ type session struct {
 // ctx, but not its end: that begins a shutdown, in which handlers may finish.
 func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
 	s := &session{job: j, driver: d, offs: offs, joined: make(chan struct{})}
-	ctx = context.WithValue(context.WithoutCancel(ctx), jobNameKey{}, j.name())
+	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.committer = newCommitter(s)
 	return s

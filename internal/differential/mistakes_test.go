@@ -273,7 +273,7 @@ func messages() []mistake {
 		{"message without a topic", []string{"Topic", "is empty", "INVALID_TOPIC_EXCEPTION"}, sending(func(m *kafka.ProducerMessage) { m.Topic = "" })},
 		{"message to a partition below 0", []string{"ToPartition", "-5", "negative"}, sending(func(m *kafka.ProducerMessage) { m.ToPartition = &to })},
 		{"message above the bound", []string{"1048577", "MaxMessageBytes (1048576)"}, sending(func(m *kafka.ProducerMessage) { m.Value = make([]byte, 1<<20+1) })},
-		{"header without a key", []string{"Headers[0]", "key is empty"}, sending(func(m *kafka.ProducerMessage) { m.Headers = []kafka.Header{{}} })},
+		{"message dated before 1970", []string{"Timestamp", "1969-12-31", "INVALID_TIMESTAMP"}, sending(func(m *kafka.ProducerMessage) { m.Timestamp = time.UnixMilli(-1).UTC() })},
 		{"async message by a producer for sync ones", []string{"not enabled"}, func(u *user) error {
 			p, err := manager(u.t, newMemory().Driver()).RegisterProducer(context.Background(), kafka.ProducerConfig{BootstrapServers: "memory:1"})
 			if err != nil {
