@@ -97,6 +97,9 @@ func (p *producer) append(m *driver.Message) error {
 	if n > p.cfg.MaxMessageBytes {
 		return failForGood("MESSAGE_TOO_LARGE", "%d bytes, more than MaxMessageBytes %d", n, p.cfg.MaxMessageBytes)
 	}
+	if t := p.b.topics[m.Topic]; t != nil && t.forbidden {
+		return failForGood("TOPIC_AUTHORIZATION_FAILED", "topic %q", m.Topic)
+	}
 	if err := p.b.send(m, nil, p.turn(m.Topic)); err != nil {
 		return err
 	}
