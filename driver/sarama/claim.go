@@ -36,6 +36,7 @@ type claim struct {
 	where  partition
 	source ibm.ConsumerGroupClaim
 	skip   int64 // records below it are not delivered
+	era    int   // of its topic, see incarnation.go
 
 	signal chan struct{} // a pause has begun or ended
 	paused atomic.Bool   // written with mu held
@@ -257,4 +258,18 @@ func (cl *claim) setCommitted(offset int64) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.committed = max(cl.committed, offset)
+}
+
+// position returns the group's position in the claim's partition.
+func (cl *claim) position() int64 {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return max(cl.public.Start, cl.committed)
+}
+
+// lossCause returns why the claim is gone, if that is known.
+func (cl *claim) lossCause() error {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.lost
 }
