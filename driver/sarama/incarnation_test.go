@@ -213,4 +213,3 @@ func TestIncarnations(t *testing.T) {
 		t.Error("a position must hold in a mirrored cluster")
 	}
 }
-
