@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type consumer struct {
 	split                    *splitClient
 	group                    ibm.ConsumerGroup
 	committer                *committer
+	inspector                *inspector
+	troubled                 chan struct{} // a partition cannot be read on
 
 	// hard ends when the context of Close does: no window outlives it.
 	hard    context.Context
@@ -89,6 +92,9 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		denied: map[string]time.Time{}, reports: map[string]reported{},
 		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
+	c.troubled = make(chan struct{}, 1)
+	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble)
+	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
 }
@@ -142,6 +148,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	c.drained.Go(c.drainErrors)
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watchdog(look) })
+	watch.Go(c.mend)
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
 	watch.Go(func() { c.lookOut(looking, lookEvery) })
@@ -331,6 +338,9 @@ func (c *consumer) drainErrors() {
 		if errors.As(err, &at) {
 			where = partition{at.Topic, at.Partition}
 		}
+		if c.undecoded(where, err) {
+			continue
+		}
 		err := c.wrap(err)
 		if isCode(err, ibm.ErrOffsetOutOfRange) && c.isAnother(c.hard, where.topic) {
 			continue // the position is not of this topic
@@ -402,7 +412,7 @@ func (c *consumer) recovered(method string) {
 // HighWatermark implements [driver.HighWatermarker].
 func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 	if cl := c.own(dc); cl != nil {
-		return cl.source.HighWaterMarkOffset()
+		return cl.end()
 	}
 	return -1
 }

@@ -91,7 +91,8 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		}
 		return nil
 	}
-	cl := &claim{c: c, where: where, source: source, skip: skip, era: s.eras[where.topic], committed: -1, signal: make(chan struct{}, 1)}
+	feed := c.inspector.feed([]byte(where.topic), where.id)
+	cl := &claim{c: c, where: where, source: source, feed: feed, skip: skip, era: s.eras[where.topic], committed: -1, signal: make(chan struct{}, 1)}
 	cl.public = &driver.Claim{
 		Topic: where.topic, Partition: where.id, Start: start,
 		Generation: sess.GenerationID(), Backend: cl,
@@ -99,7 +100,10 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	if !c.admit(cl) {
 		return nil
 	}
-	c.group.Resume(where.list()) // Sarama remembers a pause from the claim before
+	c.group.Resume(where.list())        // Sarama remembers a pause from the claim before
+	if t, _ := feed.state(); t != nil { // found since Sarama began to fetch
+		cl.stand()
+	}
 	func() {
 		defer c.recovered("Assign")
 		c.handler.Assign([]*driver.Claim{cl.public})
@@ -128,6 +132,7 @@ func (c *consumer) forget(cl *claim) {
 	if c.incarnations.era(cl.where.topic) == cl.era {
 		c.held[cl.where] = cl.position()
 	}
+	c.inspector.forget(cl.where)
 	if c.isClosing && len(c.live) == 0 {
 		close(c.empty)
 	}
