@@ -280,8 +280,10 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 }
 
 // tell reports a failed commit. It does not restart anything: consumption goes
-// on, and the marks are sent again. Only a broker that keeps refusing for good
-// switches the consumer off, since all that it handles would be handled again.
+// on, and the marks are sent again. Only a broker that keeps refusing for good, as
+// an ErrPermanent says, disables the consumer after MaxConsecutiveErrors refusals in
+// a row: all that it handles would be handled again by the next owner, so it is of
+// no use until the refusal is cured, and an operator has to see that.
 func (c *committer) tell(err error) {
 	job := c.s.job
 	job.noteCommit(err)
@@ -292,7 +294,8 @@ func (c *committer) tell(err error) {
 		return
 	}
 	c.denied++
-	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && c.denied >= most {
-		job.disable(err, c.s.offs)
+	w, _ := job.want()
+	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && c.denied >= most && w.offs == c.s.offs {
+		job.disable(err, w)
 	}
 }

@@ -85,8 +85,7 @@ type ConsumerConfig struct {
 	Topic  string
 	Topics []string
 
-	// BootstrapServers is a list of host:port, separated by commas or white space.
-	// Required.
+	// BootstrapServers is a comma-separated list of host:port. Required.
 	BootstrapServers string
 
 	// ConsumerGroup is the group that this consumer is a member of. Required.
@@ -117,14 +116,9 @@ type ConsumerConfig struct {
 	// read. Default ReadCommitted.
 	IsolationLevel IsolationLevel
 
-	// BalanceStrategies are offered to the group in order of preference. The
-	// group uses one that all of its members offer, and refuses a member that
-	// shares none with the others. Default RoundRobin, then Range: two consumers
-	// of this library agree on RoundRobin, and one that joins beside a client
-	// whose default is Range, as Sarama's and Java's are, agrees with it on Range,
-	// so that a service can be moved here instance by instance. Offering
-	// CooperativeSticky beside another one works as the other one does until every
-	// member offers it alone.
+	// BalanceStrategies are offered to the group in order of preference.
+	// Default RoundRobin alone. Offering CooperativeSticky beside another one
+	// works as the other one does until every member offers it alone.
 	BalanceStrategies []BalanceStrategy
 
 	// SessionTimeout is how long the group waits for a silent member. Brokers
@@ -184,13 +178,19 @@ type ConsumerConfig struct {
 	// failing consumer.
 	Backoff Backoff
 
-	// MaxConsecutiveErrors is how many failures in a row, of one partition's
-	// record or of restarts, switch the consumer off. Default 10.
+	// MaxConsecutiveErrors is how many failed starts in a row disable the
+	// consumer: connections that fail, and sessions that end before they have
+	// handled a record. As many commits in a row that the broker refuses with
+	// ErrPermanent disable it, too. Records that their handler fails do not count:
+	// they are tried again forever. Default 10; Unlimited is never.
 	MaxConsecutiveErrors int
 
 	// DisabledRetry starts a consumer again after it was disabled by an error of
 	// the driver for that long, at least 1s: for an ACL that is granted a minute
-	// later. Default 0: it stays disabled until SetConsumerSwitch switches it on.
+	// later. Meanwhile its switch is off and its status has a NextRetry; switching
+	// it off ends the wait. It does not apply to a position that is out of range
+	// nor to a fenced instance, which need an operator's decision. Default 0: it
+	// stays disabled until SetConsumerSwitch switches it on.
 	DisabledRetry time.Duration
 
 	// ClientID is what the brokers' logs and quotas see. Default JobName.
@@ -227,8 +227,7 @@ const NoJitter = -1
 // A ProducerConfig says where and how messages are sent. The zero value of a
 // field is its default. [Manager.RegisterProducer] takes a copy.
 type ProducerConfig struct {
-	// BootstrapServers is a list of host:port, separated by commas or white space.
-	// Required.
+	// BootstrapServers is a comma-separated list of host:port. Required.
 	BootstrapServers string
 
 	// RequiredAcks is how many replicas must hold a record before it counts as

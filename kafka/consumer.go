@@ -22,8 +22,7 @@ import (
 type Consumer interface {
 	// GetConfig is called once, at registration.
 	GetConfig() *ConsumerConfig
-	// Handle handles one value. The slice may be kept but not changed. A kept
-	// value keeps in memory what came with it: see [Message].
+	// Handle handles one value. The slice may be kept but not changed.
 	Handle(ctx context.Context, value []byte) error
 }
 
@@ -46,13 +45,6 @@ type BatchConsumer interface {
 type Header = driver.Header
 
 // A Message is one record as a handler gets it. It may be kept but not changed.
-//
-// Key, Value and Headers are parts of the answer to a fetch. A handler that keeps
-// one of them, or a Message, keeps that whole answer in memory: up to
-// MaxMessageBytes for each partition that came with it, or more for a larger
-// record, and up to MaxDecompressedBytes for a batch that was compressed. Messages
-// also come in groups of up to 32 that share one allocation. To keep a part of a
-// record for longer than the call, keep a copy: bytes.Clone(m.Value).
 type Message struct {
 	Topic     string
 	Partition int32
@@ -63,12 +55,13 @@ type Message struct {
 	Headers   []Header
 
 	// Attempt counts the times that this record has been handed to the handler
-	// since its partition was assigned, from 1.
+	// since its partition was assigned, from 1. It has no limit: a record that
+	// fails is tried again until its handler succeeds.
 	Attempt int
 }
 
-// NewConsumer returns a consumer that hands each record to handle. A nil handle is
-// rejected at registration.
+// NewConsumer returns a consumer that hands each record to handle. Without handle
+// it can not be registered.
 func NewConsumer(cfg ConsumerConfig, handle func(ctx context.Context, m *Message) error) Consumer {
 	return &funcConsumer{cfg: cfg, handle: handle}
 }

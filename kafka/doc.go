@@ -53,16 +53,17 @@
 //
 // A handler's error fails its record. The partition waits, 1s at first, 2s, 4s,
 // and so on up to 60s, and hands the same record out again, while all other
-// partitions, the membership and the heartbeats go on. After
-// MaxConsecutiveErrors failures in a row the consumer is disabled: its switch
-// goes off, the reason is in its status, and switching it on brings it back.
-// Progress sets the count to zero.
+// partitions, the membership and the heartbeats go on. That goes on until the
+// handler succeeds: a failing record never switches its consumer off. It shows in
+// the status of its partition, in [HandlerFailed] and in the log.
 //
 // A consumer that cannot connect, or whose driver fails in a way that joining
-// the group again does not cure, is started again with the same backoff, and
-// disabled after as many failures in a row, or at once if no retry can help
-// ([ErrPermanent]). A failed commit is told and tried again; it restarts
-// nothing.
+// the group again does not cure, is started again with the same backoff. After
+// MaxConsecutiveErrors failed starts in a row it is disabled, or at once if no
+// retry can help ([ErrPermanent]): its switch goes off, the reason is in its
+// status, and switching it on brings it back. With DisabledRetry it also comes back
+// by itself. A record that is handled sets the count to zero. A failed commit is
+// reported and tried again; the consumer keeps running.
 //
 // # Shutdown
 //

@@ -9,7 +9,7 @@ type Event interface{ event() }
 type StateChanged struct {
 	JobName  string
 	From, To State
-	Reason   error // for StateBackingOff and StateDisabled
+	Reason   error // as in ConsumerStatus
 }
 
 // PartitionsAssigned is an [Event]: partitions, as topic/partition, are owned
@@ -38,15 +38,14 @@ type PartitionsLost struct {
 }
 
 // HandlerFailed is an [Event]: a handler has returned an error, panicked or
-// ended its goroutine. The record will be handled again after Backoff, or, if
-// that is 0, the consumer is switched off.
+// ended its goroutine. The record will be handled again after Backoff, in place.
 type HandlerFailed struct {
 	JobName   string
 	Group     string
 	Topic     string
 	Partition int32
 	Offset    int64
-	Failures  int // in a row in this partition
+	Failures  int // in a row of this record, in earlier claims too
 	Backoff   time.Duration
 	Err       error
 }

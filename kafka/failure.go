@@ -1,18 +1,16 @@
 package kafka
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // What happens to a record that its handler failed is decided here, and only
 // here: retry in place. Other policies (skip, dead letter, retry topic) would
 // answer before it with "done", and so move the position, once they have made
 // the record safe.
 
-// retry decides what follows after the handler failed with err: it waits for
-// the backoff and returns true to try again, or returns false because the
-// partition is halted. It switches the consumer off after too many failures.
+// retry waits for the backoff after the handler failed with err, and returns true
+// to try again, or returns false because the partition is halted. It never gives
+// up and never switches the consumer off: a database that is down for an hour must
+// not leave a deployment switched off when it is back.
 func (p *partition) retry(err error) bool {
 	offset := p.batch[p.i].Offset
 	n, wait := p.countFailure(offset, err)
@@ -20,24 +18,16 @@ func (p *partition) retry(err error) bool {
 	job.log.Warn("kafka: handler failed",
 		"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", offset,
 		"failures", n, "error", err)
-	failed := HandlerFailed{
+	job.event(HandlerFailed{
 		JobName: job.name(), Group: job.cfg.ConsumerGroup,
 		Topic: p.claim.Topic, Partition: p.claim.Partition, Offset: offset,
-		Failures: n, Err: err,
-	}
-	if most := job.cfg.MaxConsecutiveErrors; most == Unlimited || n < most {
-		failed.Backoff = wait
-	}
-	job.event(failed)
-	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {
-		job.disable(fmt.Errorf("%d failures in a row of %s at offset %d, the last: %w", n, p.name(), offset, err), p.s.offs)
-		<-p.haltC
-		return false
-	}
+		Failures: n, Backoff: wait, Err: err,
+	})
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		p.noteRetry()
 		return true
 	case <-p.haltC:
 		return false
@@ -57,6 +47,13 @@ func (p *partition) countFailure(offset int64, err error) (n int, wait time.Dura
 	return n, wait
 }
 
+// noteRetry notes that the wait is over: no attempt is due while one is under way.
+func (p *partition) noteRetry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nextRetry = time.Time{}
+}
+
 // clearFailures notes that a record that had failed is done.
 func (p *partition) clearFailures() {
 	p.s.job.clearPoison(keyOf(p.claim))
@@ -66,8 +63,8 @@ func (p *partition) clearFailures() {
 }
 
 // A poison is a record that its handler has failed and not yet handled. It
-// outlives the claim, or a rebalance now and then would keep a record that
-// always fails from ever disabling its consumer.
+// outlives the claim, so that HandlerFailed counts on and the backoff goes on
+// growing across a rebalance.
 type poison struct {
 	offset   int64
 	failures int

@@ -29,12 +29,21 @@ type fakeDriver struct {
 	mu        sync.Mutex
 	consumers []*fakeConsumer
 	producers []*fakeProducer
-	openErr   func(n int) error // for the n-th OpenConsumer, from 1
+	openErr   func(n int) error                      // for the n-th OpenConsumer, from 1
+	opening   func(ctx context.Context, n int) error // likewise; may take its time
 	opened    int
 	commit    func(ctx context.Context, marks []driver.Mark) error
 }
 
 func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	if d.opening != nil {
+		if err := d.opening(ctx, d.openCount()+1); err != nil {
+			d.mu.Lock()
+			d.opened++
+			d.mu.Unlock()
+			return nil, err
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.opened++
@@ -74,10 +83,11 @@ func (d *fakeDriver) consumer(t testing.TB) *fakeConsumer {
 }
 
 type fakeConsumer struct {
-	d   *fakeDriver
-	cfg driver.ConsumerConfig
-	end chan error    // tells Run to return
-	ran chan struct{} // closed when Run has returned, or Close came first
+	d       *fakeDriver
+	cfg     driver.ConsumerConfig
+	end     chan error            // tells Run to return
+	closing func(context.Context) // what Close does first, if anything
+	ran     chan struct{}         // closed when Run has returned, or Close came first
 
 	mu      sync.Mutex
 	h       driver.Handler
@@ -143,6 +153,9 @@ func (c *fakeConsumer) Close(ctx context.Context) error {
 	h, claims := c.h, c.claims
 	c.claims = nil
 	c.mu.Unlock()
+	if c.closing != nil {
+		c.closing(ctx)
+	}
 	if h == nil {
 		return nil
 	}

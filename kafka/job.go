@@ -38,10 +38,11 @@ type job struct {
 // missed: off and on again in quick succession still ends the session that ran.
 type wish struct {
 	on       bool
-	stop     bool  // for good
-	offs     int   // how often it was switched off, or disabled
-	ons      int   // how often it was switched on
-	disabled error // why it was, since it was last switched on
+	stop     bool      // for good
+	offs     int       // how often it was switched off, or disabled
+	ons      int       // how often it was switched on
+	disabled error     // why it was, since it was last switched on
+	retryAt  time.Time // when it is to be switched on again by itself; zero is never
 }
 
 // jobStatus is what Consumers reports of a job itself.
@@ -114,14 +115,14 @@ func (j *job) setSwitch(on bool) {
 		switch {
 		case on:
 			if !w.on { // a fresh start
-				j.status.failures = 0
 				clear(j.poison)
 			}
-			w.on, w.disabled = true, nil
-			w.ons++
+			j.switchOn(w)
 		case w.on:
 			w.on = false
 			w.offs++
+		case !w.retryAt.IsZero():
+			w.disabled, w.retryAt = nil, time.Time{}
 		}
 	})
 	if !on && s != nil {
@@ -129,20 +130,14 @@ func (j *job) setSwitch(on bool) {
 	}
 }
 
-// disable switches the job off because of what happened in a session that began
-// with offs. If it has been switched off since, or off and on again, that was
-// another time.
-func (j *job) disable(reason error, offs int) {
-	s := j.change(func(w *wish) {
-		if w.offs != offs {
-			return
-		}
-		w.on, w.disabled = false, reason
-		w.offs++
-	})
-	if s != nil && s.offs == offs {
-		s.halt(ErrSwitchedOff)
+// switchOn notes in w, under the mutex, that the job is wanted. One that was not
+// starts to count its failed starts anew.
+func (j *job) switchOn(w *wish) {
+	if !w.on {
+		j.status.failures = 0
 	}
+	w.on, w.disabled, w.retryAt = true, nil, time.Time{}
+	w.ons++
 }
 
 // stop asks the job to end for good: nothing more is handed out, and handlers
@@ -162,21 +157,30 @@ func (j *job) run(ctx context.Context) {
 		if !ok {
 			break
 		}
-		healthy, err := j.runSession(ctx, w.offs)
-		now, _ := j.want()
-		switch {
-		case now.stop || now.offs != w.offs:
-		case errors.Is(err, ErrPermanent):
-			j.disable(err, w.offs)
-		default:
-			if healthy {
-				j.forgetRestarts()
-			}
-			j.backOff(err, now)
-		}
+		j.follow(j.runSession(ctx, w))
 	}
 	j.awaitWorkers()
 	j.setState(StateStopped, nil)
+}
+
+// follow decides what comes after a session: nothing if it was no longer wanted,
+// a disabled consumer, or a backoff. A switch-on that came after the failure, while
+// the failed session was closing, is heard: neither follows, and the next session
+// begins at once.
+func (j *job) follow(e ending) {
+	now, _ := j.want()
+	switch {
+	case now.stop || now.offs != e.wish.offs:
+	case now.ons != e.wish.ons:
+		j.forgetRestarts()
+	case errors.Is(e.err, ErrPermanent):
+		j.disable(e.err, now)
+	default:
+		if e.healthy {
+			j.forgetRestarts()
+		}
+		j.backOff(e.err, now)
+	}
 }
 
 // awaitOn waits until the switch is on. It returns false if the job is to stop.
@@ -189,11 +193,11 @@ func (j *job) awaitOn() (wish, bool) {
 		case w.on:
 			return w, true
 		case w.disabled != nil:
-			j.setState(StateDisabled, w.disabled)
+			j.enter(StateDisabled, w.disabled, w.retryAt)
 		default:
 			j.setState(StateOff, nil)
 		}
-		<-changed
+		j.rest(w, changed)
 	}
 }
 
@@ -201,13 +205,14 @@ func (j *job) awaitOn() (wish, bool) {
 // disables the job. w is the wish as it was then. The wait ends at once when it
 // changes: a switch-on does not wait, and starts the count anew.
 func (j *job) backOff(err error, w wish) {
-	n, wait := j.countFailure(err)
+	n := j.countFailure()
 	if most := j.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {
-		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err), w.offs)
+		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err), w)
 		return
 	}
+	wait := j.cfg.Backoff.wait(n)
 	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", err)
-	j.setState(StateBackingOff, err)
+	j.enter(StateBackingOff, err, time.Now().Add(wait))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -224,18 +229,21 @@ func (j *job) backOff(err error, w wish) {
 	}
 }
 
-// setState notes a new state and tells the hook, unless nothing has changed.
-func (j *job) setState(s State, reason error) {
+// setState enters a state in which nothing is due.
+func (j *job) setState(s State, reason error) { j.enter(s, reason, time.Time{}) }
+
+// enter notes a state, its reason, and when it ends by itself, and notifies the
+// hooks if the state is another one than before. A reason alone only shows in the
+// status.
+func (j *job) enter(s State, reason error, nextRetry time.Time) {
 	j.mu.Lock()
 	from := j.status.state
+	j.status.state, j.status.reason, j.status.nextRetry = s, reason, nextRetry
 	if from == s {
 		j.mu.Unlock()
 		return
 	}
-	j.status.state, j.status.reason, j.status.since = s, reason, time.Now()
-	if s != StateBackingOff {
-		j.status.nextRetry = time.Time{}
-	}
+	j.status.since = time.Now()
 	j.mu.Unlock()
 	level, attrs := slog.LevelInfo, []any{"was", from.String()}
 	if reason != nil {
@@ -248,13 +256,19 @@ func (j *job) setState(s State, reason error) {
 	j.event(StateChanged{JobName: j.name(), From: from, To: s, Reason: reason})
 }
 
-func (j *job) countFailure(err error) (n int, wait time.Duration) {
+// reason returns that of the state. It stays the same while the job starts again
+// after a failure, so that a look at the status never finds it gone for a moment.
+func (j *job) reason() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.status.reason
+}
+
+func (j *job) countFailure() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.status.failures++
-	wait = j.cfg.Backoff.wait(j.status.failures)
-	j.status.nextRetry = time.Now().Add(wait)
-	return j.status.failures, wait
+	return j.status.failures
 }
 
 // forgetRestarts sets the count of restarts to zero.

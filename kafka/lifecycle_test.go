@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -163,42 +166,85 @@ func (d *panickingDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerC
 	return panickingConsumer{c}, err
 }
 
-// A partition that fails ten times in a row disables the consumer; what its
-// neighbours handled is committed. I11: they went on meanwhile.
-func TestPartitionThatKeepsFailingDisables(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, got := &fakeDriver{}, &seen{}
-		began := time.Now()
-		var last time.Duration
-		m := start(t, d, testConfig(), func(_ context.Context, v []byte) error {
-			got.add(v)
-			if string(v) == "3" {
-				last = time.Since(began)
-				return errHandler
+// A failing record is tried again in place, forever, at up to Backoff.Max, and
+// visibly; it never switches its consumer off, and it is handled as soon as its
+// handler can. I11: its neighbours go on meanwhile.
+func TestFailingRecordIsTriedAgainForever(t *testing.T) {
+	for _, most := range []int{1, 10, Unlimited} {
+		synctest.Test(t, func(t *testing.T) {
+			d, hook := &fakeDriver{}, &recorder{}
+			var mu sync.Mutex // guards attempts and cured
+			var attempts []time.Duration
+			began, cured := time.Now(), false
+			cfg := testConfig()
+			cfg.MaxConsecutiveErrors = most
+			m := start(t, d, cfg, func(_ context.Context, v []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if string(v) == "3" && !cured {
+					attempts = append(attempts, time.Since(began))
+					return errHandler
+				}
+				return nil
+			}, WithHook(hook))
+			c := d.consumer(t)
+			bad, good := c.assign(0, 0), c.assign(1, 0)
+			c.deliver(bad, 3, 9)
+			pass(200 * time.Second)
+			c.deliver(good, 100, 104)
+			pass(time.Hour)
+			mu.Lock()
+			defer mu.Unlock()
+			require.Greater(t, len(attempts), 60)
+			for i, wait := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60} {
+				require.Equal(t, wait*time.Second, attempts[i+1]-attempts[i], "wait %d", i)
 			}
-			return nil
+			s := state(t, m)
+			require.Equal(t, StateRunning, s.State)
+			require.True(t, s.Switch)
+			require.Equal(t, len(attempts), s.Errors)
+			require.Equal(t, began.Add(attempts[len(attempts)-1]+time.Minute), s.NextRetry)
+			require.Equal(t, []int64{105}, c.committed(good))
+			require.Empty(t, c.committed(bad))
+			ps := s.Partitions[0]
+			require.Equal(t, len(attempts), ps.Errors)
+			require.ErrorIs(t, ps.LastError, errHandler)
+			failed := eventsOf[HandlerFailed](hook)
+			require.Len(t, failed, len(attempts))
+			for i, e := range failed {
+				require.Equal(t, i+1, e.Failures)
+				require.Positive(t, e.Backoff)
+			}
+			cured = true
+			mu.Unlock()
+			pass(2 * time.Minute)
+			mu.Lock()
+			require.Equal(t, []int64{10}, c.committed(bad))
+			require.Zero(t, state(t, m).Errors)
+		})
+	}
+}
+
+// While the handler is at a record again, no attempt at it is due.
+func TestNoRetryIsDueWhileAnAttemptIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, n := &fakeDriver{}, 0
+		m := start(t, d, testConfig(), func(ctx context.Context, v []byte) error {
+			if n++; n > 1 {
+				time.Sleep(10 * time.Second)
+			}
+			return errHandler
 		})
 		c := d.consumer(t)
-		bad, good := c.assign(0, 0), c.assign(1, 0)
-		c.deliver(bad, 3, 9)
-		pass(200 * time.Second)
-		c.deliver(good, 100, 104)
-		pass(time.Hour)
-		if want := 243 * time.Second; last != want {
-			t.Errorf("last attempt after %v, want %v", last, want)
-		}
-		s := state(t, m)
-		if s.State != StateDisabled || s.Switch || !errors.Is(s.Reason, errHandler) || !strings.Contains(s.Reason.Error(), "orders/0 at offset 3") {
-			t.Errorf("%+v, want disabled because of orders/0 at offset 3", s)
-		}
-		if bad, good := c.committed(bad), c.committed(good); len(bad) != 0 || !slices.Equal(good, []int64{105}) {
-			t.Errorf("committed %v of the failing partition, %v of the other; want none, [105]", bad, good)
-		}
-		must(t, m.SetConsumerSwitch("job", true))
+		c.deliver(c.assign(0, 0), 0, 0)
 		synctest.Wait()
-		if s := state(t, m); s.State != StateRunning {
-			t.Errorf("switched on again: %v, want running", s.State)
-		}
+		s := state(t, m)
+		require.Equal(t, time.Now().Add(time.Second), s.NextRetry)
+		pass(5 * time.Second)
+		s = state(t, m)
+		require.Equal(t, 1, s.Errors)
+		require.Zero(t, s.NextRetry)
+		require.Zero(t, s.Partitions[0].NextRetry)
 	})
 }
 

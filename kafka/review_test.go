@@ -449,24 +449,27 @@ func TestAutoCommitDoesNotWaitForTheHandler(t *testing.T) {
 	})
 }
 
-// Failures of one record are counted across rebalances.
+// Failures of one record are counted across rebalances, so its backoff goes on
+// growing.
 func TestRebalancesDoNotForgiveABadRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &fakeDriver{}
-		attempts := 0
-		m := start(t, d, testConfig(), func(context.Context, []byte) error { attempts++; return errHandler })
+		d, hook := &fakeDriver{}, &recorder{}
+		start(t, d, testConfig(), func(context.Context, []byte) error { return errHandler }, WithHook(hook))
 		c := d.consumer(t)
 		for range 20 {
 			cl := c.assign(0, 5)
 			c.deliver(cl, 5, 5)
-			pass(10 * time.Second)
-			if state(t, m).State == StateDisabled {
-				break
-			}
+			synctest.Wait()
 			c.revoke(cl)
 		}
-		if s := state(t, m); s.State != StateDisabled || attempts != 10 {
-			t.Errorf("%v after %d failures in a row, want disabled after 10", s.State, attempts)
+		failed := eventsOf[HandlerFailed](hook)
+		if len(failed) != 20 {
+			t.Fatalf("%d failures, want 20", len(failed))
+		}
+		for i, e := range failed {
+			if want := min(time.Second<<i, time.Minute); e.Failures != i+1 || e.Backoff != want {
+				t.Errorf("failure %d is the %d-th with a backoff of %v, want %v", i+1, e.Failures, e.Backoff, want)
+			}
 		}
 	})
 }

@@ -11,25 +11,36 @@ import (
 // openTimeout bounds one attempt to reach the cluster.
 const openTimeout = 30 * time.Second
 
-// runSession opens a driver consumer, serves it, and closes it, and returns why
-// it ended and whether it had been healthy. offs is the count of switch-offs
-// for which it was begun: when that changes, the session is to end.
-func (j *job) runSession(ctx context.Context, offs int) (healthy bool, err error) {
-	j.setState(StateStarting, nil)
-	d, err := j.open(ctx, offs)
+// An ending is how a session ended.
+type ending struct {
+	err     error // why; nil if that was asked for
+	healthy bool  // it was worth its start
+
+	// wish is what was wanted when it failed, or when it began if it failed before
+	// it was a member. What is wanted anew since then does not wait for a backoff.
+	wish wish
+}
+
+// runSession opens a driver consumer, serves it, and closes it. w is what was
+// wanted when it began: when its count of switch-offs changes, the session ends.
+func (j *job) runSession(ctx context.Context, w wish) ending {
+	j.setState(StateStarting, j.reason())
+	d, err := j.open(ctx, w.offs)
 	if err != nil {
-		return false, err
+		return ending{err: err, wish: w}
 	}
-	s := newSession(ctx, j, d, offs)
+	s := newSession(ctx, j, d, w.offs)
 	defer s.cancel(context.Canceled)
 	defer context.AfterFunc(j.m.stages[handlersFinish].ctx, func() { s.cancel(ErrShutdown) })()
-	if j.attach(s, offs) {
-		err = s.serve(offs)
+	e := ending{wish: w}
+	if j.attach(s, w.offs) {
+		e.wish, e.err = s.serve(w)
 	} else {
-		err = s.close(nil)
+		e.err = s.close(nil, nil)
 	}
 	j.detach()
-	return s.healthy(), err
+	e.healthy = s.healthy()
+	return e
 }
 
 // open dials. It ends at once when the job is switched off or stopped.
@@ -91,27 +102,33 @@ func (j *job) detach() {
 }
 
 // serve runs the driver until it ends by itself or is no longer wanted, then
-// closes it. It returns why it ended; nil if that was asked for.
-func (s *session) serve(offs int) error {
+// closes it. It returns why it ended, nil if that was asked for, and what was
+// wanted then.
+func (s *session) serve(w wish) (wish, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go s.committer.run(ctx)
 	ran := make(chan error, 1)
 	go func() { ran <- guard(func() error { return s.driver.Run(s) }) }()
 
-	err := s.await(offs, ran)
-	if closeErr := s.close(ran); err == nil {
+	err := s.await(w.offs, ran)
+	if isClosed(s.joined) {
+		now, _ := s.job.want()
+		w.ons = now.ons
+	}
+	if closeErr := s.close(ran, err); err == nil {
 		err = closeErr
 	}
 	s.abandon()
 	close(s.committer.stop)
 	cancel()
 	<-s.committer.done
-	return err
+	return w, err
 }
 
 // await returns the driver's error when it has ended by itself, or nil when the
-// session is no longer wanted. It also tells when the group has been joined.
+// session is no longer wanted. It also enters the state running when the group has
+// been joined.
 func (s *session) await(offs int, ran chan error) error {
 	joined := s.joined
 	for {
@@ -135,9 +152,9 @@ func (s *session) await(offs int, ran chan error) error {
 }
 
 // close drains and closes the driver, and waits until its Run, if it was
-// started, has returned.
-func (s *session) close(ran <-chan error) error {
-	s.job.setState(StateStopping, nil)
+// started, has returned. reason is why the session has failed, if it has.
+func (s *session) close(ran <-chan error, reason error) error {
+	s.job.setState(StateStopping, reason)
 	ctx, cancel := s.job.closeContext()
 	defer cancel()
 	err := guard(func() error { return s.driver.Close(ctx) })

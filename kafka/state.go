@@ -7,8 +7,8 @@ package kafka
 //
 // A consumer is stopping while its handlers drain and it leaves the group, on
 // purpose or because of a failure. It is switched off while starting or backing
-// off without that. From disabled only SetConsumerSwitch(name, true) leads on;
-// stopped is the end.
+// off without that. From disabled SetConsumerSwitch(name, true) leads on, and
+// ConsumerConfig.DisabledRetry if that is set; stopped is the end.
 type State int
 
 // The states of a consumer.

@@ -15,11 +15,15 @@ type ConsumerStatus struct {
 
 	Switch bool  // what is desired
 	State  State // what is
-	Reason error // why it is backing off or disabled; else nil
+
+	// Reason is why the consumer is backing off, disabled, or stopping because of
+	// a failure. It stays the same while the consumer starts again, until it runs.
+	Reason error
 	Since  time.Time
 
-	// Errors is the number of failures in a row, of restarts or of the partition
-	// that has most, and NextRetry when the next attempt is due, if one is.
+	// Errors is the number of failures in a row, of starts or of the record that
+	// has most, and NextRetry when the next attempt at either is due, if one is. A
+	// disabled consumer has a NextRetry only with ConsumerConfig.DisabledRetry.
 	Errors    int
 	NextRetry time.Time
 
@@ -57,9 +61,9 @@ type PartitionStatus struct {
 	// flight or not; zero if there is none.
 	Oldest time.Time
 
-	Errors    int   // failures in a row of the record at Position
-	LastError error // the latest of them
-	NextRetry time.Time
+	Errors    int       // failures in a row of the record at Position
+	LastError error     // the latest of them
+	NextRetry time.Time // zero while an attempt is under way
 }
 
 // Consumers returns the status of every consumer, in order of name.

@@ -75,11 +75,22 @@ func (k *Kafka) describePartition(group string, p kafka.PartitionStatus) string 
 	_, end, _ := k.Broker.Offsets(p.Topic, p.Partition)
 	s := fmt.Sprintf("%s/%d: at %d of %d, committed %d", p.Topic, p.Partition,
 		p.Position, end, k.Broker.Committed(group, p.Topic, p.Partition))
-	if p.Errors > 0 {
-		s += fmt.Sprintf(", %s in a row, the next attempt in %v, the latest: %v",
-			counted(p.Errors, "failure"), max(0, time.Until(p.NextRetry)).Round(time.Millisecond), p.LastError)
+	if p.Errors == 0 {
+		return s
 	}
-	return s
+	s += fmt.Sprintf(", %s in a row", counted(p.Errors, "failure"))
+	if !p.NextRetry.IsZero() {
+		s += fmt.Sprintf(", the next attempt in %v", rounded(max(0, time.Until(p.NextRetry))))
+	}
+	return s + fmt.Sprintf(", the latest: %v", p.LastError)
+}
+
+// rounded drops what is of no use to a reader: fractions of a second of a long time.
+func rounded(d time.Duration) time.Duration {
+	if d > time.Minute {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Millisecond)
 }
 
 func counted(n int, what string) string {

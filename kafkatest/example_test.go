@@ -92,23 +92,22 @@ func ExampleKafka_Crash() {
 	// Output: 2 attempts, committed 0
 }
 
-// A consumer that keeps failing is disabled.
+// A consumer that is switched off leaves its group.
 func ExampleKafka_WaitState() {
 	run(func(t testing.TB) {
 		k := kafkatest.New(t)
 		k.Start(kafka.NewConsumer(kafka.ConsumerConfig{
-			JobName:              "invoicer",
-			Topic:                "orders",
-			BootstrapServers:     "localhost:9092",
-			ConsumerGroup:        "billing",
-			MaxConsecutiveErrors: 1,
+			JobName:          "invoicer",
+			Topic:            "orders",
+			BootstrapServers: "localhost:9092",
+			ConsumerGroup:    "billing",
 		}, func(context.Context, *kafka.Message) error {
-			return errors.New("no paper")
+			return nil
 		}))
-		k.Send("orders", "", "order 1")
-		fmt.Println(k.WaitState("invoicer", kafka.StateDisabled).Reason)
+		k.SetConsumerSwitch("invoicer", false)
+		fmt.Println(k.WaitState("invoicer", kafka.StateOff).State)
 	})
-	// Output: 1 failures in a row of orders/0 at offset 0, the last: no paper
+	// Output: off
 }
 
 // A test that fails says what is known.
@@ -116,11 +115,11 @@ func ExampleKafka_WaitHandled() {
 	run(func(t testing.TB) {
 		k := kafkatest.New(t)
 		k.Start(kafka.NewConsumer(kafka.ConsumerConfig{
-			JobName:              "invoicer",
-			Topic:                "orders",
-			BootstrapServers:     "localhost:9092",
-			ConsumerGroup:        "billing",
-			MaxConsecutiveErrors: 1,
+			JobName:          "invoicer",
+			Topic:            "orders",
+			BootstrapServers: "localhost:9092",
+			ConsumerGroup:    "billing",
+			Backoff:          kafka.Backoff{Min: time.Hour, Jitter: kafka.NoJitter},
 		}, func(context.Context, *kafka.Message) error {
 			panic("no paper")
 		}))
@@ -129,7 +128,7 @@ func ExampleKafka_WaitHandled() {
 	})
 	// Output:
 	// kafkatest: waited 200ms for orders/0 offset 0 to be handled
-	// consumer "invoicer": disabled
-	//   the reason: 1 failures in a row of orders/0 at offset 0, the last: handler panicked: no paper
+	// consumer "invoicer": running
+	//   orders/0: at 0 of 1, committed 0, 1 failure in a row, the next attempt in 1h0m0s, the latest: handler panicked: no paper
 	//   the record: 1 attempt, 1 failure, the latest: handler panicked: no paper
 }

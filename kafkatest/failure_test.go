@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
 )
@@ -45,13 +46,31 @@ consumer "orders": running
   orders/0: at 0 of 1, committed 0, 2 failures in a row, the next attempt in 500ms, the latest: boom
   the record: 2 attempts, 2 failures, the latest: boom`},
 
-		{"WaitHandled, when disabled", func(t testing.TB, k *kafkatest.Kafka) {
-			k.Start(consumer("orders", failing))
+		{"WaitHandled, while it is tried again", func(t testing.TB, k *kafkatest.Kafka) {
+			tries := 0
+			k.Start(consumer("orders", func(ctx context.Context, m *kafka.Message) error {
+				if tries++; tries > 1 {
+					return blocked(ctx, m)
+				}
+				return errBoom
+			}))
 			k.WaitHandled(k.Send("orders", "", ""))
 		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
+consumer "orders": running
+  orders/0: at 0 of 1, committed 0, 1 failure in a row, the latest: boom
+  the record: 2 attempts, 1 failure, the latest: boom`},
+
+		{"WaitHandled, when disabled", func(t testing.TB, k *kafkatest.Kafka) {
+			k.Start(consumer("orders", nothing))
+			k.FailCommits(1_000, &driver.Error{Code: "GROUP_AUTHORIZATION_FAILED", Kind: kafka.ErrPermanent})
+			k.Send("orders", "", "")
+			k.WaitState("orders", kafka.StateDisabled)
+			k.WaitHandled(k.Send("orders", "", ""))
+		}, `kafkatest: waited 10m0s for orders/0 offset 1 to be handled
 consumer "orders": disabled
-  the reason: 10 failures in a row of orders/0 at offset 0, the last: boom
-  the record: 10 attempts, 10 failures, the latest: boom`},
+  the reason: commit orders/0 at 1: GROUP_AUTHORIZATION_FAILED (permanent)
+  the latest commit failed: commit orders/0 at 1: GROUP_AUTHORIZATION_FAILED (permanent)
+  the record: never handed out`},
 
 		{"WaitHandled, behind one that blocks", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", blocked))
@@ -76,7 +95,6 @@ consumer "orders": running
 			k.WaitHandled(r)
 		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
 consumer "orders": running
-  the latest error of the driver: NO_POSITION: orders/0: the group has no position; starting at 1, the log begins at 0
   orders/0: at 1 of 1, committed 1
   the record: never handed out: group "orders-group" has committed a later position; did it start at the newest offset, after the record was sent?`},
 
@@ -103,9 +121,9 @@ consumer "second": running
 consumer "orders": running
   orders/0: at 1 of 1, committed 1
   the record: handled, after 1 attempt
-consumer "second": disabled
-  the reason: 10 failures in a row of orders/0 at offset 0, the last: boom
-  the record: 10 attempts, 10 failures, the latest: boom`},
+consumer "second": running
+  orders/0: at 0 of 1, committed 0, 15 failures in a row, the next attempt in 3s, the latest: boom
+  the record: 15 attempts, 15 failures, the latest: boom`},
 
 		{"WaitHandled, of a topic that nobody reads", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
@@ -152,7 +170,8 @@ consumer "orders": running
 			k.WaitState("orders", kafka.StateBackingOff)
 		}, `kafkatest: waited 10m0s for consumer "orders" to be backing off
 consumer "orders": running
-  the latest error of the driver: SESSION_TIMED_OUT: membership lost: no heartbeat has been answered for the session timeout, 10s`},
+  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
+  orders/0: at 0 of 0, committed 0`},
 
 		{"WaitCommitted", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
@@ -223,7 +242,8 @@ consumer "orders": off`},
 			k.Crash("orders")
 		}, `kafkatest: waited 10m0s for consumer "orders" to rejoin after its session ended
 consumer "orders": running
-  the latest error of the driver: SESSION_TIMED_OUT: membership lost: no heartbeat has been answered for the session timeout, 10s`},
+  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
+  orders/0: at 0 of 0, committed 0`},
 
 		{"Crash, of an unknown job", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))

@@ -129,19 +129,23 @@ func TestGetConfigIsCalledOnce(t *testing.T) {
 	equal(t, "calls of GetConfig", c.asked, 1)
 }
 
-// In a bubble the backoffs of production take no time, nor do ten failures.
+// In a bubble the backoffs of production take no time, nor does an hour of them.
 func TestBackoffsPassInABubble(t *testing.T) {
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		k := kafkatest.New(t)
 		k.Start(consumer("orders", func(context.Context, *kafka.Message) error { return errBoom }))
 		r := k.Send("orders", "", "")
-		s := k.WaitState("orders", kafka.StateDisabled)
-		if !errors.Is(s.Reason, errBoom) || k.Attempts(r) != 10 {
-			t.Errorf("disabled because of %v after %d attempts", s.Reason, k.Attempts(r))
+		k.Timeout = time.Hour
+		if err := k.WaitFailed(r, 10); !errors.Is(err, errBoom) {
+			t.Errorf("failed with %v", err)
 		}
-		if virtual := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); virtual < 4*time.Minute {
+		if virtual := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); virtual < 3*time.Minute {
 			t.Errorf("%v of virtual time, want the backoffs of nine attempts", virtual)
+		}
+		time.Sleep(time.Hour)
+		if s := k.WaitState("orders", kafka.StateRunning); s.Reason != nil || k.Attempts(r) < 60 {
+			t.Errorf("%+v after %d attempts, want running, and one attempt each minute", s, k.Attempts(r))
 		}
 	})
 	if took := time.Since(began); took > 2*time.Second {

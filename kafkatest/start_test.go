@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
 )
@@ -39,7 +40,8 @@ func TestHooksOfTheTestAreToldFirst(t *testing.T) {
 		}
 		cfg := fast("orders")
 		cfg.MaxConsecutiveErrors = 1
-		k.Start(kafka.NewConsumer(cfg, failing))
+		k.Start(kafka.NewConsumer(cfg, nothing))
+		k.FailCommits(1, &driver.Error{Code: "GROUP_AUTHORIZATION_FAILED", Kind: kafka.ErrPermanent})
 		expect("Start", "running")
 		expect("Start", "assigned")
 		k.Send("orders", "", "")

@@ -361,8 +361,7 @@ func TestA27_RetryThenSuccess(t *testing.T) {
 func TestA29_PanicIsAnError(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(func(context.Context, *kafka.Message) error { panic("no") })
-		r.Kafka.SendMessage(with(nil))
-		r.WaitState("orders", kafka.StateDisabled)
+		r.failTenTimes(r.Kafka.SendMessage(with(nil)))
 		synctest.Wait()
 		s := r.one("process orders")
 		v, _ := attr(s, "error.type")
@@ -372,6 +371,14 @@ func TestA29_PanicIsAnError(t *testing.T) {
 		}
 		r.balanced()
 	})
+}
+
+// failTenTimes waits for the tenth failure of a record, after which it is left to
+// its next owner.
+func (r *rig) failTenTimes(m *kafka.Message) {
+	r.WaitFailed(m, 10)
+	r.SetConsumerSwitch("orders", false)
+	r.WaitState("orders", kafka.StateOff)
 }
 
 // A31: commits are made in the background here, so none is the child of a

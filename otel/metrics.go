@@ -93,9 +93,7 @@ func (h *Hook) Event(e kafka.Event) {
 	case kafka.PartitionsLost:
 		h.rebalanced(e.Group, "lost", h.typeOf(e.Err), 0)
 	case kafka.HandlerFailed:
-		if e.Backoff > 0 {
-			h.retried(e)
-		}
+		h.retried(e)
 	}
 }
 

@@ -85,8 +85,7 @@ func TestA34_DurationsAreThoseOfTheSpans(t *testing.T) {
 func TestA36_OneErrorType(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(func(context.Context, *kafka.Message) error { return typed("OUT_OF_STOCK") })
-		r.Kafka.SendMessage(with(nil))
-		r.WaitState("orders", kafka.StateDisabled)
+		r.failTenTimes(r.Kafka.SendMessage(with(nil)))
 		synctest.Wait()
 		failed := attribute.String("error.type", "OUT_OF_STOCK")
 		s := r.one("process orders")
@@ -99,8 +98,8 @@ func TestA36_OneErrorType(t *testing.T) {
 		if got := r.series("messaging.process.duration"); len(got) != 1 || !hasAll(got[0].attrs, []attribute.KeyValue{failed}) {
 			t.Errorf("durations: %v", got)
 		}
-		if n := r.total("kafka.consumer.retries", failed); n != 9 {
-			t.Errorf("%v retries, want 9", n)
+		if n := r.total("kafka.consumer.retries", failed); n != 10 {
+			t.Errorf("%v retries, want 10", n)
 		}
 	})
 }

@@ -8,12 +8,11 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A member that can be reached is alive; there are no heartbeats to send. When the
-// link is cut, the session ends as long after the latest of them as pulse reckons.
+// A member that can be reached is alive; there are no heartbeats to send. The
+// session timeout begins to run when the link is cut.
 
 // linkChanged starts or ends the countdown to the end of m's session.
 func (g *group) linkChanged(m *member) {
-	m.c.linkChanged()
 	m.c.wakeClaims()
 	g.changed.fire()
 	if m.c.reachable() {
@@ -23,12 +22,8 @@ func (g *group) linkChanged(m *member) {
 	if m.session != nil {
 		return
 	}
-	m.expires = time.Now().Add(m.c.cfg.SessionTimeout)
-	if p := m.c.pulse.Load(); p != nil {
-		m.expires = p.expiry()
-	}
 	var t *time.Timer
-	t = time.AfterFunc(time.Until(m.expires), func() {
+	t = time.AfterFunc(m.c.cfg.SessionTimeout, func() {
 		g.b.mu.Lock()
 		defer g.b.mu.Unlock()
 		if m.session == t {
@@ -48,7 +43,7 @@ func (g *group) linksChanged() {
 func (m *member) stopSession() {
 	if m.session != nil {
 		m.session.Stop()
-		m.session, m.expires = nil, time.Time{}
+		m.session = nil
 	}
 }
 

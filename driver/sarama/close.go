@@ -82,7 +82,6 @@ func (c *consumer) shutDown() {
 	c.group.Close() // leaves the group; the error may be any that was queued
 	<-c.finished
 	c.release()
-	c.asking.Wait()
 	c.drained.Wait()
 	c.committer.close()
 }

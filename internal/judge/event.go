@@ -192,6 +192,13 @@ type StateChanged struct {
 	From, To string
 }
 
+// Disabled tells that a member is about to be disabled; Permanent, that it says
+// that no retry could help.
+type Disabled struct {
+	Member    Member
+	Permanent bool
+}
+
 // StopCall tells that a process is asked to stop within a limit; 0 is none.
 // Idle says that nothing runs that it would have to wait for.
 type StopCall struct {
@@ -226,5 +233,6 @@ func (Send) event()             {}
 func (Answer) event()           {}
 func (Switched) event()         {}
 func (StateChanged) event()     {}
+func (Disabled) event()         {}
 func (StopCall) event()         {}
 func (StopReturn) event()       {}

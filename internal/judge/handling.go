@@ -132,9 +132,6 @@ func (j *Judge) checkOrder(c *claim, e HandleStart) {
 	if e.Attempt != 0 && e.Attempt != c.attempts {
 		j.violate("wrong-attempt", "%+v is attempt %d", e, c.attempts)
 	}
-	if j.rules.MaxErrors > 0 && c.attempts > j.rules.MaxErrors {
-		j.violate("too-many-attempts", "%+v", e)
-	}
 }
 
 func (j *Judge) checkRetry(c *claim, e HandleStart) {
@@ -188,9 +185,6 @@ func (j *Judge) failed(e HandlerFailed) {
 	c := j.claims[key]
 	if c == nil || c.ended || c.first != e.Offset {
 		return // of an earlier claim
-	}
-	if j.rules.MaxErrors > 0 && e.Failures > j.rules.MaxErrors {
-		j.violate("too-many-attempts", "%+v", e)
 	}
 	goesOn := before.offset == e.Offset && before.failures == e.Failures-1
 	if c.ok || !goesOn && e.Failures != c.attempts {

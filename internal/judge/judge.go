@@ -25,7 +25,7 @@ type Rules struct {
 	// as done as soon as a handler gets it.
 	AtMostOnce bool
 
-	MaxErrors  int // failures in a row after which a member is disabled
+	MaxErrors  int // failed starts in a row after which a member is disabled
 	BackoffMin time.Duration
 	BackoffMax time.Duration
 	Multiplier float64
@@ -127,6 +127,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.switched(e)
 	case StateChanged:
 		j.stateChanged(e)
+	case Disabled:
+		j.disabled(e)
 	case StopCall:
 		j.stopCall(e)
 	case StopReturn:

@@ -89,6 +89,8 @@ func TestJudge(t *testing.T) {
 		{"", join(logged(1), Assigned{a, both}, pause(1), begin(1, a, 0, 1), pause(1), begin2, HandleEnd{1, true}, Revoked{a, both, nil, false}, HandleEnd{2, true}, committed(1), Revoked{b, both, nil, false})},
 		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2)},
 		{"", join(on, starting, backing, StateChanged{a, "backing off", "disabled"}, Switched{a, true}, StateChanged{a, "disabled", "starting"})},
+		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2, Disabled{a, false})},
+		{"", join(on, starting, Disabled{a, true})},
 		{"", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(time.Second), starting2)},
 
 		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
@@ -114,7 +116,8 @@ func TestJudge(t *testing.T) {
 		{"wrong-attempt", join(logged(1), Assigned{a, both}, begin(1, a, 0, 2))},
 		{"backoff", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, begin(2, a, 0, 2))},
 		{"failures-miscounted", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 3})},
-		{"too-many-attempts", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 4})},
+		{"disabled-without-cause", join(on, starting, running, logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 1}, Disabled{a, false})},
+		{"disabled-without-cause", join(on, starting, backing, pause(time.Second), starting2, Disabled{a, false})},
 		{"two-owners", join(Assigned{a, both}, Assigned{b, both})},
 		{"two-owners", join(Appended{p0, 0, "k", "v0"}, Assigned{a, both}, Severed{a}, Assigned{b, both}, Reconnected{a})},
 		{"two-handlers", join(logged(1), Assigned{a, both}, Assigned{b, both}, begin(1, a, 0, 1), begin(2, b, 0, 1))},

@@ -98,6 +98,16 @@ func (j *Judge) failedToStart(e StateChanged, l *life) {
 	}
 }
 
+// disabled holds that only failed starts, and what no retry cures, disable a member:
+// a record that its handler fails never does. The last failed start shows in no
+// state of its own.
+func (j *Judge) disabled(e Disabled) {
+	l := j.life(e.Member)
+	if j.rules.MaxErrors > 0 && !e.Permanent && l.most+1 < j.rules.MaxErrors {
+		j.violate("disabled-without-cause", "%+v after at most %d failed starts before this one", e, l.most)
+	}
+}
+
 // checkRestart holds that a member waits as its failures in a row demand.
 func (j *Judge) checkRestart(e StateChanged, l *life) {
 	wait := j.now.Sub(l.since)

@@ -255,7 +255,7 @@ func (w *world) badRequests(t *rapid.T) {
 		held = held && n.producer.Flush(none) != nil && n.producer.SendMessage(none, &kafka.ProducerMessage{Topic: orders}) != nil
 		for _, bad := range []*kafka.ProducerMessage{
 			nil, {Topic: "no such topic"}, {Topic: orders, ToPartition: &nowhere},
-			{Topic: orders, Headers: []kafka.Header{{}}}, {Topic: orders, Value: make([]byte, 2<<20)},
+			{Topic: orders, Timestamp: time.Unix(-1, 0)}, {Topic: orders, Value: make([]byte, 2<<20)},
 		} {
 			err := n.producer.SendMessage(context.Background(), bad)
 			held = held && err != nil && !errors.Is(err, kafka.ErrUnknownOutcome)

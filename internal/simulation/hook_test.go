@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -41,6 +42,9 @@ func (h hook) Event(e kafka.Event) {
 	tell := h.n.w.judge.Tell
 	switch e := e.(type) {
 	case kafka.StateChanged:
+		if e.To == kafka.StateDisabled {
+			tell(judge.Disabled{Member: h.n.member(e.JobName), Permanent: errors.Is(e.Reason, kafka.ErrPermanent)})
+		}
 		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
 		h.n.w.stats.count("state " + e.To.String())
 	case kafka.PartitionsAssigned:
