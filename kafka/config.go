@@ -85,7 +85,8 @@ type ConsumerConfig struct {
 	Topic  string
 	Topics []string
 
-	// BootstrapServers is a comma-separated list of host:port. Required.
+	// BootstrapServers is a list of host:port, separated by commas or white space.
+	// Required.
 	BootstrapServers string
 
 	// ConsumerGroup is the group that this consumer is a member of. Required.
@@ -116,9 +117,14 @@ type ConsumerConfig struct {
 	// read. Default ReadCommitted.
 	IsolationLevel IsolationLevel
 
-	// BalanceStrategies are offered to the group in order of preference.
-	// Default RoundRobin alone. Offering CooperativeSticky beside another one
-	// works as the other one does until every member offers it alone.
+	// BalanceStrategies are offered to the group in order of preference. The
+	// group uses one that all of its members offer, and refuses a member that
+	// shares none with the others. Default RoundRobin, then Range: two consumers
+	// of this library agree on RoundRobin, and one that joins beside a client
+	// whose default is Range, as Sarama's and Java's are, agrees with it on Range,
+	// so that a service can be moved here instance by instance. Offering
+	// CooperativeSticky beside another one works as the other one does until every
+	// member offers it alone.
 	BalanceStrategies []BalanceStrategy
 
 	// SessionTimeout is how long the group waits for a silent member. Brokers
@@ -227,7 +233,8 @@ const NoJitter = -1
 // A ProducerConfig says where and how messages are sent. The zero value of a
 // field is its default. [Manager.RegisterProducer] takes a copy.
 type ProducerConfig struct {
-	// BootstrapServers is a comma-separated list of host:port. Required.
+	// BootstrapServers is a list of host:port, separated by commas or white space.
+	// Required.
 	BootstrapServers string
 
 	// RequiredAcks is how many replicas must hold a record before it counts as

@@ -22,7 +22,8 @@ import (
 type Consumer interface {
 	// GetConfig is called once, at registration.
 	GetConfig() *ConsumerConfig
-	// Handle handles one value. The slice may be kept but not changed.
+	// Handle handles one value. The slice may be kept but not changed. A kept
+	// value keeps in memory what came with it: see [Message].
 	Handle(ctx context.Context, value []byte) error
 }
 
@@ -45,6 +46,13 @@ type BatchConsumer interface {
 type Header = driver.Header
 
 // A Message is one record as a handler gets it. It may be kept but not changed.
+//
+// Key, Value and Headers are parts of the answer to a fetch. A handler that keeps
+// one of them, or a Message, keeps that whole answer in memory: up to
+// MaxMessageBytes for each partition that came with it, or more for a larger
+// record, and up to MaxDecompressedBytes for a batch that was compressed. Messages
+// also come in groups of up to 32 that share one allocation. To keep a part of a
+// record for longer than the call, keep a copy: bytes.Clone(m.Value).
 type Message struct {
 	Topic     string
 	Partition int32
@@ -60,8 +68,8 @@ type Message struct {
 	Attempt int
 }
 
-// NewConsumer returns a consumer that hands each record to handle. Without handle
-// it can not be registered.
+// NewConsumer returns a consumer that hands each record to handle. A nil handle is
+// rejected at registration.
 func NewConsumer(cfg ConsumerConfig, handle func(ctx context.Context, m *Message) error) Consumer {
 	return &funcConsumer{cfg: cfg, handle: handle}
 }

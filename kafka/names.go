@@ -50,7 +50,7 @@ func validName(name string) error {
 	return validText(name)
 }
 
-// validText says what is wrong with text that is more likely a slip than meant:
+// validText says what is wrong with text that is more likely a slip than intended:
 // a line break that was read from a file along with a password, say. Its error
 // does not show the text.
 func validText(s string) error {
@@ -107,57 +107,96 @@ func (p *problems) topics(one string, others []string) []string {
 	}
 	var all []string
 	seen := map[string]string{} // by name, the field
-	take := func(field, name string) {
-		p.topic(field, name)
+	if one != "" {
+		if err := validTopicToRead(one); err != nil {
+			p.add("Topic", "%v", err)
+		}
+		all, seen[one] = append(all, one), "Topic"
+	}
+	wrong := few{p: p, field: "Topics"}
+	for i, name := range others {
+		if err := validTopicToRead(name); err != nil {
+			wrong.add(i, "%v", err)
+		}
 		if first, twice := seen[name]; twice {
-			p.add(field, "%s is named by %s already", quote(name), first)
+			wrong.add(i, "%s is named by %s already", quote(name), first)
 		} else {
-			seen[name] = field
+			seen[name] = fmt.Sprintf("Topics[%d]", i)
 		}
 		all = append(all, name)
 	}
-	if one != "" {
-		take("Topic", one)
-	}
-	for i, name := range others {
-		take(fmt.Sprintf("Topics[%d]", i), name)
-	}
+	wrong.end()
 	return all
 }
 
-func (p *problems) topic(field, name string) {
-	if err := validTopic(name); err != nil {
-		p.add(field, "%v", err)
-	}
+func validTopicToRead(name string) error {
 	if name == "__consumer_offsets" || name == "__transaction_state" {
-		p.add(field, "%q is internal to Kafka", name)
+		return fmt.Errorf("%q is internal to Kafka", name)
 	}
+	return validTopic(name)
 }
 
-// brokers splits a list of host:port.
-func (p *problems) brokers(list string) []string {
+// brokers splits a list of host:port. Blanks and line breaks separate as commas
+// do: the list often comes from a file.
+func (p *problems) brokers(list string) (brokers []string) {
 	const field = "BootstrapServers"
 	if strings.TrimSpace(list) == "" {
 		p.add(field, "is empty")
 		return nil
 	}
-	brokers := strings.Split(list, ",")
+	if i, err := separated(list); err != nil {
+		p.add(fmt.Sprintf("%s[%d]", field, i), "%v", err)
+		return nil
+	}
+	wrong := few{p: p, field: field}
 	seen := map[string]int{}
-	for i, b := range brokers {
-		b = strings.TrimSpace(b)
-		brokers[i] = b
-		canonical, err := validBroker(b)
-		first, twice := seen[canonical]
-		switch {
-		case err != nil:
-			p.add(fmt.Sprintf("%s[%d]", field, i), "%v", err)
-		case twice:
-			p.add(fmt.Sprintf("%s[%d]", field, i), "%s is the same as [%d]", quote(b), first)
-		default:
-			seen[canonical] = i
+	for item := range strings.SplitSeq(list, ",") {
+		for _, b := range fields(item) {
+			i := len(brokers)
+			brokers = append(brokers, b)
+			canonical, err := validBroker(b)
+			first, twice := seen[canonical]
+			switch {
+			case err != nil:
+				wrong.add(i, "%v", err)
+			case twice:
+				wrong.add(i, "%s is the same as [%d]", quote(b), first)
+			default:
+				seen[canonical] = i
+			}
 		}
 	}
+	wrong.end()
 	return brokers
+}
+
+// fields is strings.Fields, but of an item without any that is one empty field.
+func fields(item string) []string {
+	if all := strings.Fields(item); len(all) > 0 {
+		return all
+	}
+	return []string{""}
+}
+
+// separated refuses other separators than commas and white space, and what looks
+// like a connection string, and says in which element that is. A connection string
+// holds a secret, which can hold a comma too: of the whole list the error shows at
+// most what stands in the element before the first of its marks, and nothing where
+// an '@' says that this may be a password.
+func separated(list string) (element int, err error) {
+	i := strings.IndexAny(list, ";=@")
+	if i < 0 {
+		return 0, nil
+	}
+	element = strings.Count(list[:i], ",")
+	head := quote(strings.TrimSpace(list[strings.LastIndex(list[:i], ",")+1 : i]))
+	switch {
+	case strings.Contains(list, "@"):
+		return element, errors.New("has an '@'; credentials belong in SASL")
+	case strings.Contains(list, "="):
+		return element, fmt.Errorf("%s is followed by %q: a connection string; want host:port, and credentials in SASL", head, list[i])
+	}
+	return element, fmt.Errorf("%s is followed by ';'; separate brokers by commas", head)
 }
 
 // validBroker returns a form of a broker's address in which equal ones are equal.
@@ -165,8 +204,6 @@ func validBroker(addr string) (canonical string, err error) {
 	switch {
 	case addr == "":
 		return "", errors.New("is empty")
-	case strings.Contains(addr, "@"): // not shown: what stands before it may be a password
-		return "", errors.New("has an '@'; credentials belong in SASL")
 	case strings.Contains(addr, "://"):
 		return "", fmt.Errorf("%s: want host:port without a scheme", quote(addr))
 	}
@@ -204,15 +241,21 @@ func unsplit(addr string, err error) error {
 }
 
 // validHost reports whether host is an IP address or could be a DNS name. The
-// underscore is not DNS, but container networks have it.
+// underscore is not DNS, but container networks have it. An address's zone is the
+// name of a network interface; package netip takes any text for one, line breaks
+// too.
 func validHost(host string) bool {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Zone() == "" || dnsLike(ip.Zone())
 	}
-	for i := range len(host) {
-		if !alphanumeric(host[i]) && !strings.ContainsRune("._-", rune(host[i])) {
+	return dnsLike(host)
+}
+
+func dnsLike(name string) bool {
+	for i := range len(name) {
+		if !alphanumeric(name[i]) && !strings.ContainsRune("._-", rune(name[i])) {
 			return false
 		}
 	}
-	return host != "" && len(host) <= maxNameBytes
+	return name != "" && len(name) <= maxNameBytes
 }

@@ -1,10 +1,16 @@
 package kafka
 
 import (
+	"bytes"
 	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestB35_NamesAreChecked(t *testing.T) {
@@ -75,9 +81,9 @@ func TestB35_BootstrapServersAreChecked(t *testing.T) {
 		{"host:-1", `BootstrapServers[0]: "host:-1": port must be 1..65535`},
 		{"host:kafka", `BootstrapServers[0]: "host:kafka": port must be 1..65535`},
 		{":9092", `BootstrapServers[0]: ":9092": host is not valid`},
-		{"a b:9092", `BootstrapServers[0]: "a b:9092": host is not valid`},
-		{"a;b:9092", `BootstrapServers[0]: "a;b:9092": host is not valid`},
-		{"a:1;b:2", `BootstrapServers[0]: "a:1;b:2": too many colons in address`},
+		{"a b:9092", `BootstrapServers[0]: "a": missing port in address`},
+		{"a;b:9092", `BootstrapServers[0]: "a" is followed by ';'; separate brokers by commas`},
+		{"a:1;b:2", `BootstrapServers[0]: "a:1" is followed by ';'; separate brokers by commas`},
 		{"kafka://h:9092", `BootstrapServers[0]: "kafka://h:9092": want host:port without a scheme`},
 		{"::1:9092", `BootstrapServers[0]: "::1:9092": an IPv6 host needs brackets, as in [::1]:9092`},
 		{"[::1]", `BootstrapServers[0]: "[::1]": missing port in address`},
@@ -96,6 +102,7 @@ func TestBootstrapServersAreTaken(t *testing.T) {
 		"host:9092":                       {"host:9092"},
 		"10.0.0.1:1,10.0.0.1:65535":       {"10.0.0.1:1", "10.0.0.1:65535"},
 		" a:1 ,\n b.example.com:2":        {"a:1", "b.example.com:2"},
+		"a:1 b:2\nc:3\r\n\td:4,\n e:5":    {"a:1", "b:2", "c:3", "d:4", "e:5"},
 		"[::1]:9092,[fe80::1%eth0]:9092":  {"[::1]:9092", "[fe80::1%eth0]:9092"},
 		"kafka_1:9092,kafka-2.svc.:29092": {"kafka_1:9092", "kafka-2.svc.:29092"},
 	} {
@@ -117,6 +124,128 @@ func TestNamesAreTaken(t *testing.T) {
 	for _, topic := range []string{"a", "a.b_c-D9", "...", "__x", strings.Repeat("x", 249)} {
 		if err := validTopic(topic); err != nil {
 			t.Errorf("%q %v", topic, err)
+		}
+	}
+}
+
+func TestFault_F2_ConnectionStringsShowTheirHeadAtMost(t *testing.T) {
+	const key = "S3cr3tK3yWithNoMercy"
+	for list, want := range map[string]string{
+		"Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey=" + key + "=": `[0]: "Endpoint" is followed by '=': ` +
+			"a connection string; want host:port, and credentials in SASL",
+		"a:9092;SharedAccessKey=" + key + ",b:2": `[0]: "a:9092" is followed by ';': a connection string; want host:port, and credentials in SASL`,
+		"a:9092,SharedAccessKey=x," + key:        `[1]: "SharedAccessKey" is followed by '=': a connection string; want host:port, and credentials in SASL`,
+		"a:9092;" + key:                          `[0]: "a:9092" is followed by ';'; separate brokers by commas`,
+		"kafka://user:" + key + "@h:9092":        "[0]: has an '@'; credentials belong in SASL",
+		"a:1,user:" + key + "=@h:9092":           "[1]: has an '@'; credentials belong in SASL",
+		"user:" + key + ";@h:9092":               "[0]: has an '@'; credentials belong in SASL",
+	} {
+		cfg := goodConsumer()
+		cfg.BootstrapServers = list
+		var logged bytes.Buffer
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&logged, nil)))
+		require.EqualError(t, err, `kafka: consumer "orders": BootstrapServers`+want)
+		for how, out := range printings(t, err) {
+			noSecret(t, []string{key}, out, "%s of the error of %q", how, list)
+		}
+		noSecret(t, []string{key}, logged.String(), "the log of %q", list)
+	}
+}
+
+func TestFault_F3_BrokersAreSeparatedByCommasOrWhiteSpace(t *testing.T) {
+	want := []string{"a:9092", "b:9092"}
+	for _, list := range []string{"a:9092 b:9092", "a:9092\nb:9092\n", "a:9092\r\n\tb:9092", "a:9092, b:9092", " a:9092 ,\n b:9092"} {
+		cfg := goodConsumer()
+		cfg.BootstrapServers = list
+		_, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		require.NoError(t, err, "%q", list)
+		assert.Equal(t, want, told.Brokers, "%q", list)
+	}
+	for _, list := range []string{"a:9092;b:9092", "a:9092; b:9092", "a:9092;\nb:9092"} {
+		cfg := goodConsumer()
+		cfg.BootstrapServers = list
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		assert.EqualError(t, err, `kafka: consumer "orders": BootstrapServers[0]: "a:9092" is followed by ';'; separate brokers by commas`)
+	}
+}
+
+// An oversized is a configuration with something in it that is far too long.
+type oversized struct {
+	name  string
+	spoil func(*ConsumerConfig)
+	want  string
+}
+
+// A list of a million wrong elements, and a name of a megabyte, give an error of
+// some kilobytes, soon.
+func TestFault_H12_ErrorsAreBoundedWhateverIsWrong(t *testing.T) {
+	const million = 1_000_000
+	long := strings.Repeat("\n", million)
+	topics := make([]string, million)
+	brokers := strings.Repeat("h,", million)
+	unknown := make([]BalanceStrategy, million)
+	for i := range unknown {
+		unknown[i] = BalanceStrategy(i + 100)
+	}
+	for _, row := range []oversized{
+		{"commas", func(c *ConsumerConfig) { c.BootstrapServers = strings.Repeat(",", million) },
+			"BootstrapServers: 999996 more elements are wrong"},
+		{"brokers", func(c *ConsumerConfig) { c.BootstrapServers = brokers }, "BootstrapServers: 999996 more elements are wrong"},
+		{"broker", func(c *ConsumerConfig) { c.BootstrapServers = "h" + strings.Repeat("x", million) + ":1" }, "host is not valid"},
+		{"topics", func(c *ConsumerConfig) { c.Topics = topics }, "Topics: 1999994 more elements are wrong"},
+		{"strategies", func(c *ConsumerConfig) { c.BalanceStrategies = unknown }, "BalanceStrategies: 999995 more elements are wrong"},
+		{"names", func(c *ConsumerConfig) {
+			*c = ConsumerConfig{JobName: long, Topic: long, ConsumerGroup: long, ClientID: long, InstanceID: long, RackID: long, BootstrapServers: "a:1"}
+		}, "RackID: is 1000000 bytes long, at most 255 are allowed"},
+		{"security", func(c *ConsumerConfig) {
+			c.TLS = &TLSConfig{CAFile: strings.Repeat("/x", maxPath/2), CertFile: long, KeyFile: strings.Repeat("x", maxPath+1), ServerName: long}
+			c.SASL = &SASLConfig{Mechanism: SASLMechanism(long), User: long, Password: Secret(long)}
+		}, "TLS.CAFile: open /x/x/x"},
+	} {
+		cfg := goodConsumer()
+		row.spoil(&cfg)
+		begin := time.Now()
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		assert.Less(t, time.Since(begin), 10*time.Second, row.name) // it takes under one
+		require.ErrorContains(t, err, row.want, row.name)
+		assert.Less(t, len(err.Error()), 16<<10, row.name)
+		for line := range strings.Lines(err.Error()) {
+			assert.True(t, strings.HasPrefix(line, "kafka: consumer "), "%s: a line begins with %.40q", row.name, line)
+		}
+	}
+}
+
+// User text that would break a line is escaped.
+func TestFault_H12_UserTextInConfigurationErrorsIsEscaped(t *testing.T) {
+	const evil = "a\x1b[2J\nlevel=ERROR\u2028"
+	const strange = "-----BEGIN \x1b[2J-----\nAAAA\n-----END \x1b[2J-----\n"
+	consumer := func(spoil func(*ConsumerConfig)) error {
+		cfg := goodConsumer()
+		spoil(&cfg)
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		return err
+	}
+	for name, err := range map[string]error{
+		"JobName":     consumer(func(c *ConsumerConfig) { c.JobName = evil }),
+		"Topic":       consumer(func(c *ConsumerConfig) { c.Topic = evil }),
+		"Topics":      consumer(func(c *ConsumerConfig) { c.Topics = []string{evil, evil} }),
+		"Group":       consumer(func(c *ConsumerConfig) { c.ConsumerGroup = evil }),
+		"Broker":      consumer(func(c *ConsumerConfig) { c.BootstrapServers = evil + ":1" }),
+		"Zone":        consumer(func(c *ConsumerConfig) { c.BootstrapServers = "[fe80::1%a\u2028b]:0" }),
+		"Zone alone":  consumer(func(c *ConsumerConfig) { c.BootstrapServers = "[fe80::1%a\x1b]:1" }),
+		"InstanceID":  consumer(func(c *ConsumerConfig) { c.InstanceID = evil }),
+		"CAFile":      consumer(func(c *ConsumerConfig) { c.TLS = &TLSConfig{CAFile: evil} }),
+		"CAFile path": consumer(func(c *ConsumerConfig) { c.TLS = &TLSConfig{CAFile: "/\x1b[2J\u2028\t"} }),
+		"KeyFile":     consumer(func(c *ConsumerConfig) { c.TLS = &TLSConfig{CertFile: "\x1b\u2028", KeyFile: "\x1b\u2028"} }),
+		"PEM type":    consumer(func(c *ConsumerConfig) { c.TLS = &TLSConfig{CertFile: strange, KeyFile: strange} }),
+		"ServerName":  consumer(func(c *ConsumerConfig) { c.TLS = &TLSConfig{ServerName: evil} }),
+		"Mechanism":   consumer(func(c *ConsumerConfig) { c.SASL = &SASLConfig{Mechanism: evil} }),
+		"User":        consumer(func(c *ConsumerConfig) { c.SASL = &SASLConfig{Mechanism: SASLPlain, User: evil} }),
+	} {
+		require.Error(t, err, name)
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			assert.True(t, strings.HasPrefix(line, "kafka: consumer "), "%s: raw line break: %q", name, err.Error())
+			assert.False(t, strings.ContainsFunc(line, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }), "%s: %q", name, line)
 		}
 	}
 }

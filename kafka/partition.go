@@ -62,8 +62,8 @@ type partition struct {
 }
 
 // takeLimit is how many records the worker takes from the queue at once, and
-// messageLimit the same for handlers of messages: these are allocated together,
-// so that who keeps one keeps them all.
+// messageLimit the same for handlers of messages: these share one allocation, so a
+// handler that keeps one Message keeps them all.
 const (
 	takeLimit    = 128
 	messageLimit = 32
@@ -241,7 +241,7 @@ func (p *partition) nextBatch() bool {
 		if next > 0 {
 			p.tracker.skip(next)
 		}
-		p.msgs = nil
+		p.msgs, p.one[0] = nil, nil // each keeps a whole fetch in memory
 		p.s.committer.ranEmpty(p)
 		select {
 		case <-p.wake:

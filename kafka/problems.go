@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 // A FieldError is one thing that is wrong with one field of a configuration.
@@ -13,7 +15,7 @@ type FieldError struct {
 	Name    string // the consumer's JobName or the producer's ID
 	Field   string // such as SessionTimeout, Topics[1] or TLS.CAFile
 	Problem string // the value and the rule that it breaks; never a secret
-	Err     error  // what the problem comes from, such as a file that can not be read, or nil
+	Err     error  // what the problem comes from, such as a file that cannot be read, or nil
 }
 
 // Error returns kind, name, field, problem and cause on one line.
@@ -23,7 +25,7 @@ func (e *FieldError) Error() string {
 		s += ": " + e.Problem
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + printableError(e.Err)
 	}
 	return s
 }
@@ -35,6 +37,7 @@ func (e *FieldError) Unwrap() error { return e.Err }
 // dangerous, in the order of the configuration's fields.
 type problems struct {
 	kind, name string
+	log        *slog.Logger // what is built from the configuration logs here, later
 	errs       []error
 	warnings   []string
 }
@@ -51,6 +54,30 @@ func (p *problems) wrap(field string, cause error, format string, args ...any) {
 
 func (p *problems) warn(format string, args ...any) {
 	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
+}
+
+// A few adds the first problems of a list's elements, and counts the others: a
+// list that is wrong altogether, a separator repeated by accident, say, would
+// give an error larger than itself.
+type few struct {
+	p     *problems
+	field string
+	n     int
+}
+
+const shownOfList = 5
+
+func (f *few) add(i int, format string, args ...any) {
+	if f.n++; f.n <= shownOfList {
+		f.p.add(fmt.Sprintf("%s[%d]", f.field, i), format, args...)
+	}
+}
+
+// end says how many there were beside those that were added.
+func (f *few) end() {
+	if f.n > shownOfList {
+		f.p.add(f.field, "%d more elements are wrong", f.n-shownOfList)
+	}
 }
 
 // report returns all problems. Where there are none it logs the warnings: a
@@ -72,4 +99,13 @@ func quote(s string) string {
 		return fmt.Sprintf("%q...", s[:most])
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+// printable returns a name or a path for a line: escaped, and cut where it is long.
+func printable(s string) string { return driver.Printable(s, 0) }
+
+// printableError returns err's text for a line, escaped and cut.
+func printableError(err error) string {
+	const most = 2048
+	return driver.Printable(err.Error(), most)
 }

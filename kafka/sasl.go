@@ -24,6 +24,24 @@ func mechanismNames() string {
 	return strings.Join(names, ", ")
 }
 
+// otherMechanism says how to do what was meant by a mechanism that is none of
+// those, where there is a way.
+func otherMechanism(m SASLMechanism) string {
+	switch {
+	case strings.EqualFold(string(m), "GSSAPI"), strings.EqualFold(string(m), "KERBEROS"):
+		return "is Kerberos, which has no fields here; leave SASL nil, and set Net.SASL in sarama.Driver.Configure"
+	case strings.EqualFold(string(m), "AWS_MSK_IAM"):
+		return "is for Amazon's own Java client; want OAUTHBEARER, with a TokenSource that calls Amazon's signer, " +
+			"github.com/aws/aws-msk-iam-sasl-signer-go"
+	}
+	for _, known := range mechanisms() {
+		if strings.EqualFold(string(m), string(known)) {
+			return "is written " + string(known)
+		}
+	}
+	return "is none of " + mechanismNames()
+}
+
 // sasl returns a copy of s and what the driver has to know of it; both are nil
 // only if s is.
 func (p *problems) sasl(s *SASLConfig, encrypted bool) (*SASLConfig, *driver.SASL) {
@@ -36,7 +54,7 @@ func (p *problems) sasl(s *SASLConfig, encrypted bool) (*SASLConfig, *driver.SAS
 	case s.Mechanism == "":
 		p.add("SASL.Mechanism", "is empty; want one of %s", mechanismNames())
 	case !slices.Contains(mechanisms(), s.Mechanism):
-		p.add("SASL.Mechanism", "%s is none of %s", quote(string(s.Mechanism)), mechanismNames())
+		p.add("SASL.Mechanism", "%s %s", quote(string(s.Mechanism)), otherMechanism(s.Mechanism))
 	case s.Mechanism == SASLOAuthBearer:
 		p.bearer(s)
 	default:
@@ -83,14 +101,14 @@ func (p *problems) bearer(s *SASLConfig) {
 	}
 }
 
-// exposure refuses to send a secret itself, as SCRAM never does, where everybody
-// on the way can read it.
+// exposure refuses to send a secret itself, as SCRAM never does, where anyone on
+// the network path can read it.
 func (p *problems) exposure(s *SASLConfig, encrypted bool) {
 	if encrypted || s.AllowPlaintext {
 		return
 	}
 	if s.Mechanism == SASLPlain || s.Mechanism == SASLOAuthBearer {
-		p.add("SASL.AllowPlaintext", "is false, and %s without TLS shows its secret to everybody on the way", s.Mechanism)
+		p.add("SASL.AllowPlaintext", "is false, and %s without TLS shows its secret to anyone on the network path", s.Mechanism)
 	}
 }
 

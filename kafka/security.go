@@ -6,16 +6,24 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A TLSConfig encrypts connections. Everything it names is read and checked at
-// registration; what can not be honoured is an error, never plaintext. Files
-// are PEM.
+// A TLSConfig encrypts connections. Everything that it names is read and checked
+// at registration; a setting that cannot be honoured is an error, never plaintext.
+//
+// CAFile, CertFile and KeyFile are the paths of PEM files, or PEM text itself, as
+// an environment variable often holds it (KIP-651). PEM text does not show
+// however the configuration is printed, logged or encoded.
 type TLSConfig struct {
 	// CAFile holds the authorities that brokers are checked against.
-	// Default: the system's.
+	// Default: the system's. It is read once: to move to another authority, let the
+	// file hold both while brokers and clients are restarted.
 	CAFile string
 
 	// CertFile and KeyFile hold the client's certificate and its key, for mutual
-	// TLS. One without the other is an error.
+	// TLS. One without the other is an error. The files are read again at each
+	// handshake, so a renewed certificate is used from the next connection on. If
+	// they cannot be used, because one of them is half written, say, the earlier
+	// certificate stays in use and one warning is logged. An encrypted key is an
+	// error, since no field holds its password.
 	CertFile string
 	KeyFile  string
 
@@ -28,8 +36,8 @@ type TLSConfig struct {
 	InsecureSkipVerify bool
 
 	// Config is used in place of a fresh one and is not changed; the fields
-	// above are applied to a copy. What is set here and above in two ways, and
-	// what is for servers only, such as ClientCAs, is an error. MinVersion is
+	// above are applied to a copy. A setting that is made here and above in two
+	// ways is an error, and so is one for servers only, such as ClientCAs. MinVersion is
 	// TLS 1.2 unless it is set; a lower one is warned of.
 	Config *tls.Config
 }
@@ -51,7 +59,7 @@ type SASLConfig struct {
 	TokenSource TokenSource
 
 	// AllowPlaintext permits PLAIN and OAUTHBEARER without TLS, which show
-	// password and token to everybody on the way.
+	// password and token to anyone on the network path.
 	AllowPlaintext bool
 }
 

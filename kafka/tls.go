@@ -1,17 +1,16 @@
 package kafka
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"slices"
 )
 
-// tls returns a copy of t that the caller can not change any more, and what it
+// tls returns a copy of t that the caller can no longer change, and what it
 // says for package crypto/tls; both are nil only if t is.
 func (p *problems) tls(t *TLSConfig) (*TLSConfig, *tls.Config) {
 	if t == nil {
@@ -50,8 +49,8 @@ func cloneTLS(c *tls.Config) *tls.Config {
 	return c
 }
 
-// serverOnly refuses what has no effect on a client: who sets it believes that
-// it has, such as that ClientCAs says which brokers to trust.
+// serverOnly refuses what has no effect on a client. A program that sets it
+// expects an effect, such as that ClientCAs says which brokers to trust.
 func (p *problems) serverOnly(c *tls.Config) {
 	for _, s := range []struct {
 		field string
@@ -80,63 +79,35 @@ func (p *problems) authorities(t *TLSConfig, cfg *tls.Config) {
 	if cfg.RootCAs != nil {
 		p.add(field, "is set, and so is Config.RootCAs")
 	}
-	data, ok := p.file(field, t.CAFile)
-	if ok {
-		cfg.RootCAs = p.pool(field, t.CAFile, data)
+	ca := pemText(t.CAFile)
+	if data, ok := p.pem(field, ca); ok {
+		cfg.RootCAs = p.pool(field, ca, data)
 	}
 }
 
 // pool takes every certificate of a file, or none: a broker whose authority was
 // left out could not be reached, and that would show only when it is needed.
-func (p *problems) pool(field, path string, data []byte) *x509.CertPool {
-	blocks := p.blocks(field, path, data)
+func (p *problems) pool(field string, ca pemText, data []byte) *x509.CertPool {
+	blocks, _ := p.blocks(field, ca, data)
 	pool, n := x509.NewCertPool(), 0
+	why := "holds no CERTIFICATE"
 	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
+			why = cmp.Or(unusable(block), why)
 			continue
 		}
 		n++
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			p.wrap(field, err, "%s: certificate %d", quote(path), n)
+			p.wrap(field, err, "%s: certificate %d", ca.name(), n)
 			continue
 		}
 		pool.AddCert(cert)
 	}
 	if n == 0 && len(blocks) > 0 {
-		p.add(field, "%s holds no CERTIFICATE", quote(path))
+		p.add(field, "%s %s", ca.name(), why)
 	}
 	return pool
-}
-
-// blocks decodes all of a PEM file. Package pem passes over a block that it can
-// not read, such as the last one of a file that was cut off.
-func (p *problems) blocks(field, path string, data []byte) (blocks []*pem.Block) {
-	begun := bytes.Count(data, []byte("-----BEGIN "))
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		blocks = append(blocks, block)
-	}
-	switch {
-	case begun == 0:
-		p.add(field, "%s is not PEM", quote(path))
-	case len(blocks) < begun:
-		p.add(field, "%s is damaged: %d of its %d PEM blocks can be read", quote(path), len(blocks), begun)
-	}
-	return blocks
-}
-
-// file reads what a field names.
-func (p *problems) file(field, path string) (data []byte, ok bool) {
-	data, err := os.ReadFile(path)
-	switch {
-	case err != nil:
-		p.wrap(field, err, "") // the error names the path
-	case len(bytes.TrimSpace(data)) == 0:
-		p.add(field, "%s is empty", quote(path))
-	default:
-		return data, true
-	}
-	return nil, false
 }
 
 func (p *problems) certificate(t *TLSConfig, cfg *tls.Config) {
@@ -150,22 +121,60 @@ func (p *problems) certificate(t *TLSConfig, cfg *tls.Config) {
 	case len(cfg.Certificates) > 0 || cfg.GetClientCertificate != nil:
 		p.add("TLS.CertFile", "is set, and so is Config.Certificates or Config.GetClientCertificate")
 	default:
-		p.keyPair(t.CertFile, t.KeyFile, cfg)
+		p.keyPair(pemText(t.CertFile), pemText(t.KeyFile), cfg)
 	}
 }
 
-func (p *problems) keyPair(certFile, keyFile string, cfg *tls.Config) {
-	cert, okCert := p.file("TLS.CertFile", certFile)
-	key, okKey := p.file("TLS.KeyFile", keyFile)
-	if !okCert || !okKey {
+// keyPair reads certificate and key now, so that a mistake shows at registration,
+// and again at each handshake.
+func (p *problems) keyPair(cert, key pemText, cfg *tls.Config) {
+	pair, ok := p.pair(cert, key)
+	if !ok {
 		return
+	}
+	if cert.inline() && key.inline() { // and so can never change
+		cfg.Certificates = []tls.Certificate{pair}
+		return
+	}
+	c := &certificate{kind: p.kind, name: p.name, cert: cert, key: key, log: p.log, latest: &pair}
+	cfg.GetClientCertificate = c.forHandshake
+}
+
+// pair returns the certificate and its key if both are whole and match.
+func (p *problems) pair(certFile, keyFile pemText) (pair tls.Certificate, ok bool) {
+	cert, certBlocks, okCert := p.whole("TLS.CertFile", certFile)
+	key, keyBlocks, okKey := p.whole("TLS.KeyFile", keyFile)
+	if !okCert || !okKey {
+		return pair, false
 	}
 	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		p.wrap("TLS.CertFile", err, "%s with KeyFile %s", quote(certFile), quote(keyFile))
-		return
+	if err == nil {
+		return pair, true
 	}
-	cfg.Certificates = []tls.Certificate{pair}
+	certBad, keyBad := p.unusable("TLS.CertFile", certFile, certBlocks), p.unusable("TLS.KeyFile", keyFile, keyBlocks)
+	if !certBad && !keyBad {
+		p.wrap("TLS.CertFile", err, "%s with KeyFile %s", certFile.name(), keyFile.name())
+	}
+	return pair, false
+}
+
+// whole returns the PEM of a field if all of its blocks can be read.
+func (p *problems) whole(field string, s pemText) (data []byte, blocks []*pem.Block, ok bool) {
+	if data, ok = p.pem(field, s); ok {
+		blocks, ok = p.blocks(field, s, data)
+	}
+	return data, blocks, ok
+}
+
+// unusable names the first block that package crypto/tls cannot use, if any.
+func (p *problems) unusable(field string, s pemText, blocks []*pem.Block) bool {
+	for _, b := range blocks {
+		if why := unusable(b); why != "" {
+			p.add(field, "%s %s", s.name(), why)
+			return true
+		}
+	}
+	return false
 }
 
 func (p *problems) serverName(t *TLSConfig, cfg *tls.Config) {
@@ -183,8 +192,8 @@ func (p *problems) serverName(t *TLSConfig, cfg *tls.Config) {
 func (p *problems) unverified(t *TLSConfig, cfg *tls.Config) {
 	cfg.InsecureSkipVerify = cfg.InsecureSkipVerify || t.InsecureSkipVerify
 	if cfg.InsecureSkipVerify {
-		p.warn("TLS.InsecureSkipVerify: ANY CERTIFICATE IS ACCEPTED; " +
-			"who stands between this process and the brokers can read and change everything")
+		p.warn("TLS.InsecureSkipVerify: certificates are not verified: " +
+			"anyone on the network path can read and modify traffic")
 	}
 }
 
@@ -208,18 +217,31 @@ func (p *problems) versions(cfg *tls.Config) {
 }
 
 // Format prints every verb as %+v, which shows where Config is but not what it
-// holds: others, such as %s, would go on to the private keys in it.
+// holds: others, such as %s, would go on to the private keys in it. Nor does PEM
+// text show that stands in place of a path.
 func (t TLSConfig) Format(f fmt.State, verb rune) {
 	type plain TLSConfig
-	fmt.Fprintf(f, "%+v", plain(t))
+	fmt.Fprintf(f, "%+v", plain(t.shown()))
 }
 
 // MarshalJSON says whether there is a Config, not what it holds: private keys,
-// and functions, which have no JSON.
+// and functions, which have no JSON. PEM text does not show.
 func (t TLSConfig) MarshalJSON() ([]byte, error) {
 	type plain TLSConfig
 	return json.Marshal(struct {
 		plain
 		Config bool `json:",omitzero"` // in place of plain's
-	}{plain(t), t.Config != nil})
+	}{plain(t.shown()), t.Config != nil})
+}
+
+// MarshalText is what Format prints, for encodings other than JSON that ask for
+// text: they would show PEM text that stands in place of a path.
+func (t TLSConfig) MarshalText() ([]byte, error) { return fmt.Append(nil, t), nil }
+
+// shown returns t without PEM text.
+func (t TLSConfig) shown() TLSConfig {
+	for _, field := range []*string{&t.CAFile, &t.CertFile, &t.KeyFile} {
+		*field = pemText(*field).shown()
+	}
+	return t
 }

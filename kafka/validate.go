@@ -27,7 +27,8 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, dri
 	}
 	c := *cfg
 	p := &problems{kind: "consumer", name: c.JobName}
-	d := driver.ConsumerConfig{Logger: log.With(p.kind, p.name)}
+	p.log = log.With(p.kind, p.name)
+	d := driver.ConsumerConfig{Logger: p.log}
 	p.identity(&c, &d)
 	p.reading(&c)
 	p.timing(&c)
@@ -83,15 +84,22 @@ func (p *problems) reading(c *ConsumerConfig) {
 
 func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
 	if len(given) == 0 {
-		return []BalanceStrategy{RoundRobin}
+		return []BalanceStrategy{RoundRobin, Range}
 	}
+	wrong := few{p: p, field: "BalanceStrategies"}
+	seen := map[BalanceStrategy]int{}
 	for i, s := range given {
-		field := fmt.Sprintf("BalanceStrategies[%d]", i)
-		known := oneOf(p, field, s, "RoundRobin, Range, Sticky, CooperativeSticky")
-		if first := slices.Index(given, s); known && first < i {
-			p.add(field, "%v is the same as [%d]", s, first)
+		first, twice := seen[s]
+		switch {
+		case s.String() == "":
+			wrong.add(i, "%d is none of RoundRobin, Range, Sticky, CooperativeSticky", int(s))
+		case twice:
+			wrong.add(i, "%v is the same as [%d]", s, first)
+		default:
+			seen[s] = i
 		}
 	}
+	wrong.end()
 	return slices.Clone(given)
 }
 

@@ -17,7 +17,8 @@ const mostRetries = 10000
 func resolveProducer(cfg ProducerConfig, id string, log *slog.Logger) (ProducerConfig, driver.ProducerConfig, error) {
 	c := cfg
 	p := &problems{kind: "producer", name: id}
-	d := driver.ProducerConfig{Logger: log.With(p.kind, p.name)}
+	p.log = log.With(p.kind, p.name)
+	d := driver.ProducerConfig{Logger: p.log}
 	d.Brokers = p.brokers(c.BootstrapServers)
 	p.sending(&c)
 	p.messageBytes(&c.MaxMessageBytes)

@@ -95,6 +95,7 @@ consumer "orders": running
 			k.WaitHandled(r)
 		}, `kafkatest: waited 10m0s for orders/0 offset 0 to be handled
 consumer "orders": running
+  the latest error of the driver: NO_POSITION: orders/0: the group has no position; starting at 1, the log begins at 0
   orders/0: at 1 of 1, committed 1
   the record: never handed out: group "orders-group" has committed a later position; did it start at the newest offset, after the record was sent?`},
 
@@ -170,8 +171,7 @@ consumer "orders": running
 			k.WaitState("orders", kafka.StateBackingOff)
 		}, `kafkatest: waited 10m0s for consumer "orders" to be backing off
 consumer "orders": running
-  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
-  orders/0: at 0 of 0, committed 0`},
+  the latest error of the driver: SESSION_TIMED_OUT: membership lost: no heartbeat has been answered for the session timeout, 10s`},
 
 		{"WaitCommitted", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
@@ -242,8 +242,7 @@ consumer "orders": off`},
 			k.Crash("orders")
 		}, `kafkatest: waited 10m0s for consumer "orders" to rejoin after its session ended
 consumer "orders": running
-  the latest error of the driver: CONNECTION_FAILED: the broker can not be reached
-  orders/0: at 0 of 0, committed 0`},
+  the latest error of the driver: SESSION_TIMED_OUT: membership lost: no heartbeat has been answered for the session timeout, 10s`},
 
 		{"Crash, of an unknown job", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))

@@ -21,6 +21,7 @@ type Broker struct {
 	topics    map[string]*topic
 	groups    []*group // in order of creation
 	members   int      // member IDs given out
+	topicIDs  int      // topic IDs given out
 	producers []*producer
 }
 

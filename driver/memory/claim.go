@@ -16,6 +16,8 @@ type claim struct {
 	committed int64
 	watermark int64
 	paused    bool
+	reported  int64  // the damaged offset that the handler knows of, or -1
+	refused   bool   // the handler knows that the topic may not be read
 	stopped   bool   // delivers nothing any more
 	ended     bool   // commits nothing any more
 	changed   signal // fired when a fetch may answer differently
@@ -28,49 +30,86 @@ func (k *claim) partition() TopicPartition { return TopicPartition{k.Topic, k.Pa
 func (k *claim) deliver(h driver.Handler) {
 	defer close(k.done)
 	for {
-		b, ok, wait := k.fetch()
-		if ok {
-			h.Deliver(&k.Claim, b)
-			continue
-		}
-		if wait == nil {
+		f := k.fetch()
+		switch {
+		case f.ok:
+			h.Deliver(&k.Claim, f.batch)
+		case f.trouble != nil:
+			h.Error(f.trouble)
+		case f.changed == nil:
 			return
-		}
-		select {
-		case <-wait[0]:
-		case <-wait[1]:
+		default:
+			select {
+			case <-f.changed:
+			case <-f.logChanged:
+			}
 		}
 	}
 }
 
-// fetch returns a batch, or what to wait for, or neither if the claim has been
-// stopped or has lost its place.
-func (k *claim) fetch() (b driver.Batch, ok bool, wait []<-chan struct{}) {
+// A fetched is what one fetch has brought: a batch, or trouble to report, or what
+// to wait for. It is empty if the claim has been stopped or has lost its place.
+type fetched struct {
+	ok                  bool
+	batch               driver.Batch
+	trouble             error
+	changed, logChanged <-chan struct{}
+}
+
+func (k *claim) fetch() (f fetched) {
 	k.c.b.mu.Lock()
 	defer k.c.b.mu.Unlock()
 	if k.stopped {
-		return b, false, nil
+		return f
 	}
-	if !k.paused && k.c.reachable() {
+	if !k.paused && k.c.reachable() && !k.orphaned() {
+		if f.trouble = k.refusal(); f.trouble != nil {
+			return f
+		}
 		if k.next < k.log.start || k.next > k.log.end {
 			k.c.outOfRange(k)
-			return b, false, nil
+			return f
 		}
-		if b, ok = k.read(); ok {
-			return b, true, nil
+		if !k.refused && k.read(&f) {
+			return f
 		}
 	}
-	return b, false, []<-chan struct{}{k.changed.wait(), k.log.changed.wait()}
+	f.changed, f.logChanged = k.changed.wait(), k.log.changed.wait()
+	return f
 }
 
-func (k *claim) read() (driver.Batch, bool) {
+// read reads on, and reports whether that has brought anything: damage is reported
+// once.
+func (k *claim) read(f *fetched) bool {
 	records, next := k.log.read(k.next, k.c.cfg.IsolationLevel, k.c.cfg.MaxMessageBytes)
-	k.watermark = k.log.end
-	if next == k.next {
-		return driver.Batch{}, false
+	switch {
+	case next > k.next:
+		k.next = next
+		f.ok, f.batch = true, driver.Batch{Records: records, Next: next}
+	case k.log.damagedAt(next) && next < k.log.limit(k.c.cfg.IsolationLevel) && k.reported != next:
+		k.reported = next
+		f.trouble = errDamaged(k.partition(), next)
 	}
-	k.next = next
-	return driver.Batch{Records: records, Next: next}, true
+	return f.ok || f.trouble != nil
+}
+
+// refusal returns, once, that the topic may not be read.
+func (k *claim) refusal() error {
+	told := k.refused
+	k.refused = k.c.b.topics[k.Topic].forbidden
+	if !k.refused || told {
+		return nil
+	}
+	return errTopic(k.Topic, errForbidden(k.Topic))
+}
+
+// highWatermark is that of now while the broker can be asked, and also while
+// nothing is fetched: a paused claim has one, too.
+func (k *claim) highWatermark() int64 {
+	if k.c.reachable() && !k.orphaned() {
+		k.watermark = k.log.end
+	}
+	return k.watermark
 }
 
 // stop ends delivery. Who has called it waits for k.done.

@@ -119,14 +119,28 @@ func (c *consumer) apply(marks []driver.Mark, a *attempt) {
 	for _, m := range marks {
 		k := c.live(m.Claim)
 		tp := k.partition()
-		if c.b.log(tp) != k.log {
-			a.fail([]driver.Mark{m}, errUnknownPartition(tp.Topic, tp.Partition))
+		if err := c.b.commitErr(k); err != nil {
+			a.fail([]driver.Mark{m}, err)
 			continue
 		}
 		k.committed, c.g.offsets[tp] = m.Offset, m.Offset
 		c.b.observer.applied(Commit{c.g.name, c.id, c.generation, tp, m.Offset, false})
 	}
 	c.g.progress.fire()
+}
+
+// commitErr returns what the broker answers to a position in a claim's partition:
+// the topic's ID travels with it.
+func (b *Broker) commitErr(k *claim) error {
+	switch t := b.topics[k.Topic]; {
+	case t == nil:
+		return errUnknownPartition(k.Topic, k.Partition)
+	case k.orphaned():
+		return fail("UNKNOWN_TOPIC_ID", "%s/%d: the topic was created again", k.Topic, k.Partition)
+	case t.forbidden:
+		return errForbidden(k.Topic)
+	}
+	return nil
 }
 
 // timedOut says what the last attempt of a commit was waiting for.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -18,6 +20,9 @@ type consumer struct {
 	handler  driver.Handler
 	revokes  sync.WaitGroup // Revokes that run, also beyond their window
 	previous []TopicPartition
+	trouble  error // to be reported
+
+	pulse atomic.Pointer[pulse] // nil while it is no member; only set under the broker's mutex
 
 	ended  chan struct{} // closed when Run has ended, or will never begin
 	closed chan struct{} // closed when the first Close has its answer
@@ -33,9 +38,14 @@ type consumer struct {
 	id         string
 	generation int32
 	joining    bool
-	attending  bool     // Run goes through a generation
-	claims     []*claim // that have not ended
-	astray     []*claim // whose position is no longer in the log, and which deliver nothing
+	attending  bool                      // Run goes through a generation
+	claims     []*claim                  // that have not ended
+	astray     []*claim                  // whose position is no longer in the log, and which deliver nothing
+	fence      *time.Timer               // wakes Run when the session of a cut member is over
+	delay      time.Duration             // of the answers to heartbeats; 0 is the default
+	known      map[string]int            // by topic: the ID for which the group was joined last
+	buried     []grave                   // not yet reported
+	unplaced   []*driver.NoPositionError // not yet reported
 }
 
 var _ driver.HighWatermarker = (*consumer)(nil)
@@ -46,7 +56,7 @@ func newConsumer(b *Broker, cfg driver.ConsumerConfig) *consumer {
 	cfg.Topics = slices.Clone(cfg.Topics)
 	cfg.BalanceStrategies = slices.Clone(cfg.BalanceStrategies)
 	return &consumer{
-		b: b, g: b.group(cfg.Group), cfg: cfg,
+		b: b, g: b.group(cfg.Group), cfg: cfg, known: make(map[string]int),
 		ended: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -109,7 +119,7 @@ func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	if k, ok := dc.Backend.(*claim); ok && k.c == c {
-		return k.watermark
+		return k.highWatermark()
 	}
 	return -1
 }
@@ -169,6 +179,7 @@ func (c *consumer) sever() {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	c.severed = true
+	c.linkChanged()
 	if m, err := c.g.member(c.cfg.InstanceID, c.id); err == nil {
 		c.g.linkChanged(m)
 	}

@@ -128,7 +128,7 @@ func TestInitialOffset(t *testing.T) {
 		// A crash before the first commit loses nothing.
 		r.Close(canceled())
 		send(t, b, 0, "new")
-		time.Sleep(10 * time.Second)
+		time.Sleep(gone)
 		r = run(t, b, newest)
 		equal(t, "after a crash", r.got(r.claim(0)), []string{"new"})
 

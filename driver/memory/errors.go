@@ -32,6 +32,15 @@ func errUnreachable() *driver.Error {
 	return fail("CONNECTION_FAILED", "the broker can not be reached")
 }
 
+func errForbidden(topic string) *driver.Error {
+	return fail("TOPIC_AUTHORIZATION_FAILED", "topic %q", topic)
+}
+
+// errTopic is the trouble of a whole topic.
+func errTopic(topic string, err *driver.Error) *driver.PartitionError {
+	return &driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: err}
+}
+
 func errUnknownPartition(topic string, partition int32) *driver.Error {
 	return fail("UNKNOWN_TOPIC_OR_PARTITION", "%s/%d does not exist", topic, partition)
 }

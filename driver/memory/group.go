@@ -50,6 +50,7 @@ type member struct {
 	generation int32            // that its latest join has come to
 	assignment []TopicPartition
 	session    *time.Timer // runs while the consumer can not be reached
+	expires    time.Time   // when it ends
 }
 
 // group returns a group, which comes into being when it is asked for.
@@ -73,7 +74,7 @@ func (g *group) join(c *consumer, id string, owned, previous []TopicPartition) (
 	if err != nil {
 		return nil, err
 	}
-	g.pin(c.cfg)
+	g.pin(c)
 	if m != nil && id == "" && g.takeOver(m, c) {
 		return m, nil
 	}
@@ -97,7 +98,7 @@ func (g *group) admissible(c *consumer, id string) (*member, error) {
 		return nil, err
 	}
 	if !g.compatible(c.cfg.BalanceStrategies, m) {
-		return nil, failForGood("INCONSISTENT_GROUP_PROTOCOL",
+		return nil, fail("INCONSISTENT_GROUP_PROTOCOL",
 			"group %q: no member's balance strategy is supported by all", g.name)
 	}
 	return m, nil
@@ -238,7 +239,7 @@ func (g *group) assign() {
 	for i, m := range members {
 		subs[i] = subscription{m.c.cfg.Topics, m.owned, m.previous}
 	}
-	for i, tps := range balance(g.strategy, subs, g.b.partitions) {
+	for i, tps := range balance(g.strategy, subs, g.b.described) {
 		members[i].assignment = tps
 	}
 	g.state = stable
@@ -251,6 +252,15 @@ func (b *Broker) partitions(topic string) int {
 		return len(t.partitions)
 	}
 	return 0
+}
+
+// described returns how many partitions of a topic the leader learns of: none of one
+// that it may not see.
+func (b *Broker) described(topic string) int {
+	if b.topicError(topic) != nil {
+		return 0
+	}
+	return b.partitions(topic)
 }
 
 // inOrder returns the members in the order in which Java's assignors see them.
@@ -284,11 +294,13 @@ func (g *group) becomeEmpty() {
 	g.state = empty
 	g.leader = nil
 	g.generation++
+	g.forgetPins()
 	g.changed.fire()
 }
 
 // metadataChanged rebalances a group that has subscribed to topic.
 func (g *group) metadataChanged(topic string) {
+	g.changed.fire()
 	if g.state != stable && g.state != completing {
 		return
 	}

@@ -98,15 +98,19 @@ func TestNoCommonStrategy(t *testing.T) {
 		r1 := run(t, b, strategies(driver.Range))
 		r1.takeLog()
 		r2 := run(t, b, strategies(driver.RoundRobin))
-		<-r2.done
-		equal(t, "code", code(r2.err), "INCONSISTENT_GROUP_PROTOCOL")
-		if !errors.Is(r2.err, driver.ErrPermanent) {
-			t.Errorf("%v is not permanent", r2.err)
+		b.Rebalance("g")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		equal(t, "errors", []any{len(r2.errs), code(r2.errs[0])}, []any{1, "INCONSISTENT_GROUP_PROTOCOL"})
+		if errors.Is(r2.errs[0], driver.ErrPermanent) {
+			t.Errorf("%v is permanent, but passes when the other leaves", r2.errs[0])
 		}
-		equal(t, "the group", r1.takeLog(), []string{})
-		if err := r2.Close(t.Context()); err != nil {
-			t.Errorf("close after a failed Run: %v", err)
+		equal(t, "held", []any{r1.held(), r2.held()}, []any{[]string{"t/0", "t/1"}, []string{}})
+		if err := r1.Close(t.Context()); err != nil {
+			t.Fatal(err)
 		}
+		synctest.Wait()
+		equal(t, "held alone", r2.held(), []string{"t/0", "t/1"})
 	})
 }
 

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -27,7 +28,8 @@ type recorder struct {
 	values map[*driver.Claim][]string
 	next   map[*driver.Claim]int64
 	lost   []error
-	errs   []error
+	errs   []error // but for the starts without a position
+	starts []*driver.NoPositionError
 	log    []string // "assign t/0", "revoke t/0", "lost t/0"
 	joins  int
 }
@@ -123,6 +125,10 @@ func (r *recorder) end(how string, cs []*driver.Claim) {
 func (r *recorder) Error(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if start, ok := errors.AsType[*driver.NoPositionError](err); ok {
+		r.starts = append(r.starts, start)
+		return
+	}
 	r.errs = append(r.errs, err)
 }
 
@@ -259,11 +265,15 @@ func equal[T any](t *testing.T, what string, got, want T) {
 }
 
 func code(err error) string {
-	if e, ok := err.(interface{ ErrorType() string }); ok {
-		return e.ErrorType()
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		return e.Code
 	}
 	return fmt.Sprint(err)
 }
+
+// gone is when a group has removed a member whose link was cut as it had just sent
+// a heartbeat.
+const gone = 10*time.Second + time.Millisecond
 
 // batches is a Handler that keeps the sizes of what is delivered for one claim.
 type batches struct{ sizes []int }

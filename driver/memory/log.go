@@ -14,6 +14,7 @@ type partitionLog struct {
 	start, end int64 // the first offset, and the one after the last
 	segments   []*segment
 	open       []openTransaction // in the order of their first offsets
+	damaged    []int64           // offsets that can not be read, in order
 	changed    signal            // fired when a fetch may answer differently
 	arena      arena
 }
@@ -100,7 +101,7 @@ func (l *partitionLog) limit(level driver.IsolationLevel) int64 {
 // for that reader yet, and the offset to go on from. It returns at least one
 // record if there is one, and otherwise no more than maxBytes.
 func (l *partitionLog) read(offset int64, level driver.IsolationLevel, maxBytes int) ([]driver.Record, int64) {
-	limit := l.limit(level)
+	limit := l.intact(offset, l.limit(level))
 	for i := l.find(offset); i < len(l.segments); i++ {
 		run := l.segments[i].run(offset, limit, level, maxBytes)
 		if n := len(run); n > 0 {
@@ -168,6 +169,7 @@ func (l *partitionLog) deleteBefore(offset int64) {
 		s := l.segments[0]
 		l.segments[0] = s.slice(s.find(offset), len(s.records))
 	}
+	l.mend()
 	l.changed.fire()
 }
 
@@ -184,6 +186,7 @@ func (l *partitionLog) truncate(end int64) {
 	}
 	l.open = slices.DeleteFunc(l.open, func(o openTransaction) bool { return o.first >= end })
 	l.end = end
+	l.mend()
 	l.changed.fire()
 }
 
@@ -198,6 +201,7 @@ func (l *partitionLog) remove(offset int64) bool {
 	if s.records[n].Offset != offset {
 		return false
 	}
+	l.damaged = slices.DeleteFunc(l.damaged, func(o int64) bool { return o == offset })
 	if len(s.records) == 1 {
 		l.segments = slices.Delete(l.segments, i, i+1)
 		return true

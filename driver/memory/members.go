@@ -1,6 +1,9 @@
 package memory
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // A Member is one member of a group as it was when [Broker.Members] was called.
 // Its methods act on the consumer behind it, also when the group has long
@@ -11,7 +14,12 @@ type Member struct {
 	ClientID   string
 	Topics     []string
 	Assignment []TopicPartition // of the last completed rebalance
-	c          *consumer
+
+	// Expires is when the group removes the member, if its link does not come back
+	// before. It is zero while the link holds.
+	Expires time.Time
+
+	c *consumer
 }
 
 // Members returns the members of a group in the order in which they joined.
@@ -26,6 +34,7 @@ func (b *Broker) Members(group string) []Member {
 			ClientID:   m.c.cfg.ClientID,
 			Topics:     slices.Clone(m.c.cfg.Topics),
 			Assignment: slices.Clone(m.assignment),
+			Expires:    m.expires,
 			c:          m.c,
 		})
 	}
@@ -34,12 +43,21 @@ func (b *Broker) Members(group string) []Member {
 
 // Cut takes the link between the consumer and the broker away: it gets no
 // records, learns of no rebalance and commits nothing, but goes on with what it
-// has. Once its session has timed out, its partitions go to others.
+// has. When SessionTimeout has passed since its latest heartbeat that was answered
+// had been sent, it loses its claims; soon after that they go to others.
 func (m Member) Cut() { m.c.setCut(true) }
 
 // Heal brings the link back. If the session has ended meanwhile, the consumer
 // finds its claims lost and joins anew.
 func (m Member) Heal() { m.c.setCut(false) }
+
+// SetDelay has the answers to the member's heartbeats take d from now on, half of it
+// in each direction. d must leave room for a heartbeat in the session timeout.
+func (m Member) SetDelay(d time.Duration) {
+	m.c.b.mu.Lock()
+	defer m.c.b.mu.Unlock()
+	m.c.setDelay(d)
+}
 
 // Expire ends the session now, as if it had timed out. A consumer that can be
 // reached learns of it at once; one that has been cut is a crashed process.
@@ -56,6 +74,7 @@ func (c *consumer) setCut(cut bool) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	c.cut = cut
+	c.linkChanged()
 	for _, m := range c.g.members {
 		if m.c == c {
 			c.g.linkChanged(m)

@@ -74,19 +74,21 @@ func (g *group) committed(tp TopicPartition) int64 {
 // pin makes it durable where the newest offset is, for all partitions that a
 // topic has when the group first joins for it. A partition that is not pinned
 // was created later: see start.
-func (g *group) pin(cfg driver.ConsumerConfig) {
-	if cfg.InitialOffset != driver.OffsetNewest {
+func (g *group) pin(c *consumer) {
+	if c.cfg.InitialOffset != driver.OffsetNewest {
 		return
 	}
-	for _, topic := range cfg.Topics {
-		if g.pinned[topic] {
+	for _, topic := range c.cfg.Topics {
+		if t := g.b.topics[topic]; g.pinned[topic] || t != nil && t.forbidden {
 			continue
 		}
 		g.pinned[topic] = true
 		for p := range g.b.partitions(topic) {
 			tp := TopicPartition{topic, int32(p)}
-			if g.committed(tp) < 0 {
-				g.offsets[tp] = g.b.log(tp).limit(cfg.IsolationLevel)
+			l := g.b.log(tp)
+			if g.committed(tp) < 0 && !c.outlived(topic) {
+				g.offsets[tp] = l.limit(c.cfg.IsolationLevel)
+				c.placed(tp, g.offsets[tp], l)
 			}
 		}
 	}
@@ -97,21 +99,61 @@ func (g *group) pin(cfg driver.ConsumerConfig) {
 // starts at the newest offset the beginning of a partition that was created later
 // is made durable too, or this could happen: nothing is committed before the next
 // owner begins, retention has removed records by then, and it skips them unheard.
-func (g *group) start(cfg driver.ConsumerConfig, tp TopicPartition, l *partitionLog) int64 {
+func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
 	if offset := g.committed(tp); offset >= 0 {
 		return offset
 	}
-	if cfg.InitialOffset == driver.OffsetNewest {
+	if c.cfg.InitialOffset == driver.OffsetNewest {
 		g.offsets[tp] = l.start
 		g.progress.fire()
 	}
 	return l.start
 }
 
-// forget drops what has been committed for a topic that is deleted.
+// placed notes that the group begins at an offset, to be reported if that leaves
+// records out.
+func (c *consumer) placed(tp TopicPartition, start int64, l *partitionLog) {
+	if start > l.start {
+		c.unplaced = append(c.unplaced, &driver.NoPositionError{
+			Topic: tp.Topic, Partition: tp.Partition, Start: start, Begin: l.start,
+		})
+	}
+}
+
+// forget drops what has been committed for a topic that is deleted. What is created
+// under its name while the group has members is later than they are.
 func (g *group) forget(topic string) {
 	maps.DeleteFunc(g.offsets, func(tp TopicPartition, _ int64) bool { return tp.Topic == topic })
+	g.forgetPins()
 	g.progress.fire()
+}
+
+// forgetPins has a group without members begin as new where it has no position.
+func (g *group) forgetPins() {
+	if len(g.members) > 0 {
+		return
+	}
+	known := make(map[string]bool)
+	for tp := range g.offsets {
+		known[tp.Topic] = true
+	}
+	maps.DeleteFunc(g.pinned, func(topic string, _ bool) bool { return !known[topic] })
+}
+
+// ExpireOffsets drops what a group without members has committed, as Kafka does
+// when it has been empty for offsets.retention.minutes. Of any other group it is an
+// error.
+func (b *Broker) ExpireOffsets(group string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := b.group(group)
+	if n := len(g.members); n > 0 {
+		return fail("NON_EMPTY_GROUP", "group %q: its offsets do not expire while it has %d members", group, n)
+	}
+	clear(g.offsets)
+	clear(g.pinned)
+	g.progress.fire()
+	return nil
 }
 
 // mayCommit is the coordinator's answer to a commit.

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 )
 
 // A producer appends at once while the broker can be reached and nothing waits.
-// What comes during an outage waits in order for the sender.
+// What comes during an outage waits in order for the sender. With a DeliveryTimeout
+// so does what is sent to a topic that does not exist yet; other topics go on.
 type producer struct {
 	b      *Broker
 	cfg    driver.ProducerConfig
@@ -23,7 +25,7 @@ type producer struct {
 	waiting  []pending
 	sending  bool // the sender runs
 	accepted int  // messages that have ever waited
-	settled  int  // those of them that have been acknowledged
+	acking   int  // the number of the first message that is being acknowledged, or 0
 	turns    map[string]*int32
 	changed  signal
 }
@@ -31,6 +33,7 @@ type producer struct {
 // A pending message waits for the broker until its deadline.
 type pending struct {
 	m        *driver.Message
+	number   int // among all that have ever waited, from 1
 	deadline time.Time
 }
 
@@ -81,7 +84,7 @@ func (p *producer) accept(ctx context.Context, m *driver.Message) (v verdict, ro
 		return refused, nil, ctx.Err()
 	case p.closing:
 		return refused, nil, driver.ErrClosed
-	case len(p.waiting) == 0 && !p.b.stopped:
+	case !p.mustWait(m.Topic):
 		p.work.Add(1)
 		return answered, nil, p.append(m)
 	case len(p.waiting) >= maxWaiting:
@@ -91,11 +94,26 @@ func (p *producer) accept(ctx context.Context, m *driver.Message) (v verdict, ro
 	return waits, nil, nil
 }
 
+// mustWait reports whether a message to a topic has to wait now: for the broker, for
+// the topic, or behind another one.
+func (p *producer) mustWait(topic string) bool {
+	return p.b.stopped || p.hopes(topic) ||
+		slices.ContainsFunc(p.waiting, func(w pending) bool { return w.m.Topic == topic })
+}
+
+// hopes reports whether the producer waits for a topic to be created.
+func (p *producer) hopes(topic string) bool {
+	return p.cfg.DeliveryTimeout > 0 && p.b.topics[topic] == nil && p.b.autoCreate < 1 && checkTopicName(topic) == nil
+}
+
 // append is what the broker does with a message that reaches it.
 func (p *producer) append(m *driver.Message) error {
 	n := size(&driver.Record{Key: m.Key, Value: m.Value, Headers: m.Headers})
 	if n > p.cfg.MaxMessageBytes {
 		return failForGood("MESSAGE_TOO_LARGE", "%d bytes, more than MaxMessageBytes %d", n, p.cfg.MaxMessageBytes)
+	}
+	if t := p.b.topics[m.Topic]; t != nil && t.forbidden {
+		return failForGood("TOPIC_AUTHORIZATION_FAILED", "topic %q", m.Topic)
 	}
 	if err := p.b.send(m, nil, p.turn(m.Topic)); err != nil {
 		return err
@@ -116,16 +134,20 @@ func (p *producer) turn(topic string) *int32 {
 }
 
 func (p *producer) wait(m *driver.Message) {
-	p.waiting = append(p.waiting, pending{m, time.Now().Add(p.patience())})
 	p.accepted++
+	p.waiting = append(p.waiting, pending{m, p.accepted, time.Now().Add(p.patience())})
 	if !p.sending {
 		p.sending = true
 		p.work.Go(p.sendWaiting)
 	}
 }
 
-// patience is how long retries last, a day at most.
+// patience is how long a message is retried: for DeliveryTimeout, or without that
+// as often as MaxRetries says, a day at most.
 func (p *producer) patience() time.Duration {
+	if p.cfg.DeliveryTimeout > 0 {
+		return p.cfg.DeliveryTimeout
+	}
 	most := int64(24 * time.Hour / max(p.cfg.RetryBackoff, time.Millisecond))
 	return time.Duration(min(int64(p.cfg.MaxRetries), most)) * p.cfg.RetryBackoff
 }
@@ -141,7 +163,7 @@ func (p *producer) sendWaiting() {
 			o.m.Acker.Ack(o.err)
 		}
 		if len(outcomes) > 0 {
-			p.acknowledged(len(outcomes))
+			p.acknowledged()
 			continue
 		}
 		wake()
@@ -162,22 +184,27 @@ func (p *producer) settle() (outcomes []outcome, wait func()) {
 		p.sending = false
 		return nil, nil
 	}
-	n := 0
-	for n < len(p.waiting) && p.decidable(p.waiting[n]) {
-		m := p.waiting[n].m
-		outcomes = append(outcomes, outcome{m, p.decide(m)})
-		n++
-	}
-	p.waiting = p.waiting[n:]
-	if n > 0 {
+	p.waiting = slices.DeleteFunc(p.waiting, func(w pending) bool {
+		decided := p.decidable(w)
+		if decided {
+			if len(outcomes) == 0 {
+				p.acking = w.number
+			}
+			outcomes = append(outcomes, outcome{w.m, p.decide(w.m)})
+		}
+		return decided
+	})
+	if len(outcomes) > 0 {
 		p.changed.fire()
 		return outcomes, func() {}
 	}
 	return nil, waiter(p.changed.wait(), time.Until(p.waiting[0].deadline))
 }
 
+// decidable reports whether the outcome of a message is known now. The order in
+// each topic holds: of two that wait for one reason, the first is decided first.
 func (p *producer) decidable(w pending) bool {
-	return p.severed || !p.b.stopped || !time.Now().Before(w.deadline)
+	return p.severed || !p.b.stopped && !p.hopes(w.m.Topic) || !time.Now().Before(w.deadline)
 }
 
 func (p *producer) decide(m *driver.Message) error {
@@ -202,10 +229,10 @@ func waiter(changed <-chan struct{}, d time.Duration) func() {
 	}
 }
 
-func (p *producer) acknowledged(n int) {
+func (p *producer) acknowledged() {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
-	p.settled += n
+	p.acking = 0
 	p.changed.fire()
 }
 
@@ -216,11 +243,17 @@ func (p *producer) Flush(ctx context.Context) error {
 	return p.waitSettled(ctx, target)
 }
 
+// settled reports whether the first target messages of those that have waited have
+// been acknowledged.
+func (p *producer) settled(target int) bool {
+	return (len(p.waiting) == 0 || p.waiting[0].number > target) && (p.acking == 0 || p.acking > target)
+}
+
 // waitSettled waits for the first target messages of those that have waited.
 func (p *producer) waitSettled(ctx context.Context, target int) error {
 	for {
 		p.b.mu.Lock()
-		done, changed := p.settled >= target, p.changed.wait()
+		done, changed := p.settled(target), p.changed.wait()
 		p.b.mu.Unlock()
 		if done {
 			return nil

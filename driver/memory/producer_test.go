@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -367,3 +368,60 @@ func TestProduceKeepsOrder(t *testing.T) {
 	}
 	equal(t, "acks", len(a.got), 4*each)
 }
+
+// A send is retried until its DeliveryTimeout ends, whatever MaxRetries says, and
+// then has the latest refusal. It stops no message to another topic.
+func TestDeliveryTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		cfg := producerConfig()
+		cfg.MaxRetries, cfg.DeliveryTimeout = 0, 2*time.Minute
+		p, err := b.OpenProducer(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close(canceled())
+		var mu sync.Mutex
+		outcomes := map[string]error{}
+		answers := func() map[string]error {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return maps.Clone(outcomes)
+		}
+		send := func(topic, value string) {
+			m := &driver.Message{Topic: topic, Partition: -1, Value: []byte(value)}
+			m.Acker = acked(func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				outcomes[value] = err
+			})
+			if err := p.Produce(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send("missing", "a")
+		send("t", "b")
+		equal(t, "b is not kept waiting", answers(), map[string]error{"b": nil})
+		time.Sleep(time.Minute)
+		if err := b.CreateTopic("missing", 1); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "the topic exists", answers(), map[string]error{"a": nil, "b": nil})
+
+		b.Stop()
+		send("t", "c")
+		time.Sleep(2*time.Minute - 1)
+		equal(t, "in time", len(answers()), 2)
+		time.Sleep(1)
+		equal(t, "too late", code(answers()["c"]), "CONNECTION_FAILED")
+		b.Start()
+		send("never", "d")
+		time.Sleep(2 * time.Minute)
+		equal(t, "never", code(answers()["d"]), "UNKNOWN_TOPIC_OR_PARTITION")
+	})
+}
+
+type acked func(err error)
+
+func (f acked) Ack(err error) { f(err) }

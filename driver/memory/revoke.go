@@ -13,7 +13,10 @@ import (
 func (c *consumer) adopt(tps []TopicPartition) error {
 	added, dropped, missing := c.compare(tps)
 	for _, topic := range missing {
-		c.handler.Error(errUnknownTopic(topic))
+		c.handler.Error(topic)
+	}
+	for _, start := range c.takeUnplaced() {
+		c.handler.Error(&driver.Error{Code: start.ErrorType(), Err: start})
 	}
 	c.handler.Assign(claimsOf(added))
 	for _, k := range added {
@@ -28,15 +31,23 @@ func (c *consumer) adopt(tps []TopicPartition) error {
 	return fail("REBALANCE_IN_PROGRESS", "%d partitions were given up", len(dropped))
 }
 
-// compare returns the claims that tps adds and those that it drops. A partition
-// whose topic was created anew is dropped first.
-func (c *consumer) compare(tps []TopicPartition) (added, dropped []*claim, missing []string) {
+func (c *consumer) takeUnplaced() []*driver.NoPositionError {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	starts := c.unplaced
+	c.unplaced = nil
+	return starts
+}
+
+// compare returns the claims that tps adds and those that it drops, and what is
+// wrong with topics. A partition whose topic was created again is dropped first.
+func (c *consumer) compare(tps []TopicPartition) (added, dropped []*claim, missing []*driver.PartitionError) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	held := make(map[TopicPartition]bool)
 	for _, k := range c.claims {
 		held[k.partition()] = true
-		if c.b.log(k.partition()) != k.log || !slices.Contains(tps, k.partition()) {
+		if k.orphaned() || !slices.Contains(tps, k.partition()) {
 			dropped = append(dropped, k)
 		}
 	}
@@ -47,16 +58,16 @@ func (c *consumer) compare(tps []TopicPartition) (added, dropped []*claim, missi
 	}
 	c.claims = append(c.claims, added...)
 	for _, topic := range c.cfg.Topics {
-		if c.b.topics[topic] == nil {
-			missing = append(missing, topic)
+		if err := c.b.topicError(topic); err != nil {
+			missing = append(missing, errTopic(topic, err))
 		}
 	}
 	return added, dropped, missing
 }
 
 func (c *consumer) newClaim(tp TopicPartition, l *partitionLog) *claim {
-	start := c.g.start(c.cfg, tp, l)
-	k := &claim{c: c, log: l, done: make(chan struct{}), next: start, committed: start, watermark: -1}
+	start := c.g.start(c, tp, l)
+	k := &claim{c: c, log: l, done: make(chan struct{}), next: start, committed: start, watermark: -1, reported: -1}
 	k.Claim = driver.Claim{
 		Topic: tp.Topic, Partition: tp.Partition,
 		Start: start, Generation: c.generation, Backend: k,
@@ -165,6 +176,7 @@ func (c *consumer) stop(ks []*claim) {
 func (c *consumer) end(ks []*claim) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
+	c.bury(ks)
 	for _, k := range ks {
 		k.ended = true
 	}

@@ -36,6 +36,7 @@ func (c *consumer) begin(h driver.Handler) bool {
 func (c *consumer) finish() {
 	c.b.mu.Lock()
 	c.overran = c.closeCtx != nil && c.closeCtx.Err() != nil
+	c.endPulse()
 	c.b.mu.Unlock()
 	close(c.ended)
 }
@@ -51,6 +52,8 @@ func (c *consumer) serve() error {
 		switch {
 		case err == errClosing || closing:
 			return nil
+		case err == errOrphaned:
+			c.loseOrphans()
 		case k != nil:
 			c.goOn(k)
 		case errors.Is(err, driver.ErrPermanent):
@@ -108,11 +111,19 @@ func (c *consumer) moveIntoLog(k *claim) *driver.DataLossError {
 	c.g.offsets[k.partition()] = to
 	c.b.observer.applied(Commit{c.g.name, c.id, c.generation, k.partition(), to, true})
 	c.g.progress.fire()
-	return &driver.DataLossError{Topic: k.Topic, Partition: k.Partition, From: from, To: to}
+	return &driver.DataLossError{
+		Topic: k.Topic, Partition: k.Partition, From: from, To: to, Begin: k.log.start, End: k.log.end,
+	}
 }
 
 // participate goes through one generation and returns why it is over.
 func (c *consumer) participate() error {
+	c.b.mu.Lock()
+	orphaned := c.orphanErr()
+	c.b.mu.Unlock()
+	if orphaned != nil {
+		return orphaned
+	}
 	if !c.cooperative() {
 		if err := c.revoke(c.liveClaims()); err != nil {
 			return err
@@ -136,27 +147,37 @@ func (c *consumer) participate() error {
 	})
 }
 
-// join waits until the group is complete under a new generation.
+// join waits until the group is complete under a new generation. While another
+// member's balance strategies have nothing in common with its own, it asks again
+// whenever the group has changed.
 func (c *consumer) join() error {
 	c.b.mu.Lock()
 	c.joining = true
 	c.b.mu.Unlock()
-	asked := false
+	asked, reported := false, false
 	return c.await(func() (bool, error) {
 		if !c.reachable() {
 			return false, nil
 		}
 		if !asked {
-			asked = true
-			if err := c.ask(); err != nil {
+			switch err := c.ask(); {
+			case code(err) == "INCONSISTENT_GROUP_PROTOCOL":
+				if !reported {
+					c.trouble, reported = err, true
+				}
+				return false, nil
+			case err != nil:
 				return false, err
 			}
+			asked = true
 		}
 		m, err := c.g.member(c.cfg.InstanceID, c.id)
 		if err != nil || m.joining {
 			return false, err
 		}
 		c.joining, c.generation = false, m.generation
+		c.beginPulse()
+		c.remember()
 		c.g.changed.fire()
 		return true, nil
 	})
@@ -210,12 +231,13 @@ func (c *consumer) sync() (tps []TopicPartition, err error) {
 }
 
 // await blocks until f, called under the mutex, is done or gives an error, or
-// until something comes between: Close, a lost session, a lost place.
+// until something comes between: Close, a lost session, a lost place, a lost topic.
 func (c *consumer) await(f func() (bool, error)) error {
 	for {
-		done, tell, changed, err := c.look(f)
-		if tell {
-			c.handler.Error(errUnreachable())
+		done, changed, err := c.look(f)
+		if c.trouble != nil {
+			c.handler.Error(c.trouble)
+			c.trouble = nil
 		}
 		if done || err != nil {
 			return err
@@ -224,22 +246,27 @@ func (c *consumer) await(f func() (bool, error)) error {
 	}
 }
 
-func (c *consumer) look(f func() (bool, error)) (done, tell bool, changed <-chan struct{}, err error) {
+func (c *consumer) look(f func() (bool, error)) (done bool, changed <-chan struct{}, err error) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	down := !c.reachable()
-	tell, c.told = down && !c.told, down
-	if err = c.trouble(); err == nil {
+	if down && !c.told {
+		c.trouble = errUnreachable()
+	}
+	c.told = down
+	if err = c.interruption(); err == nil {
 		done, err = f()
 	}
-	return done, tell, c.g.changed.wait(), err
+	return done, c.g.changed.wait(), err
 }
 
-// trouble returns what comes between.
-func (c *consumer) trouble() error {
+// interruption returns what comes between.
+func (c *consumer) interruption() error {
 	switch {
 	case c.closeCtx != nil:
 		return errClosing
+	case c.orphanErr() != nil:
+		return errOrphaned
 	case len(c.astray) > 0:
 		k := c.firstAstray()
 		return errOutOfRange(k.log, k.partition(), k.next)
@@ -248,9 +275,15 @@ func (c *consumer) trouble() error {
 }
 
 // sessionErr returns what the broker answers to a heartbeat, but for a
-// rebalance. Nothing is heard while the broker can not be reached.
+// rebalance. Nothing is heard while the broker can not be reached, and nothing for
+// too long is an answer, too.
 func (c *consumer) sessionErr() error {
-	if !c.reachable() || c.id == "" {
+	switch {
+	case c.id == "":
+		return nil
+	case c.fenced():
+		return errFenced(c.cfg.SessionTimeout)
+	case !c.reachable():
 		return nil
 	}
 	if _, err := c.g.member(c.cfg.InstanceID, c.id); err != nil {
@@ -268,7 +301,9 @@ func (c *consumer) loseSession(cause error) {
 	if _, err := c.g.member(c.cfg.InstanceID, c.id); err != nil {
 		c.id = ""
 	}
+	c.endPulse()
 	c.b.mu.Unlock()
+	cause = lostMembership(cause)
 	c.previous = nil
 	c.handler.Error(cause)
 	c.lose(c.liveClaims(), cause)

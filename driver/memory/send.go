@@ -22,6 +22,9 @@ func (b *Broker) send(m *driver.Message, tx *Transaction, turn *int32) error {
 	if t == nil {
 		return errNoTopic(m.Topic)
 	}
+	if err := t.limits.check(m); err != nil {
+		return err
+	}
 	if turn == nil {
 		turn = &t.next
 	}

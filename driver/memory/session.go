@@ -8,11 +8,12 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A member that can be reached is alive; there are no heartbeats to send. The
-// session timeout begins to run when the link is cut.
+// A member that can be reached is alive; there are no heartbeats to send. When the
+// link is cut, the session ends as long after the latest of them as pulse reckons.
 
 // linkChanged starts or ends the countdown to the end of m's session.
 func (g *group) linkChanged(m *member) {
+	m.c.linkChanged()
 	m.c.wakeClaims()
 	g.changed.fire()
 	if m.c.reachable() {
@@ -22,8 +23,12 @@ func (g *group) linkChanged(m *member) {
 	if m.session != nil {
 		return
 	}
+	m.expires = time.Now().Add(m.c.cfg.SessionTimeout)
+	if p := m.c.pulse.Load(); p != nil {
+		m.expires = p.expiry()
+	}
 	var t *time.Timer
-	t = time.AfterFunc(m.c.cfg.SessionTimeout, func() {
+	t = time.AfterFunc(time.Until(m.expires), func() {
 		g.b.mu.Lock()
 		defer g.b.mu.Unlock()
 		if m.session == t {
@@ -43,7 +48,7 @@ func (g *group) linksChanged() {
 func (m *member) stopSession() {
 	if m.session != nil {
 		m.session.Stop()
-		m.session = nil
+		m.session, m.expires = nil, time.Time{}
 	}
 }
 

@@ -20,9 +20,14 @@ func comparePartitions(a, b TopicPartition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
+// A topic is one incarnation of a name: what is created again after a deletion is
+// another topic.
 type topic struct {
+	id         int // no two topics of a broker have the same; 0 is none's
 	partitions []*partitionLog
 	next       int32 // where the next message without a key from outside goes
+	limits     limits
+	forbidden  bool // to all clients
 }
 
 func (t *topic) grow(n int) {
@@ -73,7 +78,8 @@ func checkTopicName(name string) *driver.Error {
 }
 
 func (b *Broker) createTopic(name string, partitions int) *topic {
-	t := new(topic)
+	b.topicIDs++
+	t := &topic{id: b.topicIDs}
 	t.grow(partitions)
 	b.topics[name] = t
 	b.metadataChanged(name)
@@ -97,14 +103,52 @@ func (b *Broker) AddPartitions(name string, total int) error {
 	return nil
 }
 
-// DeleteTopic deletes a topic, with what groups have committed for it.
+// DeleteTopic deletes a topic, with what groups have committed for it. Consumers
+// that can be reached lose their claims.
 func (b *Broker) DeleteTopic(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := b.topics[name]
-	if t == nil {
+	if b.topics[name] == nil {
 		return errUnknownTopic(name)
 	}
+	b.deleteTopic(name)
+	return nil
+}
+
+// RecreateTopic deletes a topic and creates it again in one step, so that no
+// client sees it missing. The new topic has an ID of its own, which is all that
+// tells it from the old one, and none of the old one's limits.
+func (b *Broker) RecreateTopic(name string, partitions int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.topics[name] == nil:
+		return errUnknownTopic(name)
+	case partitions < 1:
+		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
+	}
+	b.deleteTopic(name)
+	b.createTopic(name, partitions)
+	return nil
+}
+
+// TopicID returns the ID of a topic, 0 for an unknown one. A topic that was
+// deleted and created again has another.
+func (b *Broker) TopicID(name string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.topicID(name)
+}
+
+func (b *Broker) topicID(name string) int {
+	if t := b.topics[name]; t != nil {
+		return t.id
+	}
+	return 0
+}
+
+func (b *Broker) deleteTopic(name string) {
+	t := b.topics[name]
 	delete(b.topics, name)
 	for _, l := range t.partitions {
 		l.changed.fire()
@@ -113,7 +157,6 @@ func (b *Broker) DeleteTopic(name string) error {
 		g.forget(name)
 	}
 	b.metadataChanged(name)
-	return nil
 }
 
 // Topics returns the names of all topics in order.
@@ -147,11 +190,14 @@ func (b *Broker) Offsets(name string, partition int32) (start, end int64, err er
 func (b *Broker) Records(name string, partition int32, level driver.IsolationLevel) ([]driver.Record, error) {
 	var all []driver.Record
 	err := b.withLog(name, partition, func(l *partitionLog) error {
+		damaged := l.damaged
+		l.damaged = nil
 		for next := l.start; next < l.limit(level); {
 			var run []driver.Record
 			run, next = l.read(next, level, 1<<30)
 			all = append(all, run...)
 		}
+		l.damaged = damaged
 		return nil
 	})
 	return all, err
@@ -228,6 +274,17 @@ func (b *Broker) log(tp TopicPartition) *partitionLog {
 	return t.partitions[tp.Partition]
 }
 
+// topicError returns what a client is answered that asks for a topic, or nil.
+func (b *Broker) topicError(name string) *driver.Error {
+	switch t := b.topics[name]; {
+	case t == nil:
+		return errNoTopic(name)
+	case t.forbidden:
+		return errForbidden(name)
+	}
+	return nil
+}
+
 // ensureTopic returns a topic, created if the broker does that, or nil.
 func (b *Broker) ensureTopic(name string) *topic {
 	if t := b.topics[name]; t != nil || b.autoCreate < 1 || checkTopicName(name) != nil {
@@ -239,5 +296,8 @@ func (b *Broker) ensureTopic(name string) *topic {
 func (b *Broker) metadataChanged(topic string) {
 	for _, g := range b.groups {
 		g.metadataChanged(topic)
+	}
+	for _, p := range b.producers {
+		p.changed.fire()
 	}
 }

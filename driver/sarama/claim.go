@@ -35,14 +35,17 @@ type claim struct {
 	public *driver.Claim
 	where  partition
 	source ibm.ConsumerGroupClaim
+	feed   *feed
 	skip   int64 // records below it are not delivered
+	era    int   // of its topic, see incarnation.go
 
 	signal chan struct{} // a pause has begun or ended
 	paused atomic.Bool   // written with mu held
 	pauses atomic.Int64  // how many there have been
 
 	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
-	stopped   bool       // Sarama has been told to pause
+	stopped   bool       // Sarama has paused it because the core did
+	standing  bool       // Sarama has paused it because it cannot be read on
 	ended     bool
 	committed int64                   // what is durable, or -1
 	lost      error                   // why, if it was lost
@@ -95,9 +98,49 @@ func (cl *claim) resume() {
 	}
 	if cl.stopped {
 		cl.stopped = false
-		cl.c.group.Resume(cl.where.list())
+		cl.proceed()
 	}
 	cl.wake()
+}
+
+// proceed lets Sarama fetch again, unless there is another reason not to. It is
+// called with mu held.
+func (cl *claim) proceed() {
+	if !cl.stopped && !cl.standing {
+		cl.c.group.Resume(cl.where.list())
+	}
+}
+
+// stand keeps Sarama from fetching what cannot be read.
+func (cl *claim) stand() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended && !cl.standing {
+		cl.standing = true
+		cl.c.group.Pause(cl.where.list())
+	}
+}
+
+// look lets Sarama fetch once more what could not be read: it may have been
+// removed, or another replica may hold it intact. It reports false if the claim
+// is paused anyway.
+func (cl *claim) look() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.ended || cl.stopped {
+		return false
+	}
+	if cl.standing {
+		cl.standing = false
+		cl.proceed()
+	}
+	return true
+}
+
+func (cl *claim) isStanding() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.standing
 }
 
 // stop tells Sarama to pause what is still paused.
@@ -204,6 +247,14 @@ func record(m *ibm.ConsumerMessage) driver.Record {
 	return r
 }
 
+// end returns the high watermark as it was told last.
+func (cl *claim) end() int64 {
+	if end := cl.feed.end.Load(); end >= 0 {
+		return end
+	}
+	return cl.source.HighWaterMarkOffset()
+}
+
 // finish ends the claim: from now on nothing is committed for it.
 func (cl *claim) finish() {
 	cl.mu.Lock()
@@ -257,4 +308,18 @@ func (cl *claim) setCommitted(offset int64) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.committed = max(cl.committed, offset)
+}
+
+// position returns the group's position in the claim's partition.
+func (cl *claim) position() int64 {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return max(cl.public.Start, cl.committed)
+}
+
+// lossCause returns why the claim is gone, if that is known.
+func (cl *claim) lossCause() error {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.lost
 }

@@ -82,6 +82,7 @@ func (c *consumer) shutDown() {
 	c.group.Close() // leaves the group; the error may be any that was queued
 	<-c.finished
 	c.release()
+	c.asking.Wait()
 	c.drained.Wait()
 	c.committer.close()
 }

@@ -234,8 +234,18 @@ func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commi
 	if err != nil {
 		return a, err
 	}
+	seen, err := c.seenAfter(coordinator)
+	if err != nil {
+		return a, err
+	}
 	for i, m := range marks {
 		if a.verdicts[i] != nil {
+			continue
+		}
+		topic := m.claim.where.topic
+		if !c.incarnations.holds(topic, m.claim.era, seen.topics[topic].id) {
+			a.verdicts[i] = recreated(topic)
+			c.doubt()
 			continue
 		}
 		k := committed(resp, m.claim.where)
@@ -248,6 +258,16 @@ func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commi
 		a.verdicts[i] = k
 	}
 	return a, nil
+}
+
+// seenAfter asks the coordinator, which has just acknowledged a commit, for the
+// topics: only then it shows which it was made for.
+func (c *consumer) seenAfter(coordinator *ibm.Broker) (survey, error) {
+	seen, err := askTopics(coordinator, c.conf.Version, c.cfg.Topics)
+	if err == nil {
+		c.incarnations.learn(seen)
+	}
+	return seen, err
 }
 
 // committed returns what resp says of one partition.
@@ -304,8 +324,8 @@ func (c *consumer) worthRetrying(by member, err error) bool {
 
 // commitPositions makes positions durable on behalf of by, which is asked just
 // before the request is sent: it may outlive the call. It is not for claims,
-// which Commit serves.
-func (c *consumer) commitPositions(ctx context.Context, by func() (member, error), positions map[partition]int64) error {
+// which Commit serves. The positions belong to the topics as they were in asOf.
+func (c *consumer) commitPositions(ctx context.Context, asOf eras, by func() (member, error), positions map[partition]int64) error {
 	_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
 		m, err := by()
 		if err != nil {
@@ -319,7 +339,15 @@ func (c *consumer) commitPositions(ctx context.Context, by func() (member, error
 		if err != nil {
 			return struct{}{}, err
 		}
+		seen, err := c.seenAfter(coordinator)
+		if err != nil {
+			return struct{}{}, err
+		}
 		for p := range positions {
+			if !c.incarnations.holds(p.topic, asOf[p.topic], seen.topics[p.topic].id) {
+				c.doubt()
+				return struct{}{}, recreated(p.topic)
+			}
 			if k := committed(resp, p); k != ibm.ErrNoError {
 				return struct{}{}, fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, k)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type consumer struct {
 	split                    *splitClient
 	group                    ibm.ConsumerGroup
 	committer                *committer
+	inspector                *inspector
+	troubled                 chan struct{} // a partition cannot be read on
 
 	// hard ends when the context of Close does: no window outlives it.
 	hard    context.Context
@@ -39,6 +42,10 @@ type consumer struct {
 	revokes sync.WaitGroup // running calls of Handler.Revoke
 	told    sync.WaitGroup // running calls of Handler.Error
 	drained sync.WaitGroup // the goroutine that reads Sarama's errors
+	asking  sync.WaitGroup // questions to single brokers
+
+	incarnations *incarnations
+	doubts       chan struct{} // the topics have to be looked at
 
 	mu         sync.Mutex // guards what follows
 	handler    driver.Handler
@@ -55,6 +62,13 @@ type consumer struct {
 	failed     partition // where that happened, if at one
 	last       member    // who the consumer was in its latest session
 	astray     map[partition]astray
+
+	refusals   int                  // errors of single topics since a session lasted
+	subscribed []string             // the topics that the group is joined for
+	denied     map[string]time.Time // when a leader last refused a fetch of a topic
+	reports    map[string]reported  // by topic: what was said of it last
+	held       map[partition]int64  // positions of claims that have ended
+	restarts   map[string]*restart  // by topic
 }
 
 type partition struct {
@@ -74,7 +88,13 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		finished: make(chan struct{}), closed: make(chan struct{}),
 		empty: make(chan struct{}),
 		live:  map[partition]*claim{}, astray: map[partition]astray{},
+		incarnations: newIncarnations(), doubts: make(chan struct{}, 1),
+		denied: map[string]time.Time{}, reports: map[string]reported{},
+		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
+	c.troubled = make(chan struct{}, 1)
+	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble)
+	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
 }
@@ -93,19 +113,20 @@ func (c *consumer) open() (err error) {
 	}()
 	group := c.conf.Consumer.Group
 	data := on(c.fetches, c.conf, c.conf.Net.ReadTimeout)
+	data.Metadata.RefreshFrequency = newPartitionLook
 	data.Consumer.Group.Rebalance.GroupStrategies = observed(group.Rebalance.GroupStrategies, c.onAssignment)
 	if c.data, err = ibm.NewClient(c.cfg.Brokers, data); err != nil {
-		return wrap(err)
+		return c.wrap(err)
 	}
 	// A join is answered when the slowest member has drained.
 	coord := on(c.groups, c.conf, max(c.conf.Net.ReadTimeout, group.Rebalance.Timeout+5*time.Second))
 	coord.Metadata.Retry.Max = 0 // see splitClient, which counts the time
 	if c.coord, err = ibm.NewClient(c.cfg.Brokers, coord); err != nil {
-		return wrap(err)
+		return c.wrap(err)
 	}
 	client, err := ibm.NewClient(c.cfg.Brokers, commits)
 	if err != nil {
-		return wrap(err)
+		return c.wrap(err)
 	}
 	for _, client := range []ibm.Client{c.coord, client} {
 		// So it knows all brokers. Else it would know but the coordinator, and ask
@@ -115,7 +136,7 @@ func (c *consumer) open() (err error) {
 	c.committer = newCommitter(c, client)
 	c.split = &splitClient{Client: c.data, coord: c.coord, c: c}
 	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, c.split)
-	return wrap(err)
+	return c.wrap(err)
 }
 
 // Run implements [driver.Consumer].
@@ -127,8 +148,13 @@ func (c *consumer) Run(h driver.Handler) error {
 	c.drained.Go(c.drainErrors)
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watchdog(look) })
+	watch.Go(c.mend)
+	looking, stop := context.WithCancel(c.hard)
+	defer stop()
+	watch.Go(func() { c.lookOut(looking, lookEvery) })
 	err := c.serve()
 	close(c.served)
+	stop()
 	c.fetches.sever() // the watchdog may wait for an answer
 	watch.Wait()
 	c.revokes.Wait()
@@ -158,17 +184,20 @@ func (c *consumer) serve() error {
 	var pace pace
 	for {
 		began := time.Now()
-		err := wrap(c.join())
+		err := c.wrap(c.join())
 		fatal, closing := c.verdict()
 		switch {
 		case closing:
 			return nil
 		case fatal != nil:
 			return fatal
-		case isPermanent(err), isCode(err, ibm.ErrUnknownTopicOrPartition):
+		case isPermanent(err) && !c.passes(err):
 			return err
-		case err != nil:
+		case err != nil && !errors.Is(err, errNoTopic):
 			c.tell(err)
+		}
+		if time.Since(began) >= shortSession && err == nil {
+			c.settled()
 		}
 		select {
 		case <-time.After(pace.next(err, time.Since(began))):
@@ -189,18 +218,59 @@ func (c *consumer) join() error {
 	if over {
 		return nil
 	}
-	if err := c.moveIntoLog(ctx); err != nil {
-		return err
-	}
-	pins, err := c.pinNewest(ctx)
+	topics, err := c.choose(ctx)
 	if err != nil {
 		return err
 	}
-	err = c.group.Consume(ctx, c.cfg.Topics, &session{c: c, pins: pins})
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errSessionExpired) {
-		return cause // Sarama knows only that it was to stop
+	asOf := c.incarnations.snapshot()
+	if err := c.restartHeld(ctx, asOf); err != nil {
+		return err
+	}
+	if err := c.moveIntoLog(ctx, asOf); err != nil {
+		return err
+	}
+	pins, err := c.pinNewest(ctx, asOf, topics)
+	if err != nil {
+		return err
+	}
+	err = c.group.Consume(ctx, topics, &session{c: c, pins: pins, eras: asOf})
+	return because(err, context.Cause(ctx))
+}
+
+// because returns why a join has failed. Where the driver has ended it, Sarama knows
+// only that it was to stop.
+func because(err, cause error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(cause, errSessionExpired):
+		return cause
+	case errors.Is(cause, errRecreated), errors.Is(cause, errTopicsChanged):
+		return nil
 	}
 	return err
+}
+
+// passes reports whether err, which is permanent for the topic that it is about,
+// leaves other topics to be read. The look at the topics that comes next decides
+// which. It takes no notice of which of several topics is meant, so it does not
+// believe that forever.
+func (c *consumer) passes(err error) bool {
+	if len(c.cfg.Topics) == 1 || !isCode(err, ibm.ErrTopicAuthorizationFailed, ibm.ErrInvalidTopic) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusals++
+	return c.refusals < maxRefusals
+}
+
+const maxRefusals = 5
+
+func (c *consumer) settled() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusals = 0
 }
 
 func (c *consumer) verdict() (fatal error, closing bool) {
@@ -268,7 +338,18 @@ func (c *consumer) drainErrors() {
 		if errors.As(err, &at) {
 			where = partition{at.Topic, at.Partition}
 		}
-		err := wrap(err)
+		if c.undecoded(where, err) {
+			continue
+		}
+		err := c.wrap(err)
+		if isCode(err, ibm.ErrOffsetOutOfRange) && c.isAnother(c.hard, where.topic) {
+			continue // the position is not of this topic
+		}
+		if isCode(err, ibm.ErrTopicAuthorizationFailed) && where.topic != "" && len(c.cfg.Topics) > 1 {
+			c.deny(where.topic)
+			c.end(err)
+			continue
+		}
 		if isCode(err, ibm.ErrOffsetOutOfRange) && c.cfg.OutOfRange != driver.OutOfRangeStop {
 			c.stray(where, err)
 			c.end(err)
@@ -331,7 +412,7 @@ func (c *consumer) recovered(method string) {
 // HighWatermark implements [driver.HighWatermarker].
 func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 	if cl := c.own(dc); cl != nil {
-		return cl.source.HighWaterMarkOffset()
+		return cl.end()
 	}
 	return -1
 }

@@ -37,6 +37,7 @@ type line struct {
 	answer time.Duration
 	ctx    context.Context
 	cancel context.CancelFunc
+	over   func(net.Conn) net.Conn // what Sarama gets instead of a connection; nil is that itself
 
 	mu    sync.Mutex // guards what follows
 	conns map[*conn]struct{}
@@ -66,6 +67,14 @@ type conn struct {
 
 // Dial implements the dialer that Sarama's Net.Proxy asks for.
 func (l *line) Dial(network, addr string) (net.Conn, error) {
+	c, err := l.dial(network, addr)
+	if err == nil && l.over != nil {
+		return l.over(c), nil
+	}
+	return c, err
+}
+
+func (l *line) dial(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, l.atMost(dialTimeout))
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, addr)

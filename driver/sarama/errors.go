@@ -69,7 +69,9 @@ func codeName(k ibm.KError) string {
 	return fmt.Sprintf("ERROR_%d", int16(k)) // newer than this table
 }
 
-// permanent reports whether no retry cures k.
+// permanent reports whether no retry cures k. What passes by itself, or when another
+// member or broker does something, is not among these: members without a common
+// balance strategy leave, for one.
 func permanent(k ibm.KError) bool {
 	switch k {
 	case ibm.ErrTopicAuthorizationFailed, ibm.ErrGroupAuthorizationFailed, ibm.ErrClusterAuthorizationFailed,
@@ -77,7 +79,7 @@ func permanent(k ibm.KError) bool {
 		ibm.ErrSASLAuthenticationFailed, ibm.ErrUnsupportedSASLMechanism, ibm.ErrIllegalSASLState, ibm.ErrSecurityDisabled,
 		ibm.ErrUnsupportedVersion, ibm.ErrUnsupportedForMessageFormat, ibm.ErrUnsupportedCompressionType,
 		ibm.ErrFencedInstancedId, ibm.ErrProducerFenced,
-		ibm.ErrInconsistentGroupProtocol, ibm.ErrInvalidGroupId, ibm.ErrInvalidSessionTimeout,
+		ibm.ErrInvalidGroupId, ibm.ErrInvalidSessionTimeout,
 		ibm.ErrInvalidTopic, ibm.ErrInvalidRequiredAcks, ibm.ErrInvalidConfig, ibm.ErrPolicyViolation,
 		ibm.ErrMessageSizeTooLarge, ibm.ErrMessageSetSizeTooLarge, ibm.ErrInvalidTimestamp, ibm.ErrInvalidRecord,
 		ibm.ErrOffsetMetadataTooLarge, ibm.ErrInvalidCommitOffsetSize, ibm.ErrOffsetOutOfRange:
@@ -100,6 +102,22 @@ func wrap(err error) error {
 	}
 	code, kind := classify(err)
 	return &driver.Error{Code: code, Kind: kind, Err: err}
+}
+
+// wrap is wrap for what c has lived through. An OAUTHBEARER token that was refused is
+// no reason to give up: its source has another one next time.
+func (c *consumer) wrap(err error) error { return soften(wrap(err), c.cfg.SASL) }
+
+// soften makes a refused token transient.
+func soften(err error, sasl *driver.SASL) error {
+	var known *driver.Error
+	if sasl == nil || sasl.Mechanism != driver.SASLOAuthBearer || !errors.As(err, &known) {
+		return err
+	}
+	if known.Code != "SASL_AUTHENTICATION_FAILED" || known.Kind == nil {
+		return err
+	}
+	return &driver.Error{Code: known.Code, Err: known.Err}
 }
 
 // classify names err. One error can hold the answers of several brokers: what

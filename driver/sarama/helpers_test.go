@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -92,6 +93,7 @@ type recorder struct {
 	lost     []*driver.Claim
 	causes   []error
 	errs     []error
+	starts   []driver.NoPositionError
 	faults   []string // violations of the order of calls
 	next     map[*driver.Claim]int64
 }
@@ -181,12 +183,27 @@ func (r *recorder) ended(cs []*driver.Claim) {
 	}
 }
 
-func (r *recorder) Error(err error) { r.update(func() { r.errs = append(r.errs, err) }) }
+// Error keeps starts without a position apart: most tests begin with one.
+func (r *recorder) Error(err error) {
+	r.update(func() {
+		var start *driver.NoPositionError
+		if errors.As(err, &start) {
+			r.starts = append(r.starts, *start)
+			return
+		}
+		r.errs = append(r.errs, err)
+	})
+}
 
 // wait waits until cond, which is called with the recorder locked, is true.
 func (r *recorder) wait(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(patienceTest)
+	r.waitFor(t, patienceTest, what, cond)
+}
+
+func (r *recorder) waitFor(t testing.TB, patience time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
 	for {
 		r.mu.Lock()
 		ok, changed := cond(), r.changed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,14 +29,18 @@ import (
 
 // pinNewest does what has to be done before the join. It returns the ends of
 // what could not be committed.
-func (c *consumer) pinNewest(ctx context.Context) (map[partition]int64, error) {
+func (c *consumer) pinNewest(ctx context.Context, asOf eras, topics []string) (map[partition]int64, error) {
 	if c.cfg.InitialOffset != driver.OffsetNewest {
 		return nil, nil
 	}
-	if err := c.split.RefreshMetadata(c.cfg.Topics...); err != nil {
+	topics = slices.DeleteFunc(slices.Clone(topics), c.incarnations.reborn) // these start at the beginning
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	if err := c.split.RefreshMetadata(topics...); err != nil {
 		return nil, err
 	}
-	partitions, err := c.partitions()
+	partitions, err := c.partitions(topics)
 	if err != nil {
 		return nil, err
 	}
@@ -61,16 +66,26 @@ func (c *consumer) pinNewest(ctx context.Context) (map[partition]int64, error) {
 	if len(ends) == 0 {
 		return nil, nil
 	}
-	err = c.commitPositions(ctx, func() (member, error) { return noMember, nil }, ends)
+	begins, err := c.logOffsets(slices.Collect(maps.Keys(ends)), ibm.OffsetOldest)
+	if err != nil {
+		return nil, err
+	}
+	err = c.commitPositions(ctx, asOf, func() (member, error) { return noMember, nil }, ends)
 	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
 		return ends, nil // the group has members
 	}
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	for p, end := range ends {
+		c.tellNoPosition(p, end, begins[p])
+	}
+	return nil, nil
 }
 
-func (c *consumer) partitions() ([]partition, error) {
+func (c *consumer) partitions(topics []string) ([]partition, error) {
 	var all []partition
-	for _, topic := range c.cfg.Topics {
+	for _, topic := range topics {
 		ids, err := c.data.Partitions(topic)
 		if err != nil {
 			return nil, err
@@ -158,15 +173,18 @@ func (c *consumer) pinAssigned(s *session) error {
 	if err != nil {
 		return err
 	}
+	mine = slices.DeleteFunc(mine, func(p partition) bool { _, ok := found[p]; return ok })
+	begins, err := c.logOffsets(mine, ibm.OffsetOldest)
+	if err != nil {
+		return err
+	}
 	for _, p := range mine {
-		if _, ok := found[p]; ok {
-			continue
-		}
 		if err := c.pin(s, p, s.pins[p]); err != nil {
 			return err
 		}
 		// Sarama reads this when it starts the claim; it commits nothing.
 		s.sess.MarkOffset(p.topic, p.id, s.pins[p], "")
+		c.tellNoPosition(p, s.pins[p], begins[p])
 	}
 	return nil
 }
@@ -174,22 +192,41 @@ func (c *consumer) pinAssigned(s *session) error {
 // start resolves where a claim starts, and which records are to be passed over
 // because Sarama starts before that.
 func (c *consumer) start(s *session, source ibm.ConsumerGroupClaim) (start, skip int64, err error) {
-	if at := source.InitialOffset(); at >= 0 {
+	p, at := partition{source.Topic(), source.Partition()}, source.InitialOffset()
+	if err := c.restartClaim(s, p, at); err != nil {
+		return 0, 0, err
+	}
+	if at >= 0 {
 		return at, 0, nil
 	}
+	begins, err := c.logOffsets([]partition{p}, ibm.OffsetOldest)
+	if err != nil {
+		return 0, 0, err
+	}
+	begin := begins[p]
 	if c.cfg.InitialOffset == driver.OffsetOldest {
+		c.tellNoPosition(p, begin, begin)
 		return -1, 0, nil
 	}
-	p := partition{source.Topic(), source.Partition()}
 	at, ok := s.pins[p]
 	if !ok {
-		begins, err := c.logOffsets([]partition{p}, ibm.OffsetOldest)
-		if err != nil {
-			return 0, 0, err
-		}
-		at = begins[p]
+		at = begin
 	}
-	return at, at, c.pin(s, p, at)
+	if err := c.pin(s, p, at); err != nil {
+		return 0, 0, err
+	}
+	c.tellNoPosition(p, at, begin)
+	return at, at, nil
+}
+
+// tellNoPosition reports that a claim starts where the configuration says, as the
+// group has no position. That of a topic that was created again has been reported.
+func (c *consumer) tellNoPosition(p partition, start, begin int64) {
+	if c.incarnations.reborn(p.topic) {
+		return
+	}
+	err := &driver.NoPositionError{Topic: p.topic, Partition: p.id, Start: start, Begin: begin}
+	c.tell(&driver.Error{Code: err.ErrorType(), Err: err})
 }
 
 // pin makes the start of a claim of s durable, however often that must be tried.
@@ -199,7 +236,7 @@ func (c *consumer) pin(s *session, p partition, offset int64) error {
 	ctx := s.sess.Context()
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
 		var by member
-		err := c.commitPositions(ctx, func() (member, error) {
+		err := c.commitPositions(ctx, s.eras, func() (member, error) {
 			by, _ = c.member()
 			if by.session != s || ctx.Err() != nil {
 				return member{}, driver.ErrClaimEnded

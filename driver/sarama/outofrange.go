@@ -39,7 +39,7 @@ func (c *consumer) stray(p partition, err error) {
 // in the log, nothing is astray any more, and what was skipped would never be
 // told. So the gap is kept until an attempt has come to an end, and what lies
 // where an earlier attempt wanted it counts as moved by that one.
-func (c *consumer) moveIntoLog(ctx context.Context) error {
+func (c *consumer) moveIntoLog(ctx context.Context, asOf eras) error {
 	all, by := c.takeAstray()
 	if len(all) == 0 {
 		return nil
@@ -60,7 +60,7 @@ func (c *consumer) moveIntoLog(ctx context.Context) error {
 	for p, a := range gaps {
 		to[p] = a.gap.To
 	}
-	err = c.commitPositions(ctx, func() (member, error) { return by, nil }, to)
+	err = c.commitPositions(ctx, asOf, func() (member, error) { return by, nil }, to)
 	if err != nil {
 		c.keepAstray(gaps)
 		if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {

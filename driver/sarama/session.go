@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +26,7 @@ var errClosing = errors.New("consumer is closing")
 type session struct {
 	c    *consumer
 	pins map[partition]int64 // see newest.go
+	eras eras                // when the join began
 	sess ibm.ConsumerGroupSession
 
 	mu        sync.Mutex // guards what follows
@@ -43,6 +46,10 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	if len(sess.Claims()) == 0 {
 		s.c.handler.Assign(nil)
 	}
+	s.c.doubt()
+	if err := s.c.restartAssigned(s); err != nil {
+		return err
+	}
 	return s.c.pinAssigned(s)
 }
 
@@ -57,6 +64,9 @@ func (c *consumer) setSession(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.session = s
+	if s != nil { // what others hold from now on is theirs to restart
+		maps.DeleteFunc(c.held, func(p partition, _ int64) bool { return slices.Contains(c.subscribed, p.topic) })
+	}
 }
 
 // noteMember keeps who the consumer is in the session that is about to end.
@@ -81,7 +91,8 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		}
 		return nil
 	}
-	cl := &claim{c: c, where: where, source: source, skip: skip, committed: -1, signal: make(chan struct{}, 1)}
+	feed := c.inspector.feed([]byte(where.topic), where.id)
+	cl := &claim{c: c, where: where, source: source, feed: feed, skip: skip, era: s.eras[where.topic], committed: -1, signal: make(chan struct{}, 1)}
 	cl.public = &driver.Claim{
 		Topic: where.topic, Partition: where.id, Start: start,
 		Generation: sess.GenerationID(), Backend: cl,
@@ -89,7 +100,10 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	if !c.admit(cl) {
 		return nil
 	}
-	c.group.Resume(where.list()) // Sarama remembers a pause from the claim before
+	c.group.Resume(where.list())        // Sarama remembers a pause from the claim before
+	if t, _ := feed.state(); t != nil { // found since Sarama began to fetch
+		cl.stand()
+	}
 	func() {
 		defer c.recovered("Assign")
 		c.handler.Assign([]*driver.Claim{cl.public})
@@ -115,6 +129,10 @@ func (c *consumer) forget(cl *claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.live, cl.where)
+	if c.incarnations.era(cl.where.topic) == cl.era {
+		c.held[cl.where] = cl.position()
+	}
+	c.inspector.forget(cl.where)
 	if c.isClosing && len(c.live) == 0 {
 		close(c.empty)
 	}
@@ -124,6 +142,9 @@ func (c *consumer) forget(cl *claim) {
 func (c *consumer) reason(cl *claim, session context.Context) error {
 	if c.hard.Err() != nil {
 		return context.Cause(c.hard)
+	}
+	if lost := c.lossOf(cl); lost != nil {
+		return lost
 	}
 	if _, closing := c.verdict(); session.Err() == nil && !closing {
 		// The channel was closed: revoked by a cooperative rebalance, or given
@@ -137,11 +158,22 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 			return nil
 		}
 	}
+	if lost := c.lossOf(cl); lost != nil {
+		return lost
+	}
 	cause := context.Cause(session)
 	if gone(cause) || c.failedAt(cl.where) {
 		return wrap(cause)
 	}
 	return nil
+}
+
+// lossOf returns why cl is gone, apart from what the session says.
+func (c *consumer) lossOf(cl *claim) error {
+	if c.incarnations.era(cl.where.topic) != cl.era {
+		return recreated(cl.where.topic)
+	}
+	return cl.lossCause()
 }
 
 func (c *consumer) isAssigned(p partition) bool {

@@ -31,6 +31,8 @@ type splitClient struct {
 	since   time.Time  // when the coordinator was lost; zero while it is there
 	stale   bool       // it is said to be another
 	doubted bool       // it may be: it could not be reached
+	abroad  map[string][]int32
+	looked  time.Time // at abroad
 }
 
 // errSessionExpired is why a member is lost that could not reach the coordinator
@@ -149,9 +151,17 @@ func (s *splitClient) lostFor() time.Duration {
 
 // RefreshMetadata implements Sarama's Client. It tolerates partitions without a
 // leader: the group is joined for the others all the same, and Sarama waits for
-// these.
+// these. It also tolerates whatever is wrong with topics that only other members
+// subscribe to: see foreign.go.
 func (s *splitClient) RefreshMetadata(topics ...string) error {
-	err := s.Client.RefreshMetadata(topics...)
+	ours, others := s.sort(topics)
+	if len(others) > 0 {
+		s.lookAbroad(others)
+	}
+	if len(ours) == 0 && len(topics) > 0 {
+		return nil
+	}
+	err := s.Client.RefreshMetadata(ours...)
 	codes := kafkaErrors(err)
 	for _, k := range codes {
 		if k != ibm.ErrLeaderNotAvailable {

@@ -100,7 +100,7 @@ func (c *consumer) fetched() (claims []*claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, cl := range c.live {
-		if !cl.paused.Load() && !cl.isRevoking() {
+		if !cl.paused.Load() && !cl.isRevoking() && !cl.isStanding() {
 			claims = append(claims, cl)
 		}
 	}

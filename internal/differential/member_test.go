@@ -56,8 +56,9 @@ type member struct {
 	assigns int
 	claims  []*held // all that there ever were
 	errs    []string
-	heard   error // the first that Error was told
-	ended   bool  // Run has returned
+	heard   error    // the first that Error was told
+	codes   []string // of all that Error was told, and of what Run returned
+	ended   bool     // Run has returned
 	runErr  error
 
 	endShown bool
@@ -141,7 +142,7 @@ func (m *member) Lost(claims []*driver.Claim, _ error) { m.endClaims(claims, "lo
 // Error keeps what a user must be told. What a driver lives through besides
 // depends on timing.
 func (m *member) Error(err error) {
-	m.board.change(func() { m.heard = cmp.Or(m.heard, err) })
+	m.board.change(func() { m.heard, m.codes = cmp.Or(m.heard, err), append(m.codes, codeOf(err)) })
 	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
 		m.tell(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
 	}
@@ -162,8 +163,18 @@ func (m *member) endClaims(claims []*driver.Claim, how string) {
 // run serves the member until it is closed, or fails.
 func (m *member) run() {
 	err := m.consumer.Run(m)
-	m.board.change(func() { m.ended, m.runErr = true, err })
+	m.board.change(func() { m.ended, m.runErr, m.codes = true, err, append(m.codes, codeOf(err)) })
 	close(m.ran)
+}
+
+// heardCode reports whether the member was told of an error with this code.
+func (m *member) heardCode(code string) bool { return slices.Contains(m.codes, code) }
+
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		return e.Code
+	}
+	return ""
 }
 
 func (m *member) held(c *driver.Claim) *held {

@@ -97,6 +97,8 @@ func names() []mistake {
 		{"broker twice", []string{"BootstrapServers[1]", `"H:1"`, "same"}, brokers("h:1,H:1")},
 		{"broker with a scheme", []string{"BootstrapServers[0]", `"kafka://h:9092"`, "scheme"}, brokers("kafka://h:9092")},
 		{"broker with a password", []string{"BootstrapServers[0]", "'@'", "SASL"}, brokers("user:secret@h:9092")},
+		{"brokers separated by semicolons", []string{"BootstrapServers[0]", `"a:1"`, "commas"}, brokers("a:1;b:2")},
+		{"connection string", []string{"BootstrapServers[0]", `"Endpoint"`, "host:port", "SASL"}, brokers("Endpoint=sb://h/;SharedAccessKey=secret")},
 		{"IPv6 without brackets", []string{"BootstrapServers[0]", `"::1"`, "brackets"}, brokers("::1")},
 
 		{"no topic", []string{"Topic", "is empty"}, topics()},
@@ -229,8 +231,12 @@ func transport() []mistake {
 			c.Config = &tls.Config{MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12}
 		})},
 
+		{"key in place of a path", []string{"TLS.CAFile", "PEM text", "not shown"}, encrypt(func(_ *user, c *kafka.TLSConfig) { c.CAFile = "secret\nsecret" })},
+
 		{"no mechanism", []string{"SASL.Mechanism", "is empty", "PLAIN"}, login(kafka.SASLConfig{User: "u", Password: "p"})},
 		{"unknown mechanism", []string{"SASL.Mechanism", `"scram"`, "SCRAM-SHA-256"}, login(kafka.SASLConfig{Mechanism: "scram", User: "u", Password: "p"})},
+		{"Kerberos", []string{"SASL.Mechanism", `"GSSAPI"`, "sarama.Driver.Configure"}, login(kafka.SASLConfig{Mechanism: "GSSAPI", User: "u", Password: "p"})},
+		{"Amazon's IAM", []string{"SASL.Mechanism", `"AWS_MSK_IAM"`, "OAUTHBEARER"}, login(kafka.SASLConfig{Mechanism: "AWS_MSK_IAM"})},
 		{"no user", []string{"SASL.User", "is empty"}, login(kafka.SASLConfig{Mechanism: kafka.SASLPlain, Password: "p"})},
 		{"no password", []string{"SASL.Password", "is empty"}, login(kafka.SASLConfig{Mechanism: kafka.SASLPlain, User: "u"})},
 		{"password with the file's line break", []string{"SASL.Password", "white space"}, login(kafka.SASLConfig{Mechanism: kafka.SASLPlain, User: "u", Password: "secret\n"})},

@@ -129,12 +129,15 @@ func (stranger) do(l *lane) {
 	if m == nil {
 		return
 	}
-	select {
-	case <-m.ran:
-		l.note("it ends: %s", class(m.runErr))
-	case <-time.After(l.sys.settleTime()):
+	ctx, cancel := context.WithTimeout(l.ctx, l.sys.settleTime())
+	defer cancel()
+	if !l.await(ctx, func() bool { return m.heardCode("INCONSISTENT_GROUP_PROTOCOL") || m.ended }) {
 		l.stuck = "the stranger is let in"
+		return
 	}
+	l.mu.Lock()
+	l.note("it is kept out: %t", m.heardCode("INCONSISTENT_GROUP_PROTOCOL"))
+	l.mu.Unlock()
 	l.fails("close of the stranger", l.shut(m))
 	if l.settle() {
 		l.showGroup()

@@ -38,7 +38,8 @@ var graph = []row{
 		"it wraps any driver and may know none"},
 	{"driver/memory", []string{"driver"},
 		"a backend must not know its users"},
-	{"driver/sarama", []string{"driver", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics"},
+	{"driver/sarama", []string{"driver", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
+		"github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which Sarama brings
 		"a backend must not know its users"},
 	{"kafka", []string{"driver"},
 		"the core must work with any backend, and bring none into a program that uses another"},

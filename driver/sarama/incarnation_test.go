@@ -1,0 +1,215 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/outside"
+)
+
+// A recreation is one way in which a topic is deleted and created again.
+type recreation struct {
+	name     string
+	initial  driver.InitialOffset
+	strategy driver.BalanceStrategy
+	pause    time.Duration // between the two
+	records  int           // in the new topic; the group's position in the old one is 50
+	handling bool          // records of the old topic are handled meanwhile
+}
+
+var recreations = []recreation{
+	{name: "idle, newest, longer", initial: driver.OffsetNewest, records: 100},
+	{name: "idle, oldest, shorter", initial: driver.OffsetOldest, records: 20},
+	{name: "idle, cooperative, longer", initial: driver.OffsetNewest, strategy: driver.CooperativeSticky, records: 100},
+	{name: "handling, newest, longer", initial: driver.OffsetNewest, records: 100, handling: true},
+	{name: "handling, oldest, shorter", initial: driver.OffsetOldest, records: 20, handling: true},
+	{name: "ten seconds apart, newest, longer", initial: driver.OffsetNewest, pause: 10 * time.Second, records: 100},
+	{name: "ten seconds apart, handling, shorter", initial: driver.OffsetNewest, pause: 10 * time.Second, records: 20, handling: true},
+}
+
+// TestFault_A1_RecreatedTopicStartsAtItsBeginning: a topic is its ID, not its name.
+func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
+	for _, r := range recreations {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			brokers := fake(t).ListenAddrs()
+			recreateUnder(t, outside.Of(brokers...), brokers, "re", r)
+		})
+	}
+}
+
+// TestRealFault_A1_RecreatedTopicStartsAtItsBeginning is the same on a real Kafka:
+// with KAFKA_VERSION=3.9.1 on the oldest.
+func TestRealFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	brokers := strings.Split(cluster.Bootstrap(), ",")
+	t.Logf("version %q", os.Getenv("KAFKA_VERSION"))
+	for i, r := range recreations {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			recreateUnder(t, outside.Of(brokers...), brokers, fmt.Sprintf("re-%d-%d", i, time.Now().UnixNano()), r)
+		})
+	}
+}
+
+func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic string, form recreation) {
+	ctx := within(t, 4*patienceTest)
+	must(t, cluster.CreateTopic(ctx, topic, 1))
+	cfg := consumerConfig(brokers)
+	cfg.Topics, cfg.Group, cfg.InitialOffset = []string{topic}, topic, form.initial
+	cfg.BalanceStrategies = []driver.BalanceStrategy{form.strategy}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	must(t, sendMany(ctx, cluster, topic, "old", 60))
+	r.waitRecords(t, 60)
+	old := r.claim(0)
+	must(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 50}}))
+
+	deleteTopic(ctx, t, cluster, topic)
+	time.Sleep(form.pause)
+	createAgain(ctx, t, cluster, topic)
+	must(t, sendMany(ctx, cluster, topic, "new", form.records))
+	if form.handling { // what was earned in the old topic is committed to the new one
+		var refused *driver.CommitError
+		if err := m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 60}}); !errors.As(err, &refused) {
+			t.Errorf("a commit of the old topic = %v, want it refused", err)
+		}
+	}
+	fresh := func() (values []string) {
+		for _, g := range r.records {
+			if g.claim != old && strings.HasPrefix(g.value, "new") {
+				values = append(values, g.value)
+			}
+		}
+		return values
+	}
+	r.waitFor(t, 2*patienceTest, "the records of the new topic", func() bool { return len(fresh()) >= form.records })
+	claim := r.claim(0)
+	must(t, m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: int64(form.records)}}))
+	if at, err := cluster.Committed(ctx, topic, topic, 0); err != nil || at != int64(form.records) {
+		t.Errorf("committed %d, %v; want %d", at, err, form.records)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := make([]string, form.records)
+	for i := range want {
+		want[i] = fmt.Sprint("new", i)
+	}
+	if got := fresh(); !slices.Equal(got, want) {
+		t.Errorf("delivered %q, want all of the new topic from its beginning", got)
+	}
+	if !slices.Contains(r.lost, old) {
+		t.Errorf("the claim of the old topic was not lost; revoked %d, lost %d, errors %v", len(r.revoked), len(r.lost), r.errs)
+	}
+	if gaps := r.gaps(); len(gaps) != 1 || !gaps[0].Recreated || gaps[0].From != 50 || gaps[0].To != 0 {
+		t.Errorf("told of %+v, want one gap from 50 to 0; all: %v", gaps, r.errs)
+	}
+}
+
+// gaps returns what the handler was told to be lost; the mutex must be held.
+func (r *recorder) gaps() (gaps []driver.DataLossError) {
+	for _, err := range r.errs {
+		var gap *driver.DataLossError
+		if errors.As(err, &gap) {
+			gaps = append(gaps, *gap)
+		}
+	}
+	return gaps
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sendMany appends n records whose values are a prefix and a number.
+func sendMany(ctx context.Context, cluster outside.Client, topic, prefix string, n int) error {
+	records := make([]driver.Record, n)
+	for i := range records {
+		records[i].Value = fmt.Append(nil, prefix, i)
+	}
+	return cluster.Send(ctx, topic, 0, records...)
+}
+
+func deleteTopic(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
+	t.Helper()
+	cl, err := cluster.New()
+	must(t, err)
+	defer cl.Close()
+	rt := kmsg.NewDeleteTopicsRequestTopic()
+	rt.Topic = &topic
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.Topics, req.TopicNames = append(req.Topics, rt), []string{topic}
+	resp, err := req.RequestWith(ctx, cl)
+	must(t, err)
+	must(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+}
+
+// createAgain creates a topic that may still be about to be deleted.
+func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
+	t.Helper()
+	var err error
+	for ctx.Err() == nil {
+		if err = cluster.CreateTopic(ctx, topic, 1); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal(err)
+}
+
+// TestIncarnations holds the rules about IDs against answers made by hand.
+func TestIncarnations(t *testing.T) {
+	id := func(n byte) (u ibm.Uuid) { u[0] = n; return u }
+	say := func(cluster string, n byte) survey {
+		return survey{cluster: cluster, topics: map[string]topicState{"t": {id: id(n)}}}
+	}
+	i := newIncarnations()
+	learns := func(what string, s survey, want byte) {
+		t.Helper()
+		if got := i.learn(s)["t"]; got != id(want) {
+			t.Errorf("%s: another topic %v, want %v", what, got, id(want))
+		}
+	}
+	learns("a broker without IDs", say("c", 0), 0)
+	learns("the first ID", say("c", 1), 0)
+	learns("the same", say("c", 1), 0)
+	learns("no ID any more", say("c", 0), 0)
+	learns("another", say("c", 2), 2)
+	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 1}); ok {
+		t.Errorf("elected %v although as many brokers name the old one", got)
+	}
+	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 2, id(0): 3}); !ok || got != id(2) {
+		t.Errorf("elected %v, %v; want the new one", got, ok)
+	}
+	if !i.supersede("t", id(2)) || i.supersede("t", id(2)) {
+		t.Error("a change must count once")
+	}
+	learns("a broker that is behind", say("c", 1), 0)
+	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 3}); ok {
+		t.Errorf("elected %v, which was superseded", got)
+	}
+	if i.holds("t", 0, id(2)) || !i.holds("t", 1, id(2)) || i.holds("t", 1, id(1)) {
+		t.Error("a position holds in its own topic, as the coordinator names it, and in no other")
+	}
+	learns("another cluster", say("mirror", 7), 0)
+	if !i.holds("t", 1, id(7)) {
+		t.Error("a position must hold in a mirrored cluster")
+	}
+}

@@ -1,0 +1,202 @@
+package sarama
+
+import (
+	"hash/crc32"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// An inspector looks at what a consumer fetches before Sarama does, and keeps what
+// is known of each partition. It is shared by all connections that fetch.
+type inspector struct {
+	limit   int
+	table   *crc32.Table
+	trouble func(*feed) // is called when a partition cannot be read on
+
+	mu    sync.Mutex // guards feeds
+	feeds map[string]map[int32]*feed
+}
+
+func newInspector(limit int, trouble func(*feed)) *inspector {
+	if limit <= 0 {
+		limit = saramaBound
+	}
+	return &inspector{
+		limit: limit, table: crc32.MakeTable(crc32.Castagnoli),
+		trouble: trouble, feeds: map[string]map[int32]*feed{},
+	}
+}
+
+// A feed is what is known of the fetches of one partition.
+type feed struct {
+	where partition
+	end   atomic.Int64 // the high watermark, or -1
+	heard atomic.Int64 // when end was told, in nanoseconds since 1970
+
+	mu      sync.Mutex // guards what follows
+	asked   int64      // the offset in the latest request
+	first   int64      // the base offset of the first batch that came last, or -1
+	partial int        // answers in a row that held the beginning of a batch only
+	since   time.Time  // of the first answer in a row that brought nothing of what is there; zero if the latest did
+	trouble *trouble
+
+	failed time.Time // when Sarama could not read an answer at last
+}
+
+func (in *inspector) feed(topic []byte, id int32) *feed {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	of := in.feeds[string(topic)]
+	if of == nil {
+		of = map[int32]*feed{}
+		in.feeds[string(topic)] = of
+	}
+	f := of[id]
+	if f == nil {
+		f = &feed{where: partition{string(topic), id}, first: -1}
+		f.end.Store(-1)
+		of[id] = f
+	}
+	return f
+}
+
+// forget drops what is known of a partition, whose claim has ended.
+func (in *inspector) forget(p partition) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.feeds[p.topic], p.id)
+}
+
+// asked notes where a partition is fetched.
+func (in *inspector) asked(p askedPartition) {
+	f := in.feed(p.topic, p.id)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = p.offset
+}
+
+// answered looks at an answer, and takes out of it what Sarama must not see.
+func (in *inspector) answered(answer []byte, version int16) {
+	if version >= flexibleFetch && len(answer) == 0 {
+		return
+	}
+	now := time.Now()
+	eachAnswered(answer, version, func(p answeredPartition) {
+		if p.code != 0 {
+			return
+		}
+		f := in.feed(p.topic, p.id)
+		f.tell(p.end, now)
+		if in.examine(f, p, now) {
+			in.trouble(f)
+		}
+	})
+}
+
+// tell notes the end of the log.
+func (f *feed) tell(end int64, now time.Time) {
+	if end >= 0 {
+		f.end.Store(end)
+		f.heard.Store(now.UnixNano())
+	}
+}
+
+// unheard reports whether the end of the log is older than d.
+func (f *feed) unheard(d time.Duration, now time.Time) bool {
+	return now.UnixNano()-f.heard.Load() > int64(d)
+}
+
+// partialAnswers is how many answers may bring the beginning of a batch and no
+// more. Brokers send at least one whole batch (KIP-74); older ones send more when
+// Sarama asks for more, as it does after the first.
+const partialAnswers = 5
+
+// examine looks at the records of one partition, and reports whether they are in
+// trouble.
+func (in *inspector) examine(f *feed, p answeredPartition, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(p.records) == 0 {
+		f.nothing(p, now)
+		return false
+	}
+	first := firstOffset(p.records)
+	again := first >= 0 && first == f.first
+	x := examination{
+		records: p.records, next: f.asked, limit: in.limit, table: in.table,
+		thorough: again || f.trouble != nil,
+	}
+	f.first = first
+	bad := x.run()
+	if bad == nil && x.part > 0 {
+		if f.partial++; f.partial >= partialAnswers {
+			bad = &trouble{f.asked, corrupt("of a batch of %d bytes only %d come", x.part, len(p.records))}
+			if len(p.records) > magicAt {
+				hide(p.records)
+			}
+		}
+	}
+	if x.whole > 0 {
+		f.trouble, f.partial = nil, 0
+	}
+	if bad != nil {
+		f.trouble = bad
+	}
+	if x.whole > 0 && !again || bad != nil {
+		f.since = time.Time{}
+	} else {
+		f.nothing(p, now)
+	}
+	return bad != nil
+}
+
+// nothing notes that an answer brings nothing new. It is called with mu held.
+func (f *feed) nothing(p answeredPartition, now time.Time) {
+	switch {
+	case p.stable <= f.asked:
+		f.since = time.Time{}
+	case f.since.IsZero():
+		f.since = now
+	}
+}
+
+// state returns the trouble that the partition is in, and since when nothing has
+// come of what is there.
+func (f *feed) state() (*trouble, time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.trouble, f.since
+}
+
+func firstOffset(records []byte) int64 {
+	c := cursor{b: records}
+	if at := c.int64(); !c.bad {
+		return at
+	}
+	return -1
+}
+
+// at says where t is.
+func (t *trouble) at(p partition) *driver.PartitionError {
+	return &driver.PartitionError{Topic: p.topic, Partition: p.id, Offset: t.offset, Err: t.err}
+}
+
+// position returns where the partition was asked for at last.
+func (f *feed) position() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
+// blamed notes that Sarama could not read an answer, and reports whether that had
+// not happened for a minute.
+func (f *feed) blamed(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.failed
+	f.failed = now
+	return now.Sub(before) > time.Minute
+}

@@ -1,0 +1,41 @@
+package sarama
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// TestFault_A4_StartWithoutPositionIsReported: the group's positions are gone, and
+// records came meanwhile. The start is as configured, and the handler hears of it.
+func TestFault_A4_StartWithoutPositionIsReported(t *testing.T) {
+	for _, c := range []struct {
+		initial driver.InitialOffset
+		start   int64
+	}{{driver.OffsetNewest, 10}, {driver.OffsetOldest, 3}} {
+		t.Run(c.initial.String(), func(t *testing.T) {
+			h, _ := fakeHarness(t)
+			seed(t, h.brokers, "t", 0, numbered(0, 10)...)
+			must(t, h.Truncate(t.Context(), "t", 0, 3))
+			cfg := consumerConfig(h.brokers)
+			cfg.InitialOffset = c.initial
+			r := newRecorder()
+			m := start(t, Driver{}, cfg, r)
+			want := []driver.NoPositionError{{Topic: "t", Start: c.start, Begin: 3}}
+			r.wait(t, "the report", func() bool { return slices.Equal(r.starts, want) })
+			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+			must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("more")}))
+			r.wait(t, "a record", func() bool { return len(r.records) > 0 })
+			must(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 11}}))
+			m.stop(t)
+
+			again := newRecorder()
+			start(t, Driver{}, cfg, again)
+			again.wait(t, "the assignment", func() bool { return len(again.live) == 1 })
+			if len(again.starts) > 0 {
+				t.Errorf("told of %+v although the group has a position", again.starts)
+			}
+		})
+	}
+}

@@ -1,0 +1,266 @@
+package sarama
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A store serves one topic, "t", from batches by partition, as a broker does that
+// does not look into them.
+type store struct {
+	batches [][][]byte // by partition
+	fetches atomic.Int64
+	asked   [2]atomic.Int64 // fetches by partition
+	mend    atomic.Bool     // serve what was before it was damaged
+	intact  [][][]byte
+	end     int64 // the end of the log, if not that of the batches
+}
+
+func baseOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
+func lastOf(b []byte) int64 { return baseOf(b) + int64(binary.BigEndian.Uint32(b[23:])) }
+
+// batch makes a record batch. Its length and checksum are right, whatever records
+// is.
+func batch(base int64, delta, count int32, attributes int16, records []byte) []byte {
+	r := kmsg.RecordBatch{
+		FirstOffset: base, Length: int32(49 + len(records)), Magic: 2, Attributes: attributes,
+		LastOffsetDelta: delta, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		NumRecords: count, Records: records,
+	}
+	b := r.AppendTo(nil)
+	sign(b)
+	return b
+}
+
+func sign(b []byte) {
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// rec makes a record with a delta, a value and headers.
+func rec(delta int64, value string, headers ...byte) []byte {
+	b := []byte{0, 0}
+	b = binary.AppendVarint(b, delta)
+	b = append(b, 1) // no key
+	b = binary.AppendVarint(b, int64(len(value)))
+	b = append(b, value...)
+	if headers == nil {
+		headers = []byte{0}
+	}
+	b = append(b, headers...)
+	return append(binary.AppendVarint(nil, int64(len(b))), b...)
+}
+
+// plain makes a batch of n records from base on, whose values are their offsets.
+func plain(base int64, n int) []byte {
+	var records []byte
+	for i := range n {
+		records = append(records, rec(int64(i), fmt.Sprint(base+int64(i)))...)
+	}
+	return batch(base, int32(n-1), int32(n), 0, records)
+}
+
+// serve lets cluster answer fetches from s. Everything else is answered by it.
+func (s *store) serve(cluster *kfake.Cluster) {
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		s.fetches.Add(1)
+		asked := req.(*kmsg.FetchRequest)
+		resp := asked.ResponseKind().(*kmsg.FetchResponse)
+		found := false
+		for _, topic := range asked.Topics {
+			answer := kmsg.NewFetchResponseTopic()
+			answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				one := s.partition(p.Partition, p.FetchOffset)
+				found = found || len(one.RecordBatches) > 0
+				answer.Partitions = append(answer.Partitions, one)
+			}
+			resp.Topics = append(resp.Topics, answer)
+		}
+		if !found {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return resp, nil, true
+	})
+}
+
+func (s *store) partition(id int32, from int64) kmsg.FetchResponseTopicPartition {
+	one := kmsg.NewFetchResponseTopicPartition()
+	one.Partition = id
+	s.asked[id].Add(1)
+	batches := s.batches[id]
+	if s.mend.Load() {
+		batches = s.intact[id]
+	}
+	for i, b := range batches {
+		if at := s.intact[id][i]; lastOf(at) >= from {
+			one.RecordBatches = append(one.RecordBatches, b...)
+		}
+		one.HighWatermark = lastOf(s.intact[id][i]) + 1
+	}
+	one.LastStableOffset = one.HighWatermark
+	return one
+}
+
+// damaged returns a store of two partitions of four batches of ten records, the
+// third one of partition 0 changed by damage.
+func damaged(damage func([]byte) []byte) *store {
+	s := &store{}
+	for range 2 {
+		var of [][]byte
+		for i := range 4 {
+			of = append(of, plain(int64(10*i), 10))
+		}
+		s.intact = append(s.intact, of)
+		s.batches = append(s.batches, slices.Clone(of))
+	}
+	s.batches[0][2] = damage(slices.Clone(s.batches[0][2]))
+	return s
+}
+
+func (r *recorder) offsets(partition int32) (offsets []int64) {
+	for _, g := range r.records {
+		if g.partition == partition {
+			offsets = append(offsets, g.offset)
+		}
+	}
+	return offsets
+}
+
+func upTo(n int) (offsets []int64) {
+	for i := range n {
+		offsets = append(offsets, int64(i))
+	}
+	return offsets
+}
+
+func expect[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// troubles returns the errors told of partitions.
+func (r *recorder) troubles() (all []*driver.PartitionError) {
+	for _, err := range r.errs {
+		var p *driver.PartitionError
+		if errors.As(err, &p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func errorCode(err error) string {
+	var e *driver.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+func startStore(t *testing.T, s *store, limit int) *running {
+	t.Helper()
+	cluster := fake(t, kfake.SeedTopics(2, "t"))
+	// The log that the coordinator and ListOffsets know of.
+	for p := range int32(2) {
+		seed(t, cluster.ListenAddrs(), "t", p, numbered(0, 40)...)
+	}
+	s.serve(cluster)
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.MaxDecompressedBytes = limit
+	return start(t, Driver{}, cfg, newRecorder())
+}
+
+// TestFault_B1_DamagedBatchStopsItsPartitionAlone: whatever is wrong with one batch,
+// all of the other partition and what lies before the batch is delivered, the error
+// names the place, nothing is joined again, and when the batch can be read again
+// its partition goes on.
+func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
+	flip := func(at int, bit byte) func([]byte) []byte {
+		return func(b []byte) []byte {
+			b[at] ^= bit
+			return b
+		}
+	}
+	resigned := func(change func([]byte)) func([]byte) []byte {
+		return func(b []byte) []byte {
+			change(b)
+			sign(b)
+			return b
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		damage func([]byte) []byte
+	}{
+		{"a bit of a value", flip(100, 1)},
+		{"a bit of the checksum", flip(18, 4)},
+		{"the magic, to a later one", flip(magicAt, 4)},
+		{"the magic, to an older one", flip(magicAt, 2)},
+		{"the length, negative", flip(8, 0x80)},
+		{"the length, too small", func(b []byte) []byte { binary.BigEndian.PutUint32(b[8:], 20); return b }},
+		{"the length, larger than an answer", flip(8, 0x40)},
+		{"the base offset, lower", flip(7, 16)},
+		{"the codec", resigned(func(b []byte) { b[22] |= 7 })},
+		{"more records than offsets", resigned(func(b []byte) { b[60] = 200 })},
+		{"a record's length that lies", resigned(func(b []byte) { b[batchHead] += 2 })},
+		{"2^62 headers", func(b []byte) []byte {
+			return batch(20, 9, 1, 0, rec(0, "20", binary.AppendVarint(nil, 1<<62)...))
+		}},
+		{"records cut short", func(b []byte) []byte { return batch(20, 9, 10, 0, b[batchHead:len(b)-5]) }},
+		{"records out of order", func(b []byte) []byte {
+			return batch(20, 9, 3, 0, slices.Concat(rec(5, "25"), rec(3, "23"), rec(9, "29")))
+		}},
+		{"a record beyond the batch", func(b []byte) []byte { return batch(20, 9, 1, 0, rec(10, "30")) }},
+		{"an offset of 2^63-1", func(b []byte) []byte { return batch(1<<63-1, 0, 1, 0, rec(0, "x")) }},
+		{"gzip that is none", func(b []byte) []byte { return batch(20, 9, 10, 1, b[batchHead:]) }},
+		{"zstd that is none", func(b []byte) []byte { return batch(20, 9, 10, 4, b[batchHead:]) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := damaged(c.damage)
+			m := startStore(t, s, 0)
+			r := m.recorder
+			r.wait(t, "delivery of what is intact, and a report", func() bool {
+				return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+			})
+			r.mu.Lock()
+			expect(t, "offsets of partition 1", r.offsets(1), upTo(40))
+			expect(t, "offsets of partition 0", r.offsets(0), upTo(20))
+			for _, err := range r.errs {
+				var p *driver.PartitionError
+				if !errors.As(err, &p) || p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
+					t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", err)
+				}
+			}
+			expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+			r.mu.Unlock()
+			// It is fetched once per look, and not in a loop.
+			asked := s.asked[0].Load()
+			time.Sleep(500 * time.Millisecond)
+			if n := s.asked[0].Load() - asked; n > 3 {
+				t.Errorf("the partition was fetched %d times in half a second", n)
+			}
+			s.mend.Store(true)
+			r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+			expect(t, "claims assigned", len(r.assigned), 2)
+		})
+	}
+}
