@@ -163,10 +163,13 @@ type ConsumerConfig struct {
 	MaxBufferedBytes    int
 
 	// MaxTotalBufferedBytes bounds what waits for the handlers in all partitions of
-	// the consumer together, counted as MaxBufferedBytes is. Above it the
-	// partitions that hold more than an equal share of it are not fetched. Every
-	// partition may always hold one fetch, so that failing partitions never
-	// starve healthy ones. Default 0: no bound.
+	// the consumer together, counted as MaxBufferedBytes is. Above it, and until
+	// half is gone, the partitions that hold more than an equal share of it are not
+	// fetched; such a partition is fetched again once it holds half a share or
+	// less. So every partition may always hold one fetch, and failing partitions
+	// never starve healthy ones. In the worst case a few failing partitions hold
+	// the whole bound and all others a share each: then twice the bound waits, and
+	// one fetch per partition that was under way. Default 0: no bound.
 	MaxTotalBufferedBytes int
 
 	// MaxDecompressedBytes bounds what one batch of records may take in memory

@@ -68,7 +68,9 @@ func (e *PanicError) Unwrap() error {
 // FailNow methods of package testing do.
 var errGoexit = errors.New("handler ended its goroutine (runtime.Goexit)")
 
-// A StopError says what was still running when a shutdown's time was up.
+// A StopError says what was still running when a shutdown's time was up. The
+// record of a handler that it names is delivered again, unless the handler ends
+// at that very moment; OutcomeLate says so.
 type StopError struct {
 	// Running names what had not ended, such as
 	// `consumer "orders": handler of orders/3 at offset 42`.

@@ -82,7 +82,10 @@ type CallbackPanicked struct {
 // ShutdownEnded is an [Event]: everything has stopped.
 type ShutdownEnded struct {
 	Took time.Duration
-	Err  error
+
+	// Err is what did not end in order. It wraps a [StopError] if the time of the
+	// shutdown was up before everything had stopped: what it names ended later.
+	Err error
 }
 
 func (StateChanged) event()       {}

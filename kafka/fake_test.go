@@ -95,6 +95,7 @@ type fakeConsumer struct {
 	durable []driver.Mark // in the order of the answers
 	closed  bool
 	pauses  []string
+	paused  map[*driver.Claim]bool
 }
 
 func (c *fakeConsumer) Run(h driver.Handler) error {
@@ -132,9 +133,20 @@ func (c *fakeConsumer) Resume(claims ...*driver.Claim) { c.notePause("resume", c
 func (c *fakeConsumer) notePause(what string, claims []*driver.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.paused == nil {
+		c.paused = map[*driver.Claim]bool{}
+	}
 	for _, cl := range claims {
 		c.pauses = append(c.pauses, fmt.Sprintf("%s %d", what, cl.Partition))
+		c.paused[cl] = what == "pause"
 	}
+}
+
+// isPaused reports whether the core has paused a claim.
+func (c *fakeConsumer) isPaused(cl *driver.Claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paused[cl]
 }
 
 func (c *fakeConsumer) pauseLog() []string {

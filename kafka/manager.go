@@ -41,6 +41,8 @@ type Manager struct {
 	startCtx     context.Context // for consumers that are registered later; nil before the start
 	unwatch      func() bool     // stops watching startCtx
 	closed       bool            // a shutdown has begun: nothing above changes any more
+	gaveUp       *StopError      // of the first Shutdown whose time was up
+	ended        bool            // everything has stopped but the hooks
 }
 
 // An Option changes a manager that New makes.

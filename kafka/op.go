@@ -48,7 +48,8 @@ func (k OpKind) String() string {
 type Outcome uint8
 
 const (
-	// OutcomeDone: the handler returned nil.
+	// OutcomeDone: the handler returned nil while it owned the partition. The
+	// record is part of the next commit, whose own outcome is that of an OpCommit.
 	OutcomeDone Outcome = iota
 	// OutcomeFailed: the handler failed, and Err says how. The record is not done
 	// and will be delivered again, by whoever owns the partition next.
@@ -57,7 +58,22 @@ const (
 	// loss, the switch or a shutdown, and the handler gave up; or a commit made
 	// way for another one. That is no failure, and Err is nil.
 	OutcomeInterrupted
+	// OutcomeLate: the handler returned nil, but it had outlived its claim: the
+	// window of a revocation or of a shutdown was over, or the partition was lost.
+	// The record is not committed and will be delivered again, by whoever owns the
+	// partition next. Err is nil. It is the outcome of a delivery; the attempt in
+	// it is done.
+	OutcomeLate
 )
+
+// String returns the outcome's name, such as "interrupted".
+func (o Outcome) String() string {
+	names := [...]string{"done", "failed", "interrupted", "late"}
+	if int(o) < len(names) {
+		return names[o]
+	}
+	return ""
+}
 
 // A Record is one record as it lies in a partition, or is to be sent.
 type Record = driver.Record

@@ -28,10 +28,11 @@ type partition struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	halted atomic.Bool   // no record is handed out any more
-	haltC  chan struct{} // closed when halted
-	done   chan struct{} // closed when the worker has handed out its last record
-	clear  chan struct{} // closed when done, and before is clear too
+	halted  atomic.Bool   // no record is handed out any more
+	givenUp atomic.Bool   // what the handler comes to is not committed any more
+	haltC   chan struct{} // closed when halted
+	done    chan struct{} // closed when the worker has handed out its last record
+	clear   chan struct{} // closed when done, and before is clear too
 
 	// before is the worker of the claim before on the same partition, if that was
 	// not clear yet. The job's mutex guards it.
@@ -45,7 +46,9 @@ type partition struct {
 	next      int64 // Batch.Next of the latest batch
 	waiting   bool  // the worker waits for a wake
 	flow      flow
-	failures  int // in a row
+	counted   int  // what the session's budget has counted of queue.bytes
+	uncounted bool // the claim has ended: nothing is counted any more
+	failures  int  // in a row
 	lastErr   error
 	nextRetry time.Time
 
@@ -106,6 +109,17 @@ func (p *partition) halt(cause error) {
 	}
 }
 
+// giveUp says that the claim has ended, or that its window has: a handler that
+// runs is no longer waited for, and what it comes to is not committed.
+//
+// It is called before the last commit reads the position, and finish asks before
+// it publishes one. So a record that the hooks hear of as late is never part of
+// that commit, and will certainly be delivered again.
+func (p *partition) giveUp() {
+	p.givenUp.Store(true)
+	p.uncount()
+}
+
 // position is what may be committed.
 func (p *partition) position() int64 {
 	if p.s.job.cfg.AutoCommit {
@@ -123,9 +137,8 @@ func (p *partition) deliver(b driver.Batch) {
 	}
 	p.queue.push(b.Records)
 	p.next = b.Next
-	if p.queue.n > p.s.job.cfg.MaxBufferedMessages || p.queue.bytes > p.s.job.cfg.MaxBufferedBytes {
-		p.flow.want = true
-	}
+	p.judgeQueue()
+	turned := p.count()
 	waiting, unmet := p.waiting, p.flow.unmet()
 	p.waiting = false
 	p.mu.Unlock()
@@ -134,6 +147,9 @@ func (p *partition) deliver(b driver.Batch) {
 	}
 	if unmet {
 		p.syncFlow()
+	}
+	if turned {
+		p.s.reflow()
 	}
 }
 
@@ -225,14 +241,16 @@ func (p *partition) nextBatch() bool {
 		p.mu.Lock()
 		p.queue.release(len(p.batch))
 		p.batch, p.i = p.queue.take(limit), 0
-		if p.queue.n <= p.s.job.cfg.MaxBufferedMessages/2 && p.queue.bytes <= p.s.job.cfg.MaxBufferedBytes/2 {
-			p.flow.want = false
-		}
+		p.judgeQueue()
+		turned := p.count()
 		empty, next, unmet := len(p.batch) == 0, p.next, p.flow.unmet()
 		p.waiting = empty
 		p.mu.Unlock()
 		if unmet {
 			p.syncFlow()
+		}
+		if turned {
+			p.s.reflow()
 		}
 		if !empty {
 			p.newMessages()
@@ -365,11 +383,16 @@ func (p *partition) begin(from, to int) context.Context {
 	return p.ctx
 }
 
-// finish says that the records up to batch[to] are done. The position is
-// published before the committer is told, so none is overlooked.
+// finish says that the records up to batch[to] are done, unless the handler has
+// outlived its claim. The position is published before the committer is told, so
+// none is overlooked.
 func (p *partition) finish(to int) {
+	late := p.givenUp.Load() && !p.s.job.cfg.AutoCommit
 	if p.watched != nil {
-		p.watched.done()
+		p.watched.done(late)
+	}
+	if late {
+		p.i = to
 	}
 	for ; p.i < to; p.i++ {
 		p.tracker.finish(p.batch[p.i].Offset)

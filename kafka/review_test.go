@@ -109,7 +109,7 @@ func TestPauseIsNotOvertaken(t *testing.T) {
 		c.deliver(cl, offset, offset+1)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(0) {
 			p.mu.Lock()
-			settled := p.waiting && !p.flow.have && !p.flow.want
+			settled := p.waiting && !p.flow.have && p.flow.reasons == 0
 			flow, queued := p.flow, p.queue.n
 			p.mu.Unlock()
 			if settled {

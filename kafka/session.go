@@ -18,6 +18,7 @@ type session struct {
 	job       *job
 	driver    driver.Consumer
 	committer *committer
+	budget    budget
 
 	// The parent of all handlers' contexts.
 	ctx    context.Context
@@ -41,6 +42,7 @@ func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *sessi
 	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.committer = newCommitter(s)
+	s.budget.most = int64(j.cfg.MaxTotalBufferedBytes)
 	return s
 }
 
@@ -89,6 +91,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 	}
 	s.mu.Lock()
 	s.parts = append(s.parts, parts...)
+	s.budget.sharers.Store(int64(len(s.parts)))
 	halted := s.halted
 	s.mu.Unlock()
 	for _, p := range parts {
@@ -97,6 +100,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 		}
 		go p.work(s.job.enlist(p))
 	}
+	s.reflow()
 	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts)})
 }
 
@@ -125,6 +129,7 @@ func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
 	for _, p := range stuck {
 		// Its window is over: whether it obeys its context now makes no difference
 		// to what is committed, only to how long it stays behind.
+		p.giveUp()
 		p.cancel(ErrRevoked)
 		s.job.log.Error("kafka: handler outlived the drain window; its record will be delivered again",
 			"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", p.tracker.position())
@@ -172,7 +177,12 @@ func (s *session) end(parts []*partition) {
 		}
 	}
 	s.parts = rest
+	s.budget.sharers.Store(int64(len(rest)))
 	s.mu.Unlock()
+	for _, p := range parts {
+		p.giveUp()
+	}
+	s.reflow()
 }
 
 // guard calls a driver's method, and makes a panic in it an error like any other.

@@ -30,6 +30,11 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	defer m.bound(ctx)()
 	m.beginStop()
+	return m.awaitStop(ctx)
+}
+
+// awaitStop waits for the shutdown until ctx ends, and gives up on it then.
+func (m *Manager) awaitStop(ctx context.Context) error {
 	select {
 	case <-m.stopped:
 		return m.stopErr
@@ -40,8 +45,36 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	case <-m.stopped:
 		return m.stopErr
 	default:
-		return &StopError{Running: m.running(), Err: ctx.Err()}
+		return m.giveUp(ctx.Err())
 	}
+}
+
+// giveUp returns what still runs when the time of a shutdown is up. The first
+// one is kept for ShutdownEnded.
+func (m *Manager) giveUp(cause error) *StopError {
+	e := &StopError{Running: m.running(), Err: cause}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.ended:
+		e.Running = []string{"hooks, which hear of ShutdownEnded"}
+	case m.gaveUp == nil:
+		m.gaveUp = e
+	}
+	return e
+}
+
+// endOutcome returns the outcome of the shutdown as ShutdownEnded reports it:
+// with what it had to give up on, though that has ended by now. A Shutdown that
+// gives up afterwards waits for hooks alone.
+func (m *Manager) endOutcome() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	if m.gaveUp == nil {
+		return m.stopErr
+	}
+	return errors.Join(m.gaveUp, m.stopErr)
 }
 
 // WaitStop waits until the context of StartAllConsumers ends, or Shutdown is
@@ -75,6 +108,7 @@ func (m *Manager) stopByContext() {
 	defer cancel()
 	defer m.bound(ctx)()
 	m.beginStop()
+	_ = m.awaitStop(ctx) // ShutdownEnded has it
 	<-m.stopped
 }
 
@@ -174,7 +208,7 @@ func (m *Manager) stopAll(began time.Time) {
 	}
 	m.endStages()
 	m.stopErr = errors.Join(errs...)
-	m.event(ShutdownEnded{Took: time.Since(began), Err: m.stopErr})
+	m.event(ShutdownEnded{Took: time.Since(began), Err: m.endOutcome()})
 	m.detachHooks()
 	close(m.stopped)
 }

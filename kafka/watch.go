@@ -269,9 +269,14 @@ func (d *delivery) endAttempt(outcome Outcome, err error) {
 	d.attempt.Records = nil
 }
 
-// done ends attempt and delivery: the handler returned nil.
-func (d *delivery) done() {
+// done ends attempt and delivery: the handler returned nil, late if its claim had
+// ended by then.
+func (d *delivery) done(late bool) {
 	d.endAttempt(OutcomeDone, nil)
+	if late {
+		d.end(OutcomeLate, nil)
+		return
+	}
 	d.end(OutcomeDone, nil)
 }
 

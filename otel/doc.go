@@ -44,9 +44,10 @@
 //     StartAllConsumers has a span, that is the parent of everything: give it
 //     one without. A batch has links only. kafka.consumer.attempts counts
 //     attempts; kafka.consumer.outcome is "ack", "retry" if the record failed and
-//     is left to its next owner, or "interrupted" if a revocation, a loss, the
-//     switch or a shutdown ended it, which is no error. What was fetched and
-//     never handed out has no span.
+//     is left to its next owner, "interrupted" if a revocation, a loss, the
+//     switch or a shutdown ended it, which is no error, or "late" if the handler
+//     succeeded but had outlived its claim, so that the record comes again. What
+//     was fetched and never handed out has no span.
 //   - "attempt {topic}": one call of the handler ([WithAttemptSpans]).
 //   - "poll {topic}": a worker took records from its queue ([WithReceiveSpans]).
 //   - "commit {topic}": positions, of those commits that a revocation, a

@@ -50,6 +50,8 @@ func outcomeName(o kafka.Outcome) string {
 		return "retry"
 	case kafka.OutcomeInterrupted:
 		return "interrupted"
+	case kafka.OutcomeLate:
+		return "late"
 	}
 	return "ack"
 }

@@ -1,0 +1,103 @@
+package kafka
+
+import "sync/atomic"
+
+// A budget bounds what the queues of one session's partitions hold together, as
+// ConsumerConfig.MaxTotalBufferedBytes asks. It is tight from the moment when the
+// total exceeds the bound until it has fallen to half of it. While it is tight, a
+// partition that holds more than an equal share of the bound is paused, until it
+// holds no more than half a share.
+//
+// So a partition that holds little is fetched whatever the others hold: those
+// whose handler fails keep their records and never starve a healthy one.
+//
+// A pause depends on three numbers that others change: tight, the share, and what
+// the partition holds. Each change is followed by a judgement of every partition
+// that it can affect, under the partition's mutex:
+//
+//   - The partition's own queue: by the goroutine that has changed it, at once.
+//   - tight: by reflow, which visits every live partition. Let a partition read
+//     the old value, and set or lift its pause by it. It does so while it holds its
+//     mutex, and before the value turns; the visit begins after that, waits for the
+//     mutex, and judges by the new value.
+//   - The share: by reflow too, which Assign and end call after the number of
+//     partitions has changed.
+type budget struct {
+	most    int64        // 0 is no bound: nothing is counted
+	total   atomic.Int64 // what the queues of the live partitions cost
+	sharers atomic.Int64 // how many live partitions there are
+	tight   atomic.Bool
+}
+
+// share is what each partition may hold while the budget is tight.
+func (b *budget) share() int64 { return b.most / max(1, b.sharers.Load()) }
+
+// add changes the total, and brings tight in step with it. It reports whether
+// tight has turned: then the caller must call session.reflow.
+//
+// It looks again after each turn. Otherwise this could happen: one goroutine
+// exceeds the bound, another one empties its queue and finds tight false still,
+// then the first one makes it true; and it stays so with nothing in the queues.
+func (b *budget) add(change int64) (turned bool) {
+	b.total.Add(change)
+	for {
+		total, tight := b.total.Load(), b.tight.Load()
+		if tight && total > b.most/2 || !tight && total <= b.most {
+			return turned
+		}
+		turned = b.tight.CompareAndSwap(tight, !tight) || turned
+	}
+}
+
+// count counts what the queue has gained or lost since it was last counted, and
+// judges the partition. It reports whether the caller, once it holds no mutex,
+// must call session.reflow. Called under the mutex.
+func (p *partition) count() (turned bool) {
+	if p.s.budget.most == 0 || p.uncounted {
+		return false
+	}
+	change := p.queue.bytes - p.counted
+	p.counted = p.queue.bytes
+	turned = p.s.budget.add(int64(change))
+	p.judgeTotal()
+	return turned
+}
+
+// judgeTotal sets or lifts pauseTotal. Called under the mutex.
+func (p *partition) judgeTotal() {
+	b, held := &p.s.budget, int64(p.counted)
+	switch share, tight := b.share(), b.tight.Load(); {
+	case tight && held > share:
+		p.flow.set(pauseTotal)
+	case !tight || held <= share/2:
+		p.flow.lift(pauseTotal)
+	}
+}
+
+// uncount takes what the queue of an ended claim holds out of the total. What a
+// handler that outlives its claim still holds must not keep others paused. The
+// caller calls session.reflow.
+func (p *partition) uncount() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.uncounted {
+		p.s.budget.add(-int64(p.counted))
+		p.counted, p.uncounted = 0, true
+	}
+}
+
+// reflow judges every live partition by the budget as it is now.
+func (s *session) reflow() {
+	if s.budget.most == 0 {
+		return
+	}
+	for _, p := range s.live() {
+		p.mu.Lock()
+		p.judgeTotal()
+		unmet := p.flow.unmet()
+		p.mu.Unlock()
+		if unmet {
+			p.syncFlow()
+		}
+	}
+}
