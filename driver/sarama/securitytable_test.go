@@ -25,7 +25,9 @@ import (
 
 	ibm "github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
@@ -280,7 +282,7 @@ func login(m kafka.SASLMechanism, name, password string) *kafka.SASLConfig {
 	return &kafka.SASLConfig{Mechanism: m, User: name, Password: kafka.Secret(password), AllowPlaintext: true}
 }
 
-// acl grants or withdraws operations of bob.
+// acl grants or withdraws operations of bob, and returns when the broker knows.
 func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := s.Client()
@@ -301,6 +303,7 @@ func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name 
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.awaitACL(t, true, kind, name, op)
 		return
 	}
 	req := kmsg.NewPtrDeleteACLsRequest()
@@ -316,9 +319,11 @@ func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name 
 	if err != nil || len(resp.Results[0].MatchingACLs) == 0 {
 		t.Fatalf("withdraw: %v, %d matched", err, len(resp.Results[0].MatchingACLs))
 	}
+	s.awaitACL(t, false, kind, name, op)
 }
 
-// password changes what a user logs in with by SCRAM-SHA-512.
+// password changes what a user logs in with by SCRAM-SHA-512, and
+// returns when the broker asks for it.
 func (s *secured) password(t *testing.T, name, password string) {
 	t.Helper()
 	const scramSHA512, iterations = 2, 4096
@@ -343,6 +348,7 @@ func (s *secured) password(t *testing.T, name, password string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.awaitLogin(t, name, password)
 }
 
 // certify replaces the certificate of the broker's listeners while it runs.
@@ -379,25 +385,86 @@ func (s *secured) certify(t *testing.T, authority *kafkacluster.Authority, name 
 	s.awaitCertificate(t, cert)
 }
 
-// awaitCertificate returns when the broker shows the certificate: it answers
-// before it has it.
+// awaitCertificate returns when both listeners show the certificate: the broker
+// answers before they do, and each gets it for itself.
 func (s *secured) awaitCertificate(t *testing.T, want []byte) {
 	t.Helper()
 	block, _ := pem.Decode(want)
-	const always = 10 // times in a row: each of the broker's threads learns of it for itself
-	for n, began := 0, time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
-		c, err := tls.Dial("tcp", s.taps["SASL_SSL"].addr(), &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-		if !bytes.Equal(c.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
-			n = 0
-		} else if n++; n == always {
+	const always = 10 // times in a row: each of a listener's threads learns of it for itself
+	for _, listener := range []string{"SSL", "SASL_SSL"} {
+		n := 0
+		await(t, "the new certificate on "+listener, func() error {
+			c, err := tls.Dial("tcp", s.taps[listener].addr(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if n++; !bytes.Equal(c.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
+				n = 0
+			}
+			if n < always {
+				return fmt.Errorf("shown %d times in a row", n)
+			}
+			return nil
+		})
+	}
+}
+
+// await returns when a broker has applied what it was asked for, that is, when
+// try returns nil. The controller answers a change of a password, an ACL or a
+// certificate before the broker that serves clients has heard of it.
+func await(t *testing.T, what string, try func() error) {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		err := try()
+		if err == nil {
 			return
 		}
+		if time.Since(began) > patience {
+			t.Fatalf("waited %v for %s: %v", patience, what, err)
+		}
 	}
-	t.Fatal("the broker never showed its new certificate")
+}
+
+// awaitLogin returns when the broker accepts the password and with it, since
+// there is only one, no earlier one.
+func (s *secured) awaitLogin(t *testing.T, name, password string) {
+	t.Helper()
+	await(t, "the new password of "+name, func() error {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(s.taps["SASL_PLAINTEXT"].addr()), kgo.RequestRetries(0), kgo.DisableClientMetrics(),
+			kgo.SASL(scram.Auth{User: name, Pass: password}.AsSha512Mechanism()))
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return cl.Ping(ctx)
+	})
+}
+
+// awaitACL returns when the broker's authorizer knows the ACL, or no longer does.
+func (s *secured) awaitACL(t *testing.T, granted bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
+	t.Helper()
+	cl, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	req := kmsg.NewPtrDescribeACLsRequest()
+	principal := "User:bob"
+	req.ResourceType, req.ResourceName, req.ResourcePatternType = kind, &name, kmsg.ACLResourcePatternTypeLiteral
+	req.Principal, req.Operation, req.PermissionType = &principal, op, kmsg.ACLPermissionTypeAny
+	await(t, fmt.Sprintf("%v of %s, granted: %t", op, name, granted), func() error {
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if err == nil && (len(resp.Resources) > 0) != granted {
+			err = fmt.Errorf("the broker names %d", len(resp.Resources))
+		}
+		return err
+	})
 }
 
 // A row is what is tried, and what must be seen.
@@ -744,22 +811,15 @@ func (s *secured) testRunning(t *testing.T) {
 // service does whose certificates live for hours only. It makes that client *u.
 func (s *secured) testClientCertificate(t *testing.T, foreign *kafkacluster.Authority, u **user, works func(string), refused func(what, consumer, producer string)) {
 	t.Helper()
-	var held atomic.Pointer[tls.Certificate]
+	conf := &kafka.TLSConfig{CAFile: filepath.Join(s.dir, "ca.pem")}
 	issue := func(a *kafkacluster.Authority) {
 		cert, key, err := a.Issue(kafkacluster.Certificate{CommonName: "alice"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		held.Store(&pair)
+		conf.CertFile, conf.KeyFile = s.file(t, "renewed.pem", cert), s.file(t, "renewed.key", key)
 	}
 	issue(s.Authority())
-	conf := &kafka.TLSConfig{CAFile: filepath.Join(s.dir, "ca.pem"), Config: &tls.Config{
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return held.Load(), nil },
-	}}
 	var err error
 	if *u, _, err = s.newUser(t, s.taps["SSL"].addr(), "certified", conf, nil); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@
 //	KAFKA_BROKERS=host:port   use this running cluster where the test allows it
 //	KAFKA_VERSION=3.9.1       start this version where the test asks for none
 //	CI=true                   what would be a skip is a failure
-//	go test -short            skip, except in CI
+//	go test -short            skip, except in CI; nothing is started or downloaded
 //
 // # Shutdown
 //
@@ -126,7 +126,7 @@ type Cluster struct {
 }
 
 // Start starts a cluster and returns when it is ready in the sense of
-// [Cluster.Ready]. The cluster does not depend on ctx any more. The error wraps
+// [Cluster.Ready]. The cluster no longer depends on ctx. The error wraps
 // [ErrUnavailable] when this machine lacks what it takes.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	cfg, err := cfg.withDefaults()
@@ -168,6 +168,10 @@ func boot(ctx context.Context, cfg Config, java java) (_ *Cluster, err error) {
 		}
 	}()
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
+		return nil, fmt.Errorf("kafkacluster: %w", err)
+	}
+	c.java.tmp = filepath.Join(c.dir, "tmp")
+	if err := os.Mkdir(c.java.tmp, 0o755); err != nil {
 		return nil, fmt.Errorf("kafkacluster: %w", err)
 	}
 	if c.janitor, err = hireJanitor(c.dir); err != nil {

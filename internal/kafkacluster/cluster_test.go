@@ -3,6 +3,7 @@ package kafkacluster
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
@@ -30,6 +34,7 @@ func TestMain(m *testing.M) {
 
 // TestJars has a name of its own so that CI can download before it measures.
 func TestJars(t *testing.T) {
+	NotShort(t)
 	for _, version := range []string{DefaultVersion, OldestVersion} {
 		java, err := findJava(t.Context(), version)
 		if errors.Is(err, ErrUnavailable) && os.Getenv("CI") != "true" {
@@ -278,6 +283,7 @@ func TestStartFails(t *testing.T) {
 		{"no time", nil, time.Millisecond, context.DeadlineExceeded.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			NotShort(t)
 			if _, err := findJava(t.Context(), DefaultVersion); err != nil {
 				t.Skipf("skipped: %v", err) // TestJars fails in CI
 			}
@@ -293,7 +299,10 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// Without java or mvn, Start says which is missing, and ForTest skips, or fails in
+// CI. None of this needs a Kafka, so it holds with -short, too.
 func TestUnavailable(t *testing.T) {
+	setShort(t, false)
 	bin := t.TempDir()
 	t.Setenv("PATH", bin)
 	t.Setenv("HOME", t.TempDir())
@@ -314,6 +323,52 @@ func TestUnavailable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// setShort sets the flag -short for one test.
+func setShort(t *testing.T, short bool) {
+	t.Helper()
+	f := flag.Lookup("test.short")
+	before := f.Value.String()
+	require.NoError(t, f.Value.Set(strconv.FormatBool(short)))
+	t.Cleanup(func() { f.Value.Set(before) })
+}
+
+// With -short a test that needs a Kafka is skipped with its reason before anything
+// is looked for, let alone downloaded; in CI it is not.
+func TestFault_G1_ShortSkipsWithAReasonAndCIDoesNot(t *testing.T) {
+	setShort(t, true)
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("KAFKA_BROKERS", "")
+	t.Setenv("CI", "")
+	assert.Equal(t, "skip: skipped: needs a real Kafka, and -short is set", forTest(t, Config{}))
+	t.Setenv("CI", "true")
+	assert.Regexp(t, "^fatal: .*java", forTest(t, Config{}))
+}
+
+// What a broker unpacks lies in the cluster's own directory, and goes with it.
+func TestFault_G3_BrokersLeaveNoTemporaryFiles(t *testing.T) {
+	system := t.TempDir()
+	t.Setenv("TMPDIR", system)
+	t.Setenv("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir="+system) // of a JVM that is given no other
+	c := ForTest(t, Config{Private: true, Dir: t.TempDir()})
+	ctx := timeout(t, time.Minute)
+	require.NoError(t, c.CreateTopic(ctx, "orders", 1, map[string]string{"compression.type": "snappy"}))
+	produce(t, c, "orders", "a")
+	unpacked, err := filepath.Glob(filepath.Join(c.java.tmp, "*snappy*"))
+	require.NoError(t, err)
+	assert.NotEmpty(t, unpacked, "the broker has unpacked no library for snappy, so this test shows nothing")
+	left, err := os.ReadDir(system)
+	require.NoError(t, err)
+	for _, f := range left {
+		assert.NotContains(t, f.Name(), "snappy")
+		assert.NotContains(t, f.Name(), "lz4")
+		assert.NotContains(t, f.Name(), "zstd")
+	}
+	require.NoError(t, c.Close())
+	assert.NoDirExists(t, c.java.tmp)
 }
 
 // forTest runs ForTest on a test that only records how it ended.
@@ -360,6 +415,7 @@ func TestDeath(t *testing.T) {
 	}
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
+			NotShort(t)
 			if _, err := findJava(t.Context(), DefaultVersion); err != nil {
 				t.Skipf("skipped: %v", err) // TestJars fails in CI
 			}

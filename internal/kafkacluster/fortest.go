@@ -18,17 +18,15 @@ const startTimeout = 3 * time.Minute
 // With KAFKA_BROKERS set it returns that running cluster, unless cfg asks for
 // something that only a cluster of its own has. Where Kafka is not available,
 // and with -short, the test is skipped with the reason; with CI=true the former
-// is a failure and the latter is ignored, so that a suite can not pass by not
+// is a failure and the latter is ignored, so that a suite cannot pass by not
 // being run.
 func ForTest(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	if addrs := os.Getenv("KAFKA_BROKERS"); addrs != "" && !cfg.needsOwn() {
 		return Connect(addrs)
 	}
-	ci := os.Getenv("CI") == "true"
-	if testing.Short() && !ci {
-		t.Skip("skipped: needs a real Kafka, and -short is set")
-	}
+	NotShort(t)
+	ci := inCI()
 	if cfg.Version == "" {
 		cfg.Version = os.Getenv("KAFKA_VERSION")
 	}
@@ -53,6 +51,17 @@ func ForTest(t testing.TB, cfg Config) *Cluster {
 	})
 	return c
 }
+
+// NotShort skips a test that starts or downloads a real Kafka if -short is set,
+// except in CI.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() && !inCI() {
+		t.Skip("skipped: needs a real Kafka, and -short is set")
+	}
+}
+
+func inCI() bool { return os.Getenv("CI") == "true" }
 
 // needsOwn reports whether cfg asks for what an arbitrary cluster may lack.
 func (cfg Config) needsOwn() bool {

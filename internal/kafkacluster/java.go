@@ -16,6 +16,7 @@ import (
 type java struct {
 	path string // the java program
 	jars string // the directory with Kafka and what it needs
+	tmp  string // the directory for its temporary files, or "" for the system's
 }
 
 var (
@@ -24,7 +25,9 @@ var (
 )
 
 // command returns a command that runs a main class. Short-lived or idle as they
-// are, these programs start faster with the simple compiler and collector.
+// are, these programs start faster with the simple compiler and collector. They
+// unpack native libraries for compression into the directory for temporary files,
+// and a broker that is killed removes none of them.
 func (j java) command(heap []string, args ...string) *exec.Cmd {
 	flags := append([]string{
 		"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
@@ -32,6 +35,9 @@ func (j java) command(heap []string, args ...string) *exec.Cmd {
 		"-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-cp", filepath.Join(j.jars, "*"),
 	}, heap...)
+	if j.tmp != "" {
+		flags = append(flags, "-Djava.io.tmpdir="+j.tmp)
+	}
 	return exec.Command(j.path, append(flags, args...)...)
 }
 
