@@ -278,10 +278,11 @@ type Producer interface {
 	// been acknowledged, or ctx ends. It sends what lingers at once.
 	Flush(ctx context.Context) error
 
-	// Close sends what was accepted, waits for the answers, and returns. When
-	// ctx ends first, the connections are severed, everything unanswered is
-	// acknowledged with ErrUnknownOutcome, late answers are dropped, and ctx's
-	// error is returned. When Close has returned no Ack runs or will run. A second
+	// Close sends what was accepted, what lingers at once, waits for the answers,
+	// and returns. When ctx ends first, the connections are severed, everything
+	// unanswered is acknowledged with ErrUnknownOutcome, or with another error if
+	// it certainly was never sent, late answers are dropped, and ctx's error is
+	// returned. When Close has returned no Ack runs or will run. A second
 	// Close waits for the first, or for its own ctx, and gives the same answer.
 	Close(ctx context.Context) error
 }

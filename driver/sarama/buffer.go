@@ -6,14 +6,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	ibm "github.com/IBM/sarama"
-
 	"github.com/aarontianqx/gopkg/driver"
 )
 
 const (
-	// bufferBytes bounds what has been accepted and not acknowledged. Sarama's
-	// own bounds do not count what waits to be retried.
+	// bufferBytes bounds what has been accepted and not acknowledged.
 	bufferBytes = 64 << 20
 
 	// slotBytes is what a message costs beside what it points to.
@@ -24,82 +21,6 @@ const (
 
 	abandonAgain = 10 * time.Millisecond
 )
-
-// A slot is one accepted message on its way through Sarama. It is reused, so that
-// a message without headers costs no allocation.
-type slot struct {
-	message  ibm.ProducerMessage // Metadata and Value are the slot
-	user     *driver.Message
-	bytes    int
-	retries  int64 // the producer's count when the message was accepted
-	produces int64 // the line's count at that time
-	batched  int   // how often it was put into a batch
-
-	// pending is true from acceptance until somebody acknowledges the message:
-	// who makes it false does.
-	pending atomic.Bool
-
-	epoch int64 // belongs to the buffer
-}
-
-// Encode implements Sarama's Encoder for the value. Sarama calls it when it puts
-// the message into a batch: before that nothing can have been sent.
-func (s *slot) Encode() ([]byte, error) {
-	s.batched++
-	return s.user.Value, nil
-}
-
-// Length implements Sarama's Encoder for the value.
-func (s *slot) Length() int { return len(s.user.Value) }
-
-// A slotKey is the slot as Sarama's Encoder for the key.
-type slotKey slot
-
-func (k *slotKey) Encode() ([]byte, error) { return k.user.Key, nil }
-func (k *slotKey) Length() int             { return len(k.user.Key) }
-
-// cost is what m takes of the buffer.
-func cost(m *driver.Message) int {
-	n := slotBytes + len(m.Key) + len(m.Value)
-	for i := range m.Headers {
-		n += len(m.Headers[i].Key) + len(m.Headers[i].Value)
-	}
-	return n
-}
-
-// fill makes m the message of the slot. It writes what has changed only.
-func (s *slot) fill(m *driver.Message, retries int64) {
-	s.user, s.retries, s.batched = m, retries, 0
-	out := &s.message
-	out.Partition, out.Offset = m.Partition, -1
-	if out.Topic != m.Topic {
-		out.Topic = m.Topic
-	}
-	if out.Timestamp != m.Timestamp {
-		out.Timestamp = m.Timestamp
-	}
-	switch { // Sarama tells a nil key by the interface
-	case m.Key == nil && out.Key != nil:
-		out.Key = nil
-	case m.Key != nil && out.Key == nil:
-		out.Key = (*slotKey)(s)
-	}
-	if len(m.Headers) > 0 {
-		out.Headers = make([]ibm.RecordHeader, len(m.Headers))
-		for i, h := range m.Headers {
-			out.Headers[i] = ibm.RecordHeader{Key: []byte(h.Key), Value: h.Value}
-		}
-	}
-	s.pending.Store(true)
-}
-
-// empty lets go of the message.
-func (s *slot) empty() {
-	s.user = nil
-	if s.message.Headers != nil {
-		s.message.Headers = nil
-	}
-}
 
 // A buffer holds the slots of all messages that have been accepted and not
 // acknowledged.
@@ -123,6 +44,10 @@ type buffer struct {
 	counts []int // of the epochs from base to the current one
 	closed bool
 
+	// due is epoch, to be read without the mutex: what was accepted in an earlier
+	// one must not linger, since somebody waits for it.
+	due atomic.Int64
+
 	changed  chan struct{} // closed and replaced when who waits should look again
 	waiting  int           // how many wait
 	spacious int           // how many of them wait for space
@@ -140,18 +65,16 @@ func newBuffer() *buffer {
 	return &buffer{counts: []int{0}, changed: make(chan struct{})}
 }
 
-// add makes room for a message of so many bytes, when there is.
-func (b *buffer) add(ctx context.Context, bytes int) (*slot, error) {
+// add makes room for a message of so many bytes, when there is. If it has to wait
+// for that, it calls hurry first.
+func (b *buffer) add(ctx context.Context, bytes int, hurry func()) (*slot, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.free) == 0 || !b.fits(bytes) {
 		b.takeIn()
 	}
-	if !b.fits(bytes) {
-		b.spacious++
-		err := b.await(ctx, func() bool { return b.closed || b.fits(bytes) })
-		b.spacious--
-		if err != nil {
+	if !b.fits(bytes) && !b.closed {
+		if err := b.awaitSpace(ctx, bytes, hurry); err != nil {
 			return nil, err
 		}
 	}
@@ -165,6 +88,25 @@ func (b *buffer) add(ctx context.Context, bytes int) (*slot, error) {
 	return s, nil
 }
 
+// awaitSpace is called with mu held. What fills the buffer must not linger.
+func (b *buffer) awaitSpace(ctx context.Context, bytes int, hurry func()) error {
+	b.beginEpoch()
+	b.mu.Unlock()
+	hurry()
+	b.mu.Lock()
+	b.spacious++
+	defer func() { b.spacious-- }()
+	return b.await(ctx, func() bool { return b.closed || b.fits(bytes) })
+}
+
+// beginEpoch is called with mu held.
+func (b *buffer) beginEpoch() {
+	b.epoch++
+	b.counts = append(b.counts, 0)
+	b.advance()
+	b.due.Store(b.epoch)
+}
+
 // fits lets a message pass alone that is larger than the buffer.
 func (b *buffer) fits(bytes int) bool { return b.bytes == 0 || b.bytes+bytes <= bufferBytes }
 
@@ -176,7 +118,7 @@ func (b *buffer) takeFree() *slot {
 		return s
 	}
 	s := new(slot)
-	s.message.Value, s.message.Metadata = s, s
+	s.message.Value = s
 	b.slots = append(b.slots, s)
 	return s
 }
@@ -212,10 +154,10 @@ func (a *aside) watch(watched bool) {
 	a.watched = watched
 }
 
-// put adds a slot, and reports whether somebody waits for it.
-func (a *aside) put(s *slot) (watched bool) {
+// put adds slots, and reports whether somebody waits for them.
+func (a *aside) put(slots []*slot) (watched bool) {
 	a.mu.Lock()
-	a.slots = append(a.slots, s)
+	a.slots = append(a.slots, slots...)
 	watched = a.watched
 	a.mu.Unlock()
 	return watched
@@ -226,7 +168,7 @@ func (b *buffer) takeIn() {
 	b.aside.mu.Lock()
 	defer b.aside.mu.Unlock()
 	for _, s := range b.aside.slots {
-		b.forget(s)
+		b.forget(s.bytes, s.epoch)
 	}
 	b.free = append(b.free, b.aside.slots...)
 	clear(b.aside.slots)
@@ -237,10 +179,10 @@ func (b *buffer) takeIn() {
 }
 
 // forget is called with mu held.
-func (b *buffer) forget(s *slot) {
-	b.bytes -= s.bytes
-	b.counts[s.epoch-b.base]--
-	flushed := s.epoch < b.epoch && b.advance()
+func (b *buffer) forget(bytes int, epoch int64) {
+	b.bytes -= bytes
+	b.counts[epoch-b.base]--
+	flushed := epoch < b.epoch && b.advance()
 	if b.waiting > 0 && (flushed || b.spacious > 0 && b.bytes <= bufferBytes/4*3) {
 		b.tell()
 	}
@@ -264,46 +206,67 @@ func (b *buffer) tell() {
 	b.changed = make(chan struct{})
 }
 
-// withdraw takes out a slot that Sarama has not got. It reports false if the
-// message has been acknowledged by abandon meanwhile.
-func (b *buffer) withdraw(s *slot) bool {
-	if !s.pending.CompareAndSwap(true, false) {
-		return false
+// ack acknowledges the messages of slots with what result returns for each, and
+// makes the slots free. An answer that comes after abandon is dropped. The slots
+// stay in the buffer until Ack has returned: so an empty buffer means that none
+// runs.
+func (b *buffer) ack(slots []*slot, result func(i int, s *slot) error) {
+	kept := slots[:0]
+	for i, s := range slots {
+		if !s.pending.CompareAndSwap(true, false) {
+			continue
+		}
+		s.user.Acker.Ack(result(i, s))
+		s.empty()
+		kept = append(kept, s)
 	}
-	b.remove(s)
-	return true
-}
-
-// remove takes out a slot whose message has been dealt with.
-func (b *buffer) remove(s *slot) {
-	s.empty()
-	if b.aside.put(s) {
+	if b.aside.put(kept) {
 		b.mu.Lock()
 		b.takeIn()
 		b.mu.Unlock()
 	}
 }
 
-// ack acknowledges the message of s with what result returns. An answer that
-// comes after abandon is dropped. The slot stays in the buffer until Ack has
-// returned: so an empty buffer means that none runs.
-func (b *buffer) ack(s *slot, result func(*slot) error) {
-	if !s.pending.CompareAndSwap(true, false) {
-		return
+// expire acknowledges the messages of slots with err, each of which the caller has
+// made not pending. The slots belong to a request that is on its way: recycle
+// makes them free when that has ended. It takes a copy of what a slot is, since
+// that may be at once.
+func (b *buffer) expire(copies []expired, err error) {
+	for _, e := range copies {
+		e.user.Acker.Ack(err)
+		b.mu.Lock()
+		b.forget(e.bytes, e.epoch)
+		b.mu.Unlock()
 	}
-	err := result(s)
-	s.user.Acker.Ack(err)
-	b.remove(s)
 }
 
-// flush waits until all that is in the buffer now has been acknowledged.
-func (b *buffer) flush(ctx context.Context) error {
+// An expired is what is left of a slot whose message was given up.
+type expired struct {
+	user  *driver.Message
+	bytes int
+	epoch int64
+}
+
+// recycle makes slots free whose messages have expired.
+func (b *buffer) recycle(slots []*slot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.epoch++
-	b.counts = append(b.counts, 0)
-	b.advance()
+	for _, s := range slots {
+		s.empty()
+	}
+	b.free = append(b.free, slots...)
+}
+
+// flush waits until all that is in the buffer now has been acknowledged. It calls
+// hurry once none of that may linger.
+func (b *buffer) flush(ctx context.Context, hurry func()) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.beginEpoch()
 	own := b.epoch
+	b.mu.Unlock()
+	hurry()
+	b.mu.Lock()
 	return b.await(ctx, func() bool { return b.base >= own })
 }
 
@@ -329,11 +292,11 @@ func (b *buffer) abandon(err error) {
 		for _, s := range b.takePending() {
 			s.user.Acker.Ack(err)
 			b.mu.Lock()
-			b.forget(s) // not reused: Sarama may have it
+			b.forget(s.bytes, s.epoch) // not reused: a request may have it
 			b.mu.Unlock()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), abandonAgain)
-		left := b.flush(ctx)
+		left := b.flush(ctx, func() {})
 		cancel()
 		if left == nil {
 			return

@@ -20,10 +20,6 @@ const (
 
 	metadataRetries = 10
 	metadataBackoff = 250 * time.Millisecond
-
-	// maxRetries bounds Producer.Retry.Max: Sarama allocates 32 bytes for each,
-	// for each partition.
-	maxRetries = 5000
 )
 
 // heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed,
@@ -122,14 +118,14 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf.Metadata.Retry.Max = 0 // see metadata.go
+	conf.Metadata.Retry.Max = 0 // see topic.go
 
 	producer := &conf.Producer
 	producer.Return.Successes = true
 	producer.Return.Errors = true
 	producer.MaxMessageBytes = cfg.MaxMessageBytes
 	producer.Idempotent = cfg.Idempotent
-	producer.Retry.Max = min(cfg.MaxRetries, maxRetries)
+	producer.Retry.Max = cfg.MaxRetries
 	producer.Retry.Backoff = cfg.RetryBackoff
 	producer.Timeout = requestTimeout
 	conf.Net.ReadTimeout = requestTimeout + 5*time.Second // the broker answers first
@@ -152,7 +148,13 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 		return nil, invalid(fmt.Errorf("field Compression: %d is none of the constants", cfg.Compression))
 	}
 	producer.Partitioner = newPartitioner
-	return conf, d.configure(conf, cfg.SASL != nil, producerSafety)
+	if err := d.configure(conf, cfg.SASL != nil, producerSafety); err != nil {
+		return nil, err
+	}
+	if !conf.Version.IsAtLeast(ibm.V0_11_0_0) {
+		return nil, invalid(fmt.Errorf("sarama.Driver.Configure: Version: %v is below 0.11, which has neither headers nor batches", conf.Version))
+	}
+	return conf, nil
 }
 
 // configure lets the user change conf, and then refuses what may not be

@@ -2,35 +2,21 @@ package sarama
 
 import (
 	"errors"
+	"fmt"
 
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// outcome judges why a message failed: whether it is certain that it is not in
-// the log. Sarama reports the last attempt only, so that one proves something
-// only if it was the first:
-//
-//   - A message that was never put into a batch was never sent. Nor was one since
-//     whose acceptance nothing was: there is no connection.
-//   - One that was put into a batch once, while no round of retries has begun
-//     since it was accepted, has been sent at most once; then the broker's code
-//     can prove that it was refused before it was appended.
-//
-// Everything else is unknown: an earlier attempt may have been appended and its
-// answer lost.
-func (p *producer) outcome(s *slot, err error) error {
-	if p.line.ctx.Err() != nil {
-		return abandoned(err)
+// outcome is what the messages of a batch are told after its last attempt has
+// failed with err. It is certain only if no attempt may have been appended.
+func (b *outBatch) outcome(err error) error {
+	if b.lane.topic.p.severed() {
+		return abandoned(err, b.unknown)
 	}
-	known := wrap(p.data.blame(err))
-	if size := s.message.ByteSize(2); s.batched == 0 && size > p.conf.Producer.MaxMessageBytes {
-		return &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrPermanent, Err: err}
-	}
-	var encoding ibm.PacketEncodingError
-	single := s.batched == 1 && p.retries.Load() == s.retries
-	if s.batched == 0 || p.line.produces.Load() == s.produces || single && (errors.As(err, &encoding) || refused(err)) {
+	known := wrap(err)
+	if !b.unknown {
 		return known
 	}
 	var e *driver.Error
@@ -38,6 +24,43 @@ func (p *producer) outcome(s *slot, err error) error {
 		return &driver.Error{Code: "CLIENT_ERROR", Kind: driver.ErrUnknownOutcome, Err: err}
 	}
 	return &driver.Error{Code: e.Code, Kind: driver.ErrUnknownOutcome, Err: e.Err}
+}
+
+// abandoned is the error of a message that Close could not wait for.
+func abandoned(why error, sent bool) error {
+	if !sent {
+		return &driver.Error{
+			Code: "PRODUCER_CLOSED",
+			Err:  errors.Join(errors.New("closed before it was sent"), why),
+		}
+	}
+	return &driver.Error{
+		Code: "PRODUCER_CLOSED", Kind: driver.ErrUnknownOutcome,
+		Err: errors.Join(errors.New("closed before an answer came"), why),
+	}
+}
+
+// expiry is the error of a message whose time is up. reason is the latest
+// refusal, or nil.
+func expiry(reason error, sent bool) error {
+	switch {
+	case sent:
+		return &driver.Error{
+			Code: "REQUEST_TIMED_OUT", Kind: driver.ErrUnknownOutcome,
+			Err: errors.Join(errors.New("DeliveryTimeout has passed before an answer came"), reason),
+		}
+	case reason == nil:
+		return &driver.Error{Code: "REQUEST_TIMED_OUT", Err: errors.New("DeliveryTimeout has passed before it could be sent")}
+	}
+	return wrap(reason)
+}
+
+// refusal is a permanent refusal by the driver itself, under the broker's code.
+func refusal(code ibm.KError, format string, args ...any) error {
+	return &driver.Error{
+		Code: codeName(code), Kind: driver.ErrPermanent,
+		Err: fmt.Errorf("%w: %s", code, fmt.Sprintf(format, args...)),
+	}
 }
 
 // refused reports whether err is an answer that a broker gives before it
@@ -50,4 +73,31 @@ func refused(err error) bool {
 		ibm.ErrTopicAuthorizationFailed, ibm.ErrClusterAuthorizationFailed, ibm.ErrPolicyViolation,
 		ibm.ErrUnsupportedForMessageFormat, ibm.ErrUnsupportedCompressionType, ibm.ErrUnsupportedVersion,
 		ibm.ErrInvalidProducerEpoch, ibm.ErrOutOfOrderSequenceNumber, ibm.ErrUnknownProducerID, ibm.ErrProducerFenced)
+}
+
+// spoiled reports whether err says that some message of a batch, or how many
+// there are, is why all of it was refused. A batch that cannot be encoded is among
+// these.
+func spoiled(err error) bool {
+	return unencodable(err) || isCode(err,
+		ibm.ErrMessageSizeTooLarge, ibm.ErrMessageSetSizeTooLarge,
+		ibm.ErrInvalidRecord, ibm.ErrInvalidTimestamp, ibm.ErrPolicyViolation)
+}
+
+func unencodable(err error) bool {
+	var encoding ibm.PacketEncodingError
+	return errors.As(err, &encoding)
+}
+
+// passing reports whether another attempt may succeed. Without an answer of the
+// broker for the partition the trouble is one of the connection.
+func (a answer) passing() bool {
+	if a.block == nil {
+		return !unencodable(a.err) && !isCode(a.err, ibm.ErrUnsupportedVersion)
+	}
+	return isCode(a.err,
+		ibm.ErrInvalidMessage, ibm.ErrUnknownTopicOrPartition, ibm.ErrLeaderNotAvailable, ibm.ErrNotLeaderForPartition,
+		ibm.ErrRequestTimedOut, ibm.ErrNotEnoughReplicas, ibm.ErrNotEnoughReplicasAfterAppend, ibm.ErrKafkaStorageError,
+		ibm.ErrBrokerNotAvailable, ibm.ErrReplicaNotAvailable, ibm.ErrNetworkException,
+		ibm.ErrFencedLeaderEpoch, ibm.ErrUnknownLeaderEpoch, ibm.ErrThrottlingQuotaExceeded)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -12,26 +11,36 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// severGrace is how long Sarama may take to give back all messages once the
-// connections are severed. It needs 20 to 40 ms. What it still has then is
-// acknowledged all the same.
+// severGrace is how long it may take until every message is given back once the
+// connections are severed. What is left then is acknowledged all the same.
 const severGrace = 300 * time.Millisecond
 
-// A producer serves all goroutines over one AsyncProducer.
+var errNoIdentity = errors.New("no producer ID")
+
+// A producer serves all goroutines over one client.
+//
+// A message goes from Produce into the lane of its partition, from there in a
+// batch to the worker of the broker that leads it, and with the answer to its
+// Acker. Sarama's AsyncProducer is not used: it takes what a broker says of a
+// batch for a verdict on each message, and so cannot split one; it cannot be
+// flushed; and it has its own mind about what is worth a retry. Connections,
+// metadata and the wire's format are Sarama's.
 type producer struct {
-	cfg   driver.ProducerConfig
-	conf  *ibm.Config
-	line  *line
-	async ibm.AsyncProducer
-	data  *metadataClient
+	cfg    driver.ProducerConfig
+	conf   *ibm.Config
+	line   *line
+	client ibm.Client
 
-	buffer *buffer
-	// retries counts the rounds of retries that Sarama has begun for whatever
-	// message. See outcome.
-	retries atomic.Int64
+	buffer      *buffer
+	producerIDs producerIDs
+	reasons     reasons
 
-	drains sync.WaitGroup
-	input  chan<- *ibm.ProducerMessage
+	mu      sync.RWMutex // guards what follows
+	topics  map[string]*topic
+	workers map[int32]*worker
+
+	tasks   sync.WaitGroup
+	stopped chan struct{} // closed when nothing is left to be done
 
 	closing  chan struct{} // closed as Close begins
 	closed   chan struct{} // closed when Close has its answer
@@ -41,19 +50,17 @@ type producer struct {
 func newProducer(cfg driver.ProducerConfig, conf *ibm.Config) *producer {
 	return &producer{
 		cfg: cfg, line: newLine(cfg.TLS, 0), conf: conf, buffer: newBuffer(),
+		producerIDs: producerIDs{now: noIdentity},
+		topics:      map[string]*topic{}, workers: map[int32]*worker{}, stopped: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
 
-// open reaches the cluster and starts Sarama's producer.
+// open reaches the cluster, and asks for a producer ID if one is needed.
 func (p *producer) open() error {
 	conf := on(p.line, p.conf, p.conf.Net.ReadTimeout)
-	backoff := conf.Producer.Retry.Backoff
-	conf.Producer.Retry.BackoffFunc = func(int, int) time.Duration {
-		p.retries.Add(1)
-		p.line.wait(backoff)
-		return 0
-	}
+	refresh := conf.Metadata.RefreshFrequency
+	conf.Metadata.RefreshFrequency = 0 // see refreshAll
 	if err := p.line.reach(p.cfg.Brokers, conf); err != nil {
 		return err
 	}
@@ -61,15 +68,20 @@ func (p *producer) open() error {
 	if err != nil {
 		return wrap(err)
 	}
-	p.data = newMetadataClient(client, p.line)
-	// With idempotence this asks for a producer id.
-	if p.async, err = ibm.NewAsyncProducerFromClient(p.data); err != nil {
+	p.client = client
+	if p.cfg.Idempotent {
+		p.producerIDs.ask = p.askIdentity
+	}
+	if err := p.producerIDs.ensure(); err != nil {
 		client.Close()
 		return wrap(err)
 	}
-	p.input = p.async.Input()
-	p.drains.Go(p.drainSuccesses)
-	p.drains.Go(p.drainErrors)
+	if refresh > 0 {
+		p.tasks.Go(func() { p.refreshAll(refresh) })
+	}
+	if p.cfg.DeliveryTimeout > 0 {
+		p.tasks.Go(p.expireAll)
+	}
 	return nil
 }
 
@@ -78,56 +90,95 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s, err := p.buffer.add(ctx, cost(m))
+	s, err := p.buffer.add(ctx, cost(m), p.hurry)
 	if err != nil {
 		return err
 	}
-	s.produces = p.line.produces.Load()
-	s.fill(m, p.retries.Load())
-	select { // Sarama is usually ready, and this costs a third of what comes next
-	case p.input <- &s.message:
+	s.fill(m)
+	if err := s.refuse(p.conf.Producer.MaxMessageBytes); err != nil {
+		p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
 		return nil
-	default:
 	}
-	select {
-	case p.input <- &s.message:
-		return nil
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-p.closing:
-		err = driver.ErrClosed
-	}
-	if !p.buffer.withdraw(s) {
-		return nil // Close has acknowledged it already
-	}
-	return err
-}
-
-func (p *producer) drainSuccesses() {
-	for msg := range p.async.Successes() {
-		p.buffer.ack(msg.Metadata.(*slot), p.stored)
-	}
-}
-
-// stored tells the user where the record lies.
-func (p *producer) stored(s *slot) error {
-	s.user.Partition, s.user.Offset = s.message.Partition, s.message.Offset
-	if p.cfg.RequiredAcks == driver.NoResponse {
-		s.user.Offset = -1
-	}
+	p.topic(m.Topic).accept(s)
 	return nil
 }
 
-func (p *producer) drainErrors() {
-	for failed := range p.async.Errors() {
-		p.buffer.ack(failed.Msg.Metadata.(*slot), func(s *slot) error { return p.outcome(s, failed.Err) })
+func (p *producer) topic(name string) *topic {
+	p.mu.RLock()
+	t := p.topics[name]
+	p.mu.RUnlock()
+	if t != nil {
+		return t
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.topics[name] == nil {
+		p.topics[name] = newTopic(p, name)
+	}
+	return p.topics[name]
+}
+
+func (p *producer) allTopics() (topics []*topic) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, t := range p.topics {
+		topics = append(topics, t)
+	}
+	return topics
+}
+
+// refreshAll looks from time to time how many partitions the topics have.
+func (p *producer) refreshAll(every time.Duration) {
+	for p.pause(every, nil) {
+		for _, t := range p.allTopics() {
+			err := p.client.RefreshMetadata(t.name)
+			v := t.view(nil, err)
+			t.mu.Lock()
+			t.update(v)
+			t.mu.Unlock()
+		}
 	}
 }
 
-// Flush implements [driver.Producer]. Nothing lingers, unless Configure has set
-// Producer.Flush: then what lingers is sent at its own time.
+// severed reports whether nothing can be sent any more.
+func (p *producer) severed() bool { return p.line.ctx.Err() != nil }
+
+// pause sleeps for d, or until wake. It reports false when the producer has
+// stopped or is severed.
+func (p *producer) pause(d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-p.stopped:
+		return false
+	case <-p.line.severed():
+		return false
+	}
+	return true
+}
+
+// Flush implements [driver.Producer].
 func (p *producer) Flush(ctx context.Context) error {
-	return p.buffer.flush(ctx)
+	return p.buffer.flush(ctx, p.hurry)
+}
+
+// hurry sends what lingers and may not do so any longer.
+func (p *producer) hurry() {
+	f := &p.conf.Producer.Flush
+	if f.Frequency == 0 && f.Messages == 0 && f.Bytes == 0 {
+		return
+	}
+	for _, t := range p.allTopics() {
+		t.mu.Lock()
+		for _, l := range t.lanes {
+			if l.state == lingering {
+				l.move()
+			}
+		}
+		t.mu.Unlock()
+	}
 }
 
 // Close implements [driver.Producer].
@@ -141,7 +192,7 @@ func (p *producer) Close(ctx context.Context) error {
 		}
 	}
 	done := make(chan struct{})
-	go func() { // ends when Sarama has answered everything; to sever sees to that
+	go func() { // ends when every message is acknowledged; to sever sees to that
 		defer close(done)
 		p.shutDown()
 	}()
@@ -149,10 +200,11 @@ func (p *producer) Close(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		p.line.sever()
+		p.giveUp(ctx.Err())
 		select {
-		case <-done: // usually: Sarama gives back what can not be sent
+		case <-done: // usually: what is on its way fails with its connection
 		case <-time.After(severGrace):
-			p.buffer.abandon(abandoned(ctx.Err()))
+			p.buffer.abandon(abandoned(ctx.Err(), true))
 		}
 		p.closeErr = ctx.Err()
 	}
@@ -160,21 +212,35 @@ func (p *producer) Close(ctx context.Context) error {
 	return p.closeErr
 }
 
-// shutDown waits for all answers before it closes Sarama's producer, which
-// would fail a batch that is being retried. Nobody writes to it then: whoever is
-// in Produce has a slot.
+// shutDown waits for all answers before it takes everything down.
 func (p *producer) shutDown() {
-	p.buffer.flush(context.Background())
-	p.async.AsyncClose()
-	p.drains.Wait()
-	p.data.Client.Close()
+	p.buffer.flush(context.Background(), p.hurry)
+	close(p.stopped)
+	p.tasks.Wait()
+	p.client.Close()
 	p.line.sever()
 }
 
-// abandoned is the error of a message whose answer was not waited for.
-func abandoned(why error) error {
-	return &driver.Error{
-		Code: "PRODUCER_CLOSED", Kind: driver.ErrUnknownOutcome,
-		Err: errors.Join(errors.New("closed before an answer came"), why),
+// giveUp acknowledges everything that is not on its way. Nothing is sent any more
+// when it is called: what comes later is refused.
+func (p *producer) giveUp(why error) {
+	for _, t := range p.allTopics() {
+		t.end(t.giveUp(why))
 	}
+}
+
+func (t *topic) giveUp(why error) (endings []ending) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	endings = append(endings, ending{t.pending, abandoned(why, false)})
+	t.pending, t.lost = nil, nil
+	for _, l := range t.lanes {
+		l.stopLinger()
+		if b := l.batch; b != nil && l.state != sent {
+			endings = append(endings, ending{b.slots, abandoned(why, b.unknown)})
+			l.batch = nil
+		}
+		endings = append(endings, ending{l.queue.pop(l.queue.len()), abandoned(why, false)})
+	}
+	return endings
 }

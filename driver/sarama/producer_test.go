@@ -53,6 +53,9 @@ func send(t testing.TB, p *producer, m *driver.Message) error {
 	return got[0]
 }
 
+// errCertain stands for an error that is neither permanent nor of an unknown outcome.
+var errCertain = errors.New("certain")
+
 // TestOutcomes injects one answer of the broker for each way to fail.
 func TestOutcomes(t *testing.T) {
 	cases := []struct {
@@ -72,7 +75,7 @@ func TestOutcomes(t *testing.T) {
 		{kerr.InvalidTimestamp, 1, "INVALID_TIMESTAMP", driver.ErrPermanent},
 		{kerr.UnknownServerError, 1, "UNKNOWN_SERVER_ERROR", driver.ErrUnknownOutcome},
 		{kerr.RequestTimedOut, -1, "REQUEST_TIMED_OUT", driver.ErrUnknownOutcome},
-		{kerr.NotEnoughReplicas, -1, "NOT_ENOUGH_REPLICAS", driver.ErrUnknownOutcome},
+		{kerr.NotEnoughReplicas, -1, "NOT_ENOUGH_REPLICAS", errCertain}, // refused before it was appended, each time
 		{kerr.NotLeaderForPartition, -1, "NOT_LEADER_OR_FOLLOWER", driver.ErrUnknownOutcome},
 	}
 	for _, idempotent := range []bool{true, false} {
@@ -89,6 +92,10 @@ func TestOutcomes(t *testing.T) {
 				switch {
 				case c.kind == nil && err != nil:
 					t.Errorf("ack = %v, want nil", err)
+				case c.kind == errCertain:
+					if errors.Is(err, driver.ErrUnknownOutcome) || errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != c.code {
+						t.Errorf("ack = %v, want a certain %s that may pass", err, c.code)
+					}
 				case c.kind != nil && (!errors.Is(err, c.kind) || !errors.As(err, &de) || de.Code != c.code):
 					t.Errorf("ack = %v, want %s (%v)", err, c.code, c.kind)
 				}
@@ -145,7 +152,7 @@ func TestNeverSentIsNeverUnknown(t *testing.T) {
 // TestReasonOfAnOutage: that one topic is refused is no reason why brokers can not
 // be reached; that they refuse the password is, until one has answered.
 func TestReasonOfAnOutage(t *testing.T) {
-	m := &metadataClient{}
+	m := &reasons{}
 	for _, step := range []struct {
 		noted     error
 		permanent bool
@@ -292,7 +299,7 @@ func TestPartitioner(t *testing.T) {
 	message := func(partition int32, key []byte, size int) *ibm.ProducerMessage {
 		s := &slot{user: &driver.Message{Partition: partition, Key: key, Value: make([]byte, size)}}
 		s.message.Value = s
-		s.fill(s.user, 0)
+		s.fill(s.user)
 		return &s.message
 	}
 	for _, key := range []string{"", "1", "21", "foobar", "a-little-bit-long-string", "\xff\x00\xfe"} {
@@ -332,26 +339,27 @@ func TestPartitioner(t *testing.T) {
 func TestBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBuffer()
-		full, err := b.add(t.Context(), bufferBytes+1)
+		full, err := b.add(t.Context(), bufferBytes+1, func() {})
 		if err != nil {
 			t.Fatal(err) // what is larger than the buffer may pass alone
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.add(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.add(ctx, 1, func() {}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("add to a full buffer = %v", err)
 		}
 		flushed := make(chan error, 1)
-		go func() { flushed <- b.flush(t.Context()) }()
+		go func() { flushed <- b.flush(t.Context(), func() {}) }()
 		added := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := b.add(t.Context(), 1)
+				_, err := b.add(t.Context(), 1, func() {})
 				added <- err
 			}()
 		}
 		synctest.Wait()
-		b.remove(full)
+		full.fill(&driver.Message{Acker: ack{newAcks(), 0}})
+		b.ack([]*slot{full}, func(int, *slot) error { return nil })
 		if err := errors.Join(<-added, <-added, <-flushed); err != nil {
 			t.Error(err)
 		}
@@ -359,7 +367,7 @@ func TestBuffer(t *testing.T) {
 		if !b.close(closing) || b.close(closing) {
 			t.Error("close does not tell the first time from the second")
 		}
-		if _, err := b.add(t.Context(), 1); !errors.Is(err, driver.ErrClosed) {
+		if _, err := b.add(t.Context(), 1, func() {}); !errors.Is(err, driver.ErrClosed) {
 			t.Errorf("add after close = %v", err)
 		}
 	})
@@ -374,22 +382,22 @@ func TestAbandonedOnce(t *testing.T) {
 	slots := make(chan *slot, n)
 	for i := range n {
 		m := &driver.Message{Acker: ack{answers, i}}
-		s, err := b.add(t.Context(), cost(m))
+		s, err := b.add(t.Context(), cost(m), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.fill(m, 0)
+		s.fill(m)
 		slots <- s
 	}
 	close(slots)
 	for range 2 {
 		drains.Go(func() {
 			for s := range slots {
-				b.ack(s, func(*slot) error { return nil })
+				b.ack([]*slot{s}, func(int, *slot) error { return nil })
 			}
 		})
 	}
-	b.abandon(abandoned(context.DeadlineExceeded))
+	b.abandon(abandoned(context.DeadlineExceeded, true))
 	total := 0
 	for i := range n {
 		total += len(answers.of(i))

@@ -1,0 +1,216 @@
+package sarama
+
+import (
+	"time"
+
+	ibm "github.com/IBM/sarama"
+)
+
+const (
+	recordVersion = 2  // of the format in which records are written
+	batchOverhead = 61 // of a batch without records
+)
+
+// An outBatch is what one request carries for one partition. Once it was sent and not
+// certainly refused it stays as it is until it is settled: only so the broker can
+// tell that it has it already.
+//
+// It is guarded by the mutex of its lane's topic.
+type outBatch struct {
+	lane    *lane
+	slots   []*slot
+	size    int
+	records *ibm.RecordBatch
+
+	numbered bool // with idempotence, from seq on
+	seq      int32
+
+	tries   int
+	unknown bool // an attempt may have been appended
+	stored  bool
+	written bool // the request is on its way: what the user gave is no longer read
+	parted  int  // how many messages, from the first, have expired while it was on its way
+}
+
+func newOutBatch(l *lane, slots []*slot, size int) *outBatch {
+	conf := &l.topic.p.conf.Producer
+	now := time.Now()
+	first := stamp(slots[0], now)
+	records := &ibm.RecordBatch{
+		Version: recordVersion, Codec: conf.Compression, CompressionLevel: conf.CompressionLevel,
+		ProducerID: noIdentity.id, ProducerEpoch: noIdentity.epoch, FirstSequence: -1,
+		FirstTimestamp: first, MaxTimestamp: first, LastOffsetDelta: int32(len(slots) - 1),
+		Records: make([]*ibm.Record, len(slots)),
+	}
+	for i, s := range slots {
+		at := stamp(s, now)
+		if at.After(records.MaxTimestamp) {
+			records.MaxTimestamp = at
+		}
+		s.record.OffsetDelta, s.record.TimestampDelta = int64(i), at.Sub(first)
+		records.Records[i] = &s.record
+	}
+	return &outBatch{lane: l, slots: slots, size: size, records: records}
+}
+
+// stamp is the time of a message, in the precision of the wire.
+func stamp(s *slot, now time.Time) time.Time {
+	if !s.user.Timestamp.IsZero() {
+		now = s.user.Timestamp
+	}
+	return now.Truncate(time.Millisecond)
+}
+
+// fails counts a failed attempt, and reports whether it was the last one.
+func (b *outBatch) fails(err error) bool {
+	b.tries++
+	b.lane.reason = err
+	p := b.lane.topic.p
+	if limit := p.cfg.DeliveryTimeout; limit > 0 {
+		return time.Since(b.slots[len(b.slots)-1].accepted) >= limit
+	}
+	return b.tries > p.conf.Producer.Retry.Max
+}
+
+// An answer is what came of one request for one batch.
+type answer struct {
+	block   *ibm.ProduceResponseBlock // nil if err is set
+	err     error
+	unknown bool // the broker may have the batch
+}
+
+// settle judges what came of a request.
+func (b *outBatch) settle(a answer) {
+	if a.err == nil && (a.block.Err == ibm.ErrNoError || a.block.Err == ibm.ErrDuplicateSequenceNumber) {
+		b.succeed(a.block)
+		return
+	}
+	if a.err == nil {
+		a.err, a.unknown = a.block.Err, !refused(a.block.Err)
+	}
+	b.lane.topic.end(b.fail(a))
+	b.recycle()
+}
+
+// succeed acknowledges the messages.
+func (b *outBatch) succeed(block *ibm.ProduceResponseBlock) {
+	l := b.lane
+	l.topic.mu.Lock()
+	b.stored, l.reason = true, nil
+	l.settled()
+	l.topic.mu.Unlock()
+
+	base := block.Offset
+	if block.Err != ibm.ErrNoError || base < 0 {
+		base = -1
+	}
+	slots := b.slots
+	parted := append([]*slot(nil), slots[:b.parted]...)
+	l.topic.p.buffer.ack(slots, func(i int, s *slot) error {
+		s.user.Partition, s.user.Offset = l.id, base
+		if base >= 0 {
+			s.user.Offset += int64(i)
+		}
+		return nil
+	})
+	l.topic.p.buffer.recycle(parted)
+}
+
+// recycle makes the slots free whose messages have expired, if the batch is done
+// with.
+func (b *outBatch) recycle() {
+	b.lane.topic.mu.Lock()
+	done, parted := b.lane.batch != b, b.slots[:b.parted]
+	b.lane.topic.mu.Unlock()
+	if done {
+		b.lane.topic.p.buffer.recycle(parted)
+	}
+}
+
+// fail decides what becomes of a batch that was not stored by this attempt. What
+// the broker says of a batch is a verdict on a message only if that is alone.
+func (b *outBatch) fail(a answer) []ending {
+	l := b.lane
+	l.topic.mu.Lock()
+	defer l.topic.mu.Unlock()
+	b.unknown = b.unknown || a.unknown
+	l.reason = a.err
+	left := b.slots[b.parted:]
+	switch {
+	case l.topic.p.severed():
+	case spoiled(a.err) && !b.unknown && len(left) > 1:
+		b.split(a)
+		return nil
+	case isCode(a.err, ibm.ErrOutOfOrderSequenceNumber, ibm.ErrUnknownProducerID, ibm.ErrInvalidProducerEpoch) && !b.unknown && !b.fails(a.err):
+		l.giveBack(len(left))
+		l.renumber()
+		l.retry()
+		return nil
+	case !a.passing():
+	case !b.fails(a.err):
+		if b.parted > 0 && !b.unknown {
+			l.giveBack(len(left))
+		}
+		l.retry()
+		return nil
+	case isCode(a.err, ibm.ErrInvalidMessage) && !b.unknown && len(left) > 1:
+		b.split(a)
+		return nil
+	}
+	e := ending{left, b.outcome(a.err)}
+	l.settled()
+	return []ending{e}
+}
+
+// split gives the messages back, so that the next batches are smaller: those that
+// the broker has named go alone, and without names each half does. A batch that is
+// too large teaches how large one may be instead.
+func (b *outBatch) split(a answer) {
+	l := b.lane
+	first, n := b.parted, len(b.slots)-b.parted
+	if isCode(a.err, ibm.ErrMessageSizeTooLarge, ibm.ErrMessageSetSizeTooLarge) {
+		l.topic.learn(b.size)
+		l.giveBack(n)
+	} else {
+		l.giveBack(around(named(a.block, first, n), n)...)
+	}
+	l.state = idle
+	l.move()
+}
+
+// named returns which of n messages, from the first on, the broker has named as
+// the ones that it refuses (KIP-467), in order.
+func named(block *ibm.ProduceResponseBlock, first, n int) (indexes []int) {
+	if block == nil {
+		return nil
+	}
+	last := -1
+	for _, r := range block.RecordErrors {
+		i := int(r.BatchIndex) - first
+		if i > last && i < n {
+			indexes = append(indexes, i)
+			last = i
+		}
+	}
+	return indexes
+}
+
+// around returns the lengths of batches such that each index of n is alone; or
+// halves, without indexes.
+func around(indexes []int, n int) (cuts []int) {
+	if len(indexes) == 0 {
+		return []int{n / 2, n - n/2}
+	}
+	from := 0
+	for _, i := range indexes {
+		if i > from {
+			cuts = append(cuts, i-from)
+		}
+		cuts = append(cuts, 1)
+		from = i + 1
+	}
+	if from < n {
+		cuts = append(cuts, n-from)
+	}
+	return cuts
+}

@@ -1,0 +1,365 @@
+package sarama
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+const (
+	// unknownTopicWait is how long a topic or partition that was never seen may
+	// stay unknown: it may just have been created.
+	unknownTopicWait = time.Second
+
+	// unreachableWait is the same for a cluster that cannot be reached.
+	unreachableWait = 5 * time.Second
+
+	askAgain = 100 * time.Millisecond
+
+	// limitHolds is how long a topic's limit of a batch, found out by refusals, is
+	// kept: an operator may raise it.
+	limitHolds = time.Minute
+)
+
+// A topic knows its partitions and who leads them, and holds a lane for each that
+// something was sent to.
+//
+// One goroutine, which runs only while it has something to do, looks up what is
+// not known: the partitions of a topic that was never seen, and the leaders of
+// lanes that are lost. Sarama's own producer does the same, but fails a message as
+// soon as metadata cannot be had, whatever retries the message has left, and after
+// three of these a circuit breaker fails all messages of the topic or partition
+// for ten seconds: the reason is hidden, and outlasts its cure.
+type topic struct {
+	p    *producer
+	name string
+	wake chan struct{} // the look-up has something new to do
+
+	mu          sync.Mutex // guards what follows, and the lanes
+	partitioner ibm.Partitioner
+	all         []int32 // the partitions; none before they are known
+	writable    []int32 // those with a leader
+	lanes       map[int32]*lane
+	pending     []*slot // accepted before the partitions were known
+	lost        []*lane // lanes that wait for a leader
+	stale       bool    // what is known may be wrong
+	reason      error   // why the partitions are not known
+	asked       time.Time
+	looking     bool // the goroutine runs
+
+	limit      int // bytes of a batch that the broker accepts, if it has refused one; else 0
+	limitSince time.Time
+}
+
+func newTopic(p *producer, name string) *topic {
+	return &topic{
+		p: p, name: name, wake: make(chan struct{}, 1),
+		partitioner: p.conf.Producer.Partitioner(name), lanes: map[int32]*lane{},
+	}
+}
+
+// accept takes s, whose message is for this topic. It does not block.
+func (t *topic) accept(s *slot) {
+	if err := t.admit(s); err != nil {
+		t.p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
+	}
+}
+
+// admit is accept, but returns why the message cannot be sent.
+func (t *topic) admit(s *slot) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.p.severed() {
+		return abandoned(errSevered, false)
+	}
+	if t.all != nil {
+		return t.place(s)
+	}
+	s.accepted = time.Now()
+	t.pending = append(t.pending, s)
+	t.look()
+	return nil
+}
+
+// place puts s into the lane of its partition. It is called with mu held.
+func (t *topic) place(s *slot) error {
+	id, err := t.choose(&s.message)
+	if err != nil {
+		return wrap(err)
+	}
+	l := t.lanes[id]
+	if l == nil {
+		l = &lane{topic: t, id: id, known: slices.Contains(t.all, id), producer: noIdentity}
+		t.lanes[id] = l
+	}
+	l.push(s)
+	l.move()
+	return nil
+}
+
+// choose returns the partition of m. The one that the message asks for goes
+// before any partitioner; whether it exists its lane finds out, since it may just
+// have been added. A partitioner of the user's may panic.
+func (t *topic) choose(m *ibm.ProducerMessage) (id int32, err error) {
+	if m.Partition >= 0 {
+		return m.Partition, nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("partitioner panicked: %v", r)
+		}
+	}()
+	ids := t.all
+	if !t.consistent(m) && len(t.writable) > 0 {
+		ids = t.writable
+	}
+	choice, err := t.partitioner.Partition(m, int32(len(ids)))
+	if err == nil && (choice < 0 || int(choice) >= len(ids)) {
+		err = ibm.ErrInvalidPartition
+	}
+	if err != nil {
+		return 0, err
+	}
+	return ids[choice], nil
+}
+
+// consistent reports whether m must go to one partition, be it available or not.
+func (t *topic) consistent(m *ibm.ProducerMessage) bool {
+	if p, ok := t.partitioner.(ibm.DynamicConsistencyPartitioner); ok {
+		return p.MessageRequiresConsistency(m)
+	}
+	return t.partitioner.RequiresConsistency()
+}
+
+// lose has the leader of l looked up after a while. It is called with mu held.
+func (t *topic) lose(l *lane, wait time.Duration) {
+	l.state = lost
+	l.retryAt = time.Time{}
+	if wait > 0 {
+		l.retryAt = time.Now().Add(wait)
+	}
+	t.lost = append(t.lost, l)
+	t.look()
+}
+
+// look sees to it that the look-up runs and knows what is new. It is called with
+// mu held.
+func (t *topic) look() {
+	if !t.looking {
+		t.looking = true
+		t.p.tasks.Go(t.lookUp)
+		return
+	}
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lookUp runs until nothing is pending and no lane is lost.
+func (t *topic) lookUp() {
+	for {
+		wait, ok := t.nextLook()
+		if !ok {
+			return
+		}
+		if wait > 0 {
+			t.p.pause(wait, t.wake)
+			continue
+		}
+		due := t.takeDue()
+		err := t.refresh()
+		t.end(t.apply(due, t.view(due, err), err))
+	}
+}
+
+// nextLook returns how long to wait until there is something to look up, or false
+// if nothing is left.
+func (t *topic) nextLook() (time.Duration, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.pending) == 0 && len(t.lost) == 0 || t.p.severed() {
+		t.looking = false
+		return 0, false
+	}
+	first := true
+	var next time.Time
+	if len(t.pending) > 0 {
+		next, first = t.asked.Add(askAgain), false
+	}
+	for _, l := range t.lost {
+		if first || l.retryAt.Before(next) {
+			next, first = l.retryAt, false
+		}
+	}
+	return time.Until(next), true
+}
+
+// takeDue takes the lanes out of lost whose time has come.
+func (t *topic) takeDue() (due []*lane) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	t.lost = slices.DeleteFunc(t.lost, func(l *lane) bool {
+		ok := !l.retryAt.After(now)
+		if ok {
+			due = append(due, l)
+		}
+		return ok
+	})
+	return due
+}
+
+// refresh asks the cluster, if what is known of the topic may be wrong.
+func (t *topic) refresh() error {
+	t.mu.Lock()
+	stale := t.stale || t.all == nil
+	t.mu.Unlock()
+	if err := t.p.producerIDs.ensure(); err != nil {
+		return err
+	}
+	if !stale {
+		return nil
+	}
+	err := t.p.client.RefreshMetadata(t.name)
+	t.p.reasons.note(err)
+	return t.p.reasons.blame(err)
+}
+
+// A view is what Sarama's client knows of a topic.
+type view struct {
+	all, writable []int32
+	leaders       map[int32]*ibm.Broker
+}
+
+// view reads what Sarama's client knows after it was asked with the result err,
+// if that is about the topic. To read asks again only what is not known.
+func (t *topic) view(due []*lane, err error) (v view) {
+	if err != nil && !isCode(err, ibm.ErrLeaderNotAvailable) {
+		return v
+	}
+	v.all, _ = t.p.client.Partitions(t.name)
+	v.writable, _ = t.p.client.WritablePartitions(t.name)
+	v.leaders = map[int32]*ibm.Broker{}
+	for _, l := range due {
+		if !slices.Contains(v.writable, l.id) {
+			continue
+		}
+		if leader, err := t.p.client.Leader(t.name, l.id); err == nil {
+			v.leaders[l.id] = leader
+		}
+	}
+	return v
+}
+
+// An ending is what became of some messages.
+type ending struct {
+	slots []*slot
+	err   error
+}
+
+func (t *topic) end(endings []ending) {
+	for _, e := range endings {
+		t.p.buffer.ack(e.slots, func(int, *slot) error { return e.err })
+	}
+}
+
+// apply routes what is pending or due by what is known now, after the cluster was
+// asked with the result err. It returns the messages that have waited long enough.
+func (t *topic) apply(due []*lane, v view, err error) []ending {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asked = time.Now()
+	t.update(v)
+	endings := t.route(err)
+	for _, l := range due {
+		if leader := v.leaders[l.id]; leader != nil {
+			l.follow(leader)
+			continue
+		}
+		endings = append(endings, l.missed(t.leaderless(l.id, err))...)
+	}
+	return endings
+}
+
+// update is called with mu held.
+func (t *topic) update(v view) {
+	if len(v.all) > 0 {
+		t.all, t.writable, t.stale = v.all, v.writable, false
+	}
+}
+
+// leaderless says why a partition has no leader. It is called with mu held.
+func (t *topic) leaderless(id int32, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(t.all, id):
+		return ibm.ErrLeaderNotAvailable
+	}
+	return ibm.ErrUnknownTopicOrPartition
+}
+
+// route places what is pending, or ends what has been so for too long. It is
+// called with mu held.
+func (t *topic) route(err error) (endings []ending) {
+	if t.all == nil && err == nil {
+		err = ibm.ErrUnknownTopicOrPartition
+	}
+	pending := t.pending
+	t.pending, t.reason = nil, err
+	for _, s := range pending {
+		switch {
+		case t.all != nil:
+			if err := t.place(s); err != nil {
+				endings = append(endings, ending{[]*slot{s}, err})
+			}
+		case t.p.patience(s, err) <= 0:
+			endings = append(endings, ending{[]*slot{s}, wrap(err)})
+		default:
+			t.pending = append(t.pending, s)
+		}
+	}
+	return endings
+}
+
+// batchBytes is how large a batch may be. It is called with mu held.
+func (t *topic) batchBytes() int {
+	most := t.p.conf.Producer.MaxMessageBytes
+	if t.limit > 0 && time.Since(t.limitSince) > limitHolds {
+		t.limit = 0
+	}
+	if t.limit > 0 {
+		return min(t.limit, most)
+	}
+	return most
+}
+
+// learn notes that the broker has refused a batch of so many bytes as too large.
+// It is called with mu held.
+func (t *topic) learn(bytes int) {
+	if half := bytes / 2; t.limit == 0 || half < t.limit {
+		t.limit, t.limitSince = half, time.Now()
+	}
+}
+
+// patience is how long s may still wait for err, of a request for metadata, to
+// pass. Nothing was sent yet.
+func (p *producer) patience(s *slot, err error) time.Duration {
+	code, kind := classify(err)
+	wait := unreachableWait
+	switch {
+	case kind == driver.ErrPermanent, err == ibm.ErrClosedClient:
+		return 0
+	case p.cfg.DeliveryTimeout > 0:
+		wait = p.cfg.DeliveryTimeout
+	case code == "UNKNOWN_TOPIC_OR_PARTITION":
+		wait = unknownTopicWait
+	}
+	return time.Until(s.accepted.Add(wait))
+}

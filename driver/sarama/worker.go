@@ -1,0 +1,237 @@
+package sarama
+
+import (
+	"sync"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// requestRoom is what a request takes beside its batches, at most.
+const requestRoom = 10 << 10
+
+// A worker sends what is ready for one broker: one request at a time, with one
+// batch of each lane. What is accepted while it waits for the answer goes with the
+// next request.
+type worker struct {
+	p    *producer
+	wake chan struct{}
+
+	mu     sync.Mutex // guards what follows; may be locked with a topic's held
+	broker *ibm.Broker
+	lanes  []*lane
+}
+
+// workerOf returns the worker of a broker, which it starts if there is none.
+func (p *producer) workerOf(broker *ibm.Broker) *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.workers[broker.ID()]
+	if w == nil {
+		w = &worker{p: p, wake: make(chan struct{}, 1)}
+		p.workers[broker.ID()] = w
+		p.tasks.Go(w.run)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broker = broker
+	return w
+}
+
+// push takes a lane that is ready.
+func (w *worker) push(l *lane) {
+	w.mu.Lock()
+	w.lanes = append(w.lanes, l)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) take() (*ibm.Broker, []*lane) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lanes := w.lanes
+	w.lanes = nil
+	return w.broker, lanes
+}
+
+// run ends when the producer stops. It closes the brokers that it has used:
+// Sarama's client may have forgotten one.
+func (w *worker) run() {
+	var last *ibm.Broker
+	for {
+		broker, lanes := w.take()
+		if broker != last && last != nil {
+			last.Close()
+		}
+		last = broker
+		if len(lanes) > 0 {
+			w.serve(broker, lanes)
+			continue
+		}
+		select {
+		case <-w.wake:
+		case <-w.p.stopped:
+			if last != nil {
+				last.Close()
+			}
+			return
+		}
+	}
+}
+
+func (w *worker) serve(broker *ibm.Broker, lanes []*lane) {
+	if err := w.p.connect(broker); err != nil {
+		for _, l := range lanes {
+			l.topic.mu.Lock()
+			endings := l.missed(err)
+			l.topic.mu.Unlock()
+			l.topic.end(endings)
+		}
+		return
+	}
+	if batches := w.load(lanes); len(batches) > 0 {
+		w.exchange(broker, batches)
+	}
+}
+
+// connect returns why there is no connection to broker, after another attempt.
+func (p *producer) connect(broker *ibm.Broker) error {
+	connected, err := broker.Connected()
+	if connected {
+		return nil
+	}
+	broker.Open(p.client.Config()) // no error but that it is open already
+	if connected, err = broker.Connected(); connected {
+		return nil
+	}
+	if err == nil {
+		err = ibm.ErrNotConnected
+	}
+	p.reasons.note(err)
+	return p.reasons.blame(err)
+}
+
+// load takes a batch of each lane, as far as one request can carry them.
+func (w *worker) load(lanes []*lane) (batches []*outBatch) {
+	room := int(ibm.MaxRequestSize) - requestRoom
+	for _, l := range lanes {
+		l.topic.mu.Lock()
+		b, endings := l.load()
+		switch {
+		case b == nil:
+		case len(batches) > 0 && b.size > room:
+			w.push(l)
+		default:
+			l.state, b.written = sent, false
+			room -= b.size
+			batches = append(batches, b)
+		}
+		l.topic.mu.Unlock()
+		l.topic.end(endings)
+	}
+	return batches
+}
+
+// load returns what is to be sent now, or nil if the lane has nothing, or no
+// number to send it with. It is called with mu held.
+func (l *lane) load() (*outBatch, []ending) {
+	if l.batch == nil && l.queue.len() == 0 {
+		l.state = idle
+		return nil, nil
+	}
+	if l.batch == nil {
+		l.cut()
+	}
+	if !l.number() {
+		return nil, l.missed(errNoIdentity)
+	}
+	return l.batch, nil
+}
+
+// exchange sends a request and settles its batches.
+func (w *worker) exchange(broker *ibm.Broker, batches []*outBatch) {
+	resp, err, sent := w.ask(broker, batches)
+	if unencodable(err) && len(batches) > 1 { // one of them is: find out which
+		for _, b := range batches {
+			w.exchange(broker, []*outBatch{b})
+		}
+		return
+	}
+	if err != nil && !unencodable(err) {
+		broker.Close() // what comes next on it would be taken for the answer
+	}
+	for _, b := range batches {
+		b.settle(w.answerFor(b, resp, err, sent))
+	}
+}
+
+// ask sends a request and returns the answer, or why there is none and whether
+// the request may have been sent.
+func (w *worker) ask(broker *ibm.Broker, batches []*outBatch) (resp *ibm.ProduceResponse, err error, sent bool) {
+	answered := make(chan struct{})
+	before := w.p.line.produces.Load()
+	sendErr := broker.AsyncProduce(w.p.request(batches), func(r *ibm.ProduceResponse, e error) {
+		resp, err = r, e
+		close(answered)
+	})
+	if sendErr != nil {
+		return nil, sendErr, w.p.line.produces.Load() != before
+	}
+	if w.p.cfg.RequiredAcks == driver.NoResponse {
+		return nil, nil, true
+	}
+	if w.p.cfg.DeliveryTimeout > 0 {
+		markWritten(batches)
+	}
+	<-answered // or its time is up, or the connection broken
+	return resp, err, true
+}
+
+func markWritten(batches []*outBatch) {
+	for _, b := range batches {
+		b.lane.topic.mu.Lock()
+		b.written = true
+		b.lane.topic.mu.Unlock()
+	}
+}
+
+// answerFor is what an exchange means for one batch.
+func (w *worker) answerFor(b *outBatch, resp *ibm.ProduceResponse, err error, sent bool) answer {
+	switch {
+	case err != nil:
+		return answer{err: w.p.reasons.blame(err), unknown: sent}
+	case w.p.cfg.RequiredAcks == driver.NoResponse:
+		return answer{block: &ibm.ProduceResponseBlock{Offset: -1}}
+	}
+	block := resp.GetBlock(b.lane.topic.name, b.lane.id)
+	if block == nil {
+		return answer{err: ibm.ErrIncompleteResponse, unknown: true}
+	}
+	return answer{block: block}
+}
+
+// request is the one that carries batches, in the newest version that the
+// configuration allows. Sarama lowers it to what the broker can do.
+func (p *producer) request(batches []*outBatch) *ibm.ProduceRequest {
+	req := &ibm.ProduceRequest{
+		RequiredAcks: p.conf.Producer.RequiredAcks,
+		Timeout:      int32(p.conf.Producer.Timeout.Milliseconds()),
+		Version:      3,
+	}
+	for _, v := range []struct {
+		since   ibm.KafkaVersion
+		version int16
+	}{{ibm.V1_0_0_0, 5}, {ibm.V2_0_0_0, 6}, {ibm.V2_1_0_0, 7}, {ibm.V2_4_0_0, 8}, {ibm.V2_8_0_0, 9}, {ibm.V3_7_0_0, 10}} {
+		if p.conf.Version.IsAtLeast(v.since) {
+			req.Version = v.version
+		}
+	}
+	for _, b := range batches {
+		req.AddBatch(b.lane.topic.name, b.lane.id, b.records)
+	}
+	return req
+}
