@@ -57,11 +57,22 @@ func send[T any](ctx context.Context, c Client, req request[T]) (T, error) {
 // CreateTopic creates a topic whose records are kept however old they are said to
 // be, and returns when all its partitions are served.
 func (c Client) CreateTopic(ctx context.Context, topic string, partitions int32) error {
-	forever := kmsg.NewCreateTopicsRequestTopicConfig()
-	forever.Name, forever.Value = "retention.ms", kmsg.StringPtr("-1")
+	return c.CreateTopicWith(ctx, topic, partitions, nil)
+}
+
+// CreateTopicWith is CreateTopic with more of the topic's configuration.
+func (c Client) CreateTopicWith(ctx context.Context, topic string, partitions int32, configs map[string]string) error {
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, partitions, -1
-	t.Configs = append(t.Configs, forever)
+	set := func(name, value string) {
+		config := kmsg.NewCreateTopicsRequestTopicConfig()
+		config.Name, config.Value = name, &value
+		t.Configs = append(t.Configs, config)
+	}
+	set("retention.ms", "-1")
+	for name, value := range configs {
+		set(name, value)
+	}
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Topics = append(req.Topics, t)
 	resp, err := send(ctx, c, req)
