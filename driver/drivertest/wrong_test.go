@@ -6,6 +6,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A wrong is a driver that breaks one sentence of the contract, as a few lines
@@ -33,6 +34,7 @@ func wrongs() []wrong {
 // what another case reports of a wrong driver is under the name of the one that
 // is meant for it.
 func TestWrongDrivers(t *testing.T) {
+	testkit.Slow(t, "runs the suite on each of the wrong drivers")
 	opens := opensOf(t)
 	for _, w := range wrongs() {
 		t.Run(w.name, func(t *testing.T) {

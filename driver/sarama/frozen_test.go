@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // gatedBrokers returns a cluster of three brokers, each behind a gate of its own.
@@ -51,6 +52,7 @@ func moveCoordinator(cluster *kfake.Cluster, group string, from int32) {
 // connections open, and lets another broker take the group over. Nobody has to
 // hear of that: the heartbeats find the new one in time, and the commits, too.
 func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
+	testkit.Slow(t, "waits for a frozen coordinator")
 	// A commit renews the session as a heartbeat does, so each is looked at alone.
 	t.Run("Heartbeats", func(t *testing.T) {
 		t.Parallel()
@@ -112,6 +114,7 @@ func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 // TestNoCoordinatorForAWhile lets the coordinator resign while nobody takes over,
 // for longer than Sarama's ten attempts last and for less than a session.
 func TestNoCoordinatorForAWhile(t *testing.T) {
+	testkit.Slow(t, "waits for an absent coordinator")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
 	cfg := consumerConfig(cluster.ListenAddrs())
@@ -178,6 +181,7 @@ func wantOneSession(t *testing.T, r *recorder) {
 // TestNoCoordinatorForASession: a member whose coordinator has resigned, and which
 // finds no other for the session timeout, has lost its claims; others may have them.
 func TestNoCoordinatorForASession(t *testing.T) {
+	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
 	cfg := consumerConfig(cluster.ListenAddrs())
@@ -202,6 +206,7 @@ func TestNoCoordinatorForASession(t *testing.T) {
 // TestJoinTellsWhy: a join that has waited in vain for a coordinator tells that, and
 // not only that it was cut short.
 func TestJoinTellsWhy(t *testing.T) {
+	testkit.Slow(t, "waits for joins to time out")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
 	back, _ := resign(cluster)
@@ -226,6 +231,7 @@ func TestJoinTellsWhy(t *testing.T) {
 // TestLateAnswerCostsNoSession: an answer has come too late, and nobody can say who
 // coordinates the group. The one that did still does.
 func TestLateAnswerCostsNoSession(t *testing.T) {
+	testkit.Slow(t, "waits for late answers")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
 	cfg := consumerConfig(cluster.ListenAddrs())
@@ -265,6 +271,7 @@ func TestNothingAskedIsNoBadConnection(t *testing.T) {
 // TestJoinIsWaitedFor holds that the short wait for a heartbeat is not that for a
 // join: here it takes longer, as another member drains.
 func TestJoinIsWaitedFor(t *testing.T) {
+	testkit.Slow(t, "waits for a join of several seconds")
 	cluster := fake(t, kfake.SeedTopics(2, "two"))
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.Topics, cfg.SessionTimeout, cfg.DrainTimeout = []string{"two"}, 3*time.Second, 10*time.Second

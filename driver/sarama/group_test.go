@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A churner handles what is delivered at once and commits it when asked to
@@ -38,6 +39,7 @@ func (c *churner) commit(ctx context.Context, cs []*driver.Claim) {
 // TestRebalanceLosesNothing lets members come and go while records arrive, and
 // counts what all of them were given.
 func TestRebalanceLosesNothing(t *testing.T) {
+	testkit.Slow(t, "rebalances under load for 14 s")
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(churnPartitions, "churn"))
@@ -146,6 +148,7 @@ func TestCooperativeKeepsWhatStays(t *testing.T) {
 }
 
 func TestCommitFaults(t *testing.T) {
+	testkit.Slow(t, "waits for retries of commits")
 	cases := []struct {
 		name    string
 		fault   *kerr.Error

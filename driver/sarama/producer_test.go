@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func openProducer(t testing.TB, cfg driver.ProducerConfig) *producer {
@@ -179,6 +180,7 @@ func TestReasonOfAnOutage(t *testing.T) {
 // on for longer than an outage lose nothing, and the first message after it does
 // not fail either.
 func TestRetriesOutlastAnOutage(t *testing.T) {
+	testkit.Slow(t, "waits for an outage to end")
 	h, cluster := fakeHarness(t, kfake.SeedTopics(4, "out"))
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxRetries, cfg.RetryBackoff = 500, 20*time.Millisecond

@@ -9,10 +9,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestConformance(t *testing.T) {
+	budget := testkit.Budget{Total: 8 * time.Second} // of more than a minute
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		budget.Spend(t)
 		h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 		h.settings = drivertest.Settings{
 			SessionTimeout: 3 * time.Second, RebalanceTimeout: 5 * time.Second,

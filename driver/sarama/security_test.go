@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // certificate returns a server's certificate for 127.0.0.1 and a pool that
@@ -105,6 +106,9 @@ func TestTLS(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name == "TLS to a plaintext port" {
+				testkit.Slow(t, "waits for a handshake to time out")
+			}
 			err := opens(t, c.brokers, c.conf, nil, handshakeTimeout+time.Second)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("err = %v, want %q", err, c.want)

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A stall answers fetches while it is on, with nothing in them.
@@ -207,6 +208,7 @@ func TestSilenceIsNoStall(t *testing.T) {
 // TestRecordNearALookIsNoStall: a quiet partition gets records at about the time of
 // the looks, when the fetch that brings them may not have been answered.
 func TestRecordNearALookIsNoStall(t *testing.T) {
+	testkit.Slow(t, "waits for the watchdog")
 	brokers := fake(t).ListenAddrs()
 	r := newRecorder()
 	m := start(t, Driver{}, consumerConfig(brokers), r)

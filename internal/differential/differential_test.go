@@ -34,6 +34,9 @@ func TestKafka(t *testing.T) { compare(t, 40, newMemory(), overKafka(t)) }
 
 // compare runs sequences on both systems.
 func compare(t *testing.T, share int, a, b system) {
+	if testing.Short() {
+		share /= 10
+	}
 	n, seed := cmp.Or(*count, share), cmp.Or(*first, fresh())
 	began, ops := time.Now(), 0
 	t.Logf("%d sequences from -seed=%d on %v and %v", n, seed, a, b)

@@ -61,6 +61,8 @@ var graph = []row{
 		"it is tests only"},
 	{"internal/chaos", []string{"kafka", "driver", "driver/sarama", "internal/judge", "internal/kafkacluster", "github.com/twmb/franz-go"},
 		"it runs the production driver, and judges it by another client"},
+	{"internal/testkit", nil,
+		"tests of any package import it"},
 	{"internal/layout", nil,
 		"it only looks"},
 	{"examples/...", []string{"..."}, ""},

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A mutation is a bug that is planted into a copy of a file of package kafka:
@@ -167,6 +169,7 @@ func chanceOverlay(t *testing.T) map[string]string {
 // plants every bug of the table, and runs the simulation three times with each,
 // under the overlay of package chance: so the table comes out the same each time.
 func TestPlantedBugs(t *testing.T) {
+	testkit.Slow(t, "builds a program per planted bug")
 	sample, seeds, replaced := mutations[:3], []string{"0"}, map[string]string{}
 	checks := cmp.Or(os.Getenv("KAFKA_MUTATION_CHECKS"), "3000")
 	if os.Getenv("KAFKA_MUTATIONS") == "all" {
