@@ -24,6 +24,9 @@ func (j *Judge) start(e HandleStart) {
 	j.running[e.ID] = h
 	j.hidden = append(j.hidden, e)
 	j.mustFollow(c, e)
+	if j.expired(e.Member) {
+		j.violate("handled-after-the-session", "%+v, which the group gave up at %v", e, j.expiring[e.Member])
+	}
 	over := e.Context.over()
 	if off, told := j.switches[e.Member]; told && !off.on && (!over || j.overdue(off.at)) {
 		j.violate("handled-while-off", "%+v", e)

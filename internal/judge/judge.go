@@ -58,6 +58,7 @@ type Judge struct {
 	meetings []meeting
 	streaks  map[claimKey]streak
 	severed  map[Member]bool
+	expiring map[Member]time.Time // when their groups remove them
 	switches map[Member]switching
 	owed     []*handling // whose context must have ended by now
 
@@ -82,6 +83,7 @@ func New(r Rules) *Judge {
 		running:  make(map[uint64]*handling),
 		owners:   make(map[groupPartition][]Member),
 		severed:  make(map[Member]bool),
+		expiring: make(map[Member]time.Time),
 		streaks:  make(map[claimKey]streak),
 		switches: make(map[Member]switching),
 		sends:    make(map[string]*sent),
@@ -103,8 +105,10 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 	j.now = at
 	j.remember(e)
 	switch e := e.(type) {
-	case Appended, Deleted, Removed, Truncated, Positioned, CommitApplied:
+	case Appended, Deleted, Removed, Truncated, Recreated, Damaged, Positioned, CommitApplied:
 		j.tellLog(e)
+	case Expiring:
+		j.expires(e)
 	case Assigned, Revoked, Lost, Severed, Reconnected:
 		j.tellOwnership(e)
 	case HandleStart:
@@ -197,10 +201,13 @@ func (j *Judge) check() {
 	j.checkCancelled()
 	j.checkStops()
 	j.checkSwitches()
+	j.checkOrphans()
+	j.checkExpired()
 }
 
 // Settled also decides what must be true when all is healed and at rest: every
-// record is done and committed by the groups that read its topic.
+// record is done and committed by the groups that read its topic, up to the first
+// that can not be read.
 func (j *Judge) Settled(subscriptions ...Subscription) []Violation {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -45,6 +45,27 @@ func handled(m Member, offsets ...int64) (es []Event) {
 	return es
 }
 
+// renewed and rehandled are logged and handled for a topic that was created again.
+func renewed(n int) (es []Event) {
+	for i := range n {
+		es = append(es, Appended{p0, int64(i), "k", "new " + value(int64(i))})
+	}
+	return es
+}
+
+func rehandled(m Member, offsets ...int64) (es []Event) {
+	for _, o := range offsets {
+		id := uint64(1000 + o)
+		es = append(es, HandleStart{ID: id, Member: m, Partition: p0, Records: []Record{{o, "k", "new " + value(o)}}, Attempt: 1}, HandleEnd{id, true})
+	}
+	return es
+}
+
+// at is so many seconds after the beginning of a history.
+func at(seconds int) time.Time {
+	return time.Date(2000, 1, 1, 0, 0, seconds, 0, time.UTC)
+}
+
 func committed(offset int64) Event { return CommitApplied{"g", p0, offset} }
 
 func join(parts ...any) (es []Event) {
@@ -102,6 +123,22 @@ func TestJudge(t *testing.T) {
 		{"", join(logged(1), Assigned{a, both}, Status{a, []Partition{p0}, []int{0}, 0}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Status{a, nil, nil, 0})},
 		{"", join(on, starting, backing, Status{a, nil, nil, 1}, pause(time.Second), starting2)},
 
+		{"", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 0, 1), committed(2), Revoked{b, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Recreated{p0, 0}, Lost{a, both}, Assigned{b, both}, HandleEnd{1, true}, renewed(1), rehandled(b, 0), committed(1), Revoked{b, both, nil, false})},
+		{"", join(logged(2), Assigned{a, both}, handled(a, 0), Recreated{p0, time.Second}, handled(a, 1), pause(time.Second), Lost{a, both})},
+		{"", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Lost{a, both}, Assigned{b, both}, pause(time.Hour), handled(b, 0), committed(1), Revoked{b, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Reconnected{a}, pause(time.Hour), handled(a, 0), committed(1), Revoked{a, both, nil, false})},
+
+		{"claim-survived-its-topic", join(Assigned{a, both}, Recreated{p0, 0}, pause(1))},
+		{"commit-beyond-done", join(right, Recreated{p0, 0}, renewed(2), committed(2))},
+		{"unseen", join(right, Recreated{p0, 0}, renewed(2))},
+		{"skipped", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 1))},
+		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, Revoked{a, both, nil, false})},
+		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Damaged{p0, -1})},
+		{"handled-after-the-session", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second), begin(1, a, 0, 1))},
+		{"not-fenced", join(Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second))},
+		{"not-fenced", join(Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second), Lost{a, both})},
 		{"handed-out-after-halt", join(logged(2), Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, onItsWay(2, 1))},
 		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, pause(1), onItsWay(1, 0))},
 		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},

@@ -10,6 +10,7 @@ type partitionLog struct {
 	records   []record
 	reused    int64 // offsets below it were used before a truncation
 	truncated bool
+	damaged   int64 // offset of the first record that can not be read, or -1
 }
 
 type record struct {
@@ -53,7 +54,7 @@ type query struct {
 func (j *Judge) log(p Partition) *partitionLog {
 	l := j.logs[p]
 	if l == nil {
-		l = &partitionLog{}
+		l = &partitionLog{damaged: -1}
 		j.logs[p] = l
 		j.known = append(j.known, p)
 	}
@@ -90,6 +91,10 @@ func (j *Judge) tellLog(e Event) {
 		}
 	case Truncated:
 		j.truncated(e)
+	case Recreated:
+		j.recreated(e)
+	case Damaged:
+		j.log(e.Partition).damaged = e.Offset
 	case Positioned:
 		k := groupPartition{e.Group, e.Partition}
 		j.answerQueriesOf(k) // by what was done before
@@ -195,11 +200,11 @@ func (j *Judge) finalGroup(s Subscription) {
 		}
 		g, l := j.group(groupPartition{s.Group, p}), j.log(p)
 		g.advance(l)
-		if n := len(g.through); n < len(l.records) {
-			j.violate("unseen", "%s: %v %d %q is not done at the end", s.Group, p, l.records[n].offset, l.records[n].value)
+		n := l.readable()
+		if done := len(g.through); done < n {
+			j.violate("unseen", "%s: %v %d %q is not done at the end", s.Group, p, l.records[done].offset, l.records[done].value)
 			continue
 		}
-		n := len(l.records)
 		if n > 0 && !l.records[n-1].gone && l.records[n-1].offset >= max(g.floor, g.committed) {
 			j.violate("uncommitted", "%s: %v is committed at %d, its last record is %d", s.Group, p, g.committed, l.records[n-1].offset)
 		}

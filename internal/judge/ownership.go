@@ -19,6 +19,7 @@ type claim struct {
 	start    int64  // what was committed as it began, or -1
 	ended    bool
 	endedAt  time.Time
+	endBy    time.Time // its topic is gone, so that it must end by then; or zero
 	lost     bool
 	first    int64 // the offsets of the call made last, or -1
 	last     int64
@@ -44,7 +45,7 @@ func (j *Judge) tellOwnership(e Event) {
 		}
 	case Revoked:
 		for _, p := range e.Partitions {
-			if e.Calm {
+			if c := j.ending(claimKey{e.Member, p}); e.Calm && (c == nil || c.endBy.IsZero()) {
 				j.checkRevoke(e, p)
 			}
 			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
@@ -80,6 +81,7 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 }
 
 func (j *Judge) assign(m Member, p Partition) {
+	delete(j.expiring, m) // it is another member now
 	key, k := claimKey{m, p}, groupPartition{m.Group, p}
 	if c := j.claims[key]; c != nil && !c.ended {
 		if j.late[key] != nil {
@@ -108,6 +110,9 @@ func (j *Judge) endClaim(m Member, p Partition, lost bool) {
 	if c == nil || c.ended {
 		j.violate("ended-without-owning", "%v %v", m, p)
 		return
+	}
+	if j.expired(m) {
+		j.violate("not-fenced", "%v has let go of %v only at %v, the group gave it up at %v", m, p, j.now, j.expiring[m])
 	}
 	c.ended, c.endedAt, c.lost = true, j.now, lost
 	k := groupPartition{m.Group, p}
@@ -169,6 +174,7 @@ func (j *Judge) checkOverlaps() {
 // reconnected gives a member the grace to learn what it has lost.
 func (j *Judge) reconnected(m Member) {
 	delete(j.severed, m)
+	delete(j.expiring, m)
 	for i := range j.overlaps {
 		if o := &j.overlaps[i]; o.old == m || o.new == m {
 			o.since = j.now

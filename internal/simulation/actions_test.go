@@ -50,6 +50,13 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"end transaction", w.endTransaction, false},
 		{"delete records", w.deleteRecords, false},
 		{"truncate", w.truncate, false},
+		{"recreate topic", w.recreate, false},
+		{"damage", w.damage, false},
+		{"repair damage", w.repairDamage, false},
+		{"missing topic appears", w.appear, false},
+		{"late heartbeats", w.late, false},
+		{"foreign member", w.joinForeign, false},
+		{"foreign members leave", w.leaveForeign, false},
 	}
 	chosen := map[string]func(*rapid.T){"": w.check}
 	for _, a := range all {
@@ -68,7 +75,10 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 	return chosen
 }
 
-func group(t *rapid.T) string { return rapid.SampledFrom([]string{"one", "two"}).Draw(t, "group") }
+// groups are those that consumers are in.
+var groups = []string{"one", "two"}
+
+func group(t *rapid.T) string { return rapid.SampledFrom(groups).Draw(t, "group") }
 
 func seconds(t *rapid.T, name string, choices ...int) time.Duration {
 	return time.Duration(rapid.SampledFrom(choices).Draw(t, name)) * time.Second
@@ -192,8 +202,22 @@ func (w *world) anyMember(t *rapid.T) (memory.Member, judge.Member) {
 		t.Skip("no members")
 	}
 	m := ms[rapid.IntRange(0, len(ms)-1).Draw(t, "member")]
+	if m.ClientID == "foreign" {
+		t.Skip("not ours")
+	}
+	return m, memberOf(m)
+}
+
+// memberOf returns who a member of a group is.
+func memberOf(m memory.Member) judge.Member {
 	process, g, _ := strings.Cut(m.ClientID, ".")
-	return m, judge.Member{Process: process, Group: g, Name: g}
+	return judge.Member{Process: process, Group: g, Name: g}
+}
+
+// cutOff cuts a member off, and tells the judge until when it may go on.
+func (w *world) cutOff(m memory.Member, who judge.Member) {
+	m.Cut()
+	w.expiring(who.Group, func(n memory.Member) (judge.Member, bool) { return who, n.ID == m.ID })
 }
 
 // cut cuts a member off; it may come back as a zombie, or only at the end.
@@ -206,7 +230,7 @@ func (w *world) cut(t *rapid.T) {
 	}
 	w.trouble()
 	w.judge.Tell(judge.Severed{Member: who})
-	m.Cut()
+	w.cutOff(m, who)
 	heal := func() {
 		w.reconnected(who)
 		m.Heal()
@@ -227,7 +251,7 @@ func (w *world) kill(t *rapid.T) {
 			}
 			who := n.member(g)
 			w.judge.Tell(judge.Severed{Member: who})
-			m.Cut()
+			w.cutOff(m, who)
 			heal := func() {
 				w.reconnected(who)
 				m.Heal()
@@ -313,6 +337,11 @@ func (w *world) stopBroker() {
 	w.down = true
 	w.mu.Unlock()
 	w.broker.Stop()
+	for _, group := range groups {
+		w.expiring(group, func(m memory.Member) (judge.Member, bool) {
+			return memberOf(m), m.ClientID != "foreign" && !slices.ContainsFunc(w.cuts, func(c cut) bool { return c.client == m.ClientID })
+		})
+	}
 }
 
 func (w *world) startBroker() {
@@ -323,6 +352,13 @@ func (w *world) startBroker() {
 	w.mu.Unlock()
 	for _, who := range back {
 		w.judge.Tell(judge.Reconnected{Member: who})
+	}
+	for _, n := range w.nodes {
+		for _, g := range n.groups {
+			if !slices.ContainsFunc(w.cuts, func(c cut) bool { return c.client == n.name+"."+g }) {
+				w.judge.Tell(judge.Expiring{Member: n.member(g)})
+			}
+		}
 	}
 	w.broker.Start()
 }
@@ -371,6 +407,7 @@ func (w *world) hole(t *rapid.T) {
 		t.Skip("nothing to compact")
 	}
 	offset := rapid.Int64Range(start, end-1).Draw(t, "offset")
+	w.repairPartition(t, p)
 	if w.broker.Compact(p.Topic, p.Number, offset) != nil {
 		t.Skip("a control record, or under a transaction")
 	}
@@ -409,6 +446,7 @@ func (w *world) deleteRecords(t *rapid.T) {
 	w.must(t, err)
 	before := rapid.Int64Range(start, end).Draw(t, "before")
 	w.trouble()
+	w.repairPartition(t, p) // or the judge would have to know of all that is damaged
 	w.must(t, w.broker.DeleteRecords(p.Topic, p.Number, before))
 	w.judge.Tell(judge.Deleted{Partition: p, Before: before})
 	w.trouble()
@@ -425,6 +463,10 @@ func (w *world) truncate(t *rapid.T) {
 	to := rapid.Int64Range(start, end).Draw(t, "end")
 	w.trouble()
 	w.must(t, w.broker.Truncate(p.Topic, p.Number, to))
+	if first, damaged := w.damaged[p]; damaged && first >= to {
+		delete(w.damaged, p)
+		w.judge.Tell(judge.Damaged{Partition: p, Offset: -1})
+	}
 	w.judge.Tell(judge.Truncated{Partition: p, Was: end, End: to})
 	w.read[p] = min(w.read[p], to)
 	w.trouble()

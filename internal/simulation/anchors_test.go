@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -10,7 +9,7 @@ import (
 // Every bug of the table can still be planted: what it replaces is in the code.
 func TestPlantedBugsHaveTheirPlaces(t *testing.T) {
 	for _, m := range mutations {
-		src, err := os.ReadFile(filepath.Join("../../kafka", m.file))
+		src, err := os.ReadFile(m.path())
 		if err != nil {
 			t.Fatal(err)
 		}

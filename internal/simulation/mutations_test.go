@@ -18,8 +18,9 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A mutation is a bug that is planted into a copy of a file of package kafka:
-// old, which must be there exactly once, becomes new.
+// A mutation is a bug that is planted into a copy of a file of package kafka, or of
+// the driver in memory if its name begins with memory/: old, which must be there
+// exactly once, becomes new.
 type mutation struct {
 	name, file, old, new string
 }
@@ -72,6 +73,30 @@ var mutations = []mutation{
 	{"last commit under a lost claim's name", "session.go", "\t\tp.halt(ErrPartitionLost)\n\t}\n\ts.end(parts)", "\t\tp.halt(ErrPartitionLost)\n\t}"},
 	{"operation of a refused send never ends", "producer.go", "\t\ts.end(op.ended(err))\n", "\t\ts.end(err)\n"},
 	{"sent before it is acknowledged", "producer.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
+
+	// A topic is its ID.
+	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},
+	{"claim survives its topic", "memory/incarnation.go", "return k.c.b.log(k.partition()) != k.log }", "return k.c.b.log(k.partition()) == nil }"},
+	{"new incarnation starts at the newest offset", "memory/offsets.go", "\t\tg.offsets[tp] = l.start\n\t\tg.progress.fire()\n\t}\n\treturn l.start\n", "\t\tg.offsets[tp] = l.end\n\t\tg.progress.fire()\n\t\treturn l.end\n\t}\n\treturn l.start\n"},
+
+	// One bad thing stops its neighbours.
+	{"damaged record skipped", "memory/claim.go", "\t\tk.reported = next\n", "\t\tk.next = next + 1\n"},
+	{"damage stops the neighbours", "memory/claim.go", "\t\tcase f.trouble != nil:\n", "\t\tcase f.trouble != nil:\n\t\t\tfor _, other := range k.c.liveClaims() {\n\t\t\t\tk.c.Pause(&other.Claim)\n\t\t\t}\n"},
+	{"intact head withheld", "memory/damage.go", "\t\treturn min(l.damaged[i], limit)\n", "\t\treturn offset\n"},
+	{"missing topic stops the others", "memory/group.go", "balance(g.strategy, subs, g.b.described)", "balance(g.strategy, subs, func(topic string) int {\n\t\tfor _, m := range g.members {\n\t\t\tfor _, wanted := range m.c.cfg.Topics {\n\t\t\t\tif g.b.described(wanted) == 0 {\n\t\t\t\t\treturn 0\n\t\t\t\t}\n\t\t\t}\n\t\t}\n\t\treturn g.b.described(topic)\n\t})"},
+	{"missing topic not noticed when it appears", "memory/topic.go", "\tb.topics[name] = t\n\tb.metadataChanged(name)\n", "\tb.topics[name] = t\n"},
+
+	// A member that is cut off lets go in time.
+	{"session deadline ignored", "memory/pulse.go", "return p != nil && !p.cut.IsZero() && !time.Now().Before(p.deadline())", "return p == nil && false"},
+	{"session deadline counted from the answer", "memory/pulse.go", "return p.sent(p.latest().Add(-p.delay)).Add(p.session)", "return p.sent(p.latest().Add(-p.delay)).Add(p.delay + p.session)"},
+}
+
+// path returns where the file is that m changes.
+func (m mutation) path() string {
+	if strings.HasPrefix(m.file, "memory/") {
+		return filepath.Join("../../driver", m.file)
+	}
+	return filepath.Join("../../kafka", m.file)
 }
 
 // A verdict is what killed a mutation, "" if nothing has, and after how many
@@ -90,7 +115,7 @@ var (
 // plant builds the simulation with m in it.
 func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string) {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../../kafka", m.file))
+	path, err := filepath.Abs(m.path())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +128,7 @@ func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string
 		return ""
 	}
 	dir := t.TempDir()
-	mutant := filepath.Join(dir, m.file)
+	mutant := filepath.Join(dir, filepath.Base(m.file))
 	replaced = maps.Clone(replaced)
 	replaced[path] = mutant
 	overlay, _ := json.Marshal(map[string]map[string]string{"Replace": replaced})

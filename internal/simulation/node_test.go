@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,7 @@ func (n *node) register(group string) error {
 func (n *node) config(group string) kafka.ConsumerConfig {
 	d := n.w.drawn
 	cfg := kafka.ConsumerConfig{
-		JobName: group, Topics: topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
+		JobName: group, Topics: n.w.topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,
 		ClientID: n.name + "." + group, InitialOffset: kafka.OffsetOldest, OutOfRange: d.outOfRange,
 		IsolationLevel: d.isolation, AutoCommit: d.autoCommit, BalanceStrategies: d.strategies,
 		SessionTimeout: d.session, HeartbeatInterval: time.Second, RebalanceTimeout: d.rebalance, DrainTimeout: d.drain,
@@ -197,7 +198,11 @@ func (w *world) pin(group string, ps []judge.Partition) {
 			continue
 		}
 		w.pinned[key] = true
-		if at := w.broker.Committed(group, p.Topic, p.Number); at >= 0 {
+		at := w.broker.Committed(group, p.Topic, p.Number)
+		if at > 0 && slices.Contains(w.whole, judge.Subscription{Group: group, Topic: p.Topic}) {
+			w.broken = "new-incarnation-skipped"
+		}
+		if at >= 0 {
 			w.judge.Tell(judge.Positioned{Group: group, Partition: p, Offset: at})
 		}
 	}

@@ -34,6 +34,8 @@ type world struct {
 	timers    []*time.Timer        // of faults that end by themselves
 	troubled  time.Time            // the latest moment at which something was out of order
 	sent      int
+	foreign   []*memory.Foreign         // members of other programs
+	damaged   map[judge.Partition]int64 // the first record of each that can not be read
 
 	calmly     atomic.Bool    // quiet, as of the latest step
 	operations atomic.Int64   // that hooks were told of, and that have not ended
@@ -49,7 +51,8 @@ type world struct {
 	locations map[string]location
 	pinned    map[judge.Subscription]bool // partitions whose first position is known, by group and name
 	kept      []kept
-	broken    string // an invariant that somebody else has found broken
+	whole     []judge.Subscription // what groups must begin at the beginning of
+	broken    string               // an invariant that somebody else has found broken
 }
 
 // settings are what a sequence draws for its whole length.
@@ -73,18 +76,26 @@ type settings struct {
 	secured    bool
 	static     bool // members keep their places while they are away
 	outOfRange driver.OutOfRange
+	later      bool // one group also reads a topic that does not exist yet
 }
 
 const (
 	orders  = "orders"
 	results = "results"
+	later   = "later" // does not exist at first
 )
 
 // subscriptions are what the two groups read.
-var subscriptions = []judge.Subscription{{Group: "one", Topic: orders}, {Group: "two", Topic: orders}, {Group: "two", Topic: results}}
+func (w *world) subscriptions() []judge.Subscription {
+	all := []judge.Subscription{{Group: "one", Topic: orders}, {Group: "two", Topic: orders}, {Group: "two", Topic: results}}
+	if w.drawn.later {
+		all = append(all, judge.Subscription{Group: "two", Topic: later})
+	}
+	return all
+}
 
-func topics(group string) (names []string) {
-	for _, s := range subscriptions {
+func (w *world) topics(group string) (names []string) {
+	for _, s := range w.subscriptions() {
 		if s.Group == group {
 			names = append(names, s.Topic)
 		}
@@ -93,7 +104,7 @@ func topics(group string) (names []string) {
 }
 
 func newWorld(t *rapid.T, st *stats) *world {
-	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool)}
+	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool), damaged: make(map[judge.Partition]int64)}
 	w.drawn = drawSettings(t)
 	w.judge = judge.New(judge.Rules{
 		AtMostOnce: w.drawn.autoCommit,
@@ -130,6 +141,7 @@ func drawSettings(t *rapid.T) settings {
 		autoCommit: rarely(t, "auto commit"),
 		middleware: rarely(t, "middleware"),
 		secured:    rarely(t, "secured"),
+		later:      rarely(t, "later"),
 		outOfRange: rapid.SampledFrom([]driver.OutOfRange{
 			driver.OutOfRangeStop, driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
 		}).Draw(t, "out of range"),
@@ -337,9 +349,11 @@ func (w *world) settle(t *rapid.T) {
 	}
 	w.repair(t)
 	time.Sleep(7 * time.Minute)
+	w.check(t)
+	w.settleAround(t)
 	w.background.Wait()
 	w.check(t)
-	w.fail(t, w.judge.Settled(subscriptions...))
+	w.fail(t, w.judge.Settled(w.subscriptions()...))
 	w.checkRunning(t)
 	w.checkCommittedToEnd(t)
 	w.troubled = time.Time{}
@@ -358,14 +372,31 @@ func (w *world) settle(t *rapid.T) {
 	time.Sleep(2 * time.Minute) // what was not idle had a minute
 	w.background.Wait()
 	w.tellLog()
-	w.fail(t, w.judge.Final(subscriptions...))
+	w.fail(t, w.judge.Final(w.subscriptions()...))
 	w.checkKept(t)
 	if n := w.operations.Load(); n != 0 {
 		w.violated(t, "operation-not-ended", fmt.Sprintf("%d operations have not ended, or ended without beginning", n))
 	}
 }
 
-// heal ends all that is wrong.
+// settleAround holds that a damaged record and a missing topic stop nothing else,
+// and then puts them right.
+func (w *world) settleAround(t *rapid.T) {
+	missing := w.drawn.later && w.broker.Partitions(later) == 0
+	if len(w.damaged) == 0 && !missing {
+		return
+	}
+	w.fail(t, w.judge.Settled(w.subscriptions()...))
+	for _, p := range w.partitions() {
+		w.repairPartition(t, p)
+	}
+	if missing {
+		w.appear(t)
+	}
+	time.Sleep(5 * time.Minute)
+}
+
+// heal ends all that is wrong, but for damage and what is missing.
 func (w *world) heal(t *rapid.T) {
 	w.calm()
 	for _, tx := range w.open {
@@ -379,6 +410,7 @@ func (w *world) heal(t *rapid.T) {
 func (w *world) calm() {
 	w.faults.clear()
 	w.startBroker()
+	w.dismiss()
 	for _, c := range w.cuts {
 		c.timer.Stop()
 		c.heal()
@@ -413,7 +445,7 @@ func (w *world) repair(t *rapid.T) {
 		time.Sleep(2 * time.Minute)
 		w.check(t)
 		for _, p := range w.partitions() {
-			if !slices.Contains(topics(group), p.Topic) {
+			if !slices.Contains(w.topics(group), p.Topic) {
 				continue
 			}
 			start, end, err := w.broker.Offsets(p.Topic, p.Number)
@@ -462,7 +494,7 @@ func (w *world) checkRunning(t *rapid.T) {
 // checkCommittedToEnd holds that no lag is left: what lies behind the last record,
 // as compaction and transactions leave it, is committed like the rest.
 func (w *world) checkCommittedToEnd(t *rapid.T) {
-	for _, s := range subscriptions {
+	for _, s := range w.subscriptions() {
 		for p := range w.broker.Partitions(s.Topic) {
 			start, end, err := w.broker.Offsets(s.Topic, int32(p))
 			w.must(t, err)
