@@ -1,6 +1,10 @@
 package kafka
 
-import "github.com/aarontianqx/gopkg/driver"
+import (
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
 
 // What only some drivers can do is asked for here, and nowhere else.
 
@@ -16,6 +20,15 @@ func checkConsumer(d driver.Driver, cfg driver.ConsumerConfig) error {
 func checkProducer(d driver.Driver, cfg driver.ProducerConfig) error {
 	if v, ok := d.(driver.ProducerValidator); ok {
 		return v.ValidateProducer(cfg)
+	}
+	return nil
+}
+
+// sessionDeadline returns the driver's way to say until when d is certainly a member
+// of its group, or nil if it has none.
+func sessionDeadline(d driver.Consumer) func() time.Time {
+	if s, ok := d.(driver.SessionDeadliner); ok {
+		return s.SessionDeadline
 	}
 	return nil
 }

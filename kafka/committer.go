@@ -214,8 +214,15 @@ func (c *committer) commitMoved(ctx context.Context, awaited bool) error {
 	default:
 	}
 	c.dirty.Store(false)
+	owned := c.s.live()
+	if c.s.expired() {
+		c.s.fence(owned...)
+	}
 	var marks []driver.Mark
-	for _, p := range c.s.live() {
+	for _, p := range owned {
+		if p.fenced.Load() {
+			continue // what was handled after the deadline may be another member's by now
+		}
 		if pos := p.position(); pos > p.committed.Load() {
 			marks = append(marks, driver.Mark{Claim: p.claim, Offset: pos})
 		}
@@ -274,6 +281,7 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 	}
 	if len(failed.Failed) == 0 {
 		c.s.job.noteCommit(nil)
+		c.s.job.noteContact()
 		return nil
 	}
 	return &failed

@@ -47,6 +47,7 @@
 // and each partition's position and lag.
 //
 //	off → starting → running → stopping → off, disabled, backing off or stopped
+//	      starting ← running, while the group may have removed it
 //	      starting → backing off → starting …
 //
 // # Failure

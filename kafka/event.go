@@ -57,20 +57,42 @@ type CommitFailed struct {
 	Err     error
 }
 
-// DriverError is an [Event]: the driver has lived through an error.
+// DriverError is an [Event]: the driver has lived through an error. One of a single
+// topic or partition names it; Partition is -1 for a whole topic, and for an error
+// without a Topic.
 type DriverError struct {
-	JobName string
-	Err     error
+	JobName   string
+	Topic     string
+	Partition int32
+	Err       error
+	At        time.Time
 }
 
 // DataLoss is an [Event]: the group's position was no longer in the log, and was
 // moved from From to To as ConsumerConfig.OutOfRange asks. The records between
 // the two are skipped; if To is less than From, the log has become shorter.
+//
+// With Recreated the topic was deleted and created again: From is the position in
+// the old topic, To the start of the new one, from which everything is delivered,
+// and what the old topic held from From on is gone.
 type DataLoss struct {
 	JobName   string
 	Topic     string
 	Partition int32
 	From, To  int64
+	Recreated bool
+}
+
+// NoPosition is an [Event]: a partition starts without a committed position, at
+// Start as ConsumerConfig.InitialOffset asks, while its log begins at Begin. The
+// group is new to the partition, or its positions have expired; then the records
+// from Begin up to Start may never have been handled.
+type NoPosition struct {
+	JobName   string
+	Topic     string
+	Partition int32
+	Start     int64
+	Begin     int64
 }
 
 // CallbackPanicked is an [Event]: a callback of SendAsync has panicked.
@@ -96,5 +118,6 @@ func (HandlerFailed) event()      {}
 func (CommitFailed) event()       {}
 func (DriverError) event()        {}
 func (DataLoss) event()           {}
+func (NoPosition) event()         {}
 func (CallbackPanicked) event()   {}
 func (ShutdownEnded) event()      {}

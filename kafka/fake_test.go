@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -384,4 +385,36 @@ func (s *seen) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.values)
+}
+
+// A deadlinedDriver is a fakeDriver whose consumers know when their session ends:
+// at the moment that the test sets.
+type deadlinedDriver struct {
+	fakeDriver
+	until atomic.Pointer[time.Time]
+}
+
+func (d *deadlinedDriver) setDeadline(in time.Duration) {
+	t := time.Now().Add(in)
+	d.until.Store(&t)
+}
+
+type deadlinedConsumer struct {
+	*fakeConsumer
+	d *deadlinedDriver
+}
+
+func (c deadlinedConsumer) SessionDeadline() time.Time {
+	if t := c.d.until.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
+}
+
+func (d *deadlinedDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	c, err := d.fakeDriver.OpenConsumer(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return deadlinedConsumer{c.(*fakeConsumer), d}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -31,6 +32,10 @@ type job struct {
 	workers map[partitionKey]*partition // the latest of each partition, until it is clear
 	poison  map[partitionKey]poison     // records that fail, across claims
 
+	// silent says that nothing has come of the brokers since the driver's latest
+	// error: a contact may not be counted but while it is true.
+	silent atomic.Bool
+
 	stopErr error // what went wrong in leaving the group for good; read after done
 }
 
@@ -53,6 +58,7 @@ type jobStatus struct {
 	failures  int // restarts in a row
 	nextRetry time.Time
 	driverErr error
+	driverAt  time.Time // when driverErr was reported
 	commitErr error
 }
 
@@ -278,10 +284,44 @@ func (j *job) forgetRestarts() {
 	j.status.failures = 0
 }
 
+// noteDriverError notes an error of the driver.
 func (j *job) noteDriverError(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.status.driverErr = err
+	j.status.driverErr, j.status.driverAt = err, time.Now()
+	j.silent.Store(true)
+}
+
+// noteJoined notes that the group has been joined: what kept the driver from it is
+// over. The trouble of one topic may go on.
+func (j *job) noteJoined() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, ofOne := errors.AsType[*driver.PartitionError](j.status.driverErr); !ofOne {
+		j.status.driverErr = nil
+	}
+	j.silent.Store(false)
+}
+
+// noteContact notes that a broker has answered: with records, or to a commit. It
+// costs one atomic load where the driver is in no trouble.
+func (j *job) noteContact() {
+	if j.silent.Load() {
+		j.silent.Store(false)
+	}
+}
+
+// staleAfter is how long a driver's error is shown when brokers have answered
+// since. A driver that goes on failing reports it again within that time; one
+// broker may answer while another does not.
+const staleAfter = time.Minute
+
+// driverError returns the latest error of the driver, unless it is over.
+func (j *job) driverError(st jobStatus) (error, time.Time) {
+	if st.driverErr == nil || !j.silent.Load() && time.Since(st.driverAt) > staleAfter {
+		return nil, time.Time{}
+	}
+	return st.driverErr, st.driverAt
 }
 
 func (j *job) noteCommit(err error) {

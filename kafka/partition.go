@@ -29,6 +29,7 @@ type partition struct {
 	cancel context.CancelCauseFunc
 
 	halted  atomic.Bool   // no record is handed out any more
+	fenced  atomic.Bool   // halted because the session's deadline has passed: nothing is committed
 	givenUp atomic.Bool   // what the handler comes to is not committed any more
 	haltC   chan struct{} // closed when halted
 	done    chan struct{} // closed when the worker has handed out its last record
@@ -51,6 +52,7 @@ type partition struct {
 	failures  int  // in a row
 	lastErr   error
 	nextRetry time.Time
+	trouble   fetchTrouble
 
 	wake chan struct{} // holds one token
 
@@ -137,6 +139,9 @@ func (p *partition) deliver(b driver.Batch) {
 	}
 	p.queue.push(b.Records)
 	p.next = b.Next
+	if p.trouble.err != nil {
+		p.trouble.pass(b)
+	}
 	p.judgeQueue()
 	turned := p.count()
 	waiting, unmet := p.waiting, p.flow.unmet()
@@ -193,9 +198,14 @@ func (p *partition) awaitClear(stop <-chan struct{}) bool {
 	}
 }
 
-// loop hands out records until the partition is halted.
+// loop hands out records until the partition is halted. Before each chunk, and each
+// time that a record is handed out again, the clock decides whether the session is
+// over; see deadline.go.
 func (p *partition) loop() {
 	for {
+		if p.s.expired() {
+			p.s.fence(p)
+		}
 		err := p.handle()
 		interrupted := err != nil && p.ctx.Err() != nil
 		p.endAttempt(err, interrupted)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,21 +25,35 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	deadline func() time.Time // the driver's SessionDeadline; nil if it has none
+
 	offs       int           // the job's count of switch-offs when it began
 	joined     chan struct{} // closed by the first Assign
 	joinOnce   sync.Once
 	joinedAt   time.Time   // set before joined is closed
 	progressed atomic.Bool // a record has been handled
 
-	mu     sync.Mutex
-	halted bool // partitions that are assigned now stay still
-	parts  []*partition
+	stood    chan struct{} // one token: standing has changed
+	troubled atomic.Bool   // troubles is not empty
+
+	mu       sync.Mutex
+	halted   bool // partitions that are assigned now stay still
+	parts    []*partition
+	standing standing
+	troubles map[partitionKey]TopicError // of what is not owned, and of whole topics
+
+	timer     *time.Timer    // for the deadline; nil while it is not set
+	unwatched bool           // no timer is set any more
+	watching  sync.WaitGroup // the timer, until it has run or is stopped
 }
 
 // newSession prepares a session whose handlers' contexts carry the values of
 // ctx, but not its end: that begins a shutdown, in which handlers may finish.
 func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
-	s := &session{job: j, driver: d, offs: offs, joined: make(chan struct{})}
+	s := &session{
+		job: j, driver: d, offs: offs, deadline: sessionDeadline(d),
+		joined: make(chan struct{}), stood: make(chan struct{}, 1),
+	}
 	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.committer = newCommitter(s)
@@ -75,13 +90,16 @@ func (s *session) halt(cause error) {
 }
 
 // Assign starts a worker for each claim. A partition that an earlier claim's
-// handler is still at, because its window ran out, waits for that one.
+// handler is still at, because its window ran out, waits for that one. A broker has
+// confirmed the membership, also if there are no claims.
 func (s *session) Assign(claims []*driver.Claim) {
 	s.joinOnce.Do(func() {
 		s.joinedAt = time.Now()
 		close(s.joined)
 	})
+	s.joinGroup()
 	if len(claims) == 0 {
+		s.job.log.Info("kafka: partitions assigned: none")
 		return
 	}
 	parts := make([]*partition, len(claims))
@@ -93,7 +111,12 @@ func (s *session) Assign(claims []*driver.Claim) {
 	s.parts = append(s.parts, parts...)
 	s.budget.sharers.Store(int64(len(s.parts)))
 	halted := s.halted
+	for _, c := range claims {
+		s.endTrouble(keyOf(c))
+	}
 	s.mu.Unlock()
+	s.watchDeadline()
+	s.job.log.Info("kafka: partitions assigned", "partitions", listed(parts), "generation", claims[0].Generation)
 	for _, p := range parts {
 		if halted {
 			p.halt(nil)
@@ -107,6 +130,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 // Deliver queues records for their partition's worker.
 func (s *session) Deliver(c *driver.Claim, b driver.Batch) {
 	c.Owner.(*partition).deliver(b)
+	s.delivered(c)
 }
 
 // Revoke stops the claims' workers, waits for the handlers that run, commits
@@ -136,9 +160,11 @@ func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
 	}
 	s.committer.commit(ctx)
 	s.end(parts)
+	took := time.Since(began)
+	s.job.log.Info("kafka: partitions revoked", "partitions", listed(parts), "took", took)
 	s.job.event(PartitionsRevoked{
 		JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup,
-		Partitions: names(parts), Stuck: names(stuck), Took: time.Since(began),
+		Partitions: names(parts), Stuck: names(stuck), Took: took,
 	})
 }
 
@@ -149,21 +175,11 @@ func (s *session) Lost(claims []*driver.Claim, cause error) {
 		p.halt(ErrPartitionLost)
 	}
 	s.end(parts)
-	s.job.log.Warn("kafka: partitions lost", "partitions", names(parts), "error", cause)
-	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts), Err: cause})
-}
-
-// Error notes what the driver lived through.
-func (s *session) Error(err error) {
-	s.job.noteDriverError(err)
-	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
-		s.job.log.Error("kafka: records are skipped that are no longer in the log",
-			"topic", gap.Topic, "partition", gap.Partition, "from", gap.From, "to", gap.To)
-		s.job.event(DataLoss{JobName: s.job.name(), Topic: gap.Topic, Partition: gap.Partition, From: gap.From, To: gap.To})
-		return
+	if errors.Is(cause, driver.ErrMembershipLost) {
+		s.heed(cause)
 	}
-	s.job.log.Warn("kafka: driver", "error", err)
-	s.job.event(DriverError{JobName: s.job.name(), Err: err})
+	s.job.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", cause)
+	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts), Err: cause})
 }
 
 // end forgets partitions whose claims have ended. The job still waits for those
@@ -213,6 +229,19 @@ func names(parts []*partition) []string {
 		names = append(names, p.name())
 	}
 	return names
+}
+
+// maxListed is how many partitions a log line names.
+const maxListed = 20
+
+// listed returns the names of parts for a log line: the first ones, and how many
+// there are beyond.
+func listed(parts []*partition) string {
+	list := strings.Join(names(parts[:min(len(parts), maxListed)]), " ")
+	if more := len(parts) - maxListed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
 func contains(parts []*partition, p *partition) bool {

@@ -120,6 +120,7 @@ func (s *session) serve(w wish) (wish, error) {
 		err = closeErr
 	}
 	s.abandon()
+	s.unwatchDeadline()
 	close(s.committer.stop)
 	cancel()
 	<-s.committer.done
@@ -127,10 +128,8 @@ func (s *session) serve(w wish) (wish, error) {
 }
 
 // await returns the driver's error when it has ended by itself, or nil when the
-// session is no longer wanted. It also enters the state running when the group has
-// been joined.
+// session is no longer wanted. Meanwhile the job's state follows the membership.
 func (s *session) await(offs int, ran chan error) error {
-	joined := s.joined
 	for {
 		w, changed := s.job.want()
 		if w.stop || w.offs != offs {
@@ -144,9 +143,8 @@ func (s *session) await(offs int, ran chan error) error {
 			}
 			return err
 		case <-changed:
-		case <-joined:
-			joined = nil
-			s.job.setState(StateRunning, nil)
+		case <-s.stood:
+			s.enter()
 		}
 	}
 }

@@ -3,6 +3,7 @@ package kafka
 // A State is where a consumer is in its life:
 //
 //	off → starting → running → stopping → off, disabled, backing off or stopped
+//	      starting ← running, while the group may have removed it
 //	      starting → backing off → starting …
 //
 // A consumer is stopping while its handlers drain and it leaves the group, on

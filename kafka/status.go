@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -17,7 +18,10 @@ type ConsumerStatus struct {
 	State  State // what is
 
 	// Reason is why the consumer is backing off, disabled, or stopping because of
-	// a failure. It stays the same while the consumer starts again, until it runs.
+	// a failure. It stays while the consumer starts again, until it runs; an error
+	// that its driver meets meanwhile takes its place. A consumer whose group may
+	// have removed it is starting, with the reason, until a broker has confirmed its
+	// membership again.
 	Reason error
 	Since  time.Time
 
@@ -27,10 +31,21 @@ type ConsumerStatus struct {
 	Errors    int
 	NextRetry time.Time
 
-	// DriverError and CommitError are the latest that the driver lived through,
-	// and why the latest commit failed; nil if it did not.
-	DriverError error
+	// DriverError is the latest error that the driver lived through, and
+	// DriverErrorAt when. It is nil again when brokers have answered since and it
+	// has not come again for a minute; and as soon as the group has been joined
+	// anew, but for the trouble of a single topic.
+	DriverError   error
+	DriverErrorAt time.Time
+
+	// CommitError is why the latest commit failed, while something that has been
+	// handled is not committed.
 	CommitError error
+
+	// TopicErrors are the troubles of single topics, and of partitions that are not
+	// owned here, such as a topic that does not exist, in order of topic and
+	// partition. They end when the topic is read.
+	TopicErrors []TopicError
 
 	// Partitions are those that are owned, in order of topic and partition.
 	Partitions []PartitionStatus
@@ -61,9 +76,23 @@ type PartitionStatus struct {
 	// flight or not; zero if there is none.
 	Oldest time.Time
 
+	// FetchError is why nothing more of the partition can be read, such as a
+	// damaged batch, and FetchErrorAt when that was reported last. It is nil again
+	// when fetching has come by.
+	FetchError   error
+	FetchErrorAt time.Time
+
 	Errors    int       // failures in a row of the record at Position
 	LastError error     // the latest of them
 	NextRetry time.Time // zero while an attempt is under way
+}
+
+// A TopicError is the trouble of one topic, or of one partition of it.
+type TopicError struct {
+	Topic     string
+	Partition int32 // -1 is the whole topic
+	Err       error
+	At        time.Time // when it was reported last
 }
 
 // Consumers returns the status of every consumer, in order of name.
@@ -92,22 +121,24 @@ func (j *job) snapshot() ConsumerStatus {
 	st, w, s := j.status, j.wish, j.session
 	j.mu.Unlock()
 	cs := ConsumerStatus{
-		JobName:     j.name(),
-		Topics:      slices.Clone(j.cfg.Topics),
-		Group:       j.cfg.ConsumerGroup,
-		ClientID:    j.cfg.ClientID,
-		Switch:      w.on,
-		State:       st.state,
-		Reason:      st.reason,
-		Since:       st.since,
-		Errors:      st.failures,
-		NextRetry:   st.nextRetry,
-		DriverError: st.driverErr,
-		CommitError: st.commitErr,
-		Stragglers:  names(j.stragglers(s)),
+		JobName:    j.name(),
+		Topics:     slices.Clone(j.cfg.Topics),
+		Group:      j.cfg.ConsumerGroup,
+		ClientID:   j.cfg.ClientID,
+		Switch:     w.on,
+		State:      st.state,
+		Reason:     st.reason,
+		Since:      st.since,
+		Errors:     st.failures,
+		NextRetry:  st.nextRetry,
+		Stragglers: names(j.stragglers(s)),
 	}
+	cs.DriverError, cs.DriverErrorAt = j.driverError(st)
 	if s == nil {
 		return cs
+	}
+	if s.healthy() {
+		cs.Errors = 0
 	}
 	for _, p := range s.live() {
 		ps := p.snapshot()
@@ -115,9 +146,23 @@ func (j *job) snapshot() ConsumerStatus {
 		if ps.Errors > cs.Errors {
 			cs.Errors, cs.NextRetry = ps.Errors, ps.NextRetry
 		}
+		if p.position() > p.committed.Load() {
+			cs.CommitError = st.commitErr
+		}
 	}
 	sortPartitions(cs.Partitions)
+	cs.TopicErrors = s.topicErrors()
 	return cs
+}
+
+func (s *session) topicErrors() []TopicError {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.troubles))
+	s.mu.Unlock()
+	slices.SortFunc(all, func(a, b TopicError) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return all
 }
 
 func (p *partition) snapshot() PartitionStatus {
@@ -137,6 +182,7 @@ func (p *partition) snapshot() PartitionStatus {
 	ps.Buffered, ps.BufferedBytes, ps.Paused = p.queue.n, p.queue.bytes, p.flow.have
 	ps.InFlight, ps.Oldest = p.queue.undone(ps.Position, p.handed.Load())
 	ps.Errors, ps.LastError, ps.NextRetry = p.failures, p.lastErr, p.nextRetry
+	ps.FetchError, ps.FetchErrorAt = p.trouble.err, p.trouble.at
 	return ps
 }
 

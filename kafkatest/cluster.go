@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -63,6 +64,11 @@ func (m *member) Commit(ctx context.Context, marks []driver.Mark) error {
 // HighWatermark implements driver.HighWatermarker.
 func (m *member) HighWatermark(c *driver.Claim) int64 {
 	return m.Consumer.(driver.HighWatermarker).HighWatermark(c)
+}
+
+// SessionDeadline implements driver.SessionDeadliner.
+func (m *member) SessionDeadline() time.Time {
+	return m.Consumer.(driver.SessionDeadliner).SessionDeadline()
 }
 
 // joining follows the joins of a member.

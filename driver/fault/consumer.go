@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -78,6 +79,14 @@ func (c *consumer) HighWatermark(k *driver.Claim) int64 {
 		return w.HighWatermark(k)
 	}
 	return -1
+}
+
+// SessionDeadline implements driver.SessionDeadliner.
+func (c *consumer) SessionDeadline() time.Time {
+	if s, ok := c.inner.(driver.SessionDeadliner); ok {
+		return s.SessionDeadline()
+	}
+	return time.Time{}
 }
 
 func (c *consumer) Close(ctx context.Context) error {

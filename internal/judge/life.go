@@ -10,7 +10,7 @@ import (
 var edges = map[string][]string{
 	"off":         {"starting", "stopped"},
 	"starting":    {"running", "backing off", "stopping", "off", "disabled", "stopped", "starting"},
-	"running":     {"stopping"},
+	"running":     {"stopping", "starting"}, // the group may have removed it
 	"stopping":    {"off", "disabled", "stopped", "backing off", "starting"},
 	"backing off": {"starting", "off", "disabled", "stopped"},
 	"disabled":    {"starting", "off", "stopped"},
@@ -27,7 +27,7 @@ type life struct {
 	switchedAt time.Time
 	switchSeq  uint64    // 0 if no switch has been used
 	free       bool      // something has happened that ends a backoff
-	joinedAt   time.Time // when it was running last
+	joinedAt   time.Time // when its session was running first; zero if it was not
 	doneAt     time.Time // when it last handled a record well
 
 	// The failed starts in a row are no fewer than least and no more than most.
@@ -54,12 +54,15 @@ func (j *Judge) stateChanged(e StateChanged) {
 	switch {
 	case e.From == "backing off" && e.To == "starting" && !l.free:
 		j.checkRestart(e, l)
-	case e.From == "running":
+	case e.To == "stopping" && !l.joinedAt.IsZero():
 		l.ran(j.now.Sub(l.joinedAt), j.rules)
+		l.joinedAt = time.Time{}
 	}
 	switch e.To {
 	case "running":
-		l.joinedAt = j.now
+		if l.joinedAt.IsZero() {
+			l.joinedAt = j.now
+		}
 	case "backing off":
 		j.failedToStart(e, l)
 	}
@@ -266,6 +269,9 @@ func (j *Judge) checkStatus(e Status) {
 		}
 	}
 	l := j.life(e.Member)
+	if !l.joinedAt.IsZero() {
+		l.ran(j.now.Sub(l.joinedAt), j.rules)
+	}
 	counts := e.Restarts >= 0 && j.stops[e.Member.Process] == nil && slices.Contains([]string{"starting", "running", "backing off"}, l.state)
 	if counts && (e.Restarts < l.least || e.Restarts > l.most) {
 		j.violate("wrong-status", "%+v, but %d to %d starts have failed", e, l.least, l.most)
