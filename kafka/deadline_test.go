@@ -127,6 +127,32 @@ func (b batchFunc) HandleBatch(_ context.Context, ms []*Message) error {
 	return nil
 }
 
+// E1: the committer looks at the clock, too: after a thaw it may run before any
+// worker takes another chunk.
+func TestFault_E1_NothingIsCommittedAfterTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deadlinedDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, &handlerFunc{testConfig(), func(_ context.Context, v []byte) error {
+			if string(v) == "0" {
+				d.setDeadline(-time.Second) // it has passed meanwhile
+				return nil
+			}
+			time.Sleep(10 * time.Second)
+			return nil
+		}})
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 1)
+		pass(5 * time.Second)
+		require.Empty(t, c.committed(cl), "handled after the deadline, and committed while the next handler runs")
+		require.Equal(t, StateStarting, state(t, m).State)
+		pass(time.Minute)
+		require.Empty(t, c.committed(cl))
+	})
+}
+
 // E1: the same during the backoff of a record: it is not handed out again.
 func TestFault_E1_NoRetryAfterTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
