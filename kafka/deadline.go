@@ -51,6 +51,7 @@ func (s *session) fence(parts ...*partition) {
 	var stopped []*partition
 	for _, p := range parts {
 		if p.fenced.CompareAndSwap(false, true) {
+			p.giveUp()
 			p.halt(ErrPartitionLost)
 			stopped = append(stopped, p)
 		}
