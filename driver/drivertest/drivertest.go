@@ -42,7 +42,7 @@ func Cases() []Case {
 	for _, c := range slices.Concat(
 		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(),
 		rebalanceChecks(), closeChecks(), errorChecks(),
-		produceChecks(), acceptChecks(), produceCloseChecks(),
+		produceChecks(), produceLimitChecks(), acceptChecks(), produceCloseChecks(),
 	) {
 		cases = append(cases, c.asCase())
 	}

@@ -230,6 +230,14 @@ func (e *env) topic(partitions int32) string {
 	return topic
 }
 
+// limitedTopic is topic, with limits as a TopicLimiter sets them.
+func (e *env) limitedTopic(partitions int32, maxBytes int, ahead time.Duration) string {
+	e.t.Helper()
+	topic := e.unique("topic")
+	e.must(ability[TopicLimiter](e).CreateLimitedTopic(e.context(), topic, partitions, maxBytes, ahead))
+	return topic
+}
+
 // send appends records with these values from outside.
 func (e *env) send(topic string, partition int32, values ...string) {
 	e.t.Helper()

@@ -128,6 +128,14 @@ type (
 		Begin(ctx context.Context, topic string, partition int32, records ...driver.Record) (end func(ctx context.Context, commit bool) error, err error)
 	}
 
+	// A TopicLimiter creates a topic that refuses batches of more than maxBytes with
+	// MESSAGE_TOO_LARGE, and with INVALID_TIMESTAMP those in which a message is dated
+	// more than ahead in the future. 0 sets no such limit. (Kafka: max.message.bytes
+	// and message.timestamp.after.max.ms.)
+	TopicLimiter interface {
+		CreateLimitedTopic(ctx context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error
+	}
+
 	// A ConnectionCounter counts the connections that clients have to the brokers,
 	// those of the harness excepted.
 	ConnectionCounter interface {

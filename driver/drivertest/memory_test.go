@@ -2,6 +2,7 @@ package drivertest_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,7 @@ var _ interface {
 	drivertest.Truncater
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
+	drivertest.TopicLimiter
 	drivertest.Transactor
 } = (*memoryHarness)(nil)
 
@@ -48,6 +50,14 @@ func (h *memoryHarness) Settings() drivertest.Settings {
 
 func (h *memoryHarness) CreateTopic(_ context.Context, topic string, partitions int32) error {
 	return h.broker.CreateTopic(topic, int(partitions))
+}
+
+func (h *memoryHarness) CreateLimitedTopic(_ context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error {
+	return errors.Join(
+		h.broker.CreateTopic(topic, int(partitions)),
+		h.broker.SetMaxMessageBytes(topic, maxBytes),
+		h.broker.SetMaxTimestampAhead(topic, ahead),
+	)
 }
 
 func (h *memoryHarness) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {

@@ -109,6 +109,9 @@ func (d wrongDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig
 
 func (d wrongDriver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
 	d.h.producers.Add(1)
+	if d.h.wrong.sends != nil {
+		d.h.wrong.sends(&cfg)
+	}
 	inner, err := d.h.broker.OpenProducer(ctx, cfg)
 	if err != nil || d.h.wrong.producer == nil {
 		return inner, err

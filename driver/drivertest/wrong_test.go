@@ -22,6 +22,7 @@ type wrong struct {
 	config   func(cfg *driver.ConsumerConfig)                 // changes what the consumer is asked for
 	consumer func(c *consumer)
 	producer func(p *producer)
+	sends    func(cfg *driver.ProducerConfig) // changes what the producer is asked for
 }
 
 func wrongs() []wrong {
@@ -78,7 +79,7 @@ func opensOf(t *testing.T) map[string]opens {
 
 // matters reports whether a case with these opens can see what is wrong.
 func (w wrong) matters(o opens) bool {
-	return o.producers && w.producer != nil || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
+	return o.producers && (w.producer != nil || w.sends != nil) || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
 }
 
 // TestEveryCaseCanFail holds the table complete.

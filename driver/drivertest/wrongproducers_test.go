@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,14 +98,14 @@ func wrongProducers() []wrong {
 		})},
 		{name: "sends one header a key", fails: "ProduceAllHeaders", producer: eachMessage(func(_ *producer, m *driver.Message) {
 			m.Headers = oneHeaderAKey(m.Headers)
-		})},
+		}), also: []string{"ProduceHeadersWithoutName"}},
 		{name: "sends its own timestamp", fails: "ProduceTimestamps", producer: eachMessage(func(_ *producer, m *driver.Message) {
 			m.Timestamp = time.Time{}
-		})},
+		}), also: []string{"ProduceRefusesOneAlone", "ProduceRefusesOldDates"}},
 		{name: "reorders", fails: "ProduceKeepsOrder", producer: reorder(func(p *producer) bool { return !p.h.beenCut.Load() }),
 			also: []string{"ProduceKeepsOrderInAnOutage", "ProducerCloseWaits"}},
 		{name: "reorders when it sends again", fails: "ProduceKeepsOrderInAnOutage", producer: reorder(func(p *producer) bool { return p.h.cut.Load() }),
-			also: []string{"FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseTellsUnknown"}},
+			also: []string{"ProduceSplitsWhatIsTooLarge", "ProduceRefusesOneAlone", "ProduceRefusesOldDates", "DeliveryTimeoutOutlasts", "FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseTellsUnknown"}},
 		{name: "partitions by another hash", fails: "ProducePartitionsLikeJava", producer: eachMessage(func(p *producer, m *driver.Message) {
 			if m.Partition == -1 && m.Key != nil {
 				h := fnv.New32a()
@@ -147,7 +148,7 @@ func wrongProducers() []wrong {
 				err = &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrUnknownOutcome}
 			}
 			ack(err)
-		})},
+		}), also: []string{"ProduceSplitsWhatIsTooLarge"}},
 		{name: "returns what Ack is for", fails: "ProduceTooLarge", producer: func(p *producer) {
 			p.produce = func(ctx context.Context, m *driver.Message) error {
 				if len(m.Value) > p.cfg.MaxMessageBytes {
@@ -161,7 +162,7 @@ func wrongProducers() []wrong {
 				err = &driver.Error{Code: "UNKNOWN_TOPIC_OR_PARTITION", Kind: driver.ErrUnknownOutcome}
 			}
 			ack(err)
-		})},
+		}), also: []string{"ProduceUnknownPartitionSays"}},
 		{name: "is sure of what it does not know", fails: "AckTellsTheTruth", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
 			if bytes.HasPrefix(m.Value, []byte("early-")) {
 				err = &driver.Error{Code: "NOT_ENOUGH_REPLICAS"}
@@ -216,6 +217,24 @@ func wrongProducers() []wrong {
 			}
 			ack(err)
 		})},
+		{name: "passes on to others that a batch is too large", fails: "ProduceSplitsWhatIsTooLarge", producer: afterRefusal("MESSAGE_TOO_LARGE", func(m *driver.Message) bool { return len(m.Value) > 1000 }),
+			also: []string{"ProduceTooLarge"}},
+		{name: "passes on to others that one is refused", fails: "ProduceRefusesOneAlone", producer: afterRefusal("INVALID_TIMESTAMP", func(m *driver.Message) bool { return m.Timestamp.After(time.Now()) })},
+		{name: "sends an old date as now", fails: "ProduceRefusesOldDates", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			if m.Timestamp.Before(time.Unix(0, 0)) {
+				m.Timestamp = time.Time{}
+			}
+		})},
+		{name: "sends elsewhere what has no partition", fails: "ProduceUnknownPartitionSays", producer: eachMessage(func(p *producer, m *driver.Message) {
+			if n := int32(p.h.broker.Partitions(m.Topic)); m.Partition >= n {
+				m.Partition %= n
+			}
+		}), also: []string{"ErrorsHaveNames", "ProduceToUnknownPartition"}},
+		{name: "drops headers without a name", fails: "ProduceHeadersWithoutName", producer: eachMessage(func(_ *producer, m *driver.Message) {
+			m.Headers = slices.DeleteFunc(slices.Clone(m.Headers), func(h driver.Header) bool { return h.Key == "" })
+		}), also: []string{"ProduceAllHeaders"}},
+		{name: "knows no DeliveryTimeout", fails: "DeliveryTimeoutOutlasts", sends: func(cfg *driver.ProducerConfig) { cfg.DeliveryTimeout = 0 }, also: []string{"DeliveryTimeoutEnds"}},
+		{name: "gives up before DeliveryTimeout", fails: "DeliveryTimeoutEnds", sends: func(cfg *driver.ProducerConfig) { cfg.DeliveryTimeout /= 2 }},
 		{name: "answers a second Close with nil", fails: "ProducerCloseTwice", producer: func(p *producer) {
 			var closed atomic.Bool
 			p.close = func(ctx context.Context) error {
@@ -235,6 +254,28 @@ func wrongProducers() []wrong {
 				return err
 			}
 		}, also: []string{"ProducerCloseTwice"}},
+	}
+}
+
+// afterRefusal gives the next messages the answer of one that is refused with code.
+func afterRefusal(code string, refused func(*driver.Message) bool) func(*producer) {
+	const others = 5
+	return func(p *producer) {
+		var mu sync.Mutex
+		var verdict error
+		left := 0
+		eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
+			mu.Lock()
+			var typed *driver.Error
+			switch {
+			case errors.As(err, &typed) && typed.Code == code && refused(m):
+				verdict, left = err, others
+			case err == nil && left > 0:
+				err, left = verdict, left-1
+			}
+			mu.Unlock()
+			ack(err)
+		})(p)
 	}
 }
 

@@ -27,6 +27,7 @@ var _ interface {
 	drivertest.Truncater
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
+	drivertest.TopicLimiter
 } = (*harness)(nil)
 
 func (h *harness) Driver() driver.Driver { return fault.Wrap(h.broker, h.i) }
@@ -43,6 +44,14 @@ func (h *harness) Settings() drivertest.Settings {
 
 func (h *harness) CreateTopic(_ context.Context, topic string, partitions int32) error {
 	return h.broker.CreateTopic(topic, int(partitions))
+}
+
+func (h *harness) CreateLimitedTopic(_ context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error {
+	return errors.Join(
+		h.broker.CreateTopic(topic, int(partitions)),
+		h.broker.SetMaxMessageBytes(topic, maxBytes),
+		h.broker.SetMaxTimestampAhead(topic, ahead),
+	)
 }
 
 func (h *harness) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {

@@ -3,9 +3,11 @@ package sarama
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +25,10 @@ type harness struct {
 	gate     *gate
 	brokers  []string
 	settings drivertest.Settings
+
+	// latest has kfake refuse later dates for a topic; nil is a broker that does so
+	// by itself.
+	latest func(topic string, ahead time.Duration)
 }
 
 var _ interface {
@@ -34,6 +40,7 @@ var _ interface {
 	drivertest.Truncater
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
+	drivertest.TopicLimiter
 	drivertest.Transactor
 	drivertest.ConnectionCounter
 } = (*harness)(nil)
@@ -63,7 +70,23 @@ func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
 	direct := outside.Client{New: func(opts ...kgo.Opt) (*kgo.Client, error) {
 		return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(brokers...), kgo.Dialer(dial)}, opts...)...)
 	}}
-	return &harness{Client: direct, gate: g, brokers: brokers}, cluster
+	return &harness{Client: direct, gate: g, brokers: brokers, latest: refuseLater(cluster)}, cluster
+}
+
+// CreateLimitedTopic implements drivertest.TopicLimiter.
+func (h *harness) CreateLimitedTopic(ctx context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error {
+	configs := map[string]string{}
+	if maxBytes > 0 {
+		configs["max.message.bytes"] = strconv.Itoa(maxBytes)
+	}
+	switch {
+	case ahead == 0:
+	case h.latest != nil:
+		h.latest(topic, ahead)
+	default:
+		configs["message.timestamp.after.max.ms"] = strconv.FormatInt(ahead.Milliseconds(), 10)
+	}
+	return h.CreateTopicWith(ctx, topic, partitions, configs)
 }
 
 // realHarness is a harness over a real Kafka, whose clients come by proxies.

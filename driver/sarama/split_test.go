@@ -1,10 +1,12 @@
 package sarama
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,6 +165,27 @@ func mustConfig(t testing.TB) *ibm.Config {
 // pickiness makes a cluster refuse a batch in which a value begins with "bad", with
 // err, and name the records if it should.
 func pickiness(cluster *kfake.Cluster, err *kerr.Error, names bool) {
+	refuseRecords(cluster, err, names, func(_ string, _ kmsg.RecordBatch, r kmsg.Record) bool {
+		return bytes.HasPrefix(r.Value, []byte("bad"))
+	})
+}
+
+// refuseLater returns a function that makes cluster refuse batches of a topic in
+// which a record is dated too far ahead, as Kafka does.
+func refuseLater(cluster *kfake.Cluster) func(topic string, ahead time.Duration) {
+	var limits sync.Map
+	return func(topic string, ahead time.Duration) {
+		if _, there := limits.Swap(topic, ahead); there {
+			return
+		}
+		refuseRecords(cluster, kerr.InvalidTimestamp, true, func(of string, b kmsg.RecordBatch, r kmsg.Record) bool {
+			return of == topic && time.UnixMilli(b.FirstTimestamp+r.TimestampDelta64).After(time.Now().Add(ahead))
+		})
+	}
+}
+
+// refuseRecords makes cluster refuse each batch that holds a bad record.
+func refuseRecords(cluster *kfake.Cluster, err *kerr.Error, names bool, bad func(topic string, b kmsg.RecordBatch, r kmsg.Record) bool) {
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		req := r.(*kmsg.ProduceRequest)
@@ -174,7 +197,7 @@ func pickiness(cluster *kfake.Cluster, err *kerr.Error, names bool) {
 			for _, p := range topic.Partitions {
 				rp := kmsg.NewProduceResponseTopicPartition()
 				rp.Partition = p.Partition
-				for _, i := range badRecords(p.Records) {
+				for _, i := range badRecords(topic.Topic, p.Records, bad) {
 					refused = true
 					rp.ErrorCode, rp.BaseOffset = err.Code, -1
 					if names {
@@ -191,7 +214,7 @@ func pickiness(cluster *kfake.Cluster, err *kerr.Error, names bool) {
 	})
 }
 
-func badRecords(raw []byte) (bad []int) {
+func badRecords(topic string, raw []byte, isBad func(string, kmsg.RecordBatch, kmsg.Record) bool) (bad []int) {
 	var b kmsg.RecordBatch
 	if b.ReadFrom(raw) != nil {
 		return nil
@@ -200,7 +223,7 @@ func badRecords(raw []byte) (bad []int) {
 	for i := range int(b.NumRecords) {
 		length, n := kbinVarint(rest)
 		var r kmsg.Record
-		if r.ReadFrom(rest[:n+length]) == nil && len(r.Value) >= 3 && string(r.Value[:3]) == "bad" {
+		if r.ReadFrom(rest[:n+length]) == nil && isBad(topic, b, r) {
 			bad = append(bad, i)
 		}
 		rest = rest[n+length:]

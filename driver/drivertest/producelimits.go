@@ -1,0 +1,170 @@
+package drivertest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// What a broker says of a batch, or of a request, is a verdict on a message only if
+// it is alone in it; and how long a message is sent again is for the configuration
+// to say.
+func produceLimitChecks() []check {
+	return []check{
+		{"ProduceSplitsWhatIsTooLarge", "A batch that is too large for the topic is split and sent in order; only a message that is too large by itself fails.", produceSplits},
+		{"ProduceRefusesOneAlone", "A message that the broker refuses fails alone, permanently; those beside it are sent, in order.", produceRefusesOne},
+		{"ProduceRefusesOldDates", "A message dated before 1970 fails alone, permanently, wherever it is.", produceRefusesOldDates},
+		{"ProduceUnknownPartitionSays", "A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, and never another one.", produceUnknownPartitionSays},
+		{"ProduceHeadersWithoutName", "A header may have an empty key; an empty value is told from none.", produceHeadersWithoutName},
+		{"DeliveryTimeoutOutlasts", "With DeliveryTimeout a send is retried until then, whatever MaxRetries says.", deliveryTimeoutOutlasts},
+		{"DeliveryTimeoutEnds", "At the end of DeliveryTimeout, counted from acceptance, the message is acknowledged with an error.", deliveryTimeoutEnds},
+	}
+}
+
+// together hands messages over while nothing is answered, so that a driver that
+// collects messages collects these.
+func together(e *env, p *sender, messages ...*driver.Message) (all []*sent) {
+	e.t.Helper()
+	heal := e.silence()
+	for _, m := range messages {
+		all = append(all, p.produce(e.context(), m))
+	}
+	heal()
+	return all
+}
+
+// wantAllBut reports a message that is neither bad nor stored, in order, and a bad
+// one that was not refused for good with code.
+func wantAllBut(e *env, all []*sent, code string, bad ...int) {
+	e.t.Helper()
+	var want []string
+	for i, s := range all {
+		if slices.Contains(bad, i) {
+			wantRefusedForGood(e, s, code)
+			continue
+		}
+		wantDelivered(e, s)
+		want = append(want, number(string(s.m.Value)))
+	}
+	var got []string
+	for _, v := range values(e.read(all[0].m.Topic, all[0].m.Partition)) {
+		got = append(got, number(v))
+	}
+	if !slices.Equal(got, want) {
+		e.errorf("the log holds %s, want what was sent but %d refused, in order: %s", brief(got), len(bad), brief(want))
+	}
+}
+
+func wantRefusedForGood(e *env, s *sent, code string) {
+	e.t.Helper()
+	var typed interface{ ErrorType() string }
+	err := s.outcome()
+	if !errors.As(err, &typed) || typed.ErrorType() != code || !errors.Is(err, driver.ErrPermanent) || errors.Is(err, driver.ErrUnknownOutcome) {
+		e.errorf("message %s was acknowledged with %v, want a permanent %s", showBytes(s.m.Value), err, code)
+	}
+}
+
+// number is what tells a padded value from the others.
+func number(value string) string {
+	n, _, _ := strings.Cut(value, "-")
+	return n
+}
+
+// padded returns n messages to partition 0 of so many bytes, numbered.
+func padded(topic string, n, size int) (messages []*driver.Message) {
+	for i := range n {
+		value := append(fmt.Appendf(nil, "%04d-", i), bytes.Repeat([]byte("."), size)...)
+		messages = append(messages, &driver.Message{Topic: topic, Value: value})
+	}
+	return messages
+}
+
+func produceSplits(e *env) {
+	const limit = 20_000
+	topic := e.limitedTopic(1, limit, 0)
+	p := e.producer()
+	messages := padded(topic, 300, 500)
+	for _, i := range []int{100, 299} {
+		messages[i].Value = append(messages[i].Value, make([]byte, limit)...)
+	}
+	wantAllBut(e, together(e, p, messages...), "MESSAGE_TOO_LARGE", 100, 299)
+}
+
+func produceRefusesOne(e *env) {
+	topic := e.limitedTopic(1, 0, time.Hour)
+	p := e.producer()
+	messages := padded(topic, 300, 10)
+	for _, i := range []int{0, 150, 299} {
+		messages[i].Timestamp = time.Now().Add(48 * time.Hour)
+	}
+	wantAllBut(e, together(e, p, messages...), "INVALID_TIMESTAMP", 0, 150, 299)
+}
+
+func produceRefusesOldDates(e *env) {
+	topic := e.topic(1)
+	p := e.producer()
+	messages := padded(topic, 100, 10)
+	for _, i := range []int{0, 50, 99} {
+		messages[i].Timestamp = time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	wantAllBut(e, together(e, p, messages...), "INVALID_TIMESTAMP", 0, 50, 99)
+}
+
+func produceUnknownPartitionSays(e *env) {
+	topic := e.topic(2)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
+	s := p.produceAll(topic, 99, "v")[0]
+	var typed interface{ ErrorType() string }
+	if err := s.outcome(); !errors.As(err, &typed) || typed.ErrorType() != "UNKNOWN_TOPIC_OR_PARTITION" || errors.Is(err, driver.ErrUnknownOutcome) {
+		e.errorf("a message to partition 99 of 2 was acknowledged with %v, want a certain UNKNOWN_TOPIC_OR_PARTITION", err)
+	}
+	for id := range int32(2) {
+		if n := len(e.read(topic, id)); n > 0 {
+			e.errorf("a message to partition 99 lies in partition %d", id)
+		}
+	}
+}
+
+func produceHeadersWithoutName(e *env) {
+	produceEach(e, &driver.Message{Value: []byte("v"), Headers: []driver.Header{
+		{Key: "", Value: []byte("1")}, {Key: "", Value: nil}, {Key: "", Value: []byte{}}, {Key: "k", Value: []byte{}},
+	}})
+}
+
+func deliveryTimeoutOutlasts(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries, cfg.DeliveryTimeout = 1, e.Patience })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	all := p.produceAll(topic, 0, numbered("before", 20)...)
+	heal := e.cut(cutter)
+	all = append(all, p.produceAll(topic, 0, numbered("v", 50)...)...)
+	e.quiet()
+	heal()
+	wantDelivered(e, all...)
+	wantOrder(e, topic, 0, "v", 50)
+}
+
+func deliveryTimeoutEnds(e *env) {
+	cutter := ability[Cutter](e)
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.DeliveryTimeout = e.Quiet })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	e.cut(cutter)
+	began := time.Now()
+	s := p.produceAll(topic, 0, "v")[0]
+	if err := s.outcome(); err == nil {
+		e.errorf("a message was acknowledged with nil while the brokers were unreachable")
+	}
+	switch took := time.Since(began); {
+	case took < e.Quiet:
+		e.errorf("a message failed after %v, want not before DeliveryTimeout, %v", took, e.Quiet)
+	case took > e.Quiet+e.Grace:
+		e.errorf("a message failed after %v, want DeliveryTimeout, %v", took, e.Quiet)
+	}
+}
