@@ -84,7 +84,7 @@ func (k *committer) coordinator() (*ibm.Broker, error) {
 		switch {
 		case err == nil:
 			k.stale = false
-		case attempt == metadataRetries, isPermanent(wrap(err)), k.c.commits.ctx.Err() != nil:
+		case attempt == metadataRetries, isPermanent(k.c.wrap(err)), k.c.commits.ctx.Err() != nil:
 			return nil, err
 		default:
 			k.c.commits.wait(metadataBackoff)
@@ -293,7 +293,7 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 		case verdict == errNotSent:
 			b.todo = append(b.todo, m)
 		default:
-			m.last = wrap(verdict)
+			m.last = b.c.wrap(verdict)
 			if b.c.worthRetrying(a.by, m.last) {
 				b.todo = append(b.todo, m)
 			} else {

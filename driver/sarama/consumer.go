@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -44,6 +45,8 @@ type consumer struct {
 	drained sync.WaitGroup // the goroutine that reads Sarama's errors
 	asking  sync.WaitGroup // questions to single brokers
 
+	membership   *membership
+	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
 	incarnations *incarnations
 	doubts       chan struct{} // the topics have to be looked at
 
@@ -88,6 +91,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		finished: make(chan struct{}), closed: make(chan struct{}),
 		empty: make(chan struct{}),
 		live:  map[partition]*claim{}, astray: map[partition]astray{},
+		membership:   newMembership(cfg.SessionTimeout),
 		incarnations: newIncarnations(), doubts: make(chan struct{}, 1),
 		denied: map[string]time.Time{}, reports: map[string]reported{},
 		held: map[partition]int64{}, restarts: map[string]*restart{},
@@ -95,6 +99,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c.troubled = make(chan struct{}, 1)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble)
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
+	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
 }
@@ -152,6 +157,8 @@ func (c *consumer) Run(h driver.Handler) error {
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
 	watch.Go(func() { c.lookOut(looking, lookEvery) })
+	watch.Go(func() { c.guard(looking) })
+	watch.Go(func() { c.keepBeating(looking) })
 	err := c.serve()
 	close(c.served)
 	stop()
@@ -213,6 +220,7 @@ func (c *consumer) join() error {
 	defer cancel(nil)
 	c.mu.Lock()
 	c.endSession = cancel
+	c.refusedJoins.Store(0)
 	over := c.isClosing || c.fatal != nil // before there was a session to end
 	c.mu.Unlock()
 	if over {
@@ -243,7 +251,7 @@ func because(err, cause error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(cause, errSessionExpired):
+	case errors.Is(cause, errSessionExpired), errors.Is(cause, errJoinRefused):
 		return cause
 	case errors.Is(cause, errRecreated), errors.Is(cause, errTopicsChanged):
 		return nil

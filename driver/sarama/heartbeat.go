@@ -20,15 +20,7 @@ func (c *consumer) watch(ctx context.Context, s *session) {
 		case <-ctx.Done():
 			return
 		}
-		by, ok := c.member()
-		if !ok || by.session != s {
-			return
-		}
-		_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
-			return struct{}{}, c.heartbeat(coordinator, by)
-		})
-		if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId) || !c.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
-			c.lose(s, wrap(err))
+		if by, ok := c.member(); !ok || by.session != s || c.beat(ctx) {
 			return
 		}
 	}
@@ -41,9 +33,13 @@ func (c *consumer) heartbeat(coordinator *ibm.Broker, by member) error {
 	if c.cfg.InstanceID != "" {
 		req.GroupInstanceId = &c.cfg.InstanceID
 	}
+	sent := time.Now()
 	resp, err := coordinator.Heartbeat(req)
 	if err != nil {
 		return err
+	}
+	if resp.Err == ibm.ErrNoError || resp.Err == ibm.ErrRebalanceInProgress {
+		c.membership.confirm(sent)
 	}
 	if resp.Err != ibm.ErrNoError {
 		return resp.Err

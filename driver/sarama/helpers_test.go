@@ -82,6 +82,7 @@ type recorder struct {
 	onRevoke func(ctx context.Context, cs []*driver.Claim)
 	onAssign func(cs []*driver.Claim)
 	onRecord func(c *driver.Claim, r driver.Record)
+	onLost   func()
 
 	mu       sync.Mutex
 	changed  chan struct{}
@@ -171,6 +172,9 @@ func (r *recorder) Revoke(ctx context.Context, cs []*driver.Claim) {
 }
 
 func (r *recorder) Lost(cs []*driver.Claim, cause error) {
+	if r.onLost != nil {
+		r.onLost()
+	}
 	r.update(func() { r.lost = append(r.lost, cs...); r.causes = append(r.causes, cause); r.ended(cs) })
 }
 

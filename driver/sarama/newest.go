@@ -246,7 +246,7 @@ func (c *consumer) pin(s *session, p partition, offset int64) error {
 		if err == nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
-		if err = wrap(err); !c.worthRetrying(by, err) {
+		if err = c.wrap(err); !c.worthRetrying(by, err) {
 			return err
 		}
 		select {

@@ -32,6 +32,7 @@ type session struct {
 	mu        sync.Mutex // guards what follows
 	revoking  int        // claims that are being revoked
 	stopWatch context.CancelFunc
+	told      bool // that the membership is over
 }
 
 // Setup implements Sarama's ConsumerGroupHandler.
@@ -43,6 +44,7 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	}()
 	s.sess = sess
 	s.c.setSession(s)
+	s.c.membership.begin()
 	if len(sess.Claims()) == 0 {
 		s.c.handler.Assign(nil)
 	}
@@ -56,8 +58,24 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 // Cleanup implements Sarama's ConsumerGroupHandler.
 func (s *session) Cleanup(ibm.ConsumerGroupSession) error {
 	s.c.noteMember()
+	s.c.membership.end()
 	s.c.setSession(nil)
+	if cause := context.Cause(s.sess.Context()); gone(cause) {
+		s.tellLost(cause)
+	}
 	return nil
+}
+
+// tellLost reports, once, that the membership is over, as there may be no claim that
+// shows it.
+func (s *session) tellLost(cause error) {
+	s.mu.Lock()
+	told := s.told
+	s.told = true
+	s.mu.Unlock()
+	if !told {
+		s.c.tell(membershipLost(cause))
+	}
 }
 
 func (c *consumer) setSession(s *session) {
@@ -162,7 +180,10 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 		return lost
 	}
 	cause := context.Cause(session)
-	if gone(cause) || c.failedAt(cl.where) {
+	switch {
+	case gone(cause):
+		return membershipLost(cause)
+	case c.failedAt(cl.where):
 		return wrap(cause)
 	}
 	return nil
@@ -193,7 +214,7 @@ func (c *consumer) failedAt(p partition) bool {
 // more.
 func gone(cause error) bool {
 	return isCode(cause, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrFencedInstancedId) ||
-		errors.Is(cause, ibm.ErrRebalanceTimedOut) || errors.Is(cause, errSessionExpired)
+		errors.Is(cause, ibm.ErrRebalanceTimedOut) || errors.Is(cause, driver.ErrMembershipLost)
 }
 
 // yield takes the claim from the core.
@@ -247,7 +268,7 @@ func (c *consumer) revoke(cl *claim, session context.Context) {
 	}
 	stopLoss := context.AfterFunc(session, func() {
 		if cause := context.Cause(session); gone(cause) {
-			cl.setLost(wrap(cause))
+			cl.setLost(membershipLost(cause))
 		}
 	})
 	defer stopLoss()
@@ -283,6 +304,7 @@ func (c *consumer) window() (context.Context, context.CancelCauseFunc, context.C
 // lose is called when the broker said that the member of s owns nothing any
 // more: what is being revoked ends at once, and the session with it.
 func (c *consumer) lose(s *session, cause error) {
+	cause = membershipLost(cause)
 	c.mu.Lock()
 	if c.session != s {
 		c.mu.Unlock()
@@ -297,4 +319,5 @@ func (c *consumer) lose(s *session, cause error) {
 		cl.setLost(cause)
 	}
 	c.end(cause)
+	s.tellLost(cause)
 }

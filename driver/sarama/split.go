@@ -37,19 +37,22 @@ type splitClient struct {
 
 // errSessionExpired is why a member is lost that could not reach the coordinator
 // for the session timeout: by then it has been removed from the group.
-var errSessionExpired = errors.New("no heartbeat within the session timeout")
+var errSessionExpired = fmt.Errorf("%w: no heartbeat within the session timeout", driver.ErrMembershipLost)
 
 // Coordinator implements Sarama's Client. It returns a coordinator that is
 // connected. It waits for one until the coordinator has been away for the session
 // timeout; then it ends the session, and waits no more until it is back.
 func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
+	if err := s.c.paceJoins(); err != nil {
+		return nil, err
+	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {
 		broker, err := s.connect(group)
 		if err == nil || s.c.groups.ctx.Err() != nil {
 			s.found()
 			return broker, err
 		}
-		if err := wrap(err); isPermanent(err) {
+		if err := s.c.wrap(err); isPermanent(err) {
 			s.c.fail(err, partition{id: -1}) // Sarama would try it ten times
 			return nil, err
 		}
@@ -80,7 +83,7 @@ func (s *splitClient) connect(group string) (*ibm.Broker, error) {
 		if err != nil && stale {
 			s.suspect()
 		}
-		if err != nil && (stale || isPermanent(wrap(err))) {
+		if err != nil && (stale || isPermanent(s.c.wrap(err))) {
 			return nil, err
 		}
 	}

@@ -1,0 +1,243 @@
+package sarama
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// TestFault_E1_SessionEndsByItsDeadline takes the coordinator away from a member in
+// three ways. The partition is led by another broker, so records keep coming.
+func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		others bool // these, too
+		away   func(*gate) (heal func())
+	}{
+		{"frozen coordinator", false, (*gate).stall},
+		{"black hole", true, (*gate).stall},
+		{"refused connections", true, (*gate).cut},
+	} {
+		for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+			t.Run(fmt.Sprintf("%s/%s", c.name, strategy), func(t *testing.T) {
+				t.Parallel()
+				cluster, gates := gatedBrokers(t)
+				heard := arrivals(cluster)
+				cfg := consumerConfig(cluster.ListenAddrs())
+				cfg.SessionTimeout, cfg.BalanceStrategies = 4*time.Second, []driver.BalanceStrategy{strategy}
+				coordinator := cluster.CoordinatorFor("g")
+				must(t, cluster.MoveTopicPartition("t", 0, (coordinator+1)%3))
+				r := newRecorder()
+				var lostAt, lastRecord atomic.Int64
+				r.onRecord = func(*driver.Claim, driver.Record) { lastRecord.Store(time.Now().UnixNano()) }
+				r.onLost = func() { lostAt.CompareAndSwap(0, time.Now().UnixNano()) }
+				m := start(t, Driver{}, cfg, r)
+				r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+				if !c.others { // a record now and then
+					var sending sync.WaitGroup
+					defer sending.Wait()
+					sending.Go(func() {
+						for i := 0; t.Context().Err() == nil && lostAt.Load() == 0; i++ {
+							seed(t, cluster.ListenAddrs()[(coordinator+1)%3:][:1], "t", 0, fmt.Sprint(i))
+							time.Sleep(20 * time.Millisecond)
+						}
+					})
+				}
+				time.Sleep(time.Second)
+				var heals []func()
+				for node, g := range gates {
+					if c.others || int32(node) == coordinator {
+						heals = append(heals, c.away(g))
+					}
+				}
+				defer func() {
+					for _, heal := range heals {
+						heal()
+					}
+				}()
+				deadline := m.SessionDeadline()
+				if deadline.IsZero() {
+					t.Fatal("a member without a deadline")
+				}
+				r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
+				removed := heard.last().Add(cfg.SessionTimeout) // when the coordinator gives the member up
+				if at := time.Unix(0, lostAt.Load()); at.After(removed.Add(cfg.HeartbeatInterval + time.Second)) {
+					t.Errorf("lost %v after the coordinator gave the member up", at.Sub(removed))
+				}
+				if at := time.Unix(0, lastRecord.Load()); at.After(removed.Add(100 * time.Millisecond)) {
+					t.Errorf("a record was delivered %v after the coordinator gave the member up", at.Sub(removed))
+				}
+				if deadline := m.SessionDeadline(); !deadline.IsZero() {
+					t.Errorf("the deadline is %v after the membership is over", deadline)
+				}
+				r.mu.Lock()
+				if !errors.Is(r.causes[0], driver.ErrMembershipLost) {
+					t.Errorf("lost for %v", r.causes[0])
+				}
+				r.mu.Unlock()
+				for _, heal := range heals {
+					heal()
+				}
+				heals = nil
+				r.wait(t, "another assignment", func() bool { return len(r.live) == 1 })
+			})
+		}
+	}
+}
+
+// An arrival is when something that renews a session last came to the coordinator.
+type arrival struct{ at atomic.Int64 }
+
+func (a *arrival) last() time.Time { return time.Unix(0, a.at.Load()) }
+
+func arrivals(cluster *kfake.Cluster) *arrival {
+	a := new(arrival)
+	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.SyncGroup} {
+		cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			a.at.Store(time.Now().UnixNano())
+			return nil, nil, false
+		})
+	}
+	return a
+}
+
+// TestFault_D2_LostMembershipIsReported: without a claim, only Error can say that the
+// cluster has been away for longer than the session, and only Assign that it is back.
+func TestFault_D2_LostMembershipIsReported(t *testing.T) {
+	for _, claims := range []int{0, 1} {
+		t.Run(fmt.Sprintf("with %d claims", claims), func(t *testing.T) {
+			t.Parallel()
+			cluster, gates := gatedBrokers(t)
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.SessionTimeout = 2 * time.Second
+			if claims == 0 { // another member holds the partition
+				other := newRecorder()
+				start(t, Driver{}, cfg, other)
+				other.wait(t, "the first assignment", func() bool { return len(other.live) == 1 })
+			}
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the assignment", func() bool { return r.joins > 0 })
+			var heals []func()
+			for _, g := range gates {
+				heals = append(heals, g.cut())
+			}
+			lost := func(err error) bool { return errors.Is(err, driver.ErrMembershipLost) }
+			r.wait(t, "the report", func() bool { return slices.ContainsFunc(r.errs, lost) })
+			r.mu.Lock()
+			joins := r.joins
+			r.mu.Unlock()
+			for _, heal := range heals {
+				heal()
+			}
+			r.wait(t, "the next Assign", func() bool { return r.joins > joins })
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, cause := range r.causes {
+				if !lost(cause) {
+					t.Errorf("lost for %v", cause)
+				}
+			}
+		})
+	}
+}
+
+// TestFault_H3_RefusedJoinsArePaced: a coordinator refuses every join.
+func TestFault_H3_RefusedJoinsArePaced(t *testing.T) {
+	for _, c := range []struct {
+		key  kmsg.Key
+		code *kerr.Error
+	}{
+		{kmsg.JoinGroup, kerr.MemberIDRequired}, {kmsg.JoinGroup, kerr.UnknownMemberID},
+		{kmsg.JoinGroup, kerr.IllegalGeneration}, {kmsg.SyncGroup, kerr.UnknownMemberID},
+	} {
+		t.Run(c.key.Name()+" "+c.code.Message, func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t)
+			var joins atomic.Int32
+			cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				joins.Add(1)
+				return nil, nil, false
+			})
+			refusal := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.code, Count: -1})
+			r := newRecorder()
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.RebalanceTimeout, cfg.DrainTimeout = time.Second, 500*time.Millisecond // members that are forgotten are waited for
+			start(t, Driver{}, cfg, r)
+			began := time.Now()
+			r.wait(t, "an error", func() bool {
+				return slices.ContainsFunc(r.errs, func(err error) bool { return errors.Is(err, errJoinRefused) })
+			})
+			n, took := joins.Load(), time.Since(began)
+			if limit := int32(10 + 10*took.Seconds()); n > limit {
+				t.Errorf("%d joins within %v, want at most %d", n, took, limit)
+			}
+			refusal.Remove()
+			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+		})
+	}
+}
+
+// A pieces is a connection that reads a few bytes at a time.
+type pieces struct {
+	net.Conn
+	answer []byte
+}
+
+func (p *pieces) Write(b []byte) (int, error) { return len(b), nil }
+
+func (p *pieces) Read(b []byte) (int, error) {
+	n := copy(b[:min(len(b), 3)], p.answer)
+	p.answer = p.answer[n:]
+	return n, nil
+}
+
+// TestEar holds what an ear hears against answers made by hand.
+func TestEar(t *testing.T) {
+	request := func(key, version uint16) []byte {
+		b := binary.BigEndian.AppendUint32(nil, 20)
+		b = binary.BigEndian.AppendUint16(b, key)
+		return append(binary.BigEndian.AppendUint16(b, version), make([]byte, 16)...)
+	}
+	answer := func(code uint16, before int) []byte {
+		b := append(binary.BigEndian.AppendUint32(nil, 100), make([]byte, 4+before)...)
+		return append(binary.BigEndian.AppendUint16(b, code), make([]byte, 50)...)
+	}
+	for _, c := range []struct {
+		name         string
+		key, version uint16
+		before       int // bytes between the header and the code
+		heard        bool
+	}{
+		{"heartbeat 0", 12, 0, 0, true}, {"heartbeat 3", 12, 3, 4, true}, {"heartbeat 4", 12, 4, 5, true},
+		{"join 1", 11, 1, 0, true}, {"join 5", 11, 5, 4, true}, {"join 9", 11, 9, 5, true},
+		{"sync 0", 14, 0, 0, true}, {"sync 3", 14, 3, 4, true}, {"sync 5", 14, 5, 5, true},
+		{"leave", 13, 3, 4, false}, {"offset fetch", 9, 8, 5, false},
+	} {
+		var heard []ibm.KError
+		conn := &pieces{answer: answer(27, c.before)}
+		e := &ear{Conn: conn, heard: func(_ int16, _ time.Time, code ibm.KError) { heard = append(heard, code) }}
+		e.Write(request(c.key, c.version))
+		for len(conn.answer) > 0 {
+			e.Read(make([]byte, 10))
+		}
+		if want := []ibm.KError{ibm.ErrRebalanceInProgress}; c.heard && !slices.Equal(heard, want) || !c.heard && len(heard) > 0 {
+			t.Errorf("%s: heard %v", c.name, heard)
+		}
+	}
+}

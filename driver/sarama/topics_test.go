@@ -1,0 +1,273 @@
+package sarama
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// has reports whether a live claim of the topic exists; the mutex must be held.
+func (r *recorder) has(topic string) bool {
+	for c := range r.live {
+		if c.Topic == topic {
+			return true
+		}
+	}
+	return false
+}
+
+// toldOf returns the codes that were reported of a whole topic; the mutex must be
+// held.
+func (r *recorder) toldOf(topic string) (codes []string) {
+	for _, err := range r.errs {
+		var at *driver.PartitionError
+		var de *driver.Error
+		if errors.As(err, &at) && at.Topic == topic && at.Partition == -1 && errors.As(err, &de) {
+			codes = append(codes, de.Code)
+		}
+	}
+	return codes
+}
+
+// TestFault_B2_MissingTopicStopsNoOther: of several topics one is missing, and
+// appears later.
+func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+		for _, initial := range []driver.InitialOffset{driver.OffsetOldest, driver.OffsetNewest} {
+			t.Run(fmt.Sprintf("%s %s", strategy, initial), func(t *testing.T) {
+				t.Parallel()
+				h, _ := fakeHarness(t)
+				cfg := consumerConfig(h.brokers)
+				cfg.Topics, cfg.InitialOffset = []string{"missing", "t"}, initial
+				cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+				r := newRecorder()
+				start(t, Driver{}, cfg, r)
+				r.waitFor(t, 5*time.Second, "a claim of the topic that exists", func() bool { return r.has("t") })
+				r.wait(t, "the report", func() bool { return len(r.toldOf("missing")) > 0 })
+				must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("there")}))
+				r.waitRecords(t, 1)
+
+				must(t, h.CreateTopic(t.Context(), "missing", 1))
+				must(t, h.Send(t.Context(), "missing", 0, driver.Record{Value: []byte("late")}))
+				r.wait(t, "a claim of the topic that appeared", func() bool { return r.has("missing") && r.has("t") })
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				if codes := r.toldOf("missing"); codes[0] != "UNKNOWN_TOPIC_OR_PARTITION" {
+					t.Errorf("reported %v", codes)
+				}
+				if len(r.lost) > 0 {
+					t.Errorf("%d claims were lost", len(r.lost))
+				}
+			})
+		}
+	}
+}
+
+// TestFault_B2_AllTopicsMissing: Run waits for the first.
+func TestFault_B2_AllTopicsMissing(t *testing.T) {
+	h, _ := fakeHarness(t)
+	cfg := consumerConfig(h.brokers)
+	cfg.Topics = []string{"a", "b"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the reports", func() bool { return len(r.toldOf("a")) > 0 && len(r.toldOf("b")) > 0 })
+	time.Sleep(3 * time.Second) // some attempts
+	select {
+	case err := <-m.done:
+		t.Fatalf("Run = %v", err)
+	default:
+	}
+	must(t, h.CreateTopic(t.Context(), "b", 1))
+	r.wait(t, "a claim", func() bool { return r.has("b") })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if codes := r.toldOf("b"); len(codes) > 1 {
+		t.Errorf("reported %d times within a minute: %v", len(codes), codes)
+	}
+}
+
+// TestFault_B2_TopicDisappears: a topic is deleted while it is consumed, and
+// another goes on.
+func TestFault_B2_TopicDisappears(t *testing.T) {
+	h, _ := fakeHarness(t, kfake.SeedTopics(1, "t", "doomed"))
+	cfg := consumerConfig(h.brokers)
+	cfg.Topics = []string{"t", "doomed"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "both claims", func() bool { return len(r.live) == 2 })
+	deleteTopic(t.Context(), t, h.Client, "doomed")
+	r.wait(t, "the report", func() bool { return len(r.toldOf("doomed")) > 0 })
+	for i := range 3 {
+		must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: fmt.Append(nil, i)}))
+		r.waitRecords(t, i+1)
+		time.Sleep(time.Second)
+	}
+	select {
+	case err := <-m.done:
+		t.Fatalf("Run = %v", err)
+	default:
+	}
+}
+
+// TestFault_B2_UnreadableTopicStopsNoOther: one topic may not be described, or may be
+// described and not be fetched. If no topic may be read, Run ends.
+func TestFault_B2_UnreadableTopicStopsNoOther(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.Fetch} {
+		t.Run(key.Name(), func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t, kfake.SeedTopics(1, "t", "secret"))
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.Topics = []string{"secret", "t"}
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the report", func() bool { return slices.Contains(r.toldOf("secret"), "TOPIC_AUTHORIZATION_FAILED") })
+			seed(t, cluster.ListenAddrs(), "t", 0, "there")
+			r.waitRecords(t, 1)
+
+			cfg.Group, cfg.Topics = "alone", []string{"secret"}
+			alone := start(t, Driver{}, cfg, newRecorder())
+			if err := alone.ranOut(t); !errors.Is(err, driver.ErrPermanent) {
+				t.Errorf("Run for that topic alone = %v, want it to be permanent", err)
+			}
+		})
+	}
+}
+
+// TestFault_B3_ForeignTopicsStopNoLeader: the member that leads is asked to assign
+// topics of another member that it cannot look up: one that is missing, one with an
+// illegal name, one that it may not describe.
+func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t, kfake.SeedTopics(2, "t", "secret"))
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "il/legal", Err: kerr.InvalidTopicException, Count: -1})
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the first assignment", func() bool { return len(r.live) == 2 })
+
+			join := joinBeside(t, cluster, strategy.String(), "t", "missing", "il/legal", "secret", "")
+			r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
+			if err := join(); err != nil {
+				t.Errorf("the other member: %v", err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if len(r.errs) > 0 {
+				t.Errorf("reported %v, of topics that are not ours", r.errs)
+			}
+		})
+	}
+}
+
+// joinBeside has a member join the group, by hand, that subscribes to topics. The
+// function that it returns waits for what it is assigned, and leaves.
+func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ...string) func() error {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	must(t, err)
+	t.Cleanup(cl.Close)
+	member := kmsg.NewConsumerMemberMetadata()
+	member.Version, member.Topics = 1, topics
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Group, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = "g", 10000, 10000, "consumer"
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name, protocol.Metadata = strategy, member.AppendTo(nil)
+	req.Protocols = append(req.Protocols, protocol)
+	done := make(chan error, 1)
+	go func() {
+		done <- func() error {
+			resp, err := req.RequestWith(t.Context(), cl)
+			if err != nil {
+				return err
+			}
+			if resp.ErrorCode == kerr.MemberIDRequired.Code {
+				req.MemberID = resp.MemberID
+				if resp, err = req.RequestWith(t.Context(), cl); err != nil {
+					return err
+				}
+			}
+			if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+				return fmt.Errorf("join: %w", err)
+			}
+			sync := kmsg.NewPtrSyncGroupRequest()
+			sync.Group, sync.MemberID, sync.Generation = "g", resp.MemberID, resp.Generation
+			sync.ProtocolType, sync.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr(strategy)
+			synced, err := sync.RequestWith(t.Context(), cl)
+			if err != nil {
+				return err
+			}
+			if err := kerr.ErrorForCode(synced.ErrorCode); err != nil {
+				return fmt.Errorf("sync: %w", err)
+			}
+			if strategy != "cooperative-sticky" && !bytes.Contains(synced.MemberAssignment, []byte("t")) {
+				return fmt.Errorf("nothing assigned")
+			}
+			return nil
+		}()
+	}()
+	return func() error {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(patienceTest):
+			return errors.New("no assignment")
+		}
+	}
+}
+
+// TestFault_C1_StrategiesThatDoNotMeet: a member that offers another strategy is in
+// the group. Run waits until it has left.
+func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
+	cluster := fake(t)
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.Sticky}
+	first := newRecorder()
+	other := start(t, Driver{}, cfg, first)
+	first.wait(t, "the first assignment", func() bool { return len(first.live) == 1 })
+
+	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "some refusals", func() bool { return len(r.errs) >= 3 })
+	if !isCode(r.errs[0], ibm.ErrInconsistentGroupProtocol) || isPermanent(r.errs[0]) {
+		t.Errorf("told %v", r.errs[0])
+	}
+	select {
+	case err := <-m.done:
+		t.Fatalf("Run = %v", err)
+	default:
+	}
+	other.stop(t)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+}
+
+// TestFault_C1_BesideRawSarama: a member as Sarama makes it by default, and one of
+// ours, each own partitions; the old one leaves, and ours takes over.
+func TestFault_C1_BesideRawSarama(t *testing.T) {
+	cluster := fake(t, kfake.SeedTopics(4, "shared"))
+	raw := startRaw(t, cluster.ListenAddrs(), "g", "shared")
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.Topics, cfg.BalanceStrategies = []string{"shared"}, []driver.BalanceStrategy{driver.RoundRobin, driver.Range}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "half of the partitions", func() bool { return len(r.live) == 2 })
+	raw.waitClaims(t, 2)
+	raw.close(t)
+	r.wait(t, "all partitions", func() bool { return len(r.live) == 4 })
+}
