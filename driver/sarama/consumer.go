@@ -46,6 +46,7 @@ type consumer struct {
 	asking  sync.WaitGroup // questions to single brokers
 
 	membership   *membership
+	joining      atomic.Bool  // a join or sync is pending
 	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
 	incarnations *incarnations
 	doubts       chan struct{} // the topics have to be looked at
@@ -99,7 +100,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c.troubled = make(chan struct{}, 1)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble)
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
-	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, heard: c.heard} }
+	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	return c
 }

@@ -14,6 +14,7 @@ import (
 // often it joins. It has one request under way at a time on such a connection.
 type ear struct {
 	net.Conn
+	asked func(key int16)
 	heard func(key int16, sent time.Time, code ibm.KError)
 
 	mu   sync.Mutex // guards what follows
@@ -62,6 +63,7 @@ func (e *ear) Write(b []byte) (int, error) {
 		e.mu.Lock()
 		e.key, e.code, e.sent, e.head = key, codeAt(key, version), time.Now(), e.head[:0]
 		e.mu.Unlock()
+		e.asked(key)
 	}
 	return e.Conn.Write(b)
 }

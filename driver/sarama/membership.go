@@ -69,6 +69,16 @@ var _ driver.SessionDeadliner = (*consumer)(nil)
 // SessionDeadline implements [driver.SessionDeadliner].
 func (c *consumer) SessionDeadline() time.Time { return c.membership.deadline() }
 
+// asked is called with what Sarama is about to ask the coordinator.
+func (c *consumer) asked(key int16) {
+	switch key {
+	case joinGroup, syncGroup:
+		c.joining.Store(true)
+	case heartbeatKey:
+		c.joining.Store(false)
+	}
+}
+
 // heard is called with what the coordinator has answered to Sarama.
 func (c *consumer) heard(key int16, sent time.Time, code ibm.KError) {
 	switch {
@@ -76,6 +86,7 @@ func (c *consumer) heard(key int16, sent time.Time, code ibm.KError) {
 		c.membership.confirm(sent)
 		if key == syncGroup {
 			c.refusedJoins.Store(0)
+			c.joining.Store(false)
 		}
 	case key == heartbeatKey:
 	case code == ibm.ErrUnknownMemberId, code == ibm.ErrIllegalGeneration, code == ibm.ErrMemberIdRequired:
@@ -114,14 +125,16 @@ func (c *consumer) expire() {
 		return
 	}
 	c.membership.end()
-	c.lose(s, &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(
+	err := &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(
 		"%w: the last one that was answered was sent %v ago", errSessionExpired,
-		time.Since(c.membership.lastAnswered()).Round(time.Millisecond))})
+		time.Since(c.membership.lastAnswered()).Round(time.Millisecond))}
+	c.lose(s, err)
+	s.tellLost(err)
 }
 
-// keepBeating sends heartbeats of its own when Sarama's are not answered, until ctx
-// ends: Sarama sends none while a cooperative join is pending, which takes as long as
-// the slowest member drains, and none while it looks for the coordinator.
+// keepBeating sends heartbeats of its own while a cooperative join is pending, until
+// ctx ends. It takes as long as the slowest member drains, and Sarama sends none
+// meanwhile: the member would have to give up what it keeps.
 func (c *consumer) keepBeating(ctx context.Context) {
 	tick := time.NewTicker(c.cfg.HeartbeatInterval)
 	defer tick.Stop()
@@ -131,7 +144,7 @@ func (c *consumer) keepBeating(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if c.membership.isMember.Load() && time.Since(c.membership.lastAnswered()) > c.cfg.HeartbeatInterval*3/2 {
+		if c.joining.Load() && c.membership.isMember.Load() && time.Since(c.membership.lastAnswered()) > c.cfg.HeartbeatInterval*3/2 {
 			c.beat(ctx)
 		}
 	}
@@ -150,6 +163,7 @@ func (c *consumer) beat(ctx context.Context) (over bool) {
 	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId) || !c.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
 		if now, ok := c.member(); ok && now == by {
 			c.lose(by.session, err)
+			by.session.tellLost(err)
 			return true
 		}
 	}

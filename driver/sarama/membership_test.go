@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -231,7 +232,7 @@ func TestEar(t *testing.T) {
 	} {
 		var heard []ibm.KError
 		conn := &pieces{answer: answer(27, c.before)}
-		e := &ear{Conn: conn, heard: func(_ int16, _ time.Time, code ibm.KError) { heard = append(heard, code) }}
+		e := &ear{Conn: conn, asked: func(int16) {}, heard: func(_ int16, _ time.Time, code ibm.KError) { heard = append(heard, code) }}
 		e.Write(request(c.key, c.version))
 		for len(conn.answer) > 0 {
 			e.Read(make([]byte, 10))
@@ -239,5 +240,50 @@ func TestEar(t *testing.T) {
 		if want := []ibm.KError{ibm.ErrRebalanceInProgress}; c.heard && !slices.Equal(heard, want) || !c.heard && len(heard) > 0 {
 			t.Errorf("%s: heard %v", c.name, heard)
 		}
+	}
+}
+
+// TestFault_E1_PendingJoinCostsNoSession: another member drains for longer than the
+// session while a cooperative join is pending, in which Sarama sends no heartbeats.
+func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(4, "coop"))
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.Topics, cfg.BalanceStrategies = []string{"coop"}, []driver.BalanceStrategy{driver.CooperativeSticky}
+	cfg.SessionTimeout, cfg.DrainTimeout = 2*time.Second, 10*time.Second
+	join := func(r *recorder) *recorder {
+		start(t, Driver{}, cfg, r)
+		r.wait(t, "an assignment", func() bool { return len(r.live) > 0 })
+		return r
+	}
+	slow, keeper := newRecorder(), newRecorder()
+	draining := make(chan struct{})
+	var begin sync.Once
+	var late atomic.Bool
+	slow.onRevoke = func(context.Context, []*driver.Claim) {
+		if late.Load() {
+			begin.Do(func() { close(draining) })
+			time.Sleep(2 * cfg.SessionTimeout)
+		}
+	}
+	join(slow)
+	join(keeper)
+	slow.wait(t, "half of the partitions", func() bool { return len(slow.live) == 2 })
+	keeper.wait(t, "the other half", func() bool { return len(keeper.live) == 2 })
+	late.Store(true)
+	third := newRecorder()
+	start(t, Driver{}, cfg, third)
+	select {
+	case <-draining:
+	case <-time.After(patienceTest):
+		t.Fatal("nothing is revoked")
+	}
+	join(newRecorder()) // the join that this makes the keeper send waits for the slow one
+	for _, r := range []*recorder{slow, keeper} {
+		r.mu.Lock()
+		if len(r.lost) > 0 || len(r.errs) > 0 {
+			t.Errorf("lost %d claims, for %v; told %v", len(r.lost), r.causes, r.errs)
+		}
+		r.mu.Unlock()
 	}
 }

@@ -67,7 +67,7 @@ func (s *session) Cleanup(ibm.ConsumerGroupSession) error {
 }
 
 // tellLost reports, once, that the membership is over, as there may be no claim that
-// shows it.
+// shows it. It must not be called by a goroutine of the core.
 func (s *session) tellLost(cause error) {
 	s.mu.Lock()
 	told := s.told
@@ -319,5 +319,4 @@ func (c *consumer) lose(s *session, cause error) {
 		cl.setLost(cause)
 	}
 	c.end(cause)
-	s.tellLost(cause)
 }
