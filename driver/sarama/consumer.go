@@ -110,7 +110,7 @@ func (c *consumer) open() (err error) {
 	commits := on(c.commits, c.conf, commitWait(c.cfg.SessionTimeout))
 	commits.Metadata.Retry.Max = 0 // the committer retries
 	if err := c.commits.reach(c.cfg.Brokers, commits); err != nil {
-		return err
+		return c.wrap(err)
 	}
 	defer func() {
 		if err != nil {
@@ -199,8 +199,8 @@ func (c *consumer) serve() error {
 			return nil
 		case fatal != nil:
 			return fatal
-		case isPermanent(err) && !c.passes(err):
-			return err
+		case isPermanent(err) && !c.passes(err), isCode(err, ibm.ErrSASLAuthenticationFailed):
+			return err // what is not permanent of these is a token, and is tried again from the start
 		case err != nil && !errors.Is(err, errNoTopic):
 			c.tell(err)
 		}
@@ -363,6 +363,9 @@ func (c *consumer) drainErrors() {
 			c.stray(where, err)
 			c.end(err)
 			continue
+		}
+		if isCode(err, ibm.ErrOffsetOutOfRange) {
+			err = c.outOfRange(where, err)
 		}
 		if isPermanent(err) {
 			c.fail(err, where)

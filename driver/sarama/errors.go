@@ -155,11 +155,29 @@ func classify(err error) (code string, kind error) {
 // that did not answer.
 func tlsKind(err error) error {
 	var untrusted *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	if errors.As(err, &untrusted) || errors.As(err, &record) || remoteAlert(err) {
+	if errors.As(err, &untrusted) || finalAlert(err) {
 		return driver.ErrPermanent
 	}
 	return nil
+}
+
+// finalAlerts are the alerts with which a peer says that it wants another
+// certificate, or another configuration. All others pass: a broker that starts, a
+// load balancer that hiccups, and whoever stands on the path can send them, as they
+// can send what is no TLS at all.
+var finalAlerts = []string{
+	"bad certificate", "unsupported certificate", "revoked certificate", "expired certificate", "unknown certificate",
+	"unknown certificate authority", "access denied", "certificate required",
+	"handshake failure", "protocol version not supported", "insufficient security level",
+}
+
+func finalAlert(err error) bool {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
+		return false
+	}
+	alert := strings.TrimPrefix(op.Err.Error(), "tls: ")
+	return slices.Contains(finalAlerts, alert)
 }
 
 // remoteAlert reports whether the peer has refused the TLS connection. With TLS

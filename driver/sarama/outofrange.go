@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -28,6 +29,24 @@ func (c *consumer) stray(p partition, err error) {
 	if _, ok := c.astray[p]; !ok { // it may have the gap of an earlier attempt
 		c.astray[p] = astray{err: err}
 	}
+}
+
+// outOfRange says which position is not in which log, if the cluster tells.
+func (c *consumer) outOfRange(p partition, err error) error {
+	ctx, cancel := context.WithTimeout(c.hard, surveyTimeout)
+	defer cancel()
+	found, failed := c.committedOffsets(ctx, []partition{p})
+	at, ok := found[p]
+	if failed != nil || !ok {
+		return err
+	}
+	begins, beginErr := c.logOffsets([]partition{p}, ibm.OffsetOldest)
+	ends, endErr := c.logOffsets([]partition{p}, ibm.OffsetNewest)
+	if beginErr != nil || endErr != nil {
+		return err
+	}
+	return &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: fmt.Errorf(
+		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.topic, 0), p.id, at, begins[p], ends[p], err)}
 }
 
 // moveIntoLog moves the positions that have been found astray, as the
@@ -117,7 +136,9 @@ func (c *consumer) gaps(ctx context.Context, all map[partition]astray) (moved, g
 		case ok && a.gap != nil && from == a.gap.To:
 			moved[p] = a
 		case ok && (from < begins[p] || from > ends[p]):
-			a.gap = &driver.DataLossError{Topic: p.topic, Partition: p.id, From: from, To: begins[p]}
+			a.gap = &driver.DataLossError{
+				Topic: p.topic, Partition: p.id, From: from, To: begins[p], Begin: begins[p], End: ends[p],
+			}
 			if c.cfg.OutOfRange == driver.OutOfRangeNewest {
 				a.gap.To = ends[p]
 			}

@@ -72,7 +72,7 @@ func TestGapIsToldAlsoWhenItsCommitWasAppliedUnheard(t *testing.T) {
 			told = append(told, *gap)
 		}
 	}
-	if want := (driver.DataLossError{Topic: "t", From: 3, To: 10}); len(told) != 1 || told[0] != want {
+	if want := (driver.DataLossError{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}); len(told) != 1 || told[0] != want {
 		t.Errorf("told of %+v, want %+v once", told, want)
 	}
 }

@@ -1,0 +1,141 @@
+package sarama
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// TestFault_C2_WhatPassesIsNotPermanent goes through the codes that were once final.
+func TestFault_C2_WhatPassesIsNotPermanent(t *testing.T) {
+	oauth := &driver.SASL{Mechanism: driver.SASLOAuthBearer}
+	password := &driver.SASL{Mechanism: driver.SASLPlain}
+	for _, c := range []struct {
+		err       error
+		sasl      *driver.SASL
+		permanent bool
+	}{
+		{ibm.ErrSASLAuthenticationFailed, oauth, false},
+		{fmt.Errorf("connect: %w", ibm.ErrSASLAuthenticationFailed), oauth, false},
+		{ibm.ErrSASLAuthenticationFailed, password, true},
+		{ibm.ErrGroupAuthorizationFailed, oauth, true},
+		{ibm.ErrTopicAuthorizationFailed, nil, true},
+		{ibm.ErrUnsupportedSASLMechanism, password, true},
+		{ibm.ErrInconsistentGroupProtocol, nil, false},
+		{ibm.ErrUnknownTopicOrPartition, nil, false},
+		{ibm.ErrOffsetsLoadInProgress, nil, false},
+		{ibm.ErrFencedInstancedId, nil, true},
+		{ibm.ErrUnsupportedVersion, nil, true},
+	} {
+		err := soften(wrap(c.err), c.sasl)
+		var de *driver.Error
+		if isPermanent(err) != c.permanent || !errors.As(err, &de) || !errors.Is(err, c.err) {
+			t.Errorf("%v with %v: %v, want permanent %v", c.err, c.sasl, err, c.permanent)
+		}
+	}
+}
+
+// TestFault_H9_AnswerThatIsNoTLSPasses: a port speaks TLS but for one answer, or
+// sends an alert that says nothing of certificates.
+func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
+	alert := func(code byte) string { return string([]byte{21, 3, 3, 0, 2, 2, code}) }
+	for _, c := range []struct {
+		name, answer string
+		permanent    bool
+	}{
+		{"HTTP", "HTTP/1.1 503 Service Unavailable\r\n\r\n", false},
+		{"nothing", "", false},
+		{"zeros", string(make([]byte, 64)), false},
+		{"internal error", alert(80), false},
+		{"unexpected message", alert(10), false},
+		{"access denied", alert(49), true},
+		{"certificate required", alert(116), true},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		var served atomic.Bool
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conn.SetReadDeadline(time.Now().Add(patienceTest))
+				conn.Read(make([]byte, 4096)) // the beginning of its handshake
+				conn.Write([]byte(c.answer))
+				conn.Close()
+				served.Store(true)
+			}
+		}()
+		cfg := consumerConfig([]string{l.Addr().String()})
+		cfg.TLS = &tls.Config{}
+		_, err = Driver{}.OpenConsumer(within(t, patienceTest), cfg)
+		l.Close()
+		<-done
+		var de *driver.Error
+		if !served.Load() || !errors.As(err, &de) || isPermanent(err) != c.permanent {
+			t.Errorf("%s: %v, want permanent %v", c.name, err, c.permanent)
+		}
+		if !strings.Contains(fmt.Sprint(err), "TLS") {
+			t.Errorf("%s: %v says nothing of TLS", c.name, err)
+		}
+	}
+}
+
+// TestFault_D4_OutOfRangeNamesThePlace: with the default policy, the reason says which
+// position is not in which log.
+func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
+	h, _ := fakeHarness(t)
+	seed(t, h.brokers, "t", 0, numbered(0, 20)...)
+	cfg := consumerConfig(h.brokers)
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.waitRecords(t, 20)
+	must(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 3}}))
+	m.stop(t)
+	must(t, h.Truncate(t.Context(), "t", 0, 10))
+
+	again := start(t, Driver{}, cfg, newRecorder())
+	err := again.ranOut(t)
+	var de *driver.Error
+	if !isPermanent(err) || !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" {
+		t.Errorf("Run = %v", err)
+	}
+	if want := "t/0: offset 3, the log holds [10, 20)"; !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("Run = %v, want it to say %q", err, want)
+	}
+}
+
+// TestFault_E5_NewPartitionsAreNoticed: within a minute, whatever the strategy.
+func TestFault_E5_NewPartitionsAreNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: takes up to a minute, and -short is set")
+	}
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
+			h, _ := fakeHarness(t)
+			cfg := consumerConfig(h.brokers)
+			cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+			time.Sleep(time.Second) // Sarama takes its first look
+			began := time.Now()
+			must(t, h.AddPartitions(t.Context(), "t", 3))
+			r.waitFor(t, time.Minute, "the new partitions", func() bool { return len(r.live) == 3 })
+			t.Logf("noticed after %v", time.Since(began))
+		})
+	}
+}
