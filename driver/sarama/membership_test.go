@@ -256,20 +256,25 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 		r.wait(t, "an assignment", func() bool { return len(r.live) > 0 })
 		return r
 	}
-	slow, keeper := newRecorder(), newRecorder()
-	draining := make(chan struct{})
+	// Who has to give something up to the third is up to the strategy: that one drains.
 	var begin sync.Once
 	var late atomic.Bool
-	slow.onRevoke = func(context.Context, []*driver.Claim) {
+	draining := make(chan struct{})
+	drain := func(context.Context, []*driver.Claim) {
 		if late.Load() {
-			begin.Do(func() { close(draining) })
-			time.Sleep(2 * cfg.SessionTimeout)
+			begin.Do(func() {
+				close(draining)
+				time.Sleep(2 * cfg.SessionTimeout)
+			})
 		}
 	}
-	join(slow)
-	join(keeper)
-	slow.wait(t, "half of the partitions", func() bool { return len(slow.live) == 2 })
-	keeper.wait(t, "the other half", func() bool { return len(keeper.live) == 2 })
+	first, second := newRecorder(), newRecorder()
+	first.onRevoke, second.onRevoke = drain, drain
+	join(first)
+	join(second)
+	for _, r := range []*recorder{first, second} {
+		r.wait(t, "half of the partitions", func() bool { return len(r.live) == 2 })
+	}
 	late.Store(true)
 	third := newRecorder()
 	start(t, Driver{}, cfg, third)
@@ -278,8 +283,8 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 	case <-time.After(patienceTest):
 		t.Fatal("nothing is revoked")
 	}
-	join(newRecorder()) // the join that this makes the keeper send waits for the slow one
-	for _, r := range []*recorder{slow, keeper} {
+	join(newRecorder()) // the join that this makes the others send waits for the one that drains
+	for _, r := range []*recorder{first, second} {
 		r.mu.Lock()
 		if len(r.lost) > 0 || len(r.errs) > 0 {
 			t.Errorf("lost %d claims, for %v; told %v", len(r.lost), r.causes, r.errs)
