@@ -295,7 +295,7 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 func (c *committer) tell(err error) {
 	job := c.s.job
 	job.noteCommit(err)
-	job.log.Warn("kafka: commit failed", "error", err)
+	job.log.Warn("kafka: commit failed", "error", loggable(err))
 	job.event(CommitFailed{JobName: job.name(), Err: err})
 	if !errors.Is(err, ErrPermanent) {
 		c.denied = 0

@@ -52,8 +52,8 @@ type PanicError struct {
 	Stack []byte // where
 }
 
-// Error returns the value; the stack is left to who wants it.
-func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
+// Error returns the value, without the stack.
+func (e *PanicError) Error() string { return "handler panicked: " + panicText(e.Value) }
 
 // ErrorType returns "panic".
 func (e *PanicError) ErrorType() string { return "panic" }
@@ -81,7 +81,7 @@ type StopError struct {
 
 // Error lists what was still running.
 func (e *StopError) Error() string {
-	return fmt.Sprintf("kafka: shutdown: %v; still running: %v", e.Err, e.Running)
+	return fmt.Sprintf("kafka: shutdown: %v; still running: %v", e.Err, firstOf(e.Running))
 }
 
 // Unwrap returns the context's error.

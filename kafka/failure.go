@@ -17,7 +17,7 @@ func (p *partition) retry(err error) bool {
 	job := p.s.job
 	job.log.Warn("kafka: handler failed",
 		"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", offset,
-		"failures", n, "error", err)
+		"failures", n, "error", loggable(err))
 	job.event(HandlerFailed{
 		JobName: job.name(), Group: job.cfg.ConsumerGroup,
 		Topic: p.claim.Topic, Partition: p.claim.Partition, Offset: offset,

@@ -217,7 +217,7 @@ func (j *job) backOff(err error, w wish) {
 		return
 	}
 	wait := j.cfg.Backoff.wait(n)
-	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", err)
+	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", loggable(err))
 	j.enter(StateBackingOff, err, time.Now().Add(wait))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -253,7 +253,7 @@ func (j *job) enter(s State, reason error, nextRetry time.Time) {
 	j.mu.Unlock()
 	level, attrs := slog.LevelInfo, []any{"was", from.String()}
 	if reason != nil {
-		attrs = append(attrs, "reason", reason)
+		attrs = append(attrs, "reason", loggable(reason))
 	}
 	if s == StateDisabled {
 		level = slog.LevelError

@@ -118,7 +118,7 @@ func (m *Manager) event(e Event) {
 func (m *Manager) tell(h Hook, e Event) {
 	defer func() {
 		if v := recover(); v != nil {
-			m.log.Error("kafka: hook panicked", "event", fmt.Sprintf("%T", e), "panic", v, "stack", string(debug.Stack()))
+			m.log.Error("kafka: hook panicked", "event", fmt.Sprintf("%T", e), "panic", panicText(v), "stack", string(debug.Stack()))
 		}
 	}()
 	h.Event(e)
@@ -206,7 +206,7 @@ func (m *Manager) job(name string) (*job, error) {
 	if j := m.jobs[strings.ToLower(name)]; j != nil {
 		return j, nil
 	}
-	return nil, fmt.Errorf("kafka: consumer %q: %w", name, ErrUnknownConsumer)
+	return nil, fmt.Errorf("kafka: consumer %s: %w", quote(name), ErrUnknownConsumer)
 }
 
 // allJobs returns the consumers in order of name.

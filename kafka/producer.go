@@ -190,7 +190,7 @@ func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 		return op.ended(sendError(m.Topic, err))
 	case <-ctx.Done():
 		// The driver still owns s, so it is not used again.
-		return op.ended(fmt.Errorf("kafka: send to %q: %w: %w", m.Topic, ErrUnknownOutcome, ctx.Err()))
+		return op.ended(fmt.Errorf("kafka: send to %s: %w: %w", quote(m.Topic), ErrUnknownOutcome, ctx.Err()))
 	}
 }
 
@@ -281,16 +281,16 @@ func (p *Producer) check(ctx context.Context, m *ProducerMessage, enabled bool) 
 	case m == nil:
 		return errors.New("kafka: send: message is nil")
 	case ctx == nil:
-		return fmt.Errorf("kafka: send to %q: ctx is nil", m.Topic)
+		return fmt.Errorf("kafka: send to %s: ctx is nil", quote(m.Topic))
 	case !enabled:
-		return fmt.Errorf("kafka: send to %q: %w", m.Topic, ErrNotEnabled)
+		return fmt.Errorf("kafka: send to %s: %w", quote(m.Topic), ErrNotEnabled)
 	case isClosed(p.closed):
-		return fmt.Errorf("kafka: send to %q: %w", m.Topic, ErrClosed)
+		return fmt.Errorf("kafka: send to %s: %w", quote(m.Topic), ErrClosed)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
 	if err := p.checkMessage(m); err != nil {
-		return fmt.Errorf("kafka: send to %q: %w", m.Topic, err)
+		return fmt.Errorf("kafka: send to %s: %w", quote(m.Topic), err)
 	}
 	return nil
 }
@@ -334,7 +334,7 @@ func sendError(topic string, err error) error {
 	if err == nil || err == context.Canceled || err == context.DeadlineExceeded {
 		return err
 	}
-	return fmt.Errorf("kafka: send to %q: %w", topic, err)
+	return fmt.Errorf("kafka: send to %s: %w", quote(topic), err)
 }
 
 func driverMessage(m *ProducerMessage, a driver.Acker) driver.Message {
@@ -416,6 +416,6 @@ func (s *asyncSend) end(err error) {
 }
 
 func (p *Producer) callbackPanicked(err *PanicError) {
-	p.m.log.Error("kafka: callback panicked", "producer", p.id, "error", err, "stack", string(err.Stack))
+	p.m.log.Error("kafka: callback panicked", "producer", p.id, "error", loggable(err), "stack", string(err.Stack))
 	p.m.event(CallbackPanicked{ProducerID: p.id, Err: err})
 }

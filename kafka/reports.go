@@ -33,7 +33,7 @@ func (s *session) Error(err error) {
 }
 
 func (s *session) report(err error, topic string, partition int32) {
-	s.job.log.Warn("kafka: driver", "error", err)
+	s.job.log.Warn("kafka: driver", "error", loggable(err))
 	s.job.event(DriverError{JobName: s.job.name(), Topic: topic, Partition: partition, Err: err, At: time.Now()})
 }
 

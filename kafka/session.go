@@ -178,7 +178,7 @@ func (s *session) Lost(claims []*driver.Claim, cause error) {
 	if errors.Is(cause, driver.ErrMembershipLost) {
 		s.heed(cause)
 	}
-	s.job.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", cause)
+	s.job.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", loggable(cause))
 	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts), Err: cause})
 }
 

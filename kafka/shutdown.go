@@ -97,7 +97,7 @@ func (m *Manager) WaitStop() {
 	ctx, cancel := context.WithTimeout(context.Background(), m.shutdownTimeout)
 	defer cancel()
 	if err := m.Shutdown(ctx); err != nil {
-		m.log.Error("kafka: shutdown did not end in order", "error", err)
+		m.log.Error("kafka: shutdown did not end in order", "error", loggable(err))
 	}
 }
 

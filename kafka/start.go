@@ -163,7 +163,7 @@ func (s *session) close(ran <-chan error, reason error) error {
 		return nil
 	}
 	err = fmt.Errorf("close: %w", err)
-	s.job.log.Warn("kafka: leaving the group failed", "error", err)
+	s.job.log.Warn("kafka: leaving the group failed", "error", loggable(err))
 	if s.job.stopping() {
 		s.job.stopErr = err
 	}

@@ -56,7 +56,7 @@ func (o *Op) endHook(t OpToken, h Hook) {
 // guard is deferred around a hook's method: a panic is the hook's own affair.
 func (o *Op) guard(at string) {
 	if v := recover(); v != nil {
-		o.m.log.Error("kafka: hook panicked", "operation", o.Kind.String(), "at", at, "panic", v, "stack", string(debug.Stack()))
+		o.m.log.Error("kafka: hook panicked", "operation", o.Kind.String(), "at", at, "panic", panicText(v), "stack", string(debug.Stack()))
 	}
 }
 
@@ -80,7 +80,7 @@ func (m *Manager) detachHooks() {
 func (m *Manager) guardHook(at string, call func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			m.log.Error("kafka: hook panicked", "at", at, "panic", v, "stack", string(debug.Stack()))
+			m.log.Error("kafka: hook panicked", "at", at, "panic", panicText(v), "stack", string(debug.Stack()))
 		}
 	}()
 	call()

@@ -191,9 +191,9 @@ type setting struct {
 // String shows the value, and that of an empty string too.
 func (s setting) String() string {
 	if text, ok := s.value.(string); ok {
-		return fmt.Sprintf("%q", text)
+		return fmt.Sprintf("%q", driver.Printable(text, 0))
 	}
-	return fmt.Sprint(s.value)
+	return driver.Printable(fmt.Sprint(s.value), 0)
 }
 
 func unchanged(before, after []setting) error {

@@ -55,7 +55,7 @@ func checkSASL(s *driver.SASL) error {
 		}
 		return nil
 	}
-	return invalid(fmt.Errorf("SASL.Mechanism: %q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER", s.Mechanism))
+	return invalid(fmt.Errorf("SASL.Mechanism: %q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER", driver.Printable(string(s.Mechanism), 0)))
 }
 
 func checkCredentials(s *driver.SASL) error {
@@ -82,7 +82,7 @@ func checkPlain(s *driver.SASL) error {
 func checkSCRAM(s *driver.SASL) error {
 	var errs []error
 	if !printableASCII(s.User) {
-		errs = append(errs, invalid(fmt.Errorf("SASL.User: %q is not printable ASCII, which SCRAM needs here", s.User)))
+		errs = append(errs, invalid(fmt.Errorf("SASL.User: %q is not printable ASCII, which SCRAM needs here", driver.Printable(s.User, 0))))
 	}
 	if !printableASCII(string(s.Password)) {
 		errs = append(errs, invalid(errors.New("SASL.Password: is not printable ASCII, which SCRAM needs here")))
