@@ -101,6 +101,17 @@ type CallbackPanicked struct {
 	Err        *PanicError
 }
 
+// SendFailed is an [Event]: a message that SendAsync or SendMessageAsync got
+// without a callback has failed, so that its sender does not hear of it. There is
+// one for each such message. The errors of all other sends go to their callers,
+// and every send, those included, is an OpSend.
+type SendFailed struct {
+	ProducerID string
+	Topic      string
+	Partition  int32 // the one that was asked for, or -1
+	Err        error // as Send returns it
+}
+
 // ShutdownEnded is an [Event]: everything has stopped.
 type ShutdownEnded struct {
 	Took time.Duration
@@ -120,4 +131,5 @@ func (DriverError) event()        {}
 func (DataLoss) event()           {}
 func (NoPosition) event()         {}
 func (CallbackPanicked) event()   {}
+func (SendFailed) event()         {}
 func (ShutdownEnded) event()      {}

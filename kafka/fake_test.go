@@ -34,6 +34,9 @@ type fakeDriver struct {
 	opening   func(ctx context.Context, n int) error // likewise; may take its time
 	opened    int
 	commit    func(ctx context.Context, marks []driver.Mark) error
+
+	openProducer func(ctx context.Context, n int) error // for the n-th OpenProducer, from 1
+	producerN    int
 }
 
 func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
@@ -60,6 +63,15 @@ func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig
 
 func (d *fakeDriver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
 	p := &fakeProducer{d: d, cfg: cfg}
+	d.mu.Lock()
+	d.producerN++
+	n, open := d.producerN, d.openProducer
+	d.mu.Unlock()
+	if open != nil {
+		if err := open(ctx, n); err != nil {
+			return nil, err
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.producers = append(d.producers, p)
@@ -249,7 +261,8 @@ type fakeProducer struct {
 	sent    []driver.Message // copies: after Ack the message is the core's again
 	hold    bool             // do not acknowledge at once
 	closed  bool
-	block   bool // no buffer space
+	block   bool                        // no buffer space
+	flush   func(context.Context) error // instead of releasing what is held
 }
 
 func (p *fakeProducer) Produce(ctx context.Context, m *driver.Message) error {
@@ -286,7 +299,13 @@ func (p *fakeProducer) release(err error) {
 	}
 }
 
-func (p *fakeProducer) Flush(ctx context.Context) error { p.release(nil); return nil }
+func (p *fakeProducer) Flush(ctx context.Context) error {
+	if p.flush != nil {
+		return p.flush(ctx)
+	}
+	p.release(nil)
+	return nil
+}
 
 func (p *fakeProducer) Close(ctx context.Context) error {
 	p.mu.Lock()

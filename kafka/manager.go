@@ -27,10 +27,11 @@ type Manager struct {
 	shutdownTimeout time.Duration
 
 	stages   [stageCount]stage
-	stopping chan struct{} // closed when a shutdown begins
-	stopped  chan struct{} // closed when it has ended
-	stopErr  error         // its outcome; read after stopped
-	detach   []func()      // of the hooks
+	begun    stage           // it ends when a shutdown begins
+	stopping <-chan struct{} // of begun
+	stopped  chan struct{}   // closed when the shutdown has ended
+	stopErr  error           // its outcome; read after stopped
+	detach   []func()        // of the hooks
 
 	mu           sync.Mutex
 	jobs         map[string]*job // by folded name
@@ -43,6 +44,7 @@ type Manager struct {
 	closed       bool            // a shutdown has begun: nothing above changes any more
 	gaveUp       *StopError      // of the first Shutdown whose time was up
 	ended        bool            // everything has stopped but the hooks
+	atEnds       []func()        // called then; no longer changed
 }
 
 // An Option changes a manager that New makes.
@@ -94,11 +96,12 @@ func New(d driver.Driver, opts ...Option) *Manager {
 		log:             slog.Default(),
 		shutdownTimeout: 25 * time.Second,
 		stages:          newStages(),
-		stopping:        make(chan struct{}),
+		begun:           newStage(),
 		stopped:         make(chan struct{}),
 		jobs:            make(map[string]*job),
 		producers:       make(map[string]*Producer),
 	}
+	m.stopping = m.begun.ctx.Done()
 	for _, o := range opts {
 		if o.apply != nil {
 			o.apply(m)

@@ -39,6 +39,8 @@ type partition struct {
 	// not clear yet. The job's mutex guards it.
 	before *partition
 
+	goroutine atomic.Uint64 // the worker's latest, for calls that a handler must not make
+
 	handed    atomic.Int64 // the offset after the last record handed out
 	committed atomic.Int64 // the position that is durable, or -1
 
@@ -174,6 +176,7 @@ func (p *partition) work(before *partition) {
 		p.s.job.unchain(p)
 		before = nil
 		p.poison = p.s.job.poisoned(keyOf(p.claim))
+		p.goroutine.Store(goroutineID())
 		p.loop()
 	}
 	ended = true

@@ -31,6 +31,7 @@ type Producer struct {
 	sendOps sync.Pool // of *sendOp
 	pending pending
 
+	losses   losses
 	sending  gate // async sends between their check and the driver's answer
 	closing  sync.Once
 	closed   chan struct{} // closed when closing has begun
@@ -59,86 +60,6 @@ type ProducerMessage struct {
 	Offset    int64
 }
 
-// RegisterProducer opens a producer and keeps it until Close or the shutdown,
-// which closes producers after the consumers have drained. It reports every
-// problem of the configuration at once, before it opens a socket, and fails if
-// no broker can be reached by the end of ctx.
-//
-// The error wraps ErrNoDriver, ErrClosed or a *FieldError for each problem.
-func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Producer, error) {
-	if err := m.ready(); err != nil {
-		return nil, err
-	}
-	if ctx == nil {
-		return nil, errors.New("kafka: register producer: ctx is nil")
-	}
-	id, err := m.beginOpen()
-	if err != nil {
-		return nil, err
-	}
-	defer m.endOpen()
-	cfg, dcfg, err := resolveProducer(cfg, id, m.log)
-	if err != nil {
-		return nil, err
-	}
-	if m.driver == nil {
-		return nil, fmt.Errorf("kafka: producer %q: %w", id, ErrNoDriver)
-	}
-	if err := checkProducer(m.driver, dcfg); err != nil {
-		return nil, fmt.Errorf("kafka: producer %q: %w", id, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	defer context.AfterFunc(m.stages[consumersSevered].ctx, cancel)()
-	d, err := m.driver.OpenProducer(ctx, dcfg)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: producer %q: connect: %w", id, err)
-	}
-	return m.addProducer(id, cfg, dcfg.Brokers, d), nil
-}
-
-// beginOpen counts a producer that is being opened, so that a shutdown waits
-// for it, and names it.
-func (m *Manager) beginOpen() (id string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return "", fmt.Errorf("kafka: register producer: %w", ErrClosed)
-	}
-	m.opening.Add(1)
-	m.openingCount++
-	m.ids++
-	return fmt.Sprintf("producer-%d", m.ids), nil
-}
-
-func (m *Manager) endOpen() {
-	m.mu.Lock()
-	m.openingCount--
-	m.mu.Unlock()
-	m.opening.Done()
-}
-
-// addProducer keeps a producer. A shutdown that has begun meanwhile waits for
-// its opening, and so finds it.
-func (m *Manager) addProducer(id string, cfg ProducerConfig, brokers []string, d driver.Producer) *Producer {
-	p := &Producer{
-		m:      m,
-		id:     id,
-		cfg:    cfg,
-		client: &Client{ID: cfg.ClientID, Bootstrap: brokers},
-		driver: d,
-		closed: make(chan struct{}),
-		done:   make(chan struct{}),
-	}
-	p.sending.init()
-	p.callbacks = newCallbacks(p.callbackPanicked)
-	p.syncSends.New = func() any { return &syncSend{acked: make(chan error, 1)} }
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.producers[id] = p
-	return p
-}
-
 // allProducers returns the producers in order of ID.
 func (m *Manager) allProducers() []*Producer {
 	m.mu.Lock()
@@ -154,7 +75,9 @@ func (m *Manager) allProducers() []*Producer {
 // ID returns the producer's name, unique in its manager.
 func (p *Producer) ID() string { return p.id }
 
-// Send sends one message and waits until it is acknowledged or ctx ends.
+// Send sends one message and waits until it is acknowledged or ctx ends. While
+// the brokers refuse it or are away it is tried again, for DeliveryTimeout or as
+// often as MaxRetries says, also after ctx has ended.
 //
 // A nil error means that the record is in the log as RequiredAcks asks. If the
 // error wraps ErrUnknownOutcome the record may be there or not; then key and
@@ -195,9 +118,11 @@ func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 }
 
 // SendAsync sends one message and returns as soon as it is buffered; it blocks
-// for buffer space until ctx ends. callback, if it is not nil, is called exactly
-// once, also for a message that was never accepted and across Close: with nil,
-// or with an error as Send returns it. It runs on a goroutine of the producer,
+// for buffer space until ctx ends, which does not bound the delivery. callback,
+// if it is not nil, is called exactly once, also for a message that was never
+// accepted and across Close: with nil, or with an error as Send returns it. A
+// message that fails without a callback is logged, an event (SendFailed), and
+// part of the next answer of Flush or Close. The callback runs on a goroutine of the producer,
 // one callback after the other, never on the caller's; it may send again, and
 // close the producer. A panic in it is logged and harms nothing else.
 //
@@ -217,6 +142,11 @@ func (p *Producer) SendMessageAsync(ctx context.Context, m *ProducerMessage, cal
 
 // Flush waits until every message that was accepted before the call has been
 // acknowledged, or ctx ends. The callbacks of these may still be to come.
+//
+// The error wraps a *LostError if messages without a callback have failed since
+// the last Flush that said so. It is ctx's own if ctx ended first; then the next
+// Flush, or Close, reports what was lost. Inside a hook Flush waits for nothing
+// and returns ErrInside.
 func (p *Producer) Flush(ctx context.Context) error {
 	if ctx == nil {
 		return errors.New("kafka: flush: ctx is nil")
@@ -224,19 +154,34 @@ func (p *Producer) Flush(ctx context.Context) error {
 	if isClosed(p.closed) {
 		return fmt.Errorf("kafka: flush: %w", ErrClosed)
 	}
-	return p.driver.Flush(ctx)
+	if p.m.insideHook() {
+		return fmt.Errorf("kafka: flush inside a hook: %w", ErrInside)
+	}
+	if err := p.driver.Flush(ctx); err != nil {
+		return err
+	}
+	return p.losses.take(p.id)
 }
 
 // Close sends what was accepted, waits for every acknowledgement and callback,
 // and closes the client, within the manager's shutdown timeout. What is
-// unanswered near its end ends with ErrUnknownOutcome. A send during or after Close gives ErrClosed; the
-// callback of one that begins after Close is the only one that may still run
-// when Close has returned. A second Close waits for the first and gives the same
-// answer. Inside a callback of this producer Close waits for nothing.
+// unanswered near its end ends with ErrUnknownOutcome. A send during or after
+// Close gives ErrClosed; the callback of one that begins after Close is the only
+// one that may still run when Close has returned. A second Close waits for the
+// first and gives the same answer.
+//
+// The error wraps a *LostError if messages without a callback have failed since
+// the last Flush that said so.
+//
+// Inside a callback of this producer, and inside a hook, Close begins the closing
+// and waits for nothing: it returns nil in a callback and ErrInside in a hook.
 func (p *Producer) Close() error {
 	p.beginClose(p.m.shutdownTimeout * 9 / 10)
-	if p.callbacks.inside() {
+	switch {
+	case p.callbacks.inside():
 		return nil
+	case p.m.insideHook():
+		return fmt.Errorf("kafka: close producer %q inside a hook; it has begun to close: %w", p.id, ErrInside)
 	}
 	select {
 	case <-p.done:
@@ -269,6 +214,8 @@ func (p *Producer) shut(timeout time.Duration) {
 	}
 	<-p.sending.close()
 	p.callbacks.wait()
+	p.losses.end()
+	p.closeErr = errors.Join(p.closeErr, p.losses.take(p.id))
 	p.m.mu.Lock()
 	delete(p.m.producers, p.id)
 	p.m.mu.Unlock()
@@ -409,10 +356,31 @@ func (s *asyncSend) Ack(err error) {
 
 func (s *asyncSend) end(err error) {
 	if s.callback == nil {
+		if err != nil {
+			s.p.lose(s, err)
+		}
 		return
 	}
 	s.err = err
 	s.p.callbacks.push(s)
+}
+
+// lose notes that the message of s failed with err, of which its sender does not
+// hear. It may run on a driver's goroutine and does not block.
+func (p *Producer) lose(s *asyncSend, err error) {
+	p.losses.add(err)
+	failed := SendFailed{ProducerID: p.id, Partition: -1, Err: err}
+	if s.m != nil {
+		failed.Topic = s.m.Topic
+		if s.m.ToPartition != nil {
+			failed.Partition = *s.m.ToPartition
+		}
+	}
+	p.m.event(failed)
+}
+
+func (p *Producer) logLost(n int, latest error) {
+	p.m.log.Error("kafka: messages that have no callback were lost", "producer", p.id, "messages", n, "latest", latest)
 }
 
 func (p *Producer) callbackPanicked(err *PanicError) {

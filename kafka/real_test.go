@@ -92,9 +92,14 @@ func realNoBroker(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("switching off took %v", took)
 	}
-	_, err := m.RegisterProducer(t.Context(), kafka.ProducerConfig{BootstrapServers: "127.0.0.1:1"})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := m.RegisterProducer(ctx, kafka.ProducerConfig{BootstrapServers: "127.0.0.1:1"})
 	if err == nil {
 		t.Error("a producer without a broker was opened")
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || !isCode(err, "CONNECTION_FAILED") {
+		t.Errorf("%v; want the cause and the end of the context", err)
 	}
 }
 

@@ -20,13 +20,25 @@ import (
 // callback runs, and no goroutine of the manager is left.
 //
 // A second call waits for the same shutdown, and can only make its deadline
-// earlier. Afterwards the manager can not be started again.
+// earlier. Afterwards the manager cannot be started again.
+//
+// Inside a handler, a callback or a hook of this manager, for which it would
+// wait, Shutdown begins the shutdown, waits for nothing, and returns an error that
+// wraps ErrInside. ctx's deadline holds for it, or else the shutdown timeout. A
+// handler that waits for another goroutine to call Shutdown is not seen: only the
+// deadline ends that.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	if err := m.ready(); err != nil {
 		return err
 	}
 	if ctx == nil {
 		return errors.New("kafka: shutdown: ctx is nil")
+	}
+	if isClosed(m.stopped) {
+		return m.stopErr
+	}
+	if caller := m.caller(); caller != "" {
+		return m.shutDownInside(ctx, caller)
 	}
 	defer m.bound(ctx)()
 	m.beginStop()
@@ -77,12 +89,46 @@ func (m *Manager) endOutcome() error {
 	return errors.Join(m.gaveUp, m.stopErr)
 }
 
+// shutDownInside begins a shutdown whose caller, a handler, a callback or a hook,
+// the shutdown has to wait for. It is bounded as ctx says, or else by the
+// shutdown timeout.
+func (m *Manager) shutDownInside(ctx context.Context, caller string) error {
+	limit := m.shutdownTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = time.Until(deadline)
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), limit)
+	release := m.bound(bounded)
+	unhook := context.AfterFunc(bounded, func() { m.giveUp(bounded.Err()) })
+	m.beginStop()
+	m.atEnd(func() { unhook(); release(); cancel() })
+	return fmt.Errorf("kafka: shutdown inside %s; it has begun: %w", caller, ErrInside)
+}
+
+// atEnd has f called when everything has stopped, at once if it has already.
+func (m *Manager) atEnd(f func()) {
+	m.mu.Lock()
+	ended := m.ended
+	if !ended {
+		m.atEnds = append(m.atEnds, f)
+	}
+	m.mu.Unlock()
+	if ended {
+		f()
+	}
+}
+
 // WaitStop waits until the context of StartAllConsumers ends, or Shutdown is
 // called, and then for the shutdown, within the shutdown timeout. It logs an
 // error if something did not stop. If nothing was started, it shuts down what
-// there is, such as producers, at once.
+// there is, such as producers, at once. Inside a handler, a callback or a hook it
+// logs an error and returns at once.
 func (m *Manager) WaitStop() {
 	if m.ready() != nil {
+		return
+	}
+	if caller := m.caller(); caller != "" {
+		m.log.Error("kafka: WaitStop inside "+caller+" returns at once", "error", ErrInside)
 		return
 	}
 	m.mu.Lock()
@@ -129,9 +175,14 @@ const (
 	stageCount
 )
 
+func newStage() (s stage) {
+	s.ctx, s.end = context.WithCancel(context.Background())
+	return s
+}
+
 func newStages() (s [stageCount]stage) {
 	for i := range s {
-		s[i].ctx, s[i].end = context.WithCancel(context.Background())
+		s[i] = newStage()
 	}
 	return s
 }
@@ -173,7 +224,7 @@ func (m *Manager) beginStop() {
 	}
 	m.closed = true
 	m.mu.Unlock()
-	close(m.stopping)
+	m.begun.end()
 	go m.stopAll(time.Now())
 }
 
@@ -209,6 +260,9 @@ func (m *Manager) stopAll(began time.Time) {
 	m.endStages()
 	m.stopErr = errors.Join(errs...)
 	m.event(ShutdownEnded{Took: time.Since(began), Err: m.endOutcome()})
+	for _, f := range m.atEnds {
+		f()
+	}
 	m.detachHooks()
 	close(m.stopped)
 }

@@ -263,7 +263,7 @@ consumer "orders": running
 		{"Producer, while the broker is stopped", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Broker.Stop()
 			k.Producer()
-		}, `kafkatest: producer: kafka: producer "producer-1": connect: CONNECTION_FAILED: the broker can not be reached`},
+		}, `kafkatest: producer: kafka: producer "producer-1": connect: CONNECTION_FAILED: the broker can not be reached: context deadline exceeded`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -202,8 +202,9 @@ func TestProducerGauges(t *testing.T) {
 	}
 	// Another one of that client, of another manager: together they are the client.
 	other := d.sender(t, c.hook)
-	p.SendAsync(t.Context(), "orders", nil, []byte("value"), nil)
-	other.SendAsync(t.Context(), "orders", nil, []byte("value"), nil)
+	heard := func(*kafka.ProducerMessage, error) {}
+	p.SendAsync(t.Context(), "orders", nil, []byte("value"), heard)
+	other.SendAsync(t.Context(), "orders", nil, []byte("value"), heard)
 	if n, b := c.total("kafka.producer.buffered_messages", client), c.total("kafka.producer.buffered_bytes", client); n != 2 || b != 10 {
 		t.Errorf("two producers: %v messages, %v bytes; want 2 and 10", n, b)
 	}

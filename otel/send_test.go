@@ -119,7 +119,7 @@ func TestA05_CloseEndsPendingSends(t *testing.T) {
 	d.produce = d.hold
 	p := d.sender(t, c.hook)
 	for range 20 {
-		p.SendAsync(t.Context(), "orders", nil, []byte("v"), nil)
+		p.SendAsync(t.Context(), "orders", nil, []byte("v"), func(*kafka.ProducerMessage, error) {})
 	}
 	must(t, p.Close())
 	c.balanced()
