@@ -27,19 +27,25 @@ func TestMain(m *testing.M) {
 // and loses claims at the moment the test chooses, which no broker would. What
 // it allows is what the contract allows.
 type fakeDriver struct {
-	mu        sync.Mutex
-	consumers []*fakeConsumer
-	producers []*fakeProducer
-	openErr   func(n int) error                      // for the n-th OpenConsumer, from 1
-	opening   func(ctx context.Context, n int) error // likewise; may take its time
-	opened    int
-	commit    func(ctx context.Context, marks []driver.Mark) error
+	mu         sync.Mutex
+	consumers  []*fakeConsumer
+	producers  []*fakeProducer
+	openErr    func(n int) error                      // for the n-th OpenConsumer, from 1
+	opening    func(ctx context.Context, n int) error // likewise; may take its time
+	configured func(driver.ConsumerConfig)            // sees what OpenConsumer gets
+	opened     int
+	commit     func(ctx context.Context, marks []driver.Mark) error
 
 	openProducer func(ctx context.Context, n int) error // for the n-th OpenProducer, from 1
 	producerN    int
 }
 
 func (d *fakeDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	if d.configured != nil {
+		d.mu.Lock()
+		d.configured(cfg)
+		d.mu.Unlock()
+	}
 	if d.opening != nil {
 		if err := d.opening(ctx, d.openCount()+1); err != nil {
 			d.mu.Lock()

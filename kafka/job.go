@@ -20,8 +20,9 @@ type job struct {
 	cfg     ConsumerConfig
 	dcfg    driver.ConsumerConfig
 	handler handler
-	client  *Client // the job to hooks
-	log     *slog.Logger
+	client  *Client       // the job to hooks
+	log     *slog.Logger  // thinned out; the driver's, too
+	lines   *kinds        // what log has withheld
 	done    chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
@@ -70,13 +71,16 @@ type partitionKey struct {
 func keyOf(c *driver.Claim) partitionKey { return partitionKey{c.Topic, c.Partition} }
 
 func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handler) *job {
+	log, lines := thin(m.log.With("consumer", cfg.JobName))
+	dcfg.Logger = log
 	return &job{
 		m:       m,
 		cfg:     cfg,
 		dcfg:    dcfg,
 		handler: h,
 		client:  &Client{ID: cfg.ClientID, JobName: cfg.JobName, Group: cfg.ConsumerGroup, Bootstrap: dcfg.Brokers},
-		log:     m.log.With("consumer", cfg.JobName),
+		log:     log,
+		lines:   lines,
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		status:  jobStatus{since: time.Now()},
@@ -158,6 +162,7 @@ func (j *job) stop() {
 // The values of ctx reach the handlers.
 func (j *job) run(ctx context.Context) {
 	defer close(j.done)
+	defer j.lines.close()
 	for {
 		w, ok := j.awaitOn()
 		if !ok {
@@ -251,15 +256,23 @@ func (j *job) enter(s State, reason error, nextRetry time.Time) {
 	}
 	j.status.since = time.Now()
 	j.mu.Unlock()
+	j.logState(from, s, reason)
+	j.event(StateChanged{JobName: j.name(), From: from, To: s, Reason: reason})
+}
+
+// logState logs a change of state, but for a backoff, of which backOff says more.
+func (j *job) logState(from, to State, reason error) {
+	if to == StateBackingOff {
+		return
+	}
 	level, attrs := slog.LevelInfo, []any{"was", from.String()}
 	if reason != nil {
 		attrs = append(attrs, "reason", loggable(reason))
 	}
-	if s == StateDisabled {
+	if to == StateDisabled {
 		level = slog.LevelError
 	}
-	j.log.Log(context.Background(), level, "kafka: consumer is "+s.String(), attrs...)
-	j.event(StateChanged{JobName: j.name(), From: from, To: s, Reason: reason})
+	j.log.Log(context.Background(), level, "kafka: consumer is "+to.String(), attrs...)
 }
 
 // reason returns that of the state. It stays the same while the job starts again

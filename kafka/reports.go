@@ -33,7 +33,11 @@ func (s *session) Error(err error) {
 }
 
 func (s *session) report(err error, topic string, partition int32) {
-	s.job.log.Warn("kafka: driver", "error", loggable(err))
+	log := s.job.log
+	if topic != "" {
+		log = log.With("topic", driver.Printable(topic, 0), "partition", partition)
+	}
+	log.Warn("kafka: driver", "error", loggable(err))
 	s.job.event(DriverError{JobName: s.job.name(), Topic: topic, Partition: partition, Err: err, At: time.Now()})
 }
 
