@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,26 +153,51 @@ func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			t.Parallel()
-			cluster := fake(t, kfake.SeedTopics(2, "t", "secret"))
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "il/legal", Err: kerr.InvalidTopicException, Count: -1})
-			cfg := consumerConfig(cluster.ListenAddrs())
-			cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
-			r := newRecorder()
-			start(t, Driver{}, cfg, r)
-			r.wait(t, "the first assignment", func() bool { return len(r.live) == 2 })
-
-			join := joinBeside(t, cluster, strategy.String(), "t", "missing", "il/legal", "secret", "")
-			r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
-			if err := join(); err != nil {
-				t.Errorf("the other member: %v", err)
-			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if len(r.errs) > 0 {
-				t.Errorf("reported %v, of topics that are not ours", r.errs)
-			}
+			leadBeside(t, strategy, "t", "missing", "il/legal", "secret", "")
 		})
+	}
+}
+
+// TestFault_H8_SubscriptionsOfOthersStopNoLeader: another member subscribes to what
+// no broker would accept as a topic, on purpose or not.
+func TestFault_H8_SubscriptionsOfOthersStopNoLeader(t *testing.T) {
+	for name, topic := range map[string]string{
+		"missing": "missing", "illegal": "il/legal", "empty": "", "dots": "..", "control": "a\n\x1b[2J\x00", "not UTF-8": "a\xff",
+		"long": strings.Repeat("x", 30_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leadBeside(t, driver.RoundRobin, "t", topic)
+		})
+	}
+}
+
+// leadBeside leads a group which a member joins that subscribes to topics, of which
+// "t" exists and "secret" may not be described.
+func leadBeside(t *testing.T, strategy driver.BalanceStrategy, topics ...string) {
+	t.Helper()
+	cluster := fake(t, kfake.SeedTopics(2, "t", "secret"))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	for _, topic := range topics {
+		if topic != "t" && topic != "secret" && topic != "missing" && topic != "" { // a fault of "" is one of all topics
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: topic, Err: kerr.InvalidTopicException, Count: -1})
+		}
+	}
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the first assignment", func() bool { return len(r.live) == 2 })
+
+	join := joinBeside(t, cluster, strategy.String(), topics...)
+	r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
+	if err := join(); err != nil {
+		t.Errorf("the other member: %v", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.errs) > 0 {
+		t.Errorf("reported %v, of topics that are not ours", r.errs)
 	}
 }
 
