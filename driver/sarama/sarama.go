@@ -16,8 +16,9 @@
 //     ends a pending join, and a producer whose broker is dead.
 //   - OffsetNewest is resolved and committed before the group is first joined,
 //     so a crash before the first commit loses nothing.
-//   - What the broker said of a failed send is judged by whether it proves that
-//     nothing was appended.
+//   - Messages are collected, numbered, sent again and split by the driver, over
+//     Sarama's connections: what a broker says of a batch is a verdict on a message
+//     only if it is alone in it, and only if it proves that nothing was appended.
 //
 // # Tuning
 //
@@ -51,9 +52,16 @@ type Driver struct {
 	// for a producer Producer.Return, Producer.Idempotent,
 	// Producer.RequiredAcks, Producer.Transaction.ID and Producer.Interceptors.
 	//
-	// These are set after Configure, and to change them has no effect: the
-	// BackoffFuncs of Metadata and Producer, and Net.ReadTimeout of the
-	// connection to the coordinator, which must outlast a rebalance.
+	// Producer.Flush is per partition: a batch is sent when Frequency has passed
+	// since its first message, or when Messages or Bytes have gathered, and holds at
+	// most MaxMessages. Flush and Close send at once what lingers, and so does a full
+	// buffer. Producer.Partitioner decides only for messages that ask for no partition.
+	// A producer needs a Version of 0.11 or later.
+	//
+	// These have no effect: the BackoffFuncs of Metadata and Producer, ChannelBufferSize
+	// and Producer.Retry's MaxBufferLength and MaxBufferBytes for a producer, and
+	// Net.ReadTimeout of the connection to the coordinator, which must outlast a
+	// rebalance.
 	Configure func(*ibm.Config)
 }
 
