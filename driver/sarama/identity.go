@@ -20,6 +20,10 @@ const (
 	identityRetries = 50 // with askAgain between: a coordinator may be loading
 )
 
+// errBrokenIdentity is an answer without a producer ID. To send on without one would
+// give up idempotence without a word.
+var errBrokenIdentity = errors.New("broken answer to InitProducerID")
+
 // producerIDs hands out the identity of a producer.
 type producerIDs struct {
 	ask func() (identity, error)
@@ -63,7 +67,7 @@ func (p *producerIDs) ensure() error {
 func (p *producer) askIdentity() (identity, error) {
 	for try := 0; ; try++ {
 		id, err := p.askEach()
-		if err == nil || try >= identityRetries || p.severed() || isPermanent(wrap(err)) {
+		if err == nil || try >= identityRetries || p.severed() || isPermanent(wrap(err)) || errors.Is(err, errBrokenIdentity) {
 			return id, err
 		}
 		p.line.wait(askAgain)
@@ -100,7 +104,7 @@ func (p *producer) askBroker(addr string) (identity, error) {
 	case resp.Err != ibm.ErrNoError:
 		return noIdentity, resp.Err
 	case resp.ProducerID < 0 || resp.ProducerEpoch < 0:
-		return noIdentity, fmt.Errorf("broken answer: producer ID %d, epoch %d", resp.ProducerID, resp.ProducerEpoch)
+		return noIdentity, fmt.Errorf("%w: producer ID %d, epoch %d", errBrokenIdentity, resp.ProducerID, resp.ProducerEpoch)
 	}
 	return identity{resp.ProducerID, resp.ProducerEpoch}, nil
 }
