@@ -1,0 +1,172 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+)
+
+// TestRealFault_C1_BesideOtherClients: a member as Java's and Sarama's users start it
+// by default, and one of ours, each own partitions; the old one leaves, and ours
+// takes over.
+func TestRealFault_C1_BesideOtherClients(t *testing.T) {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	ours := []driver.BalanceStrategy{driver.RoundRobin, driver.Range} // the core's default
+	join := func(t *testing.T, topic string) *recorder {
+		cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
+		cfg.Topics, cfg.Group, cfg.BalanceStrategies = []string{topic}, topic, ours
+		r := newRecorder()
+		start(t, Driver{}, cfg, r)
+		return r
+	}
+	topicOf := func(t *testing.T) string {
+		topic := fmt.Sprintf("shared-%d", time.Now().UnixNano())
+		must(t, cluster.CreateTopic(t.Context(), topic, 4, nil))
+		return topic
+	}
+	t.Run("Sarama", func(t *testing.T) {
+		topic := topicOf(t)
+		raw := startRaw(t, strings.Split(cluster.Bootstrap(), ","), topic, topic)
+		raw.waitClaims(t, 4)
+		r := join(t, topic)
+		r.wait(t, "half of the partitions", func() bool { return len(r.live) == 2 })
+		raw.waitClaims(t, 2)
+		raw.close(t)
+		r.wait(t, "all partitions", func() bool { return len(r.live) == 4 })
+	})
+	t.Run("Java", func(t *testing.T) {
+		topic := topicOf(t)
+		over := make(chan error, 1)
+		go func() {
+			_, err := cluster.Tool(t.Context(), "org.apache.kafka.tools.consumer.ConsoleConsumer",
+				"--bootstrap-server", cluster.Bootstrap(), "--topic", topic, "--group", topic, "--timeout-ms", "8000")
+			over <- err
+		}()
+		waitMembers(t, cluster, topic)
+		r := join(t, topic)
+		r.wait(t, "half of the partitions", func() bool { return len(r.live) == 2 })
+		r.waitFor(t, 3*patienceTest, "all partitions", func() bool { return len(r.live) == 4 })
+		t.Logf("Java's consumer: %v", <-over)
+	})
+}
+
+// waitMembers waits until a group is stable, with a member.
+func waitMembers(t *testing.T, cluster *kafkacluster.Cluster, group string) {
+	t.Helper()
+	cl, err := cluster.Client()
+	must(t, err)
+	defer cl.Close()
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{group}
+	for began := time.Now(); time.Since(began) < 2*patienceTest; time.Sleep(50 * time.Millisecond) {
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err == nil && len(resp.Groups[0].Members) > 0 && resp.Groups[0].State == "Stable" {
+			return
+		}
+	}
+	t.Fatal("no member has joined")
+}
+
+// TestRealFault_B2_UnreadableTopics: of three topics one may be read, one may be
+// described, and one may not be seen. The latter is granted later.
+func TestRealFault_B2_UnreadableTopics(t *testing.T) {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Security: &kafkacluster.Security{
+		Users: map[string]string{"alice": "secret-alice", "bob": "secret-bob"}, SuperUsers: []string{"User:alice"},
+	}})
+	for _, topic := range []string{"mine", "peek", "secret"} {
+		must(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
+	}
+	grant(t, cluster, kmsg.ACLResourceTypeGroup, "g", kmsg.ACLOperationRead)
+	grant(t, cluster, kmsg.ACLResourceTypeTopic, "mine", kmsg.ACLOperationRead)
+	grant(t, cluster, kmsg.ACLResourceTypeTopic, "peek", kmsg.ACLOperationDescribe)
+	cfg := consumerConfig(strings.Split(cluster.Addr("SASL_PLAINTEXT"), ","))
+	cfg.SASL = &driver.SASL{Mechanism: driver.SASLPlain, User: "bob", Password: "secret-bob"}
+	cfg.Topics = []string{"secret", "peek", "mine"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the claim of what may be read", func() bool { return r.has("mine") && len(r.live) == 1 })
+	r.wait(t, "the reports", func() bool { return len(r.toldOf("secret")) > 0 && len(r.toldOf("peek")) > 0 })
+	grant(t, cluster, kmsg.ACLResourceTypeTopic, "secret", kmsg.ACLOperationRead)
+	r.waitFor(t, time.Minute, "the claim of what was granted", func() bool { return r.has("secret") && r.has("mine") })
+	select {
+	case err := <-m.done:
+		t.Fatalf("Run = %v", err)
+	default:
+	}
+
+	cfg.Topics = []string{"peek"}
+	alone := start(t, Driver{}, cfg, newRecorder())
+	if err := alone.ranOut(t); !errors.Is(err, driver.ErrPermanent) {
+		t.Errorf("Run for what may not be read at all = %v, want it to be permanent", err)
+	}
+}
+
+// grant lets bob do op.
+func grant(t *testing.T, cluster *kafkacluster.Cluster, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
+	t.Helper()
+	cl, err := cluster.Client()
+	must(t, err)
+	defer cl.Close()
+	acl := kmsg.NewCreateACLsRequestCreation()
+	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
+	acl.Principal, acl.Host, acl.Operation, acl.PermissionType = "User:bob", "*", op, kmsg.ACLPermissionTypeAllow
+	req := kmsg.NewPtrCreateACLsRequest()
+	req.Creations = append(req.Creations, acl)
+	resp, err := req.RequestWith(t.Context(), cl)
+	must(t, err)
+	must(t, kerr.ErrorForCode(resp.Results[0].ErrorCode))
+}
+
+// TestRealFault_E1_FrozenCoordinator stops the process of the coordinator, while
+// another broker leads the partition and records keep coming.
+func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: 3, Private: true})
+	must(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
+	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
+	cfg.SessionTimeout = 6 * time.Second
+	r := newRecorder()
+	var last atomic.Int64
+	r.onRecord = func(*driver.Claim, driver.Record) { last.Store(time.Now().UnixNano()) }
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 3 })
+	coordinator, err := cluster.Coordinator(t.Context(), "g")
+	must(t, err)
+
+	// It may take over the group before the session is over; then it goes on.
+	must(t, coordinator.Pause())
+	defer coordinator.Continue()
+	frozen := time.Now()
+	ctx, stop := context.WithTimeout(t.Context(), cfg.SessionTimeout+4*time.Second)
+	defer stop()
+	for ctx.Err() == nil {
+		deadline := m.SessionDeadline()
+		r.mu.Lock()
+		lost := len(r.lost)
+		r.mu.Unlock()
+		if now := time.Now(); !deadline.IsZero() && now.After(deadline.Add(time.Second)) && lost == 0 {
+			t.Fatalf("the claims live %v after the deadline", now.Sub(deadline))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	r.mu.Lock()
+	lost, causes := len(r.lost), r.causes
+	r.mu.Unlock()
+	t.Logf("%v after the coordinator froze: lost %d, for %v; last deadline %v", time.Since(frozen), lost, causes, m.SessionDeadline())
+	for _, cause := range causes {
+		if !errors.Is(cause, driver.ErrMembershipLost) {
+			t.Errorf("lost for %v", cause)
+		}
+	}
+	must(t, coordinator.Continue())
+	r.waitFor(t, 3*patienceTest, "all claims", func() bool { return len(r.live) == 3 })
+}
