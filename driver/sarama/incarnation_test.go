@@ -7,11 +7,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	ibm "github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -211,5 +213,30 @@ func TestIncarnations(t *testing.T) {
 	learns("another cluster", say("mirror", 7), 0)
 	if !i.holds("t", 1, id(7)) {
 		t.Error("a position must hold in a mirrored cluster")
+	}
+}
+
+// TestFault_A1_RestartAtTheAssignment: between the sessions the beginning could not be
+// made durable, as the group is in between, too. The position of the old topic has been
+// committed to the new one meanwhile.
+func TestFault_A1_RestartAtTheAssignment(t *testing.T) {
+	cluster := fake(t)
+	brokers := cluster.ListenAddrs()
+	var refused atomic.Int32
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: "re", Err: kerr.RebalanceInProgress, Count: 1,
+		When: func(r kmsg.Request) bool { // the attempt between the sessions
+			if r.(*kmsg.OffsetCommitRequest).Topics[0].Partitions[0].Offset != 0 {
+				return false
+			}
+			refused.Add(1)
+			return true
+		},
+	})
+	recreateUnder(t, outside.Of(brokers...), brokers, "re", recreation{
+		initial: driver.OffsetNewest, records: 100, handling: true,
+	})
+	if refused.Load() == 0 {
+		t.Error("no attempt was refused")
 	}
 }
