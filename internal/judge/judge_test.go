@@ -112,6 +112,8 @@ func TestJudge(t *testing.T) {
 		{"", join(on, starting, backing, StateChanged{a, "backing off", "disabled"}, Switched{a, true}, StateChanged{a, "disabled", "starting"})},
 		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2, Disabled{a, false})},
 		{"", join(on, starting, Disabled{a, true})},
+		{"", join(on, starting, running, Switched{a, true}, stopping, StateChanged{a, "stopping", "backing off"})},
+		{"", join(on, starting, running, StateChanged{a, "running", "starting"}, StateChanged{a, "starting", "running"})},
 		{"", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(time.Second), starting2)},
 
 		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
@@ -197,6 +199,8 @@ func TestJudge(t *testing.T) {
 		{"too-many-attempts", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2, backing)},
 		{"switch-ignored", join(on, starting, backing, Switched{a, true})},
 		{"switch-ignored", join(on, starting, running, Switched{a, false})},
+		{"switch-ignored", join(on, starting, running, pause(1), stopping, Switched{a, true}, StateChanged{a, "stopping", "backing off"})},
+		{"switch-ignored", join(on, starting, pause(1), Switched{a, true}, backing)},
 		{"switch-ignored", join(on, starting, StateChanged{a, "starting", "disabled"}, Switched{a, true})},
 		{"started-below-committed", join(right, Assigned{b, both}, begin(9, b, 1, 1))},
 		{"handled-twice-or-reordered", join(logged(2), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{1, "k", "v1"}, {0, "k", "v0"}}})},

@@ -26,6 +26,9 @@ type life struct {
 	on         bool
 	switchedAt time.Time
 	switchSeq  uint64    // 0 if no switch has been used
+	onAt       time.Time // when it was switched on while it was off
+	againSeq   uint64    // when it was switched on though it was on, some time after that
+	deafSeq    uint64    // such a switch-on before that does not end the next backoff
 	free       bool      // something has happened that ends a backoff
 	joinedAt   time.Time // when its session was running first; zero if it was not
 	doneAt     time.Time // when it last handled a record well
@@ -56,7 +59,10 @@ func (j *Judge) stateChanged(e StateChanged) {
 		j.checkRestart(e, l)
 	case e.To == "stopping" && !l.joinedAt.IsZero():
 		l.ran(j.now.Sub(l.joinedAt), j.rules)
-		l.joinedAt = time.Time{}
+		l.joinedAt, l.deafSeq = time.Time{}, j.seq
+	}
+	if e.To == "starting" && e.From != "running" {
+		l.deafSeq = j.seq
 	}
 	switch e.To {
 	case "running":
@@ -125,17 +131,25 @@ func (j *Judge) checkRestart(e StateChanged, l *life) {
 // switched notes the use of a switch, which ends a backoff and may start the
 // count of failures anew.
 func (l *life) switched(on bool, now time.Time, seq uint64) {
+	switch {
+	case on && !l.on:
+		l.onAt = now
+	case on && now.After(l.onAt):
+		l.againSeq = seq
+	}
 	l.on, l.switchedAt, l.switchSeq, l.free = on, now, seq, true
 	l.least = 0
 }
 
 // checkSwitches holds that a switch has acted on a member that was at rest, or
-// that only waited.
+// that only waited; and that no backoff follows one more switch-on that came during
+// the start that failed, or while the failed session was closing.
 func (j *Judge) checkSwitches() {
 	for _, l := range j.lives {
-		ignored := l.on && l.state == "disabled" || l.on && l.state == "backing off" ||
+		ignored := l.on && slices.Contains([]string{"disabled", "backing off"}, l.state) ||
 			!l.on && slices.Contains([]string{"starting", "running", "backing off"}, l.state)
-		if ignored && l.sinceSeq < l.switchSeq && j.overdueOrNow(l.switchedAt) {
+		unheard := ignored && l.sinceSeq < l.switchSeq || l.on && l.state == "backing off" && l.deafSeq < l.againSeq
+		if unheard && j.overdueOrNow(l.switchedAt) {
 			j.violate("switch-ignored", "%v was switched at %v (on: %t) and is %s since %v", l.member, l.switchedAt, l.on, l.state, l.since)
 		}
 	}
