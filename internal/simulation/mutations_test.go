@@ -56,7 +56,6 @@ var mutations = []mutation{
 	{"no backoff of a restart", "job.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a restart blind to the switch", "job.go", "\t\tcase <-timer.C:\n\t\t\treturn\n\t\tcase <-changed:\n", "\t\tcase <-timer.C:\n\t\t\t_ = changed\n\t\t\treturn\n"},
 	{"switch change lost while draining", "job.go", "\tw.ons++\n", ""},
-	{"switch-on unheard while a failed session closes", "job.go", "case now.ons != e.wish.ons:", "case false:"},
 	{"switch-off does not halt", "job.go", "if !on && s != nil {\n\t\ts.halt(ErrSwitchedOff)\n\t}", "_ = s"},
 	{"off and on again is one wish", "job.go", "\t\t\tw.on = false\n\t\t\tw.offs++\n", "\t\t\tw.on = false\n"},
 	{"stop waits for nobody", "job.go", "\tj.awaitWorkers()\n", ""},
