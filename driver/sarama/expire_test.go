@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 const errRefused = syscall.ECONNREFUSED
@@ -70,6 +71,7 @@ func valuesOf(records []driver.Record) (values []string) {
 }
 
 func TestFault_G5_DeliveryTimeoutOutlastsAnOutage(t *testing.T) {
+	testkit.Slow(t, "waits for an outage to end")
 	for _, c := range []struct {
 		name    string
 		timeout time.Duration

@@ -14,13 +14,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // patienceTest is how long a test waits for what must happen.
 const patienceTest = 15 * time.Second
 
+// shortTime is what -short gives the tests over kfake, which take minutes.
+var shortTime = testkit.Budget{Total: 10 * time.Second}
+
 func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
+	shortTime.Spend(t)
 	c, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1), kfake.SeedTopics(1, "t"),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),

@@ -19,6 +19,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A recreation is one way in which a topic is deleted and created again.
@@ -43,6 +44,7 @@ var recreations = []recreation{
 
 // TestFault_A1_RecreatedTopicStartsAtItsBeginning: a topic is its ID, not its name.
 func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
+	testkit.Slow(t, "waits between the topic and its successor")
 	for _, r := range recreations {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // openWith opens a producer whose configuration of Sarama is changed.
@@ -125,6 +126,7 @@ func (w wilful) Partition(*ibm.ProducerMessage, int32) (int32, error) {
 func (wilful) RequiresConsistency() bool { return true }
 
 func TestFault_A5_PartitionGoesBeforePartitioner(t *testing.T) {
+	testkit.Slow(t, "waits for a partition")
 	for name, partitioner := range map[string]ibm.PartitionerConstructor{
 		"ours": newPartitioner, "random": ibm.NewRandomPartitioner, "hash": ibm.NewHashPartitioner,
 		"wilful": func(string) ibm.Partitioner { return wilful{} },
@@ -212,6 +214,7 @@ func TestFault_C5_MissingTopicIsAlwaysTheReason(t *testing.T) {
 // TestFault_C5_UnreachableBrokersAlwaysSayWhy: each failed message says why there
 // was no connection, and not only that there is none.
 func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
+	testkit.Slow(t, "waits for an unreachable broker")
 	cluster := fake(t)
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxRetries, cfg.RetryBackoff = 2, 10*time.Millisecond

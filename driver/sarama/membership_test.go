@@ -18,11 +18,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // TestFault_E1_SessionEndsByItsDeadline takes the coordinator away from a member in
 // three ways. The partition is led by another broker, so records keep coming.
 func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
+	testkit.Slow(t, "waits for session timeouts")
 	for _, c := range []struct {
 		name   string
 		others bool // these, too
@@ -119,6 +121,7 @@ func arrivals(cluster *kfake.Cluster) *arrival {
 // TestFault_D2_LostMembershipIsReported: without a claim, only Error can say that the
 // cluster has been away for longer than the session, and only Assign that it is back.
 func TestFault_D2_LostMembershipIsReported(t *testing.T) {
+	testkit.Slow(t, "waits for a session timeout")
 	for _, claims := range []int{0, 1} {
 		t.Run(fmt.Sprintf("with %d claims", claims), func(t *testing.T) {
 			t.Parallel()
@@ -159,6 +162,7 @@ func TestFault_D2_LostMembershipIsReported(t *testing.T) {
 
 // TestFault_H3_RefusedJoinsArePaced: a coordinator refuses every join.
 func TestFault_H3_RefusedJoinsArePaced(t *testing.T) {
+	testkit.Slow(t, "waits for joins that are paced")
 	for _, c := range []struct {
 		key  kmsg.Key
 		code *kerr.Error
@@ -246,6 +250,7 @@ func TestEar(t *testing.T) {
 // TestFault_E1_PendingJoinCostsNoSession: another member drains for longer than the
 // session while a cooperative join is pending, in which Sarama sends no heartbeats.
 func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
+	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(4, "coop"))
 	cfg := consumerConfig(cluster.ListenAddrs())

@@ -13,7 +13,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	budget := testkit.Budget{Total: 8 * time.Second} // of more than a minute
+	budget := testkit.Budget{Total: 4 * time.Second} // of more than a minute
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		budget.Spend(t)
 		h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))

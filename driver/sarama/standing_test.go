@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A store serves one topic, "t", from batches by partition, as a broker does that
@@ -190,6 +191,7 @@ func startStore(t *testing.T, s *store, limit int) *running {
 // names the place, nothing is joined again, and when the batch can be read again
 // its partition goes on.
 func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
+	testkit.Slow(t, "waits for a second look at each batch")
 	flip := func(at int, bit byte) func([]byte) []byte {
 		return func(b []byte) []byte {
 			b[at] ^= bit

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // has reports whether a live claim of the topic exists; the mutex must be held.
@@ -44,6 +45,7 @@ func (r *recorder) toldOf(topic string) (codes []string) {
 // TestFault_B2_MissingTopicStopsNoOther: of several topics one is missing, and
 // appears later.
 func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		for _, initial := range []driver.InitialOffset{driver.OffsetOldest, driver.OffsetNewest} {
 			t.Run(fmt.Sprintf("%s %s", strategy, initial), func(t *testing.T) {
@@ -77,6 +79,7 @@ func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
 
 // TestFault_B2_AllTopicsMissing: Run waits for the first.
 func TestFault_B2_AllTopicsMissing(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
 	h, _ := fakeHarness(t)
 	cfg := consumerConfig(h.brokers)
 	cfg.Topics = []string{"a", "b"}
@@ -101,6 +104,7 @@ func TestFault_B2_AllTopicsMissing(t *testing.T) {
 // TestFault_B2_TopicDisappears: a topic is deleted while it is consumed, and
 // another goes on.
 func TestFault_B2_TopicDisappears(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
 	h, _ := fakeHarness(t, kfake.SeedTopics(1, "t", "doomed"))
 	cfg := consumerConfig(h.brokers)
 	cfg.Topics = []string{"t", "doomed"}

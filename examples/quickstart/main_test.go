@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -36,6 +37,7 @@ func TestEmbedded(t *testing.T) {
 }
 
 func TestBadFlagsAndNoBroker(t *testing.T) {
+	testkit.Slow(t, "waits for a broker that is not there")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for _, args := range [][]string{{"-nonsense"}, {"-topic", "no topic"}, {"-brokers", "127.0.0.1:1"}} {

@@ -19,6 +19,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -103,6 +105,7 @@ func TestOTLPFromTheEnvironment(t *testing.T) {
 }
 
 func TestBadFlagsAndNoBroker(t *testing.T) {
+	testkit.Slow(t, "waits for a broker that is not there")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for _, args := range [][]string{
