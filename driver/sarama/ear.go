@@ -19,7 +19,7 @@ type ear struct {
 
 	mu   sync.Mutex // guards what follows
 	key  int16
-	code int       // where the error code of the answer is; 0 if nobody listens
+	code int       // where the error code of the answer is; 0 if the answer is of no interest
 	sent time.Time // when the request was written
 	head []byte    // the answer up to its error code, as far as it was read
 }

@@ -13,6 +13,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // TestFault_C2_WhatPassesIsNotPermanent goes through the codes that were once final.
@@ -119,9 +120,7 @@ func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
 
 // TestFault_E5_NewPartitionsAreNoticed: within a minute, whatever the strategy.
 func TestFault_E5_NewPartitionsAreNoticed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: takes up to a minute, and -short is set")
-	}
+	testkit.Slow(t, "waits for up to a minute")
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			t.Parallel()

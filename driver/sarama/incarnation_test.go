@@ -48,6 +48,9 @@ func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 	for _, r := range recreations {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
+			if r.pause > 0 {
+				testkit.Slow(t, "waits for ten seconds")
+			}
 			brokers := fake(t).ListenAddrs()
 			recreateUnder(t, outside.Of(brokers...), brokers, "re", r)
 		})
