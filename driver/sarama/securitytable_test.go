@@ -176,7 +176,7 @@ func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSCo
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it tries until then, unless the refusal is permanent
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // it tries until then, unless the refusal is permanent
 	defer cancel()
 	u.producer, producerErr = u.manager.RegisterProducer(ctx, producer)
 	s.seen.note(consumerErr)
