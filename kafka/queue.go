@@ -18,15 +18,19 @@ type queue struct {
 	bytes int             // what the n records cost
 }
 
-// recordCost is what a record costs beside what it points to.
-const recordCost = int(unsafe.Sizeof(driver.Record{}))
+// recordCost is what a record costs beside what it points to, and headerCost what
+// each of its headers adds: there can be a million empty ones.
+const (
+	recordCost = int(unsafe.Sizeof(driver.Record{}))
+	headerCost = int(unsafe.Sizeof(driver.Header{}))
+)
 
 // idleRing is the longest ring that an empty queue keeps: a burst should not
 // hold its memory for ever.
 const idleRing = 1024
 
 func cost(r *driver.Record) int {
-	c := recordCost + len(r.Key) + len(r.Value)
+	c := recordCost + len(r.Key) + len(r.Value) + headerCost*len(r.Headers)
 	for i := range r.Headers {
 		c += len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}

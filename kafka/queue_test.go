@@ -79,3 +79,13 @@ func TestQueueForgetsABurst(t *testing.T) {
 		t.Errorf("an empty queue keeps %d slots, want at most %d", len(q.ring), idleRing)
 	}
 }
+
+// TestFault_H5_EmptyHeadersCount: a record of a hundred thousand empty headers points
+// to nothing, and takes megabytes.
+func TestFault_H5_EmptyHeadersCount(t *testing.T) {
+	const n = 100_000
+	r := driver.Record{Headers: make([]driver.Header, n)}
+	if got := cost(&r); got < n*32 {
+		t.Errorf("cost of %d empty headers = %d", n, got)
+	}
+}

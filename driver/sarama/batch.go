@@ -45,11 +45,11 @@ type examination struct {
 	records  []byte
 	next     int64 // the offset that may come next at the earliest
 	thorough bool
-	limit    int // what a batch may take in memory
 	table    *crc32.Table
+	budget   *budget
 
 	whole int // batches that are all there, and in order
-	cost  int // of these, at most
+	bytes int // in them once they are inflated, at most
 	part  int // the size of the first batch, if it is not all there
 }
 
@@ -63,6 +63,10 @@ func (x *examination) run() *trouble {
 			return nil
 		}
 		size, err := x.batch(b)
+		if err == errEnough {
+			hide(b)
+			return nil
+		}
 		if err != nil {
 			hide(b)
 			return &trouble{max(x.next, 0), err}
@@ -152,13 +156,9 @@ func (x *examination) recordBatch(b []byte) *driver.Error {
 			return err
 		}
 	}
-	cost := costAtMost(body, h)
-	if x.thorough || cost < 0 || cost > x.limit {
-		if cost, err = x.read(body, h); err != nil {
-			return err
-		}
+	if err := x.afford(body, h); err != nil {
+		return err
 	}
-	x.cost += cost
 	x.next = h.last + 1
 	return nil
 }
@@ -183,15 +183,6 @@ func header(b []byte, next int64) (batchHeader, *driver.Error) {
 	}
 	h.last = h.base + delta
 	return h, nil
-}
-
-// costAtMost returns a bound on what Sarama needs to read body, or -1.
-func costAtMost(body []byte, h batchHeader) int {
-	size := atMost(h.codec, body)
-	if size < 0 {
-		return -1
-	}
-	return size + h.count*recordCost + size/2*headerCost // a header takes two bytes at least
 }
 
 var errShort = errors.New("something is cut short")

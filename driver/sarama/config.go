@@ -92,7 +92,7 @@ func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
 	if err := d.configure(conf, cfg.SASL != nil, consumerSafety); err != nil {
 		return nil, err
 	}
-	return conf, checkRebalance(cfg, conf)
+	return conf, errors.Join(checkRebalance(cfg, conf), checkInflated(cfg))
 }
 
 // fetchBackoff is the distance of attempts to find the leader of a partition.
@@ -108,6 +108,16 @@ func fetchBackoff(retries int) time.Duration {
 func checkRebalance(cfg driver.ConsumerConfig, conf *ibm.Config) error {
 	if limit := conf.Consumer.Group.Rebalance.Timeout; cfg.DrainTimeout >= limit {
 		return invalid(fmt.Errorf("DrainTimeout: %v is not less than the rebalance timeout of %v", cfg.DrainTimeout, limit))
+	}
+	return nil
+}
+
+// checkInflated holds MaxDecompressedBytes against Sarama's own bound. What Sarama
+// refuses fails all partitions of a broker.
+func checkInflated(cfg driver.ConsumerConfig) error {
+	if most := int(ibm.MaxDecompressedBatchSize); most > 0 && cfg.MaxDecompressedBytes > most {
+		return invalid(fmt.Errorf("MaxDecompressedBytes: %d is more than Sarama's MaxDecompressedBatchSize of %d, "+
+			"a variable for the whole process: raise that before the first consumer is registered", cfg.MaxDecompressedBytes, most))
 	}
 	return nil
 }

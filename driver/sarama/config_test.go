@@ -299,3 +299,17 @@ func TestPace(t *testing.T) {
 		t.Error("sessions that end at once follow each other without a pause")
 	}
 }
+
+// TestFault_H1_BoundAboveSaramasIsRefused: Sarama would refuse what the bound allows.
+func TestFault_H1_BoundAboveSaramasIsRefused(t *testing.T) {
+	cfg := consumerConfig([]string{"127.0.0.1:9"})
+	cfg.MaxDecompressedBytes = saramaBound
+	if err := (Driver{}).ValidateConsumer(cfg); err != nil {
+		t.Errorf("ValidateConsumer with Sarama's own bound = %v", err)
+	}
+	cfg.MaxDecompressedBytes++
+	err := Driver{}.ValidateConsumer(cfg)
+	if !isPermanent(err) || !strings.Contains(err.Error(), "MaxDecompressedBatchSize of 67108864") {
+		t.Errorf("ValidateConsumer above Sarama's bound = %v", err)
+	}
+}

@@ -23,6 +23,7 @@ type consumer struct {
 	cooperative bool
 
 	fetches, groups, commits *line // the connections of data, coord and committer.client
+	ends                     *line // see highwater.go
 	data, coord              ibm.Client
 	split                    *splitClient
 	group                    ibm.ConsumerGroup
@@ -97,8 +98,9 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		denied: map[string]time.Time{}, reports: map[string]reported{},
 		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
+	c.ends = newLine(cfg.TLS, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
-	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble)
+	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble, c.arrived)
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
 	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
@@ -155,6 +157,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watchdog(look) })
 	watch.Go(c.mend)
+	watch.Go(func() { c.watchEnds(askEnds, endAge) })
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
 	watch.Go(func() { c.lookOut(looking, lookEvery) })
@@ -164,6 +167,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	close(c.served)
 	stop()
 	c.fetches.sever() // the watchdog may wait for an answer
+	c.ends.sever()
 	watch.Wait()
 	c.revokes.Wait()
 	c.mu.Lock()
@@ -431,6 +435,7 @@ func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 
 func (c *consumer) sever() {
 	c.fetches.sever()
+	c.ends.sever()
 	c.groups.sever()
 	c.commits.sever()
 }

@@ -15,18 +15,19 @@ type inspector struct {
 	limit   int
 	table   *crc32.Table
 	trouble func(*feed) // is called when a partition cannot be read on
+	arrived func(p partition, bytes int)
 
 	mu    sync.Mutex // guards feeds
 	feeds map[string]map[int32]*feed
 }
 
-func newInspector(limit int, trouble func(*feed)) *inspector {
+func newInspector(limit int, trouble func(*feed), arrived func(partition, int)) *inspector {
 	if limit <= 0 {
 		limit = saramaBound
 	}
 	return &inspector{
 		limit: limit, table: crc32.MakeTable(crc32.Castagnoli),
-		trouble: trouble, feeds: map[string]map[int32]*feed{},
+		trouble: trouble, arrived: arrived, feeds: map[string]map[int32]*feed{},
 	}
 }
 
@@ -84,13 +85,18 @@ func (in *inspector) answered(answer []byte, version int16) {
 		return
 	}
 	now := time.Now()
+	b := newBudget(in.limit)
 	eachAnswered(answer, version, func(p answeredPartition) {
 		if p.code != 0 {
 			return
 		}
 		f := in.feed(p.topic, p.id)
 		f.tell(p.end, now)
-		if in.examine(f, p, now) {
+		bytes, bad := in.examine(f, p, b, now)
+		if bytes > 0 {
+			in.arrived(f.where, bytes)
+		}
+		if bad {
 			in.trouble(f)
 		}
 	})
@@ -114,26 +120,26 @@ func (f *feed) unheard(d time.Duration, now time.Time) bool {
 // Sarama asks for more, as it does after the first.
 const partialAnswers = 5
 
-// examine looks at the records of one partition, and reports whether they are in
-// trouble.
-func (in *inspector) examine(f *feed, p answeredPartition, now time.Time) bool {
+// examine looks at the records of one partition. It returns how many bytes Sarama
+// gets of them, and reports whether they are in trouble.
+func (in *inspector) examine(f *feed, p answeredPartition, b *budget, now time.Time) (bytes int, bad bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(p.records) == 0 {
 		f.nothing(p, now)
-		return false
+		return 0, false
 	}
 	first := firstOffset(p.records)
 	again := first >= 0 && first == f.first
 	x := examination{
-		records: p.records, next: f.asked, limit: in.limit, table: in.table,
+		records: p.records, next: f.asked, table: in.table, budget: b,
 		thorough: again || f.trouble != nil,
 	}
 	f.first = first
-	bad := x.run()
-	if bad == nil && x.part > 0 {
+	t := x.run()
+	if t == nil && x.part > 0 {
 		if f.partial++; f.partial >= partialAnswers {
-			bad = &trouble{f.asked, corrupt("of a batch of %d bytes only %d come", x.part, len(p.records))}
+			t = &trouble{f.asked, corrupt("of a batch of %d bytes only %d come", x.part, len(p.records))}
 			if len(p.records) > magicAt {
 				hide(p.records)
 			}
@@ -142,15 +148,15 @@ func (in *inspector) examine(f *feed, p answeredPartition, now time.Time) bool {
 	if x.whole > 0 {
 		f.trouble, f.partial = nil, 0
 	}
-	if bad != nil {
-		f.trouble = bad
+	if t != nil {
+		f.trouble = t
 	}
-	if x.whole > 0 && !again || bad != nil {
+	if x.whole > 0 && !again || t != nil {
 		f.since = time.Time{}
 	} else {
 		f.nothing(p, now)
 	}
-	return bad != nil
+	return x.bytes, t != nil
 }
 
 // nothing notes that an answer brings nothing new. It is called with mu held.

@@ -118,40 +118,61 @@ func (c *consumer) unknownTopics(ctx context.Context, partitions []partition) ([
 }
 
 // logOffsets asks the leaders for the beginnings or the ends of partitions. At
-// ReadCommitted an end is where the first open transaction begins.
+// ReadCommitted an end is where the first open transaction begins. It is for those
+// who need all of them; see someOffsets.
 func (c *consumer) logOffsets(partitions []partition, which int64) (map[partition]int64, error) {
+	offsets, failed := c.someOffsets(partitions, which)
+	for p, err := range failed {
+		return nil, fmt.Errorf("offset of %s/%d: %w", p.topic, p.id, err)
+	}
+	return offsets, nil
+}
+
+// someOffsets is logOffsets for those who can do with some: a partition without a
+// leader, or with one that does not answer, is no verdict on the others.
+func (c *consumer) someOffsets(partitions []partition, which int64) (offsets map[partition]int64, failed map[partition]error) {
 	byLeader := map[*ibm.Broker][]partition{}
+	offsets, failed = map[partition]int64{}, map[partition]error{}
 	for _, p := range partitions {
 		leader, err := c.data.Leader(p.topic, p.id)
 		if err != nil {
-			return nil, fmt.Errorf("leader of %s/%d: %w", p.topic, p.id, err)
+			failed[p] = err
+			continue
 		}
 		byLeader[leader] = append(byLeader[leader], p)
 	}
-	offsets := map[partition]int64{}
 	for leader, led := range byLeader {
-		req := ibm.NewOffsetRequest(c.conf.Version)
-		req.IsolationLevel = c.conf.Consumer.IsolationLevel
-		for _, p := range led {
-			req.AddBlock(p.topic, p.id, which, 1)
+		c.offsetsFrom(leader, led, which, offsets, failed)
+	}
+	return offsets, failed
+}
+
+func (c *consumer) offsetsFrom(leader *ibm.Broker, led []partition, which int64, offsets map[partition]int64, failed map[partition]error) {
+	req := ibm.NewOffsetRequest(c.conf.Version)
+	req.IsolationLevel = c.conf.Consumer.IsolationLevel
+	for _, p := range led {
+		req.AddBlock(p.topic, p.id, which, 1)
+	}
+	resp, err := leader.GetAvailableOffsets(req)
+	if err != nil {
+		leader.Close()
+	}
+	for _, p := range led {
+		var block *ibm.OffsetResponseBlock
+		if err == nil {
+			block = resp.GetBlock(p.topic, p.id)
 		}
-		resp, err := leader.GetAvailableOffsets(req)
-		if err != nil {
-			leader.Close()
-			return nil, err
-		}
-		for _, p := range led {
-			block := resp.GetBlock(p.topic, p.id)
-			if block == nil {
-				return nil, ibm.ErrIncompleteResponse
-			}
-			if block.Err != ibm.ErrNoError {
-				return nil, fmt.Errorf("offset of %s/%d: %w", p.topic, p.id, block.Err)
-			}
+		switch {
+		case err != nil:
+			failed[p] = err
+		case block == nil:
+			failed[p] = ibm.ErrIncompleteResponse
+		case block.Err != ibm.ErrNoError:
+			failed[p] = block.Err
+		default:
 			offsets[p] = block.Offset
 		}
 	}
-	return offsets, nil
 }
 
 // pinAssigned commits the ends that were looked up before the join, for what

@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -121,13 +122,17 @@ func (c *consumer) gaps(ctx context.Context, all map[partition]astray) (moved, g
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	begins, err := c.logOffsets(partitions, ibm.OffsetOldest)
-	if err != nil {
-		return nil, nil, nil, err
+	begins, failed := c.someOffsets(partitions, ibm.OffsetOldest)
+	ends, more := c.someOffsets(slices.Collect(maps.Keys(begins)), ibm.OffsetNewest)
+	maps.Copy(failed, more)
+	for p, a := range all {
+		if _, ok := ends[p]; !ok { // it waits for its leader, and no other waits with it
+			c.keepAstray(map[partition]astray{p: a})
+			delete(all, p)
+		}
 	}
-	ends, err := c.logOffsets(partitions, ibm.OffsetNewest)
-	if err != nil {
-		return nil, nil, nil, err
+	if len(all) == 0 {
+		return nil, nil, nil, fmt.Errorf("ends of partitions that are out of range: %w", errors.Join(slices.Collect(maps.Values(failed))...))
 	}
 	moved, gaps = map[partition]astray{}, map[partition]astray{}
 	for p, a := range all {

@@ -14,16 +14,17 @@ import (
 // read goes through the records of a batch as Sarama would, without keeping any,
 // and returns what they take in memory. It stops when that is too much.
 func (x *examination) read(body []byte, h batchHeader) (int, *driver.Error) {
-	r, done, err := inflate(h.codec, body, x.limit)
+	limit := x.budget.limit
+	r, done, err := inflate(h.codec, body, limit)
 	defer done()
 	if err == nil {
-		w := recordWalk{in: bufio.NewReaderSize(r, 64<<10), h: h, limit: x.limit}
+		w := recordWalk{in: bufio.NewReaderSize(r, 64<<10), h: h, limit: limit}
 		if err = w.all(); err == nil {
 			return w.cost, nil
 		}
 	}
 	if errors.Is(err, errTooLarge) || errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return 0, tooLarge(len(body)+batchHead, h, x.limit)
+		return 0, tooLarge(len(body)+batchHead, h, limit)
 	}
 	var known *driver.Error
 	if errors.As(err, &known) {

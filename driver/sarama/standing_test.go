@@ -209,7 +209,8 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 		name   string
 		damage func([]byte) []byte
 	}{
-		{"a bit of a value", flip(100, 1)},
+		{"a bit of a value", flip(batchHead+6, 1)},
+		{"a bit of a record's offset", flip(batchHead+3, 1)},
 		{"a bit of the checksum", flip(18, 4)},
 		{"the magic, to a later one", flip(magicAt, 4)},
 		{"the magic, to an older one", flip(magicAt, 2)},
@@ -265,4 +266,107 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 			expect(t, "claims assigned", len(r.assigned), 2)
 		})
 	}
+}
+
+// TestFault_H7_NothingOfALogThatGoesOnIsReported: a leader that names an end beyond
+// the position and sends nothing is an error that names the partition, once, and
+// ends nothing.
+func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
+	s := damaged(func([]byte) []byte { return nil })
+	s.batches[0][3] = nil
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "delivery of what is there", func() bool { return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 })
+	cl := m.claimOf(partition{"t", 0})
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if _, since := cl.feed.state(); !since.IsZero() {
+			break
+		}
+		if time.Since(began) > patienceTest {
+			t.Fatal("nothing is noticed")
+		}
+	}
+	watch := mender{c: m.consumer, stand: map[*claim]*standing{}, stuck: map[*claim]time.Time{}}
+	watch.round(time.Now())
+	r.mu.Lock()
+	expect(t, "errors at first", len(r.errs), 0)
+	r.mu.Unlock()
+	later := time.Now().Add(stuckAfter + time.Second)
+	watch.round(later)
+	watch.round(later.Add(time.Second))
+	r.mu.Lock()
+	all := r.troubles()
+	if len(all) != 1 || all[0].Partition != 0 || all[0].Offset != 20 || errorCode(all[0]) != "FETCH_STALLED" {
+		t.Errorf("told %v, want FETCH_STALLED at t/0 at offset 20", r.errs)
+	}
+	expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+	r.mu.Unlock()
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+}
+
+// TestFault_H7_BatchThatNeverComesWholeStandsAlone: a batch of which a broker sends the
+// beginning only.
+func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
+	s := damaged(func(b []byte) []byte {
+		binary.BigEndian.PutUint32(b[8:], 1<<16)
+		return b
+	})
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+	})
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+	for _, err := range r.errs {
+		if p := r.troubles()[0]; p.Partition != 0 || p.Offset != 20 || errorCode(err) != "CORRUPT_MESSAGE" {
+			t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", err)
+		}
+	}
+}
+
+// TestFault_H11_OffsetsBelowThePositionAreRefused: a broker that answers with what lies
+// before the position does not move it, and nothing of it is delivered.
+func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
+	s := damaged(func([]byte) []byte { return nil })
+	old := s.intact[0][0]
+	s.batches[0] = [][]byte{s.batches[0][0], s.batches[0][1], slices.Clone(old), slices.Clone(s.batches[0][3])}
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+	})
+	r.mu.Lock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(20))
+	p := r.troubles()[0]
+	if p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
+		t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", p)
+	}
+	r.mu.Unlock()
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+}
+
+// TestFault_B1_DamagedFirstBatch: nothing lies before the damage, so that Sarama gets
+// an answer without records for the partition.
+func TestFault_B1_DamagedFirstBatch(t *testing.T) {
+	s := damaged(func(b []byte) []byte { return b })
+	s.batches[0][0] = slices.Clone(s.batches[0][0])
+	s.batches[0][0][70] ^= 1
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "a report", func() bool { return len(r.offsets(1)) >= 40 && len(r.troubles()) > 0 })
+	r.mu.Lock()
+	expect(t, "offsets of partition 0", len(r.offsets(0)), 0)
+	expect(t, "place of the damage", r.troubles()[0].Offset, int64(0))
+	r.mu.Unlock()
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
 }

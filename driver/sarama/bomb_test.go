@@ -1,0 +1,217 @@
+package sarama
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"runtime/metrics"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	snappy "github.com/klauspost/compress/snappy/xerial"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
+)
+
+const mebi = 1 << 20
+
+// heapPeak samples the memory of the process until it is called back, and returns
+// the most that there was above what there is now.
+func heapPeak(t *testing.T) (stop func() int) {
+	t.Helper()
+	now := func() int {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(s)
+		return int(s[0].Value.Uint64())
+	}
+	before, peak := now(), 0
+	done := make(chan struct{})
+	var sampling sync.WaitGroup
+	sampling.Go(func() {
+		for {
+			peak = max(peak, now()-before)
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-done:
+				return
+			}
+		}
+	})
+	var once sync.Once
+	stop = func() int {
+		once.Do(func() { close(done) })
+		sampling.Wait()
+		return peak
+	}
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// zeros writes n of them.
+func zeros(t *testing.T, w io.Writer, n int) {
+	t.Helper()
+	for chunk := make([]byte, mebi); n > 0; n -= len(chunk) {
+		if _, err := w.Write(chunk[:min(n, len(chunk))]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// compressed compresses with codec what write writes.
+func compressed(t *testing.T, codec int16, write func(io.Writer)) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch codec {
+	case 1:
+		w = gzip.NewWriter(&b)
+	case 2:
+		var plain bytes.Buffer
+		write(&plain)
+		return snappy.Encode(nil, plain.Bytes())
+	case 3:
+		w = lz4.NewWriter(&b)
+	case 4:
+		z, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	default:
+		write(&b)
+		return b.Bytes()
+	}
+	write(w)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// large writes one record with a value of n zeros.
+func large(t *testing.T, n int) func(io.Writer) {
+	return func(w io.Writer) {
+		b := []byte{0, 0, 0, 1} // attributes, time, offset, no key
+		b = binary.AppendVarint(b, int64(n))
+		w.Write(binary.AppendVarint(nil, int64(len(b)+n+1)))
+		w.Write(b)
+		zeros(t, w, n+1)
+	}
+}
+
+// headed writes one record with n empty headers.
+func headed(t *testing.T, n int) func(io.Writer) {
+	return func(w io.Writer) {
+		b := []byte{0, 0, 0, 1, 0} // attributes, time, offset, no key, empty value
+		b = binary.AppendVarint(b, int64(n))
+		w.Write(binary.AppendVarint(nil, int64(len(b)+2*n)))
+		w.Write(b)
+		zeros(t, w, 2*n)
+	}
+}
+
+// twice is gzip in two members, of which the last one is small.
+func twice(t *testing.T, write func(io.Writer)) []byte {
+	return append(compressed(t, 1, write), compressed(t, 1, func(w io.Writer) { w.Write([]byte{0}) })...)
+}
+
+// TestFault_H1_BatchThatInflatesStandsAlone and its kind, H5: a batch that takes more
+// memory than MaxDecompressedBytes stops its partition with RECORD_TOO_LARGE, and
+// takes no such memory.
+func TestFault_H1_BatchThatInflatesStandsAlone(t *testing.T) {
+	testkit.Slow(t, "compresses some hundreds of megabytes")
+	codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}
+	for codec, name := range codecs {
+		if codec > 0 {
+			t.Run(name, func(t *testing.T) {
+				standsAlone(t, batch(20, 9, 1, int16(codec), compressed(t, int16(codec), large(t, 300*mebi))))
+			})
+		}
+	}
+	t.Run("gzip in two members", func(t *testing.T) {
+		standsAlone(t, batch(20, 9, 1, 1, twice(t, large(t, 300*mebi))))
+	})
+	t.Run("gzip that lies about its size", func(t *testing.T) {
+		b := compressed(t, 1, large(t, 300*mebi))
+		binary.LittleEndian.PutUint32(b[len(b)-4:], 100)
+		standsAlone(t, batch(20, 9, 1, 1, b))
+	})
+}
+
+// TestFault_H5_RecordOfManyHeadersStandsAlone: the same for ten million headers.
+func TestFault_H5_RecordOfManyHeadersStandsAlone(t *testing.T) {
+	testkit.Slow(t, "compresses some hundreds of megabytes")
+	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+		t.Run(name, func(t *testing.T) {
+			standsAlone(t, batch(20, 9, 1, int16(codec), compressed(t, int16(codec), headed(t, 10_000_000))))
+		})
+	}
+	t.Run("gzip in two members", func(t *testing.T) {
+		standsAlone(t, batch(20, 9, 1, 1, twice(t, headed(t, 10_000_000))))
+	})
+}
+
+func standsAlone(t *testing.T, bomb []byte) {
+	t.Helper()
+	s := damaged(func([]byte) []byte { return bomb })
+	peak := heapPeak(t)
+	m := startStore(t, s, 64*mebi)
+	r := m.recorder
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+	})
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+	if p := peak(); p > 450*mebi {
+		t.Errorf("the heap has grown by %d MiB", p/mebi)
+	} else {
+		t.Logf("the heap has grown by %d MiB", p/mebi)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+	expect(t, "claims assigned", len(r.assigned), 2)
+	for _, err := range r.troubles() {
+		if err.Partition != 0 || err.Offset != 20 || errorCode(err) != "RECORD_TOO_LARGE" {
+			t.Errorf("told %v, want RECORD_TOO_LARGE at t/0 at offset 20", err)
+		}
+	}
+}
+
+// TestFault_H5_ManyHeavyBatchesAreReadInParts: batches that are each below the bound
+// are delivered, though all of an answer would take many times as much.
+func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
+	testkit.Slow(t, "compresses some hundreds of megabytes")
+	heavy := compressed(t, 4, headed(t, 300_000))
+	s := &store{}
+	for p := range 2 {
+		var of [][]byte
+		for i := range 20 {
+			of = append(of, batch(int64(i), 0, 1, 4, heavy))
+			if p == 1 {
+				of[i] = plain(int64(i), 1)
+			}
+		}
+		s.intact = append(s.intact, of)
+		s.batches = append(s.batches, slices.Clone(of))
+	}
+	peak := heapPeak(t)
+	m := startStore(t, s, 32*mebi)
+	m.wait(t, "delivery of all", func() bool {
+		return len(m.offsets(0)) >= 20 && len(m.offsets(1)) >= 20
+	})
+	p := peak()
+	t.Logf("the heap has grown by %d MiB", p/mebi)
+	if p > 350*mebi {
+		t.Errorf("the heap has grown by %d MiB", p/mebi)
+	}
+	m.recorder.mu.Lock()
+	defer m.recorder.mu.Unlock()
+	expect(t, "offsets of partition 0", m.offsets(0), upTo(20))
+	expect(t, "errors", len(m.errs), 0)
+}

@@ -1,0 +1,133 @@
+package sarama
+
+import (
+	"sync"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+)
+
+const (
+	// askEnds is the time between two rounds of questions for the ends of logs, and
+	// endAge how old an end may be at a round. With requestTimeout that stays below
+	// the half minute that the contract asks for.
+	askEnds = 5 * time.Second
+	endAge  = 8 * time.Second
+)
+
+// An endAsker asks the leaders for the high watermarks of claims that have not been
+// answered for some time: because they are paused, or because Sarama does not fetch
+// them. It has connections of its own, since a broker answers the requests of one
+// connection in order, and one goroutine per broker, so that a silent one delays no
+// other.
+type endAsker struct {
+	c    *consumer
+	conf *ibm.Config
+
+	mu      sync.Mutex // guards what follows
+	brokers map[string]*ibm.Broker
+	busy    map[string]bool
+	asking  sync.WaitGroup
+}
+
+// watchEnds keeps the high watermarks of all claims young, until Run or Close ends
+// it.
+func (c *consumer) watchEnds(every, age time.Duration) {
+	a := &endAsker{c: c, conf: on(c.ends, c.conf, requestTimeout), brokers: map[string]*ibm.Broker{}, busy: map[string]bool{}}
+	defer a.close()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.round(age)
+		case <-c.served:
+			return
+		case <-c.closing:
+			return
+		}
+	}
+}
+
+func (a *endAsker) close() {
+	a.c.ends.sever()
+	a.asking.Wait()
+	for _, b := range a.brokers {
+		b.Close()
+	}
+}
+
+// round asks each leader for the claims whose end is older than age.
+func (a *endAsker) round(age time.Duration) {
+	now := time.Now()
+	old := map[string][]*claim{}
+	for _, cl := range a.c.claims() {
+		if !cl.feed.unheard(age, now) {
+			continue
+		}
+		if leader, err := a.c.data.Leader(cl.where.topic, cl.where.id); err == nil {
+			old[leader.Addr()] = append(old[leader.Addr()], cl)
+		}
+	}
+	for addr, claims := range old {
+		a.start(addr, claims)
+	}
+}
+
+// start asks one leader, unless it still owes an answer.
+func (a *endAsker) start(addr string, claims []*claim) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[addr] {
+		return
+	}
+	a.busy[addr] = true
+	b := a.brokers[addr]
+	if b == nil {
+		b = ibm.NewBroker(addr)
+		a.brokers[addr] = b
+	}
+	a.asking.Go(func() {
+		err := a.ask(b, claims)
+		if err != nil {
+			b.Close()
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.busy, addr)
+		if err != nil {
+			delete(a.brokers, addr)
+		}
+	})
+}
+
+// ask asks for the ends of logs, open transactions included.
+func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
+	if err := b.Open(a.conf); err != nil && err != ibm.ErrAlreadyConnected {
+		return err
+	}
+	req := ibm.NewOffsetRequest(a.conf.Version)
+	req.IsolationLevel = ibm.ReadUncommitted
+	for _, cl := range claims {
+		req.AddBlock(cl.where.topic, cl.where.id, ibm.OffsetNewest, 1)
+	}
+	resp, err := b.GetAvailableOffsets(req)
+	if err != nil {
+		return err
+	}
+	now, moved := time.Now(), map[string]bool{}
+	for _, cl := range claims {
+		block := resp.GetBlock(cl.where.topic, cl.where.id)
+		switch {
+		case block == nil:
+		case block.Err == ibm.ErrNoError:
+			cl.feed.tell(block.Offset, now)
+		default:
+			moved[cl.where.topic] = true
+		}
+	}
+	for topic := range moved {
+		_ = a.c.data.RefreshMetadata(topic) // the next round finds who leads now
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package sarama
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+)
+
+// appendRaw lets a broker append a batch as it is.
+func appendRaw(t *testing.T, cluster *kafkacluster.Cluster, topic string, id int32, b []byte) {
+	t.Helper()
+	cl, err := cluster.Client(kgo.MaxVersions(kversion.V3_6_0()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	p := kmsg.NewProduceRequestTopicPartition()
+	p.Partition, p.Records = id, b
+	of := kmsg.NewProduceRequestTopic()
+	of.Topic, of.Partitions = topic, append(of.Partitions, p)
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis, req.Topics = -1, 30000, append(req.Topics, of)
+	resp, err := req.RequestWith(within(t, 30*time.Second), cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := resp.Topics[0].Partitions[0]; got.ErrorCode != 0 {
+		t.Fatalf("the broker answered with code %d: %v", got.ErrorCode, got.ErrorMessage)
+	}
+}
+
+// TestFault_B1_RealDamagedLog: one bit is flipped in the log of a real broker.
+func TestFault_B1_RealDamagedLog(t *testing.T) {
+	dir := t.TempDir()
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Dir: dir, Private: true})
+	if err := cluster.CreateTopic(t.Context(), "damaged", 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(2) {
+		for i := range 4 {
+			seed(t, strings.Split(cluster.Bootstrap(), ","), "damaged", p, numbered(10*i, 10*i+10)...)
+		}
+	}
+	flipInLog(t, dir, "damaged-0", 2)
+	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
+	cfg.Topics = []string{"damaged"}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+	})
+	r.mu.Lock()
+	p := r.troubles()[0]
+	if p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
+		t.Errorf("told %v, want CORRUPT_MESSAGE at damaged/0 at offset 20", p)
+	}
+	expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+	r.mu.Unlock()
+	seed(t, cfg.Brokers, "damaged", 1, numbered(40, 50)...)
+	r.wait(t, "the rest of the other partition", func() bool { return len(r.offsets(1)) >= 50 })
+	flipInLog(t, dir, "damaged-0", 2)
+	r.wait(t, "the rest of the partition", func() bool { return len(r.offsets(0)) >= 40 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+}
+
+// flipInLog flips one bit in the last byte but one of a batch, by its place in the
+// log of a partition.
+func flipInLog(t *testing.T, dir, partition string, place int) {
+	t.Helper()
+	var logs []string
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, filepath.Join(partition, strings.Repeat("0", 20)+".log")) {
+			logs = append(logs, path)
+		}
+		return err
+	})
+	if err != nil || len(logs) != 1 {
+		t.Fatalf("logs of %s: %q, %v", partition, logs, err)
+	}
+	f, err := os.OpenFile(logs[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := os.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for range place + 1 {
+		c := cursor{b: b, at: at + 8}
+		at += batchPrefix + int(c.int32())
+	}
+	if _, err := f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFault_H1_RealBatchesThatInflate and H5: a real broker accepts them.
+func TestFault_H1_RealBatchesThatInflate(t *testing.T) {
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Private: true})
+	sizes := map[int]int{1: 900 * mebi, 2: 100 * mebi, 3: 100 * mebi, 4: 1024 * mebi}
+	for codec, name := range map[int]string{1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"} {
+		for kind, bomb := range map[string][]byte{
+			"bytes":   compressed(t, int16(codec), large(t, sizes[codec])),
+			"headers": compressed(t, int16(codec), headed(t, 3_000_000)),
+		} {
+			if len(bomb) > 1000_000 {
+				continue // snappy and lz4 do not make it small enough for a broker's default
+			}
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				topic := fmt.Sprintf("bomb-%s-%s", name, kind)
+				realBomb(t, cluster, topic, batch(0, 0, 1, int16(codec), bomb))
+			})
+		}
+	}
+}
+
+func realBomb(t *testing.T, cluster *kafkacluster.Cluster, topic string, bomb []byte) {
+	t.Helper()
+	if err := cluster.CreateTopic(t.Context(), topic, 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
+	cfg.Topics, cfg.Group = []string{topic}, topic
+	for p := range int32(2) {
+		seed(t, cfg.Brokers, topic, p, numbered(0, 10)...)
+	}
+	appendRaw(t, cluster, topic, 0, bomb)
+	for p := range int32(2) {
+		seed(t, cfg.Brokers, topic, p, numbered(10, 20)...)
+	}
+	peak := heapPeak(t)
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(1)) >= 20 && len(r.offsets(0)) >= 10 && len(r.troubles()) > 1
+	})
+	p := peak()
+	t.Logf("a batch of %d bytes; the heap has grown by %d MiB", len(bomb), p/mebi)
+	if p > 450*mebi {
+		t.Errorf("the heap has grown by %d MiB", p/mebi)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	expect(t, "offsets of partition 0", r.offsets(0), upTo(10))
+	expect(t, "offsets of partition 1", r.offsets(1), upTo(20))
+	if slices.ContainsFunc(r.errs, func(err error) bool { return errorCode(err) != "RECORD_TOO_LARGE" && errorCode(err) != "NO_POSITION" }) {
+		t.Errorf("told %v, want RECORD_TOO_LARGE", r.errs)
+	}
+}
