@@ -269,6 +269,8 @@ func producerSafety(c *ibm.Config) []setting {
 // on returns conf for a client whose connections are those of l.
 func on(l *line, conf *ibm.Config, readTimeout time.Duration) *ibm.Config {
 	c := *conf
+	l.maxOpen = conf.Net.MaxOpenRequests
+	l.loose = conf.Net.SASL.Enable && conf.Net.SASL.Version == ibm.SASLHandshakeV0
 	c.Net.Proxy.Enable = true
 	c.Net.Proxy.Dialer = l
 	c.Net.ReadTimeout = readTimeout

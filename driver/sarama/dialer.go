@@ -3,7 +3,6 @@ package sarama
 import (
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +38,11 @@ type line struct {
 	cancel context.CancelFunc
 	over   func(net.Conn) net.Conn // what Sarama gets instead of a connection; nil is that itself
 
+	// These are set before the first connection is dialed.
+	loose   bool        // answers may be SASL tokens in no protocol
+	maxOpen int         // requests that wait for an answer on one connection
+	report  func(error) // what a connection has lived through; may be nil
+
 	mu    sync.Mutex // guards what follows
 	conns map[*conn]struct{}
 	dead  bool
@@ -62,7 +66,23 @@ type conn struct {
 	raw  net.Conn // below TLS: closing it waits for nothing
 	line *line
 
-	asked atomic.Int32 // the API key of the latest request
+	asked   atomic.Int32 // the API key of the latest request
+	answers *answers
+	pause   pause
+
+	broken atomic.Pointer[error] // what came over it is no answer: it is of no more use
+	gone   chan struct{}         // closed with the connection
+	hangUp func() error          // closes raw and gone, once
+}
+
+func (l *line) newConn(raw net.Conn) *conn {
+	c := &conn{Conn: raw, raw: raw, line: l, gone: make(chan struct{})}
+	c.answers = newAnswers(l.loose, l.maxOpen)
+	c.hangUp = sync.OnceValue(func() error {
+		close(c.gone)
+		return raw.Close()
+	})
+	return c
 }
 
 // Dial implements the dialer that Sarama's Net.Proxy asks for.
@@ -81,9 +101,9 @@ func (l *line) dial(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, l.orSevered(err)
 	}
-	c := &conn{Conn: raw, raw: raw, line: l}
+	c := l.newConn(raw)
 	if !l.add(c) {
-		raw.Close()
+		c.hangUp()
 		return nil, errSevered
 	}
 	if l.tls == nil {
@@ -91,7 +111,7 @@ func (l *line) dial(network, addr string) (net.Conn, error) {
 	}
 	if c.Conn, err = l.handshake(raw, addr); err != nil {
 		c.line.remove(c)
-		raw.Close()
+		c.hangUp()
 		return nil, l.orSevered(err)
 	}
 	return c, nil
@@ -141,11 +161,14 @@ func (l *line) atMost(d time.Duration) time.Duration {
 
 // Write implements net.Conn. Sarama writes a request by one call.
 func (c *conn) Write(b []byte) (int, error) {
-	const sizeBytes = 4
-	if len(b) >= sizeBytes+2 {
-		key := binary.BigEndian.Uint16(b[sizeBytes:])
-		c.asked.Store(int32(key))
-		if key == produce {
+	if err := c.broken.Load(); err != nil {
+		return 0, *err
+	}
+	c.holdBack()
+	if r, ok := parseRequest(b); ok {
+		c.asked.Store(int32(r.key))
+		c.answers.ask(r)
+		if r.key == produce {
 			c.line.produces.Add(1)
 		}
 	}
@@ -154,13 +177,24 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // Read implements net.Conn. It closes a connection on which an answer is late:
 // the next one would be taken for it. Sarama asks again on it when it was the
-// first, and would wait as long once more.
+// first, and would wait as long once more. It also closes one on which something
+// comes that is no answer, and says so from then on.
 func (c *conn) Read(b []byte) (int, error) {
+	if err := c.broken.Load(); err != nil {
+		return 0, *err
+	}
 	n, err := c.Conn.Read(b)
 	if c.line.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.line.silent.Store(true)
-		c.raw.Close()
+		c.hangUp()
 	}
+	good, wrong := c.answers.follow(b[:n])
+	if wrong != nil {
+		c.broken.Store(&wrong)
+		c.hangUp()
+		return good, wrong
+	}
+	c.heed()
 	return n, err
 }
 
@@ -178,14 +212,6 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	}
 	return c.Conn.SetReadDeadline(t)
 }
-
-// The API keys of Kafka's protocol that a connection has to know.
-const (
-	produce         = 0
-	findCoordinator = 10
-	joinGroup       = 11
-	syncGroup       = 14
-)
 
 // lookupWait bounds the wait for who the coordinator is: any broker knows at once.
 // The one that has frozen may be asked, too, and there must be time for another.
@@ -227,7 +253,11 @@ func (l *line) remove(c *conn) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.line.remove(c)
-	return c.Conn.Close()
+	if c.Conn != c.raw {
+		defer c.hangUp()
+		return c.Conn.Close() // says goodbye first
+	}
+	return c.hangUp()
 }
 
 // cut closes all connections. New ones may be dialed.
@@ -237,7 +267,7 @@ func (l *line) cut() {
 	l.conns = map[*conn]struct{}{}
 	l.mu.Unlock()
 	for c := range conns {
-		c.raw.Close()
+		c.hangUp()
 	}
 }
 

@@ -131,7 +131,10 @@ func classify(err error) (code string, kind error) {
 	var config ibm.ConfigurationError
 	var handshake *tlsError
 	var timeout net.Error
+	var noAnswer *answerError
 	switch {
+	case errors.As(err, &noAnswer):
+		return "INVALID_RESPONSE", nil
 	case errors.As(err, &handshake), remoteAlert(err):
 		return "TLS_HANDSHAKE_FAILED", tlsKind(err)
 	case errors.As(err, &config):

@@ -48,12 +48,16 @@ type producer struct {
 }
 
 func newProducer(cfg driver.ProducerConfig, conf *ibm.Config) *producer {
-	return &producer{
+	p := &producer{
 		cfg: cfg, line: newLine(cfg.TLS, 0), conf: conf, buffer: newBuffer(),
 		producerIDs: producerIDs{now: noIdentity},
 		topics:      map[string]*topic{}, workers: map[int32]*worker{}, stopped: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
+	if log := cfg.Logger; log != nil {
+		p.line.report = func(err error) { log.Warn("kafka producer: a broker is out of order", "error", err) }
+	}
+	return p
 }
 
 // open reaches the cluster, and asks for a producer ID if one is needed.
