@@ -95,7 +95,7 @@ func (e *CommitError) Error() string {
 		return "commit: no mark failed"
 	}
 	f := e.Failed[0]
-	s := fmt.Sprintf("commit %s/%d at %d: %v", f.Mark.Claim.Topic, f.Mark.Claim.Partition, f.Mark.Offset, f.Err)
+	s := fmt.Sprintf("commit %s/%d at %d: %v", Printable(f.Mark.Claim.Topic, maxName), f.Mark.Claim.Partition, f.Mark.Offset, f.Err)
 	if n := len(e.Failed) - 1; n > 0 {
 		s += fmt.Sprintf(" (and %d more)", n)
 	}

@@ -15,11 +15,20 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 const (
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 5 * time.Second
+
+	// maxAddress is the length of the longest name in DNS, with room for a port and
+	// an IPv6 zone. What a broker calls itself can be longer.
+	maxAddress = 253 + 64
+
+	// maxReasons is how many brokers are named when none could be reached.
+	maxReasons = 8
 )
 
 var errSevered = errors.New("connections have been severed")
@@ -95,6 +104,9 @@ func (l *line) Dial(network, addr string) (net.Conn, error) {
 }
 
 func (l *line) dial(network, addr string) (net.Conn, error) {
+	if len(addr) > maxAddress {
+		return nil, &net.AddrError{Err: "too long for the address of a broker", Addr: driver.Printable(addr, 0)}
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, l.atMost(dialTimeout))
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -297,15 +309,20 @@ func (l *line) wait(d time.Duration) {
 // included. It reports why each of them did not.
 func (l *line) reach(brokers []string, conf *ibm.Config) error {
 	var errs []error
-	for _, addr := range brokers {
+	for i, addr := range brokers {
 		err := l.hint(ask(ibm.NewBroker(addr), conf), conf)
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		if i < maxReasons || isPermanent(wrap(err)) && len(errs) < 2*maxReasons {
+			errs = append(errs, fmt.Errorf("%s: %w", driver.Printable(addr, 0), err))
+		}
 		if l.ctx.Err() != nil {
 			break
 		}
+	}
+	if more := len(brokers) - len(errs); more > 0 {
+		errs = append(errs, fmt.Errorf("and %d brokers more", more))
 	}
 	return wrap(errors.Join(errs...))
 }
