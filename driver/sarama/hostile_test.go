@@ -1,0 +1,340 @@
+package sarama
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/hostile/wire"
+)
+
+// meddled is a fake cluster of one broker, whose answers meddle can change.
+func meddled(t *testing.T, meddle func(*wire.Exchange), opts ...kfake.Opt) *wire.Proxy {
+	t.Helper()
+	p, err := wire.Listen(fake(t, opts...).ListenAddrs()[0], meddle)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// TestFault_H4_ThrottleTimeIsBoundedAndCutShort holds that a member whose
+// coordinator asks for silence for 24.8 days goes on, reports it, and can be closed.
+func TestFault_H4_ThrottleTimeIsBoundedAndCutShort(t *testing.T) {
+	var hostile atomic.Bool
+	p := meddled(t, func(x *wire.Exchange) {
+		if a, ok := x.Answer.(*kmsg.HeartbeatResponse); ok && hostile.Load() {
+			a.ThrottleMillis = math.MaxInt32
+		}
+	})
+	cfg := consumerConfig([]string{p.Addr()})
+	cfg.SessionTimeout = 4 * time.Second // so a pause is at most 1.3 s
+	m := start(t, Driver{}, cfg, newRecorder())
+	m.wait(t, "assignment", func() bool { return len(m.recorder.assigned) > 0 })
+	hostile.Store(true)
+	before := p.Requests(kmsg.Heartbeat)
+	m.wait(t, "report of a pause", func() bool {
+		return hasCode(m.errs, "THROTTLE_TIME_TOO_LONG")
+	})
+	require.Eventually(t, func() bool { return p.Requests(kmsg.Heartbeat) >= before+3 },
+		patienceTest, 10*time.Millisecond, "heartbeats after the first pause")
+	m.update(func() { assert.Empty(t, m.lost, "lost claims") })
+	began := time.Now()
+	require.NoError(t, m.stop(t))
+	assert.Less(t, time.Since(began), 3*time.Second, "time to close")
+}
+
+// TestFault_H4_SeveringEndsAPause holds that a producer's Close is not held up by
+// what a broker has asked for, on a connection without a limit of its own.
+func TestFault_H4_SeveringEndsAPause(t *testing.T) {
+	p := meddled(t, func(x *wire.Exchange) {
+		if a, ok := x.Answer.(*kmsg.ProduceResponse); ok {
+			a.ThrottleMillis = math.MaxInt32
+		}
+	})
+	prod, err := Driver{}.OpenProducer(within(t, patienceTest), producerConfig([]string{p.Addr()}))
+	require.NoError(t, err)
+	acked := newAcks()
+	send := func(id int) {
+		require.NoError(t, prod.Produce(t.Context(), &driver.Message{Topic: "t", Value: []byte("v"), Acker: ack{acked, id}}))
+	}
+	send(1)
+	require.Eventually(t, func() bool { return len(acked.of(1)) == 1 }, patienceTest, time.Millisecond)
+	send(2) // waits
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	require.ErrorIs(t, prod.Close(ctx), context.DeadlineExceeded)
+	assert.Less(t, time.Since(began), 2*time.Second, "time to close")
+	require.Len(t, acked.of(2), 1)
+	assert.Error(t, acked.of(2)[0])
+	settled(t, "held back", ".(*conn).holdBack", 0)
+}
+
+// settled waits until so many goroutines run a function.
+func settled(t *testing.T, what, function string, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		buf := make([]byte, 1<<20)
+		return strings.Count(string(buf[:runtime.Stack(buf, true)]), function) == want
+	}, patienceTest, 10*time.Millisecond, what)
+}
+
+func hasCode(errs []error, code string) bool {
+	for _, err := range errs {
+		var de *driver.Error
+		if errors.As(err, &de) && de.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// TestFault_H6_CountsAreBoundedByWhatWasAsked holds that counts which the request,
+// or the bytes that follow, cannot bear never reach Sarama.
+func TestFault_H6_CountsAreBoundedByWhatWasAsked(t *testing.T) {
+	i32 := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+	topic := []byte{0, 1, 't'}
+	for _, c := range []struct {
+		name         string
+		key, version int16
+		asked        int // bytes of the request
+		body         [][]byte
+		rest         int // bytes that the answer says are still to come
+		want         string
+	}{
+		{"topics of a fetch", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(99_600_000)}, 96 << 20, "elements in"},
+		{"partitions of a fetch", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(90_000)}, 96 << 20, "cannot have named"},
+		{"aborted transactions", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(1), make([]byte, 4+2+8+8+8), i32(90_000_000)}, 96 << 20, "elements in"},
+		{"records", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(1), make([]byte, 4+2+8+8+8), i32(0), i32(0), i32(90_000_000)}, 1 << 20, "a text of"},
+		{"topics of a fetch, some fewer", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(10_000_000)}, 96 << 20, "cannot have named"},
+		{"topics of a fetch, flexible", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0xff, 0xff, 0xff, 0x1f}}, 96 << 20, "elements in"},
+		{"tags", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0x01}, {0xff, 0xff, 0xff, 0x7f}}, 1 << 20, "tagged fields"},
+		{"a varint without end", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0xff, 0xff, 0xff, 0xff, 0xff}}, 1 << 20, "32 bits"},
+		{"brokers", metadata, 8, 100, [][]byte{i32(0), i32(1_000_000)}, 20 << 20, "elements in"},
+		{"topics of metadata", metadata, 8, 100, [][]byte{i32(0), i32(0), {0xff, 0xff}, i32(1), i32(20 << 20)}, 20 << 20, "elements in"},
+		{"members", joinGroup, 5, 100, [][]byte{i32(0), {0, 0}, i32(1), topic, topic, topic, i32(20 << 20)}, 20 << 20, "elements in"},
+		{"partitions of a produce", produce, 7, 100, [][]byte{i32(1), topic, i32(1000)}, 20 << 20, "cannot have named"},
+		{"positions", offsetFetch, 5, 100, [][]byte{i32(0), i32(20 << 20)}, 20 << 20, "elements in"},
+		{"a host name of 1 MB", findCoordinator, 3, 100, [][]byte{{0}, i32(0), {0, 0}, {0}, i32(1), {0x80, 0x80, 0x40}}, 1000 << 10, "a text of"},
+		{"a fetch of more than MaxResponseSize", fetch, 11, 100, nil, 100<<20 + 1, "bytes"},
+		{"metadata as long as a fetch", metadata, 8, 100, nil, 90 << 20, "at most"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newAnswers(false, 1)
+			a.ask(request{open: true, key: c.key, version: c.version, correlation: 3, bytes: c.asked})
+			body := []byte{}
+			for _, part := range c.body {
+				body = append(body, part...)
+			}
+			wire := append(i32(uint32(4+len(body)+c.rest)), i32(3)...)
+			wire = append(wire, body...)
+			var err error
+			for _, b := range wire { // whatever pieces it comes in
+				if _, err = a.follow([]byte{b}); err != nil {
+					break
+				}
+			}
+			require.ErrorContains(t, err, c.want)
+			var n net.Error
+			require.ErrorAs(t, err, &n, "else Sarama keeps the connection")
+			assert.False(t, n.Timeout())
+		})
+	}
+}
+
+// manyTopics is an answer to a fetch up to where the first of n topics begins.
+func manyTopics(x *wire.Exchange, a *kmsg.FetchResponse, n uint32) []byte {
+	a.Topics = nil
+	frame := x.Frame(a.AppendTo(nil))
+	if a.IsFlexible() {
+		return binary.AppendUvarint(frame[:len(frame)-2], uint64(n)+1)
+	}
+	return binary.BigEndian.AppendUint32(frame[:len(frame)-4], n)
+}
+
+// TestFault_H6_FetchAnswerReportsItsOwnReason holds that such an answer costs no
+// memory, is reported as what it is, and does not end the consumer.
+func TestFault_H6_FetchAnswerReportsItsOwnReason(t *testing.T) {
+	var hostile atomic.Bool
+	p := meddled(t, func(x *wire.Exchange) {
+		a, ok := x.Answer.(*kmsg.FetchResponse)
+		if !ok || !hostile.Load() {
+			return
+		}
+		x.Raw = manyTopics(x, a, 99_600_000)
+		x.Raw = append(x.Raw, make([]byte, 96<<20)...)
+		binary.BigEndian.PutUint32(x.Raw, uint32(len(x.Raw)-4))
+	})
+	m := start(t, Driver{}, consumerConfig([]string{p.Addr()}), newRecorder())
+	m.wait(t, "assignment", func() bool { return len(m.recorder.assigned) > 0 })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	hostile.Store(true)
+	m.wait(t, "report", func() bool { return hasCode(m.errs, "INVALID_RESPONSE") })
+	hostile.Store(false)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<30), "bytes allocated, the server's included")
+	seed(t, []string{p.Addr()}, "t", 0, "after")
+	m.waitRecords(t, 1)
+}
+
+// TestFault_H9_OneAnswerThatIsNotTLSPasses holds that it is told apart from a peer
+// that cannot be trusted.
+func TestFault_H9_OneAnswerThatIsNotTLSPasses(t *testing.T) {
+	cert, pool := certificate(t)
+	secure := fake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
+	var bad atomic.Bool
+	bad.Store(true)
+	addr := port(t, func(c net.Conn) {
+		if bad.Load() {
+			saying([]byte("HTTP/1.1 503 Service Unavailable\r\n\r\n"))(c)
+			return
+		}
+		broker, err := net.Dial("tcp", secure.ListenAddrs()[0])
+		if err != nil {
+			return
+		}
+		defer broker.Close()
+		var both sync.WaitGroup
+		both.Go(func() { copyAll(broker, c) })
+		both.Go(func() { copyAll(c, broker) })
+		both.Wait()
+	})
+	cfg := consumerConfig([]string{addr})
+	cfg.TLS = &tls.Config{RootCAs: pool}
+	_, err := Driver{}.OpenConsumer(within(t, patienceTest), cfg)
+	var de *driver.Error
+	require.ErrorAs(t, err, &de)
+	assert.Equal(t, "TLS_HANDSHAKE_FAILED", de.Code)
+	assert.NotErrorIs(t, err, driver.ErrPermanent)
+	bad.Store(false)
+	c, err := Driver{}.OpenConsumer(within(t, patienceTest), cfg)
+	require.NoError(t, err)
+	require.NoError(t, c.Close(within(t, patienceTest)))
+
+	cfg.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+	_, err = Driver{}.OpenConsumer(within(t, patienceTest), cfg)
+	assert.ErrorIs(t, err, driver.ErrPermanent, "a peer that cannot be trusted")
+}
+
+func copyAll(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// TestFault_H9_AlertsThatPass holds which alerts of a peer end a client for good.
+func TestFault_H9_AlertsThatPass(t *testing.T) {
+	for number, permanent := range map[byte]bool{
+		10: false, 80: false, 90: false, // unexpected_message, internal_error, user_canceled
+		42: true, 48: true, 70: true, 116: true, // bad_certificate, unknown_ca, protocol_version, certificate_required
+	} {
+		addr := port(t, saying([]byte{21, 3, 3, 0, 2, 2, number}))
+		l := newLine(&tls.Config{}, 0)
+		_, err := l.Dial("tcp", addr)
+		l.sever()
+		require.Error(t, err)
+		err = wrap(err)
+		assert.Equal(t, permanent, isPermanent(err), "alert %d: %v", number, err)
+	}
+}
+
+// TestFault_H10_SCRAMIterationsAreBounded holds it on both sides of the bound.
+func TestFault_H10_SCRAMIterationsAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		rounds string
+		ok     bool
+	}{
+		{"4096", true}, {"1000000", true}, {"1000001", false}, {"10000000", false},
+		{"0", false}, {"-1", false}, {"99999999999999999999", false}, {strings.Repeat("9", 1<<20), false},
+	} {
+		s := newSCRAM(driver.SASLScramSHA256)
+		require.NoError(t, s.Begin("u", "p", ""))
+		_, err := s.Step("")
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = s.Step("r=" + s.nonce + "x,s=c2FsdA==,i=" + c.rounds)
+		if c.ok {
+			assert.NoError(t, err, "%s rounds", c.rounds)
+			continue
+		}
+		require.ErrorIs(t, err, errSCRAM)
+		assert.Less(t, len(err.Error()), 1000, "length of the error")
+		assert.Less(t, time.Since(began), time.Second, "time for a refusal")
+	}
+}
+
+// TestFault_H11_NoProducerIDIsRefused holds that idempotence is not lost without a
+// word: a batch with producer ID -1 is one without.
+func TestFault_H11_NoProducerIDIsRefused(t *testing.T) {
+	for name, meddle := range map[string]func(*kmsg.InitProducerIDResponse){
+		"ID":    func(a *kmsg.InitProducerIDResponse) { a.ProducerID = -1 },
+		"epoch": func(a *kmsg.InitProducerIDResponse) { a.ProducerEpoch = -1 },
+		"both":  func(a *kmsg.InitProducerIDResponse) { a.ProducerID, a.ProducerEpoch = -1, -1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := meddled(t, func(x *wire.Exchange) {
+				if a, ok := x.Answer.(*kmsg.InitProducerIDResponse); ok {
+					meddle(a)
+				}
+			})
+			d := Driver{Configure: func(c *ibm.Config) { c.Producer.Transaction.Retry.Max = 2 }}
+			prod, err := d.OpenProducer(within(t, patienceTest), producerConfig([]string{p.Addr()}))
+			if prod != nil {
+				prod.Close(within(t, time.Second))
+			}
+			var de *driver.Error
+			require.ErrorAs(t, err, &de)
+			assert.Equal(t, "INVALID_RESPONSE", de.Code, err)
+			assert.Equal(t, int64(3), p.Requests(kmsg.InitProducerID), "attempts")
+
+			began := time.Now()
+			_, err = Driver{}.OpenProducer(within(t, 300*time.Millisecond), producerConfig([]string{p.Addr()}))
+			require.ErrorIs(t, err, context.DeadlineExceeded, "as long as the context allows it tries again")
+			assert.Less(t, time.Since(began), 2*time.Second, "time to open")
+		})
+	}
+}
+
+// TestFault_H12_ForeignTextIsCut holds it for the address of a broker, which a
+// broker chooses, and for many brokers, whom a user names.
+func TestFault_H12_ForeignTextIsCut(t *testing.T) {
+	l := newLine(nil, 0)
+	defer l.sever()
+	_, err := l.Dial("tcp", strings.Repeat("h", 1<<20)+":9092")
+	require.ErrorContains(t, err, "too long for the address of a broker")
+	assert.Less(t, len(err.Error()), 400)
+
+	cfg := consumerConfig(nil)
+	for i := range 1000 {
+		cfg.Brokers = append(cfg.Brokers, fmt.Sprintf("[::1%%\nzone%d]:1", i))
+	}
+	_, err = Driver{}.OpenConsumer(within(t, patienceTest), cfg)
+	require.ErrorContains(t, err, "and 992 brokers more")
+	assert.NotContains(t, err.Error(), "\nzone")
+	assert.Less(t, len(err.Error()), 2500)
+}
