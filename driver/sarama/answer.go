@@ -20,14 +20,14 @@ const (
 // An answerError says that what came over a connection is no answer to what was
 // asked. It is a net.Error, so that Sarama closes the connection at once, and
 // takes nothing else that comes on it for an answer.
-type answerError struct{ text string }
+type answerError struct{ code, text string }
 
 func (e *answerError) Error() string   { return e.text }
 func (e *answerError) Timeout() bool   { return false }
 func (e *answerError) Temporary() bool { return false }
 
 func broken(format string, args ...any) error {
-	return &answerError{fmt.Sprintf(format, args...)}
+	return &answerError{"INVALID_RESPONSE", fmt.Sprintf(format, args...)}
 }
 
 // answers follows the answers on one connection while Sarama reads them. Sarama
@@ -201,7 +201,7 @@ func (a *answers) notKafka(length int) error {
 		return broken("%s, beginning with %q: this is SSH: is this Kafka's port?", what, head)
 	}
 	if head[0] == 0x15 && head[1] == 0x03 { // an alert
-		return broken("%s, beginning with %q: this port wants TLS", what, head)
+		return &answerError{"CONNECTION_FAILED", "a TLS alert instead of an answer: does this port want TLS?"}
 	}
 	return broken("%s, beginning with %q: is this Kafka?", what, head)
 }

@@ -134,7 +134,7 @@ func classify(err error) (code string, kind error) {
 	var noAnswer *answerError
 	switch {
 	case errors.As(err, &noAnswer):
-		return "INVALID_RESPONSE", nil
+		return noAnswer.code, nil
 	case errors.As(err, &handshake), remoteAlert(err):
 		return "TLS_HANDSHAKE_FAILED", tlsKind(err)
 	case errors.As(err, &config):

@@ -8,9 +8,9 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// maxPause bounds how long a connection keeps quiet because a broker asks for it.
-// The quotas of brokers are counted over some seconds.
-const maxPause = 30 * time.Second
+// maxPause bounds how long a connection keeps quiet because a broker asks for it. A
+// broker that means it reads nothing meanwhile (KIP-219), whatever the client does.
+const maxPause = 5 * time.Second
 
 // A pause is the time until which a connection keeps quiet, because the broker has
 // said in an answer that it throttles this client (KIP-219).
