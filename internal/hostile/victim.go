@@ -280,7 +280,9 @@ func (p *process) waitInnocent() {
 	if s, err := p.manager.Consumer("innocent"); err == nil {
 		in.State = s.State.String()
 		for _, err := range []error{s.Reason, s.DriverError, s.CommitError} {
-			in.Troubles = strings.Join(note(nil, err), "")
+			if text := note(nil, err); text != nil {
+				in.Troubles = text[0]
+			}
 		}
 	}
 }

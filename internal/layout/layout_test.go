@@ -63,7 +63,7 @@ var graph = []row{
 		"it runs the production driver, and judges it by another client"},
 	{"internal/testkit", nil,
 		"tests of any package import it"},
-	{"internal/hostile", []string{"kafka", "driver", "driver/sarama", "internal/hostile/wire", "internal/kafkacluster", "github.com/twmb/franz-go"},
+	{"internal/hostile", []string{"kafka", "driver", "driver/sarama", "internal/hostile/wire", "internal/kafkacluster", "github.com/twmb/franz-go", "github.com/klauspost/compress"},
 		"it runs the production driver, and what attacks it is another client's code"},
 	{"internal/hostile/wire", []string{"github.com/twmb/franz-go"},
 		"it is the hostile side, and knows none of what it attacks"},
