@@ -274,14 +274,10 @@ func on(l *line, conf *ibm.Config, readTimeout time.Duration) *ibm.Config {
 	c.Net.Proxy.Enable = true
 	c.Net.Proxy.Dialer = l
 	c.Net.ReadTimeout = readTimeout
-	// Sarama's own sleeps could not be cut short.
-	wait := func(backoff time.Duration) func(int, int) time.Duration {
-		return func(int, int) time.Duration {
-			l.wait(backoff)
-			return 0
-		}
+	backoff := conf.Metadata.Retry.Backoff
+	c.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
+		l.wait(backoff) // Sarama's own sleep could not be cut short
+		return 0
 	}
-	c.Metadata.Retry.BackoffFunc = wait(conf.Metadata.Retry.Backoff)
-	c.Producer.Transaction.Retry.BackoffFunc = wait(conf.Producer.Transaction.Retry.Backoff) // of producer IDs, too
 	return &c
 }

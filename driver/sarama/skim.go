@@ -151,8 +151,11 @@ func length(width int, value uint64) int {
 
 // pass passes over a string or bytes.
 func (r *reader) pass(f *field, n int) error {
-	if n > r.rest || f.kind == 's' && n > maxString {
+	if n > r.rest {
 		return r.broken("a text of %d bytes where %d are left", n, r.rest)
+	}
+	if f.kind == 's' && n > maxString {
+		return r.broken("a string of %d bytes, more than Kafka allows", n)
 	}
 	r.skip = max(0, n)
 	r.at++
