@@ -124,7 +124,9 @@ func (c *consumer) open() (err error) {
 	}()
 	group := c.conf.Consumer.Group
 	data := on(c.fetches, c.conf, c.conf.Net.ReadTimeout)
-	data.Metadata.RefreshFrequency = newPartitionLook
+	if every := data.Metadata.RefreshFrequency; every == 0 || every > newPartitionLook {
+		data.Metadata.RefreshFrequency = newPartitionLook // unless Configure asks for more looks
+	}
 	data.Consumer.Group.Rebalance.GroupStrategies = observed(group.Rebalance.GroupStrategies, c.onAssignment)
 	if c.data, err = ibm.NewClient(c.cfg.Brokers, data); err != nil {
 		return c.wrap(err)

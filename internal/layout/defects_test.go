@@ -1,12 +1,16 @@
 package layout
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // Every test that DEFECTS.md names exists, and every row from B01 to B44 is there.
@@ -25,6 +29,41 @@ func TestDefectsNameTheirTests(t *testing.T) {
 	if len(rows) != 44 || rows[0][1] != "B01" || rows[43][1] != "B44" {
 		t.Errorf("DEFECTS.md has %d rows, want B01 to B44", len(rows))
 	}
+}
+
+// faults are the letters of DEFECTS.md's faults found in use, with how many each has.
+var faults = []struct {
+	letter string
+	n      int
+}{{"A", 5}, {"B", 7}, {"C", 5}, {"D", 7}, {"E", 9}, {"F", 4}, {"G", 5}, {"H", 13}}
+
+// notMended are the faults that are not mended yet, and so have no test.
+var notMended = map[string]bool{"D5": true}
+
+// DEFECTS.md has a row for every fault found in use, in order, and each row names a
+// test of that fault: TestFault_A1_… shows fault A1, TestRealFault_A1_… on a real
+// Kafka only. That the named tests exist is checked above.
+func TestEveryFaultHasItsTest(t *testing.T) {
+	text, err := os.ReadFile("../../DEFECTS.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## Faults found in use\n")
+	require.True(t, found, "DEFECTS.md has no section of faults found in use")
+	var want, got []string
+	for _, f := range faults {
+		for i := range f.n {
+			want = append(want, fmt.Sprint(f.letter, i+1))
+		}
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| ([A-H]\d+) \|.*$`).FindAllStringSubmatch(section, -1) {
+		got = append(got, row[1])
+		assert.Equal(t, 5, len(strings.Split(strings.ReplaceAll(row[0], `\|`, ""), "|"))-1, "cells of %s", row[0])
+		named := regexp.MustCompile("`(Test[A-Za-z0-9_]+)`").FindAllStringSubmatch(row[0], -1)
+		assert.Equal(t, notMended[row[1]], len(named) == 0, "%s: a test is named, or notMended says that there is none", row[1])
+		for _, test := range named {
+			assert.Regexp(t, "^Test(Real)?Fault_"+row[1]+"_[A-Z0-9]", test[1], "the test of %s", row[1])
+		}
+	}
+	assert.Equal(t, want, got)
 }
 
 // testNames returns the names of all test functions of the module.
