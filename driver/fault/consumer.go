@@ -25,7 +25,10 @@ type consumer struct {
 	closeErr error
 }
 
-var _ driver.HighWatermarker = (*consumer)(nil)
+var _ interface {
+	driver.HighWatermarker
+	driver.SessionDeadliner
+} = (*consumer)(nil)
 
 func newConsumer(inner driver.Consumer, i Injector, who Call) *consumer {
 	return &consumer{
@@ -83,10 +86,15 @@ func (c *consumer) HighWatermark(k *driver.Claim) int64 {
 
 // SessionDeadline implements driver.SessionDeadliner.
 func (c *consumer) SessionDeadline() time.Time {
-	if s, ok := c.inner.(driver.SessionDeadliner); ok {
-		return s.SessionDeadline()
+	d, ok := c.inner.(driver.SessionDeadliner)
+	if !ok {
+		return time.Time{}
 	}
-	return time.Time{}
+	at := d.SessionDeadline()
+	if at.IsZero() {
+		return at
+	}
+	return at.Add(-c.i.Inject(c.who.op(Heartbeat)).Delay)
 }
 
 func (c *consumer) Close(ctx context.Context) error {

@@ -8,7 +8,7 @@ import (
 
 // serve runs the consumer within until Close, or until it is to crash.
 func (c *consumer) serve(h driver.Handler, f Fault) error {
-	s := &session{o: &c.owned, h: h, joined: make(chan struct{}, 1)}
+	s := &session{o: &c.owned, h: h, trouble: c.trouble, joined: make(chan struct{}, 1)}
 	over := make(chan struct{})
 	watched := make(chan struct{})
 	go func() {
@@ -24,6 +24,19 @@ func (c *consumer) serve(h driver.Handler, f Fault) error {
 		return cause
 	}
 	return err
+}
+
+// trouble returns what a delivery is reported to have run into, or nil.
+func (c *consumer) trouble(k *driver.Claim, b driver.Batch) error {
+	f := c.i.Inject(c.who.op(Deliver).at(k.Topic, k.Partition))
+	if f.When != BeforeCall {
+		return nil
+	}
+	offset := int64(-1)
+	if len(b.Records) > 0 {
+		offset = b.Records[0].Offset
+	}
+	return &driver.PartitionError{Topic: k.Topic, Partition: k.Partition, Offset: offset, Err: f.Err}
 }
 
 // crashAfter severs the consumer within when its time has come.
@@ -52,9 +65,10 @@ func (c *consumer) crash() bool {
 // crash, it still ends each claim in order; the session makes of every end a
 // loss, and of everything else nothing.
 type session struct {
-	o      *ownership
-	h      driver.Handler
-	joined chan struct{}
+	o       *ownership
+	h       driver.Handler
+	trouble func(k *driver.Claim, b driver.Batch) error
+	joined  chan struct{}
 }
 
 func (s *session) Assign(ks []*driver.Claim) {
@@ -69,9 +83,13 @@ func (s *session) Assign(ks []*driver.Claim) {
 }
 
 func (s *session) Deliver(k *driver.Claim, b driver.Batch) {
-	if s.o.crashed() == nil {
-		s.h.Deliver(k, b)
+	if s.o.crashed() != nil {
+		return
 	}
+	if err := s.trouble(k, b); err != nil {
+		s.h.Error(err)
+	}
+	s.h.Deliver(k, b)
 }
 
 func (s *session) Revoke(ctx context.Context, ks []*driver.Claim) {

@@ -30,6 +30,11 @@
 //     partition. Marks that need nothing, as their claim has ended or they are
 //     behind, get the answer that the contract promises.
 //   - Pause, Resume: asked for each claim, and only Delay is honoured.
+//   - Deliver: asked for each batch. Before reports a PartitionError of the batch's
+//     first offset, and delivers the batch all the same: the trouble has passed.
+//     Delay is not honoured, since a delivery never blocks.
+//   - Heartbeat: asked when the session deadline is read. With Delay the latest
+//     heartbeat that was answered was sent so much earlier. Nothing else is honoured.
 //   - CloseConsumer, CloseProducer: Before severs as if the context had ended,
 //     and fails. Never waits for the end of the context.
 //   - Produce: Before acknowledges the error, and nothing was sent. After sends,

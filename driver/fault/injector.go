@@ -25,11 +25,13 @@ const (
 	Ack
 	Flush
 	CloseProducer
+	Deliver
+	Heartbeat
 )
 
 var opNames = [...]string{
 	"OpenConsumer", "OpenProducer", "Run", "Commit", "Mark", "Pause", "Resume",
-	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer",
+	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer", "Deliver", "Heartbeat",
 }
 
 // String returns the constant's name.
@@ -46,7 +48,7 @@ type Call struct {
 	ClientID string
 	Group    string // of a consumer's calls
 
-	// Topic and Partition are set for Mark, Pause, Resume, Produce and Ack.
+	// Topic and Partition are set for Mark, Pause, Resume, Deliver, Produce and Ack.
 	// Otherwise they are "" and -1, as Partition is when a key is to choose.
 	Topic     string
 	Partition int32
@@ -88,6 +90,12 @@ func Error(code string) error { return &driver.Error{Code: code, Err: ErrInjecte
 // Permanent returns an error with one of Kafka's codes that no retry can cure.
 func Permanent(code string) error {
 	return &driver.Error{Code: code, Kind: driver.ErrPermanent, Err: ErrInjected}
+}
+
+// MembershipLost returns the error of a member that its group may have removed, for
+// After and Run.
+func MembershipLost() error {
+	return &driver.Error{Code: "UNKNOWN_MEMBER_ID", Err: fmt.Errorf("%w: %w", driver.ErrMembershipLost, ErrInjected)}
 }
 
 // Before fails every call before anything is done.
