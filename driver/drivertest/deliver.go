@@ -20,7 +20,9 @@ func deliverChecks() []check {
 		{ruleNext, "Everything below Next has been delivered or is a hole.", nextPassesHoles},
 		{"ReadCommitted", "ReadCommitted delivers no record of an open or aborted transaction.", readCommitted},
 		{"ReadUncommitted", "ReadUncommitted delivers the records of open and aborted transactions too.", readUncommitted},
-		{"HighWatermark", "HighWatermark is the offset after the last record of a claim's partition as of the latest fetch, or -1.", highWatermark},
+		{"HighWatermark", "HighWatermark is the offset after the last record of a claim's partition that is replicated, or -1.", highWatermark},
+		{"HighWatermarkOfAPausedClaim", "HighWatermark is at most 30 seconds old while a leader answers, also for a claim that is paused.", highWatermarkOfAPausedClaim},
+		{"HighWatermarkOfAnOpenTransaction", "HighWatermark includes the records of open transactions, also for a claim whose next record belongs to one.", highWatermarkOfAnOpenTransaction},
 	}
 }
 
@@ -226,13 +228,60 @@ func (e *env) transaction(tx Transactor, topic string, commit bool, values ...st
 	e.must(end(e.context(), commit))
 }
 
-func highWatermark(e *env) {
-	topic := e.topic(1)
-	m, claim := consume(e, topic)
+// watermarker returns the consumer of a member as one that knows high watermarks,
+// or skips the case.
+func watermarker(e *env, m *member) driver.HighWatermarker {
+	e.t.Helper()
 	hw, ok := m.consumer.(driver.HighWatermarker)
 	if !ok {
 		e.t.Skipf("the consumer is no driver.HighWatermarker")
 	}
+	return hw
+}
+
+// wantWatermark waits for a high watermark as long as it may be old.
+func wantWatermark(e *env, m *member, c *driver.Claim, want int64) {
+	e.t.Helper()
+	hw := watermarker(e, m)
+	deadline := time.Now().Add(30*time.Second + e.Grace)
+	for hw.HighWatermark(c) != want {
+		if time.Now().After(deadline) {
+			e.fatalf("for 30 seconds the high watermark has been %d, want %d", hw.HighWatermark(c), want)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func highWatermarkOfAPausedClaim(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	watermarker(e, m)
+	e.send(topic, 0, numbered("v", 3)...)
+	m.waitRecords(claim, 3)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	e.send(topic, 0, numbered("w", 40)...)
+	wantWatermark(e, m, claim, int64(len(e.read(topic, 0))))
+}
+
+func highWatermarkOfAnOpenTransaction(e *env) {
+	tx := ability[Transactor](e)
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	watermarker(e, m)
+	e.send(topic, 0, numbered("v", 3)...)
+	m.waitRecords(claim, 3)
+	end, err := tx.Begin(e.context(), topic, 0, driver.Record{Value: []byte("open")})
+	e.must(err)
+	e.send(topic, 0, numbered("w", 20)...)
+	wantWatermark(e, m, claim, 24)
+	e.must(end(e.context(), true))
+}
+
+func highWatermark(e *env) {
+	topic := e.topic(1)
+	m, claim := consume(e, topic)
+	hw := watermarker(e, m)
 	e.send(topic, 0, numbered("v", 7)...)
 	m.waitRecords(claim, 7)
 	e.eventually("a high watermark of 7", func() bool { return hw.HighWatermark(claim) == 7 })

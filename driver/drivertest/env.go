@@ -129,7 +129,13 @@ func (e *env) change(f func()) {
 // await waits until cond, which is called with the mutex held, holds.
 func (e *env) await(what string, cond func() bool) {
 	e.t.Helper()
-	timer := time.NewTimer(e.Patience)
+	e.awaitWithin(e.Patience, what, cond)
+}
+
+// awaitWithin is await with a patience of its own.
+func (e *env) awaitWithin(patience time.Duration, what string, cond func() bool) {
+	e.t.Helper()
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
 		e.mu.Lock()
@@ -141,7 +147,7 @@ func (e *env) await(what string, cond func() bool) {
 		select {
 		case <-changed:
 		case <-timer.C:
-			e.fatalf("waited %v in vain: %s", e.Patience, what)
+			e.fatalf("waited %v in vain: %s", patience, what)
 		}
 	}
 }

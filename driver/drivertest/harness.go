@@ -128,6 +128,32 @@ type (
 		Begin(ctx context.Context, topic string, partition int32, records ...driver.Record) (end func(ctx context.Context, commit bool) error, err error)
 	}
 
+	// A TopicRecreater deletes a topic, with what is committed for it, and creates
+	// it again, as soon as the cluster allows that. It returns once clients can use
+	// the new one.
+	TopicRecreater interface {
+		RecreateTopic(ctx context.Context, topic string, partitions int32) error
+	}
+
+	// A Forbidder takes from the driver's clients the right to read a topic, until
+	// allow is called.
+	Forbidder interface {
+		Forbid(ctx context.Context, topic string) (allow func(), err error)
+	}
+
+	// A ForeignJoiner adds a member of another program to a group, which has one
+	// balance strategy and topics of its own, such as one that does not exist. It
+	// returns once the member has asked to join.
+	ForeignJoiner interface {
+		JoinForeign(ctx context.Context, group string, s driver.BalanceStrategy, topics ...string) (leave func(), err error)
+	}
+
+	// A Damager makes the batch with an offset unreadable, until repair is called.
+	// A nil repair says that there is none.
+	Damager interface {
+		Damage(ctx context.Context, topic string, partition int32, offset int64) (repair func(), err error)
+	}
+
 	// A TopicLimiter creates a topic that refuses batches of more than maxBytes with
 	// MESSAGE_TOO_LARGE, and with INVALID_TIMESTAMP those in which a message is dated
 	// more than ahead in the future. 0 sets no such limit. (Kafka: max.message.bytes

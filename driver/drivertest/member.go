@@ -37,6 +37,8 @@ func (e *env) consumerConfig(group string, topics ...string) driver.ConsumerConf
 		DrainTimeout:      e.DrainTimeout,
 		MaxProcessingTime: maxProcessingTime,
 		MaxMessageBytes:   1 << 20,
+
+		MaxDecompressedBytes: 64 << 20,
 	}
 }
 

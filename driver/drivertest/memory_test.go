@@ -33,6 +33,10 @@ var _ interface {
 	drivertest.HoleMaker
 	drivertest.TopicLimiter
 	drivertest.Transactor
+	drivertest.TopicRecreater
+	drivertest.Forbidder
+	drivertest.ForeignJoiner
+	drivertest.Damager
 } = (*memoryHarness)(nil)
 
 func (h *memoryHarness) Driver() driver.Driver { return h.broker }
@@ -126,6 +130,26 @@ func (h *memoryHarness) Begin(_ context.Context, topic string, partition int32, 
 		}
 		return tx.Abort()
 	}, nil
+}
+
+func (h *memoryHarness) RecreateTopic(_ context.Context, topic string, partitions int32) error {
+	return h.broker.RecreateTopic(topic, int(partitions))
+}
+
+func (h *memoryHarness) Forbid(_ context.Context, topic string) (allow func(), err error) {
+	return func() { _ = h.broker.Forbid(topic, false) }, h.broker.Forbid(topic, true)
+}
+
+func (h *memoryHarness) JoinForeign(_ context.Context, group string, s driver.BalanceStrategy, topics ...string) (leave func(), err error) {
+	f := h.broker.JoinForeign(driver.ConsumerConfig{
+		Group: group, ClientID: "foreign", Topics: topics, BalanceStrategies: []driver.BalanceStrategy{s},
+		SessionTimeout: time.Minute, RebalanceTimeout: time.Minute, DrainTimeout: time.Second,
+	})
+	return func() { _ = f.Leave(context.Background()) }, nil
+}
+
+func (h *memoryHarness) Damage(_ context.Context, topic string, partition int32, offset int64) (repair func(), err error) {
+	return func() { _ = h.broker.Repair(topic, partition) }, h.broker.Damage(topic, partition, offset)
 }
 
 func TestMemory(t *testing.T) {

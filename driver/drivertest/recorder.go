@@ -256,7 +256,7 @@ func named(err error) bool {
 		return de.Code != ""
 	}
 	for _, known := range []error{
-		driver.ErrClosed, driver.ErrClaimEnded, driver.ErrPermanent, driver.ErrUnknownOutcome,
+		driver.ErrClosed, driver.ErrClaimEnded, driver.ErrMembershipLost, driver.ErrPermanent, driver.ErrUnknownOutcome,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {

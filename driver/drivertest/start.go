@@ -216,7 +216,7 @@ func goesOn(e *env, policy driver.OutOfRange, to int64) {
 func (m *member) toldGap(from, to int64) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		gap, ok := errors.AsType[*driver.DataLossError](err)
-		return ok && gap.From == from && gap.To == to
+		return ok && gap.From == from && gap.To == to && !gap.Recreated
 	})
 }
 

@@ -24,7 +24,7 @@ func TestCasesAreWhole(t *testing.T) {
 	for _, rule := range []string{
 		ruleOwnGoroutine, ruleSilence, ruleAssignFirst, ruleNothingAfterEnd, ruleEndsOnce, ruleNoOverlap,
 		ruleFixed, ruleNewClaim, ruleOneOwner, ruleOneOwnerCooperative, ruleOrder, ruleNext, ruleWindow,
-		ruleNamedErrors, ruleRunEndsClaims, ruleBytes, ruleCloseInTime, ruleCloseAnswer, ruleRunNil,
+		ruleNamedErrors, ruleRunEndsClaims, ruleDeadline, ruleBytes, ruleCloseInTime, ruleCloseAnswer, ruleRunNil,
 		rulePerMark, ruleCommitInTime, ruleAckOnce, ruleAckSilence, ruleFlush, ruleProduceInTime,
 		ruleProducerCloseInTime, ruleProducerCloseWaits,
 	} {

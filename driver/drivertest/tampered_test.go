@@ -138,6 +138,15 @@ type consumer struct {
 	close   func(ctx context.Context) error
 
 	highWatermark func(claim *driver.Claim) int64
+	deadline      func(at time.Time) time.Time // changes the session deadline
+}
+
+func (c *consumer) SessionDeadline() time.Time {
+	at := c.Consumer.(driver.SessionDeadliner).SessionDeadline()
+	if c.deadline != nil {
+		return c.deadline(at)
+	}
+	return at
 }
 
 func (c *consumer) HighWatermark(claim *driver.Claim) int64 {

@@ -27,7 +27,7 @@ type wrong struct {
 
 func wrongs() []wrong {
 	return slices.Concat(
-		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongProducers(),
+		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongTopics(), wrongProducers(),
 	)
 }
 

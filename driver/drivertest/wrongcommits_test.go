@@ -47,7 +47,7 @@ func wrongCommits() []wrong {
 				c.pretend(marks)
 			}
 			return err
-		}), also: []string{"OutOfRangeOldest", "OutOfRangeNewest"}},
+		}), also: []string{"OldPositionNeverCounts", "OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "commits below Start", fails: "CommitBelowStartChangesNothing", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if err == nil && len(marks) == 1 && marks[0].Offset <= marks[0].Claim.Start {

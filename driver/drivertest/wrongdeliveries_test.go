@@ -62,7 +62,7 @@ func wrongDeliveries() []wrong {
 		{name: "tells a Next that it has passed", fails: "NextPassesHoles", consumer: eachBatch(func(b *driver.Batch) { b.Next = 1 })},
 		{name: "tells the wrong high watermark", fails: "HighWatermark", consumer: func(c *consumer) {
 			c.highWatermark = func(*driver.Claim) int64 { return 1 }
-		}},
+		}, also: []string{"HighWatermarkOfAPausedClaim", "HighWatermarkOfAnOpenTransaction"}},
 		{name: "reads what is not committed", fails: "ReadCommitted", config: func(cfg *driver.ConsumerConfig) {
 			cfg.IsolationLevel = driver.ReadUncommitted
 		}},

@@ -105,7 +105,7 @@ func wrongMembers() []wrong {
 			}
 		}},
 		{name: "fails Run for an outage", fails: "RunOutlivesAnOutage", consumer: failInAnOutage,
-			also: []string{"CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin"}},
+			also: []string{"LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin"}},
 		{name: "spins in an outage", fails: "RunDoesNotSpin", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				for range 1000 {
@@ -119,7 +119,7 @@ func wrongMembers() []wrong {
 					h.Handler.Error(err)
 				}
 			}
-		})},
+		}), also: []string{"MissingTopicStopsNoOther"}},
 		{name: "takes a fenced instance for transient", fails: "FencedInstanceEndsRun", consumer: eachRun(func(_ *consumer, _ driver.Handler, err error) error {
 			return transient(err, "FENCED_INSTANCE_ID")
 		})},
@@ -190,12 +190,19 @@ func (nobody) Error(error)                             {}
 
 // failInAnOutage ends Run with the first error that Handler.Error is told in an
 // outage.
-func failInAnOutage(c *consumer) {
+func failInAnOutage(c *consumer) { failOn("CONNECTION_FAILED")(c) }
+
+// failOn ends Run with the first error that Handler.Error is told with a code.
+func failOn(name string) func(*consumer) {
+	return func(c *consumer) { failWith(c, name) }
+}
+
+func failWith(c *consumer, name string) {
 	failed := make(chan error, 1)
 	c.handler = func(h *handler) {
 		h.error = func(err error) {
 			h.Handler.Error(err)
-			if code(err) != "CONNECTION_FAILED" {
+			if code(err) != name {
 				return
 			}
 			select {

@@ -32,7 +32,7 @@ func wrongRevokes() []wrong {
 				defer cancel()
 				h.Handler.Revoke(ctx, claims)
 			}
-		}), also: []string{"OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
+		}), also: []string{"RecreatedTopicIsAnother", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
 		{name: "gives back the same claim", fails: "ReturningPartitionIsANewClaim", consumer: reuseClaims},
 		{name: "gives Revoke no window", fails: "RevokeHasAWindow", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			unbounded, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -49,7 +49,7 @@ func wrongRevokes() []wrong {
 		{name: "assigns nothing beside a stuck Revoke", fails: "StuckRevokeHoldsUpNothingElse", consumer: assignAfterRevoke},
 		{name: "stops for a rebalance what it keeps", fails: "CooperativeKeepsWhatStays", config: func(cfg *driver.ConsumerConfig) {
 			cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
-		}, also: []string{"CommitWaitsForNoJoin", "CommitOutlivesARebalance"}},
+		}, also: []string{"StrategiesThatDoNotMeetWait", "CommitWaitsForNoJoin", "CommitOutlivesARebalance"}},
 		{name: "hides from Revoke that the claims are lost", fails: "LossCancelsRevoke", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			deadline, _ := ctx.Deadline()
 			same, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(-time.Millisecond))

@@ -16,7 +16,7 @@ func wrongStarts() []wrong {
 		}, wide: true},
 		{name: "starts at the beginning", fails: "NewestStartsAtTheEnd", config: func(cfg *driver.ConsumerConfig) {
 			cfg.InitialOffset = driver.OffsetOldest
-		}, also: []string{"NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole"}},
+		}, also: []string{"StartThatSkipsIsReported", "NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole"}},
 		{name: "tells a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
 			h.assign = func(claims []*driver.Claim) {
 				for _, c := range claims {
@@ -25,7 +25,7 @@ func wrongStarts() []wrong {
 				h.Handler.Assign(claims)
 			}
 		}), also: []string{
-			"NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
+			"StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
 		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen},
 		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions},

@@ -65,7 +65,9 @@ func TestLateHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := fault.NewSwitch(fault.On(fault.Heartbeat, fault.Delay(3*time.Second)))
 		r := run(t, newBroker(t, 1), late, &told{})
-		left := func() time.Duration { return time.Until(r.Consumer.(driver.SessionDeadliner).SessionDeadline()).Round(time.Second) }
+		left := func() time.Duration {
+			return time.Until(r.Consumer.(driver.SessionDeadliner).SessionDeadline()).Round(time.Second)
+		}
 		equal(t, "in time", left(), 10*time.Second)
 		late.Set(true)
 		equal(t, "late", left(), 7*time.Second)

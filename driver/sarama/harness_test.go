@@ -42,6 +42,8 @@ var _ interface {
 	drivertest.HoleMaker
 	drivertest.TopicLimiter
 	drivertest.Transactor
+	drivertest.TopicRecreater
+	drivertest.ForeignJoiner
 	drivertest.ConnectionCounter
 } = (*harness)(nil)
 
