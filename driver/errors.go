@@ -179,7 +179,7 @@ func (e *DataLossError) ErrorType() string {
 // Start as ConsumerConfig.InitialOffset asks, in a log that begins at Begin.
 // Either the group is new to the partition, or its positions have expired; in
 // the latter case the records from Begin up to Start may never have been handled.
-// It is not reported where Start is Begin: then nothing can have been skipped.
+// A driver may leave it out where Start is Begin: then nothing can have been skipped.
 type NoPositionError struct {
 	Topic        string
 	Partition    int32
