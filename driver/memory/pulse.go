@@ -90,7 +90,8 @@ func (c *consumer) endPulse() {
 // setDelay changes how long the answers to heartbeats take.
 func (c *consumer) setDelay(d time.Duration) {
 	c.delay = d
-	if p := c.pulse.Load(); p != nil {
+	// While the link is cut the group has set its expiry already.
+	if p := c.pulse.Load(); p != nil && p.cut.IsZero() {
 		q := *p
 		q.delay = d
 		c.pulse.Store(&q)
