@@ -104,8 +104,8 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
 	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
-	for _, l := range []*line{c.fetches, c.groups, c.commits} {
-		l.report = c.tell
+	for _, l := range []*line{c.fetches, c.groups, c.commits, c.ends} {
+		l.report, l.closing = c.tell, c.closing
 	}
 	return c
 }

@@ -52,6 +52,9 @@ type line struct {
 	maxOpen int         // requests that wait for an answer on one connection
 	report  func(error) // what a connection has lived through; may be nil
 
+	// closing is closed when the user of the line begins to close; nil is never.
+	closing <-chan struct{}
+
 	mu    sync.Mutex // guards what follows
 	conns map[*conn]struct{}
 	dead  bool

@@ -36,7 +36,8 @@ func (c *conn) heed() {
 	c.pause.until.Store(time.Now().Add(min(asked, most)).UnixNano())
 }
 
-// holdBack waits until the pause is over, or the connection is closed.
+// holdBack waits until the pause is over, the connection is closed, or its user
+// closes: what leaves a group and says goodbye does not wait for a quota.
 func (c *conn) holdBack() {
 	until := c.pause.until.Load()
 	if until == 0 {
@@ -48,6 +49,7 @@ func (c *conn) holdBack() {
 	select {
 	case <-t.C:
 	case <-c.gone:
+	case <-c.line.closing:
 	}
 	// Sarama has set the limit of the write before it waited here. An error of this
 	// is one of the write, too.

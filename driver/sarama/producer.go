@@ -54,6 +54,7 @@ func newProducer(cfg driver.ProducerConfig, conf *ibm.Config) *producer {
 		topics:      map[string]*topic{}, workers: map[int32]*worker{}, stopped: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
+	p.line.closing = p.closing
 	if log := cfg.Logger; log != nil {
 		p.line.report = func(err error) { log.Warn("kafka producer: a broker is out of order", "error", err) }
 	}

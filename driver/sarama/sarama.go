@@ -28,6 +28,7 @@ package sarama
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	ibm "github.com/IBM/sarama"
@@ -104,13 +105,13 @@ func (d Driver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (dr
 	}
 	p := newProducer(cfg, conf)
 	if err := open(ctx, p, p.open, p.line.sever); err != nil {
-		return nil, fmt.Errorf("sarama: open producer: %w", err)
+		return nil, fmt.Errorf("sarama: open producer: %w", soften(err, cfg.SASL))
 	}
 	return p, nil
 }
 
-// open runs dial, which can not be cancelled but by sever, and returns by the end
-// of ctx.
+// open runs dial, which cannot be cancelled but by sever, and returns by the end
+// of ctx: with ctx's error, and why dial had not succeeded by then if it knows.
 func open(ctx context.Context, opened closer, dial func() error, sever func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -125,6 +126,9 @@ func open(ctx context.Context, opened closer, dial func() error, sever func()) e
 	}
 	if err == nil { // severed just as it was ready
 		opened.Close(ctx)
+	}
+	if err != nil && !errors.Is(err, errSevered) {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return ctx.Err()
 }
