@@ -137,33 +137,6 @@ const (
 	CompressionZSTD
 )
 
-// String returns Kafka's name, or "" if o is none of the constants.
-func (o InitialOffset) String() string { return name(o, "latest", "earliest") }
-
-// String returns Kafka's name, or "" if o is none of the constants.
-func (o OutOfRange) String() string { return name(o, "none", "earliest", "latest") }
-
-// String returns Kafka's name, or "" if l is none of the constants.
-func (l IsolationLevel) String() string { return name(l, "read_committed", "read_uncommitted") }
-
-// String returns Kafka's name, or "" if s is none of the constants.
-func (s BalanceStrategy) String() string {
-	return name(s, "roundrobin", "range", "sticky", "cooperative-sticky")
-}
-
-// String returns Kafka's name, or "" if a is none of the constants.
-func (a RequiredAcks) String() string { return name(a, "all", "1", "0") }
-
-// String returns Kafka's name, or "" if c is none of the constants.
-func (c Compression) String() string { return name(c, "none", "gzip", "snappy", "lz4", "zstd") }
-
-func name[T ~int](v T, names ...string) string {
-	if v < 0 || int(v) >= len(names) {
-		return ""
-	}
-	return names[v]
-}
-
 // SASL is how a client authenticates.
 type SASL struct {
 	Mechanism   SASLMechanism

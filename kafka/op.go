@@ -33,6 +33,8 @@ const (
 
 	// OpCommit is one commit of the positions of one or several partitions.
 	OpCommit
+
+	opKindCount
 )
 
 // String returns the kind's name, such as "process batch".
@@ -64,6 +66,8 @@ const (
 	// partition next. Err is nil. It is the outcome of a delivery; the attempt in
 	// it is done.
 	OutcomeLate
+
+	outcomeCount
 )
 
 // String returns the outcome's name, such as "interrupted".

@@ -21,6 +21,8 @@ const (
 	StateDisabled                // given up: its switch went off, the reason says why
 	StateStopping                // draining and leaving the group
 	StateStopped                 // shut down for good
+
+	stateCount
 )
 
 // String returns the state's name, such as "backing off".
