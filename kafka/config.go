@@ -156,9 +156,11 @@ type ConsumerConfig struct {
 
 	// MaxBufferedMessages and MaxBufferedBytes bound what waits for the handler
 	// in one partition, in records, and in bytes of keys, values and headers plus
-	// a fixed cost a record. Above either bound the partition is not fetched
+	// a fixed cost per record. Above either bound the partition is not fetched
 	// until half is gone; what was under way at that moment, one fetch, comes on
-	// top. Defaults 10000 and 4 MiB.
+	// top. A fetch asks for MaxMessageBytes as they are stored; of records that
+	// compress well it brings up to eight times as much, or one batch. Defaults
+	// 10000 and 4 MiB.
 	MaxBufferedMessages int
 	MaxBufferedBytes    int
 

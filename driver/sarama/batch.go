@@ -47,6 +47,7 @@ type examination struct {
 	thorough bool
 	table    *crc32.Table
 	budget   *budget
+	share    int // of bytes, once they are inflated: more ends the answer
 
 	whole int // batches that are all there, and in order
 	bytes int // in them once they are inflated, at most

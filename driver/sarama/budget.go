@@ -42,7 +42,10 @@ func (b *budget) postpone() {
 func (x *examination) afford(body []byte, h batchHeader) (err *driver.Error) {
 	b := x.budget
 	size, cost := costAtMost(body, h)
-	x.bytes += max(size, len(body))
+	if size = x.inflated(size, len(body)); x.whole > 0 && x.bytes+size > x.share {
+		return errEnough
+	}
+	x.bytes += size
 	sample := !b.heavy && b.spent+cost > b.due
 	if sample || b.heavy || x.thorough || cost < 0 || cost > b.limit {
 		if cost, err = x.read(body, h); err != nil {
@@ -59,6 +62,25 @@ func (x *examination) afford(body []byte, h batchHeader) (err *driver.Error) {
 	}
 	b.spent += cost
 	return nil
+}
+
+// shareFetches is how much of one partition an answer may bring after decompression,
+// in fetches as they were asked for. What compresses better ends the answer early:
+// otherwise 100 records of 900 kB, which came in 10 kB, would all be in memory at
+// once, whatever MaxBufferedBytes says.
+const shareFetches = 8
+
+// exactBytes is where the bound on what a batch inflates to is worth more than a
+// guess: codecs count in blocks of up to 128 KiB, also where these are not full.
+const exactBytes = 256 << 10
+
+// inflated returns what a batch counts towards the share: size is the bound on what
+// its body of n bytes inflates to, or -1.
+func (x *examination) inflated(size, n int) int {
+	if size < exactBytes {
+		return max(n, min(size, shareFetches*n))
+	}
+	return max(n, size)
 }
 
 // costAtMost returns bounds on the size of body once it is inflated, and on what

@@ -100,7 +100,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	}
 	c.ends = newLine(cfg.TLS, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
-	c.inspector = newInspector(cfg.MaxDecompressedBytes, c.inTrouble, c.arrived)
+	c.inspector = newInspector(cfg.MaxDecompressedBytes, cfg.MaxMessageBytes, c.inTrouble, c.arrived)
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
 	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())

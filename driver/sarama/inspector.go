@@ -12,7 +12,8 @@ import (
 // An inspector looks at what a consumer fetches before Sarama does, and keeps what
 // is known of each partition. It is shared by all connections that fetch.
 type inspector struct {
-	limit   int
+	limit   int // of a batch, once it is inflated
+	share   int // of a partition in one answer, likewise
 	table   *crc32.Table
 	trouble func(*feed) // is called when a partition cannot be read on
 	arrived func(p partition, bytes int)
@@ -21,12 +22,12 @@ type inspector struct {
 	feeds map[string]map[int32]*feed
 }
 
-func newInspector(limit int, trouble func(*feed), arrived func(partition, int)) *inspector {
+func newInspector(limit, fetch int, trouble func(*feed), arrived func(partition, int)) *inspector {
 	if limit <= 0 {
 		limit = saramaBound
 	}
 	return &inspector{
-		limit: limit, table: crc32.MakeTable(crc32.Castagnoli),
+		limit: limit, share: max(fetch, 1) * shareFetches, table: crc32.MakeTable(crc32.Castagnoli),
 		trouble: trouble, arrived: arrived, feeds: map[string]map[int32]*feed{},
 	}
 }
@@ -132,7 +133,7 @@ func (in *inspector) examine(f *feed, p answeredPartition, b *budget, now time.T
 	first := firstOffset(p.records)
 	again := first >= 0 && first == f.first
 	x := examination{
-		records: p.records, next: f.asked, table: in.table, budget: b,
+		records: p.records, next: f.asked, table: in.table, budget: b, share: in.share,
 		thorough: again || f.trouble != nil,
 	}
 	f.first = first
