@@ -60,9 +60,9 @@ func TestFault_H4_ThrottleTimeIsBoundedAndCutShort(t *testing.T) {
 	assert.Less(t, time.Since(began), 8*time.Second, "time to close")
 }
 
-// TestFault_H4_SeveringEndsAPause holds that a producer's Close is not held up by
-// what a broker has asked for, on a connection without a limit of its own.
-func TestFault_H4_SeveringEndsAPause(t *testing.T) {
+// TestFault_H4_CloseEndsAPause holds that a producer's Close is not held up by what a
+// broker has asked for, on a connection without a limit of its own.
+func TestFault_H4_CloseEndsAPause(t *testing.T) {
 	p := meddled(t, func(x *wire.Exchange) {
 		if a, ok := x.Answer.(*kmsg.ProduceResponse); ok {
 			a.ThrottleMillis = math.MaxInt32
@@ -77,13 +77,12 @@ func TestFault_H4_SeveringEndsAPause(t *testing.T) {
 	send(1)
 	require.Eventually(t, func() bool { return len(acked.of(1)) == 1 }, patienceTest, time.Millisecond)
 	send(2) // waits
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	settled(t, "held back", ".(*conn).holdBack", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), maxPause/2)
 	defer cancel()
-	began := time.Now()
-	require.ErrorIs(t, prod.Close(ctx), context.DeadlineExceeded)
-	assert.Less(t, time.Since(began), 2*time.Second, "time to close")
+	require.NoError(t, prod.Close(ctx))
 	require.Len(t, acked.of(2), 1)
-	assert.Error(t, acked.of(2)[0])
+	assert.NoError(t, acked.of(2)[0])
 	settled(t, "held back", ".(*conn).holdBack", 0)
 }
 
@@ -309,12 +308,7 @@ func TestFault_H11_NoProducerIDIsRefused(t *testing.T) {
 			var de *driver.Error
 			require.ErrorAs(t, err, &de)
 			assert.Equal(t, "INVALID_RESPONSE", de.Code, err)
-			assert.Less(t, p.Requests(kmsg.InitProducerID), int64(100), "attempts")
-
-			began := time.Now()
-			_, err = Driver{}.OpenProducer(within(t, 300*time.Millisecond), producerConfig([]string{p.Addr()}))
-			require.ErrorIs(t, err, context.DeadlineExceeded, "as long as the context allows it tries again")
-			assert.Less(t, time.Since(began), 2*time.Second, "time to open")
+			assert.Less(t, p.Requests(kmsg.InitProducerID), int64(10), "attempts")
 		})
 	}
 }

@@ -67,11 +67,18 @@ func (p *producerIDs) ensure() error {
 func (p *producer) askIdentity() (identity, error) {
 	for try := 0; ; try++ {
 		id, err := p.askEach()
-		if err == nil || try >= identityRetries || p.severed() || isPermanent(wrap(err)) || errors.Is(err, errBrokenIdentity) {
+		if err == nil || try >= identityRetries || p.severed() || isPermanent(wrap(err)) || isBroken(err) {
 			return id, err
 		}
 		p.line.wait(askAgain)
 	}
+}
+
+// isBroken reports whether a broker has answered what no broker should: asking again
+// at once would bring the same.
+func isBroken(err error) bool {
+	var answer *answerError
+	return errors.Is(err, errBrokenIdentity) || errors.As(err, &answer)
 }
 
 // askEach asks one broker after the other until one answers.

@@ -23,7 +23,8 @@ func TestFault_H11_BrokenProducerID(t *testing.T) {
 		return resp, nil, true
 	})
 	_, err := Driver{}.OpenProducer(within(t, patienceTest), producerConfig(cluster.ListenAddrs()))
-	require.ErrorIs(t, err, errBrokenIdentity)
+	require.ErrorContains(t, err, "INVALID_RESPONSE")
+	require.ErrorContains(t, err, "a negative identity, and no error")
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.Idempotent = false
 	require.NoError(t, send(t, openProducer(t, cfg), sized("t", 1, 1)[0]), "without idempotence no ID is needed")

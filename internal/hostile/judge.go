@@ -48,7 +48,7 @@ func (o outcome) wrong() (wrong []string) {
 		no("the producer's errors name no %s: %q", want, r.Victim.Sends)
 	}
 	if want := o.row.state; want != "" && !slices.Contains(strings.Split(want, "|"), r.Victim.State) {
-		no("the consumer is %s, not %s", r.Victim.State, want)
+		no("the consumer is %s, not %s: %q", r.Victim.State, want, r.Victim.Reasons)
 	}
 	for partition, n := range o.row.handled {
 		if got := r.Victim.Handled[partition]; got < n {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
@@ -23,13 +24,15 @@ func stored(records func() []byte) func(*stage, *kafkacluster.Cluster) error {
 		s.Hostile = c.Bootstrap()
 		topic := fmt.Sprintf("t%d", time.Now().UnixNano())
 		s.Topics = []string{topic}
-		if err := c.CreateTopic(ctx, topic, 3, map[string]string{"max.message.bytes": "10000000"}); err != nil {
+		// The batches are dated in 1970: retention would remove them.
+		settings := map[string]string{"max.message.bytes": "10000000", "retention.ms": "-1"}
+		if err := c.CreateTopic(ctx, topic, 3, settings); err != nil {
 			return err
 		}
 		if err := seed(s.Hostile, topic, 2, 100); err != nil {
 			return err
 		}
-		cl, err := c.Client()
+		cl, err := c.Client(kgo.MaxVersions(kversion.V3_9_0())) // later ones name a topic by its ID
 		if err != nil {
 			return err
 		}
@@ -46,7 +49,6 @@ func produce(ctx context.Context, cl *kgo.Client, name string, b []byte) error {
 	topic.Topic, topic.Partitions = name, append(topic.Partitions, part)
 	req := kmsg.NewProduceRequest()
 	req.Acks, req.TimeoutMillis, req.Topics = -1, 30_000, append(req.Topics, topic)
-	req.Version = 9 // by names
 	meta := kmsg.NewPtrMetadataRequest()
 	brokers, err := meta.RequestWith(ctx, cl)
 	if err != nil {

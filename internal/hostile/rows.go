@@ -51,12 +51,12 @@ func table() []row {
 		{id: "H1", what: "a batch of zstd that inflates to 1 GiB", set: fetch0(func() []byte { return bomb() }),
 			consumer: "RECORD_TOO_LARGE", state: "running", handled: rest},
 		{id: "H1", what: "the same, on a real Kafka", real: true, setReal: stored(bomb),
-			consumer: "RECORD_TOO_LARGE", state: "running", handled: map[string]int64{}},
+			consumer: "RECORD_TOO_LARGE", state: "running", handled: rest},
 	}
 	rows = append(rows, ports()...)
 	rows = append(rows,
-		row{id: "H3", what: "JoinGroup answered MEMBER_ID_REQUIRED, for ever", set: join(79), consumer: "MEMBER_ID_REQUIRED"},
-		row{id: "H3", what: "JoinGroup answered UNKNOWN_MEMBER_ID, for ever", set: join(25), consumer: "UNKNOWN_MEMBER_ID"},
+		row{id: "H3", what: "JoinGroup answered MEMBER_ID_REQUIRED, forever", set: join(79), consumer: "JOIN_REFUSED"},
+		row{id: "H3", what: "JoinGroup answered UNKNOWN_MEMBER_ID, forever", set: join(25), consumer: "JOIN_REFUSED"},
 		row{id: "H4", what: "throttle_time_ms = 2³¹-1 in every answer", short: true, bears: 12 * time.Second,
 			set: func(s *stage) error {
 				s.Producer = true

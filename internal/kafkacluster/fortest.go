@@ -53,9 +53,13 @@ func ForTest(t testing.TB, cfg Config) *Cluster {
 }
 
 // NotShort skips a test that starts or downloads a real Kafka if -short is set,
-// except in CI.
+// except in CI. It also skips it if KAFKA_SKIP is set, which says why: CI runs these
+// suites once, and not again under the race detector.
 func NotShort(t testing.TB) {
 	t.Helper()
+	if why := os.Getenv("KAFKA_SKIP"); why != "" {
+		t.Skipf("skipped: needs a real Kafka, and KAFKA_SKIP is set: %s", why)
+	}
 	if testing.Short() && !inCI() {
 		t.Skip("skipped: needs a real Kafka, and -short is set")
 	}
