@@ -86,6 +86,38 @@ func TestFault_H4_CloseEndsAPause(t *testing.T) {
 	settled(t, "held back", ".(*conn).holdBack", 0)
 }
 
+// TestFault_H4_SeveringWakesAConnection holds it where nobody closes in order, as at
+// the end of the context of a Close.
+func TestFault_H4_SeveringWakesAConnection(t *testing.T) {
+	for name, end := range map[string]func(*line, *conn){
+		"sever": func(l *line, _ *conn) { l.sever() },
+		"cut":   func(l *line, _ *conn) { l.cut() },
+		"close": func(_ *line, c *conn) { c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLine(nil, 0)
+			defer l.sever()
+			nc, err := l.Dial("tcp", port(t, saying(nil)))
+			require.NoError(t, err)
+			c := nc.(*conn)
+			c.pause.until.Store(time.Now().Add(time.Hour).UnixNano())
+			wrote := make(chan error, 1)
+			go func() {
+				_, err := c.Write(make([]byte, 100))
+				wrote <- err
+			}()
+			settled(t, "held back", ".(*conn).holdBack", 1)
+			end(l, c)
+			select {
+			case err := <-wrote:
+				assert.ErrorIs(t, err, net.ErrClosed)
+			case <-time.After(patienceTest):
+				t.Fatal("the write still waits")
+			}
+		})
+	}
+}
+
 // settled waits until so many goroutines run a function.
 func settled(t *testing.T, what, function string, want int) {
 	t.Helper()
