@@ -329,12 +329,13 @@ func (j *job) noteContact() {
 // broker may answer while another does not.
 const staleAfter = time.Minute
 
-// driverError returns the latest error of the driver, unless it is over.
-func (j *job) driverError(st jobStatus) (error, time.Time) {
+// driverError returns when the driver had its latest error, and the error, unless
+// it is over.
+func (j *job) driverError(st jobStatus) (at time.Time, err error) {
 	if st.driverErr == nil || !j.silent.Load() && time.Since(st.driverAt) > staleAfter {
-		return nil, time.Time{}
+		return time.Time{}, nil
 	}
-	return st.driverErr, st.driverAt
+	return st.driverAt, st.driverErr
 }
 
 func (j *job) noteCommit(err error) {

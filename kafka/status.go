@@ -133,7 +133,7 @@ func (j *job) snapshot() ConsumerStatus {
 		NextRetry:  st.nextRetry,
 		Stragglers: names(j.stragglers(s)),
 	}
-	cs.DriverError, cs.DriverErrorAt = j.driverError(st)
+	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {
 		return cs
 	}

@@ -26,7 +26,6 @@ type store struct {
 	asked   [2]atomic.Int64 // fetches by partition
 	mend    atomic.Bool     // serve what was before it was damaged
 	intact  [][][]byte
-	end     int64 // the end of the log, if not that of the batches
 }
 
 func baseOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }

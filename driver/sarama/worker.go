@@ -100,12 +100,12 @@ func (w *worker) serve(broker *ibm.Broker, lanes []*lane) {
 
 // connect returns why there is no connection to broker, after another attempt.
 func (p *producer) connect(broker *ibm.Broker) error {
-	connected, err := broker.Connected()
-	if connected {
+	if connected, _ := broker.Connected(); connected {
 		return nil
 	}
 	broker.Open(p.client.Config()) // no error but that it is open already
-	if connected, err = broker.Connected(); connected {
+	connected, err := broker.Connected()
+	if connected {
 		return nil
 	}
 	if err == nil {
