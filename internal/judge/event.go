@@ -186,6 +186,11 @@ type Switched struct {
 	On     bool
 }
 
+// Opening tells that a member opens its driver's consumer. A start that fails after a
+// switch-on came during it is followed by another one at once, without a change of
+// state: the failure of that one may be followed by a backoff.
+type Opening struct{ Member Member }
+
 // StateChanged tells of a state by its name.
 type StateChanged struct {
 	Member   Member
@@ -231,6 +236,7 @@ func (HandlerCancelled) event() {}
 func (CommitApplied) event()    {}
 func (Send) event()             {}
 func (Answer) event()           {}
+func (Opening) event()          {}
 func (Switched) event()         {}
 func (StateChanged) event()     {}
 func (Disabled) event()         {}

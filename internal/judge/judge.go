@@ -127,6 +127,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.send(e)
 	case Answer:
 		j.answer(e)
+	case Opening:
+		j.life(e.Member).deafSeq = j.seq
 	case Switched:
 		j.switched(e)
 	case StateChanged:

@@ -201,6 +201,8 @@ func TestJudge(t *testing.T) {
 		{"switch-ignored", join(on, starting, running, Switched{a, false})},
 		{"switch-ignored", join(on, starting, running, pause(1), stopping, Switched{a, true}, StateChanged{a, "stopping", "backing off"})},
 		{"switch-ignored", join(on, starting, pause(1), Switched{a, true}, backing)},
+		{"switch-ignored", join(on, starting, Opening{a}, pause(1), Switched{a, true}, backing)},
+		{"", join(on, starting, Opening{a}, pause(1), Switched{a, true}, Opening{a}, backing)},
 		{"switch-ignored", join(on, starting, StateChanged{a, "starting", "disabled"}, Switched{a, true})},
 		{"started-below-committed", join(right, Assigned{b, both}, begin(9, b, 1, 1))},
 		{"handled-twice-or-reordered", join(logged(2), Assigned{a, both}, HandleStart{ID: 1, Member: a, Partition: p0, Records: []Record{{1, "k", "v1"}, {0, "k", "v0"}}})},

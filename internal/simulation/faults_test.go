@@ -13,7 +13,8 @@ import (
 
 // faults is an injector whose faults come and go.
 type faults struct {
-	stats *stats
+	stats   *stats
+	opening func(clientID string) // is called as a consumer is opened
 
 	mu     sync.Mutex
 	rules  []*rule
@@ -72,6 +73,9 @@ func (f *faults) since() time.Duration {
 
 // Inject implements fault.Injector.
 func (f *faults) Inject(c fault.Call) fault.Fault {
+	if c.Op == fault.OpenConsumer {
+		f.opening(c.ClientID)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rules {

@@ -111,7 +111,9 @@ func newWorld(t *rapid.T, st *stats) *world {
 		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
 	})
 	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe))
-	w.faults = &faults{stats: st}
+	w.faults = &faults{stats: st, opening: func(clientID string) {
+		w.judge.Tell(judge.Opening{Member: memberOf(memory.Member{ClientID: clientID})})
+	}}
 	w.must(t, w.broker.CreateTopic(orders, w.drawn.partitions))
 	w.must(t, w.broker.CreateTopic(results, 1))
 	return w
