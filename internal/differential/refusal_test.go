@@ -133,6 +133,7 @@ func (stranger) do(l *lane) {
 	defer cancel()
 	if !l.await(ctx, func() bool { return m.heardCode("INCONSISTENT_GROUP_PROTOCOL") || m.ended }) {
 		l.stuck = "the stranger is let in"
+		l.shut(m)
 		return
 	}
 	l.mu.Lock()
