@@ -249,6 +249,9 @@ type expired struct {
 
 // recycle makes slots free whose messages have expired.
 func (b *buffer) recycle(slots []*slot) {
+	if len(slots) == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range slots {

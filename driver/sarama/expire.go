@@ -65,21 +65,20 @@ func (x *expiration) waiting(slots []*slot, reason error) []*slot {
 		n++
 	}
 	if n > 0 {
-		x.endings = append(x.endings, ending{append([]*slot(nil), slots[:n]...), expiry(reason, false)})
+		x.endings = append(x.endings, ending{slots: append([]*slot(nil), slots[:n]...), err: expiry(reason, false)})
 	}
 	return slots[n:]
 }
 
 // lane ends what is over of a lane. A batch whose request is on its way stays in
 // the lane until that has ended, and so does one that the broker may have: only
-// the messages are given up. While a request is being written nothing may be: it
-// reads what the user gave.
+// the messages are given up. While a request is being written those of its batch may
+// not be: it reads what the user gave.
 func (x *expiration) lane(l *lane) {
 	if b := l.batch; b != nil {
 		switch {
 		case l.state == sent && !b.written:
 			x.next = time.Now().Add(askAgain)
-			return
 		case l.state == sent || b.unknown:
 			x.part(b)
 			if b.parted == len(b.slots) && l.state != sent {
@@ -96,7 +95,7 @@ func (x *expiration) lane(l *lane) {
 	}
 	if n > 0 {
 		l.consumeCuts(n)
-		x.endings = append(x.endings, ending{l.queue.pop(n), expiry(l.reason, false)})
+		x.endings = append(x.endings, ending{slots: l.queue.pop(n), err: expiry(l.reason, false)})
 	}
 }
 

@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -28,6 +29,7 @@ type lane struct {
 	linger      *time.Timer
 	retryAt     time.Time
 	reason      error // why the latest attempt failed
+	tries       int   // failed attempts at what is cut next
 
 	producer identity
 	next     int32 // sequence number
@@ -46,7 +48,7 @@ const (
 
 // push takes s. It is called with mu held, as are all methods here.
 func (l *lane) push(s *slot) {
-	if l.topic.p.cfg.DeliveryTimeout > 0 || !l.known {
+	if s.accepted.IsZero() && (l.topic.p.cfg.DeliveryTimeout > 0 || !l.known) {
 		s.accepted = time.Now()
 	}
 	l.queue.push(s)
@@ -142,6 +144,7 @@ func (l *lane) cut() {
 	}
 	l.consumeCuts(n)
 	l.batch = newOutBatch(l, l.queue.pop(n), size)
+	l.batch.tries, l.tries = l.tries, 0
 }
 
 // consumeCuts takes n messages off what the next batches may have.
@@ -178,6 +181,7 @@ func (l *lane) number() bool {
 // settled lets go of the batch, and moves on.
 func (l *lane) settled() {
 	l.drop()
+	l.reason = nil // it was about these messages
 	l.state = idle
 	l.move()
 }
@@ -237,7 +241,7 @@ func (l *lane) missed(err error) []ending {
 		return nil
 	}
 	if b := l.batch; b.fails(err) {
-		e := ending{b.slots, b.outcome(err)}
+		e := ending{slots: b.slots[b.parted:], err: b.outcome(err), free: slices.Clone(b.slots[:b.parted])}
 		l.settled()
 		return []ending{e}
 	}
@@ -254,7 +258,7 @@ func (l *lane) retry() {
 // missing is missed for a partition that has never been seen.
 func (l *lane) missing(err error) (endings []ending) {
 	for l.queue.len() > 0 && l.topic.p.patience(l.queue.front(), err) <= 0 {
-		endings = append(endings, ending{l.queue.pop(1), wrap(err)})
+		endings = append(endings, ending{slots: l.queue.pop(1), err: wrap(err)})
 	}
 	if l.queue.len() == 0 {
 		l.state = idle

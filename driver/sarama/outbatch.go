@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"slices"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -89,7 +90,6 @@ func (b *outBatch) settle(a answer) {
 		a.err, a.unknown = a.block.Err, !refused(a.block.Err)
 	}
 	b.lane.topic.end(b.fail(a))
-	b.recycle()
 }
 
 // succeed acknowledges the messages.
@@ -116,23 +116,25 @@ func (b *outBatch) succeed(block *ibm.ProduceResponseBlock) {
 	l.topic.p.buffer.recycle(parted)
 }
 
-// recycle makes the slots free whose messages have expired, if the batch is done
-// with.
-func (b *outBatch) recycle() {
-	b.lane.topic.mu.Lock()
-	done, parted := b.lane.batch != b, b.slots[:b.parted]
-	b.lane.topic.mu.Unlock()
-	if done {
-		b.lane.topic.p.buffer.recycle(parted)
-	}
-}
-
-// fail decides what becomes of a batch that was not stored by this attempt. What
-// the broker says of a batch is a verdict on a message only if that is alone.
+// fail decides what becomes of a batch that was not stored by this attempt. If the
+// batch is done with, the slots whose messages have expired become free. That is
+// decided under the same lock: once it is released, a batch that waits for a retry
+// may expire as a whole, and its slots would be freed twice.
 func (b *outBatch) fail(a answer) []ending {
 	l := b.lane
 	l.topic.mu.Lock()
 	defer l.topic.mu.Unlock()
+	endings := b.judge(a)
+	if l.batch != b && b.parted > 0 {
+		endings = append(endings, ending{free: slices.Clone(b.slots[:b.parted])})
+	}
+	return endings
+}
+
+// judge is fail without the slots. What the broker says of a batch is a verdict on a
+// message only if that is alone. It is called with mu held.
+func (b *outBatch) judge(a answer) []ending {
+	l := b.lane
 	b.unknown = b.unknown || a.unknown
 	l.reason = a.err
 	left := b.slots[b.parted:]
@@ -143,6 +145,7 @@ func (b *outBatch) fail(a answer) []ending {
 		return nil
 	case isCode(a.err, ibm.ErrOutOfOrderSequenceNumber, ibm.ErrUnknownProducerID, ibm.ErrInvalidProducerEpoch) && !b.unknown && !b.fails(a.err):
 		l.giveBack(len(left))
+		l.tries = b.tries
 		l.renumber()
 		l.retry()
 		return nil
@@ -150,6 +153,7 @@ func (b *outBatch) fail(a answer) []ending {
 	case !b.fails(a.err):
 		if b.parted > 0 && !b.unknown {
 			l.giveBack(len(left))
+			l.tries = b.tries
 		}
 		l.retry()
 		return nil
@@ -157,7 +161,7 @@ func (b *outBatch) fail(a answer) []ending {
 		b.split(a)
 		return nil
 	}
-	e := ending{left, b.outcome(a.err)}
+	e := ending{slots: left, err: b.outcome(a.err)}
 	l.settled()
 	return []ending{e}
 }

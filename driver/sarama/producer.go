@@ -237,15 +237,15 @@ func (p *producer) giveUp(why error) {
 func (t *topic) giveUp(why error) (endings []ending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	endings = append(endings, ending{t.pending, abandoned(why, false)})
+	endings = append(endings, ending{slots: t.pending, err: abandoned(why, false)})
 	t.pending, t.lost = nil, nil
 	for _, l := range t.lanes {
 		l.stopLinger()
 		if b := l.batch; b != nil && l.state != sent {
-			endings = append(endings, ending{b.slots, abandoned(why, b.unknown)})
+			endings = append(endings, ending{slots: b.slots, err: abandoned(why, b.unknown)})
 			l.batch = nil
 		}
-		endings = append(endings, ending{l.queue.pop(l.queue.len()), abandoned(why, false)})
+		endings = append(endings, ending{slots: l.queue.pop(l.queue.len()), err: abandoned(why, false)})
 	}
 	return endings
 }

@@ -1,12 +1,11 @@
 package sarama
 
 import (
-	"errors"
-	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -15,92 +14,68 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// TestSenderUnderRandomAnswers has brokers give whatever answer, lose connections
-// and move leaders, and judges by the log: what was acknowledged lies there once,
-// where it was said to lie; what certainly failed does not; nothing lies twice; and
-// each partition is in order.
-func TestSenderUnderRandomAnswers(t *testing.T) {
-	const rounds = 8
-	for range rounds {
-		seed := rand.Uint64()
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { sendUnderRandomAnswers(t, rand.New(rand.NewPCG(seed, 0))) })
-	}
-}
-
-func sendUnderRandomAnswers(t *testing.T, rnd *rand.Rand) {
-	const partitions, n = 3, 3000
-	h, cluster := fakeHarness(t, kfake.NumBrokers(2), kfake.SeedTopics(partitions, "r"))
-	cfg := producerConfig(h.brokers)
-	cfg.MaxRetries, cfg.RetryBackoff = 1+rnd.IntN(6), time.Millisecond
-	if rnd.IntN(2) == 0 {
-		cfg.DeliveryTimeout = time.Duration(20+rnd.IntN(2000)) * time.Millisecond
-	}
+// TestRefusedSequencesEnd: a broker that keeps refusing the producer's numbers is tried
+// as often as MaxRetries says, and not forever, though each attempt is another batch.
+func TestRefusedSequencesEnd(t *testing.T) {
+	cluster := fake(t)
+	cfg := producerConfig(cluster.ListenAddrs())
+	cfg.MaxRetries, cfg.RetryBackoff = 2, 10*time.Millisecond
 	p := openProducer(t, cfg)
-	answers := newAcks()
-	messages := make([]*driver.Message, n)
-	for i := range messages {
-		if i%200 == 0 {
-			disturb(rnd, h, cluster, partitions)
-		}
-		if i%50 == 0 {
-			time.Sleep(time.Duration(rnd.IntN(4)) * time.Millisecond)
-		}
-		messages[i] = &driver.Message{Topic: "r", Partition: int32(i % partitions), Value: fmt.Appendf(nil, "%06d", i), Acker: ack{answers, i}}
-		require.NoError(t, p.Produce(within(t, patienceTest), messages[i]))
-	}
-	require.NoError(t, p.Flush(within(t, patienceTest)))
-	at := logged(t, h, partitions)
-	stored, certain := 0, 0
-	for i, m := range messages {
-		got := answers.of(i)
-		require.Len(t, got, 1, "acknowledgements of message %d", i)
-		offset, there := at[string(m.Value)]
-		switch {
-		case got[0] == nil:
-			stored++
-			require.True(t, there, "message %d was acknowledged, and is not in the log", i)
-			require.Contains(t, []int64{offset, -1}, m.Offset, "where message %d lies", i)
-		case !errors.Is(got[0], driver.ErrUnknownOutcome):
-			certain++
-			require.False(t, there, "message %d failed with %v, and is in the log", i, got[0])
-		}
-	}
-	t.Logf("%d stored, %d certainly failed, %d unknown", stored, certain, n-stored-certain)
-	require.NoError(t, send(t, p, &driver.Message{Topic: "r", Partition: 0, Value: []byte("last")}), "what comes after")
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.OutOfOrderSequenceNumber, Count: 1000})
+	err := send(t, p, sized("t", 1, 1)[0])
+	require.Error(t, err)
+	assert.ErrorContains(t, err, "OUT_OF_ORDER_SEQUENCE_NUMBER")
 }
 
-// logged returns the offset of each value in the log, which must be in order.
-func logged(t *testing.T, h *harness, partitions int32) map[string]int64 {
+// TestPendingMessagesAreNotOvertaken: a topic's partitions become known while messages
+// wait for that. What comes next goes behind these.
+func TestPendingMessagesAreNotOvertaken(t *testing.T) {
+	p := newProducer(producerConfig([]string{"127.0.0.1:1"}), testConfig(t))
+	tp := newTopic(p, "t")
+	tp.looking = true // no look-up: the test plays it
+	first, second := messageSlot("first"), messageSlot("second")
+	require.NoError(t, tp.admit(first))
+	tp.update(view{all: []int32{0}, writable: []int32{0}}) // as refreshAll does
+	require.NoError(t, tp.admit(second))
+	assert.Equal(t, []*slot{first, second}, tp.pending)
+	accepted := first.accepted
+	assert.Empty(t, tp.route(nil))
+	require.NotNil(t, tp.lanes[0])
+	assert.Same(t, first, tp.lanes[0].queue.at(0))
+	assert.Same(t, second, tp.lanes[0].queue.at(1))
+	assert.Equal(t, accepted, first.accepted, "DeliveryTimeout counts from here")
+}
+
+// TestSlotsAreFreedOnce: a batch of which a message has expired frees its slot when it
+// is done with, by the same answer that ends the others.
+func TestSlotsAreFreedOnce(t *testing.T) {
+	p := newProducer(producerConfig([]string{"127.0.0.1:1"}), testConfig(t))
+	tp := newTopic(p, "t")
+	l := &lane{topic: tp, known: true, producer: noIdentity, state: sent}
+	expired, other := messageSlot("expired"), messageSlot("other")
+	l.batch = newOutBatch(l, []*slot{expired, other}, 100)
+	b := l.batch
+	expired.pending.Store(false)
+	b.parted = 1
+	endings := b.fail(answer{err: kerrAnswer})
+	require.Len(t, endings, 2)
+	assert.Equal(t, []*slot{other}, endings[0].slots)
+	assert.Equal(t, []*slot{expired}, endings[1].free)
+	assert.Nil(t, l.batch)
+}
+
+var kerrAnswer = refusal(ibm.ErrUnsupportedVersion, "refused")
+
+func messageSlot(value string) *slot {
+	s := new(slot)
+	s.message.Value = s
+	s.fill(&driver.Message{Topic: "t", Partition: 0, Value: []byte(value)})
+	return s
+}
+
+func testConfig(t *testing.T) *ibm.Config {
 	t.Helper()
-	at := map[string]int64{}
-	for id := range partitions {
-		records, err := h.Read(t.Context(), "r", id)
-		require.NoError(t, err)
-		last := ""
-		for _, r := range records {
-			require.Less(t, last, string(r.Value), "partition %d is out of order, or holds a record twice", id)
-			last = string(r.Value)
-			at[last] = r.Offset
-		}
-	}
-	return at
-}
-
-// disturb makes one or a few of the next requests fail somehow.
-func disturb(rnd *rand.Rand, h *harness, cluster *kfake.Cluster, partitions int32) {
-	faults := []*kerr.Error{
-		kerr.RequestTimedOut, kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend,
-		kerr.MessageTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.KafkaStorageError, kerr.UnknownServerError, kerr.CorruptMessage,
-	}
-	switch k := rnd.IntN(len(faults) + 3); {
-	case k < len(faults):
-		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: faults[k], Count: 1 + rnd.IntN(4)})
-	case k == len(faults):
-		h.gate.cut()()
-	case k == len(faults)+1:
-		_ = cluster.MoveTopicPartition("r", rnd.Int32N(partitions), rnd.Int32N(2))
-	default:
-		heal := h.gate.stall()
-		time.AfterFunc(time.Duration(rnd.IntN(30))*time.Millisecond, heal)
-	}
+	conf, err := Driver{}.producerConfig(producerConfig([]string{"127.0.0.1:1"}))
+	require.NoError(t, err)
+	return conf
 }

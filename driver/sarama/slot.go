@@ -51,7 +51,7 @@ func cost(m *driver.Message) int {
 
 // fill makes m the message of the slot. It writes what has changed only.
 func (s *slot) fill(m *driver.Message) {
-	s.user = m
+	s.user, s.accepted = m, time.Time{}
 	out := &s.message
 	out.Partition, out.Offset = m.Partition, -1
 	if out.Topic != m.Topic {

@@ -77,7 +77,7 @@ func (t *topic) admit(s *slot) error {
 	if t.p.severed() {
 		return abandoned(errSevered, false)
 	}
-	if t.all != nil {
+	if t.all != nil && len(t.pending) == 0 { // else it would overtake them
 		return t.place(s)
 	}
 	s.accepted = time.Now()
@@ -169,13 +169,24 @@ func (t *topic) lookUp() {
 			return
 		}
 		if wait > 0 {
-			t.p.pause(wait, t.wake)
-			continue
+			if t.p.pause(wait, t.wake) {
+				continue
+			}
+			t.stopLooking()
+			return
 		}
 		due := t.takeDue()
 		err := t.refresh()
 		t.end(t.apply(due, t.view(due, err), err))
 	}
+}
+
+// stopLooking notes that the look-up ends because the producer does: nothing is left
+// to be sent, or nothing can be.
+func (t *topic) stopLooking() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looking = false
 }
 
 // nextLook returns how long to wait until there is something to look up, or false
@@ -261,11 +272,13 @@ func (t *topic) view(due []*lane, err error) (v view) {
 type ending struct {
 	slots []*slot
 	err   error
+	free  []*slot // of messages that have expired before
 }
 
 func (t *topic) end(endings []ending) {
 	for _, e := range endings {
 		t.p.buffer.ack(e.slots, func(int, *slot) error { return e.err })
+		t.p.buffer.recycle(e.free)
 	}
 }
 
@@ -317,10 +330,10 @@ func (t *topic) route(err error) (endings []ending) {
 		switch {
 		case t.all != nil:
 			if err := t.place(s); err != nil {
-				endings = append(endings, ending{[]*slot{s}, err})
+				endings = append(endings, ending{slots: []*slot{s}, err: err})
 			}
 		case t.p.patience(s, err) <= 0:
-			endings = append(endings, ending{[]*slot{s}, wrap(err)})
+			endings = append(endings, ending{slots: []*slot{s}, err: wrap(err)})
 		default:
 			t.pending = append(t.pending, s)
 		}
