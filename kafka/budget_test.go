@@ -351,17 +351,26 @@ func TestFault_E3_SharesFollowTheAssignment(t *testing.T) {
 
 // E3: tight is right at rest, in whatever order totals are changed and compared.
 func TestFault_E3_TightFollowsTheTotal(t *testing.T) {
-	const rounds = 200_000
-	b := budget{most: 10}
+	b, end := budget{most: 10}, time.Now().Add(time.Second/2)
 	var ready [2]atomic.Int64
+	var over atomic.Bool // set before a round is ready, so both see it in the same one
 	var stuck atomic.Int64
 	var both sync.WaitGroup
 	for me, change := range []int64{11, -11} {
 		both.Go(func() {
-			for round := range int64(rounds) {
+			for round := int64(0); ; round++ {
+				if me == 0 && time.Now().After(end) {
+					over.Store(true)
+				}
 				ready[me].Store(2*round + 1)
 				for n := 0; ready[1-me].Load() < 2*round+1; n++ {
 					yield(n)
+				}
+				if over.Load() {
+					return
+				}
+				for range (round >> (6 * me)) % 64 { // so that each meets every part of the other
+					ready[me].Load()
 				}
 				b.add(change)
 				ready[me].Store(2*round + 2)
