@@ -138,6 +138,17 @@ type observedConsumer struct {
 	events *eventLog
 }
 
+// SessionDeadline implements driver.SessionDeadliner, by which the core fences its
+// handlers.
+func (c observedConsumer) SessionDeadline() time.Time {
+	return c.Consumer.(driver.SessionDeadliner).SessionDeadline()
+}
+
+// HighWatermark implements driver.HighWatermarker.
+func (c observedConsumer) HighWatermark(k *driver.Claim) int64 {
+	return c.Consumer.(driver.HighWatermarker).HighWatermark(k)
+}
+
 func (c observedConsumer) Run(h driver.Handler) error {
 	return c.Consumer.Run(observedHandler{h, c.events})
 }

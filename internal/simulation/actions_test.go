@@ -152,7 +152,7 @@ func (w *world) scriptHandlers(t *rapid.T) {
 
 func (w *world) openProducer(t *rapid.T) {
 	n := w.one(t)
-	if n.producer != nil {
+	if n.producer() != nil {
 		t.Skip("open already")
 	}
 	w.openProducerOf(n)
@@ -168,10 +168,10 @@ func (w *world) openProducerOf(n *node) {
 
 func (w *world) send(t *rapid.T) {
 	n := w.one(t)
-	if n.producer == nil {
+	if n.producer() == nil {
 		w.openProducerOf(n)
 	}
-	if n.producer == nil {
+	if n.producer() == nil {
 		return // not skipped: that took a second, in which others have sent, and no check follows a skip
 	}
 	n.send(drawBurst(t))
@@ -273,15 +273,15 @@ func (w *world) badRequests(t *rapid.T) {
 		withoutContext(m) &&
 		n.refusesConsumer(one(t, "flaw of a consumer", consumerFlaws())) &&
 		n.refusesProducer(one(t, "flaw of a producer", producerFlaws()))
-	if n.producer != nil {
+	if n.producer() != nil {
 		nowhere := int32(-1)
 		var none context.Context
-		held = held && n.producer.Flush(none) != nil && n.producer.SendMessage(none, &kafka.ProducerMessage{Topic: orders}) != nil
+		held = held && n.producer().Flush(none) != nil && n.producer().SendMessage(none, &kafka.ProducerMessage{Topic: orders}) != nil
 		for _, bad := range []*kafka.ProducerMessage{
 			nil, {Topic: "no such topic"}, {Topic: orders, ToPartition: &nowhere},
 			{Topic: orders, Timestamp: time.Unix(-1, 0)}, {Topic: orders, Value: make([]byte, 2<<20)},
 		} {
-			err := n.producer.SendMessage(context.Background(), bad)
+			err := n.producer().SendMessage(context.Background(), bad)
 			held = held && err != nil && !errors.Is(err, kafka.ErrUnknownOutcome)
 		}
 	}

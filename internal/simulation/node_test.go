@@ -21,7 +21,7 @@ type node struct {
 	name     string
 	manager  *kafka.Manager
 	groups   []string
-	producer *kafka.Producer
+	opened   atomic.Pointer[kafka.Producer] // a handler may send while it is opened
 	stopping bool
 
 	start  context.Context // of StartAllConsumers
@@ -125,6 +125,9 @@ func (n *node) switchGroup(group string, on bool) {
 }
 
 // open opens the producer.
+// producer returns the one that is open, or nil.
+func (n *node) producer() *kafka.Producer { return n.opened.Load() }
+
 func (n *node) open(ctx context.Context) error {
 	cfg := kafka.ProducerConfig{BootstrapServers: "localhost:9092", EnableAsyncProducer: kafka.BoolPtr(true)}
 	if n.w.drawn.secured {
@@ -132,7 +135,7 @@ func (n *node) open(ctx context.Context) error {
 	}
 	p, err := n.manager.RegisterProducer(ctx, cfg)
 	if err == nil {
-		n.producer = p
+		n.opened.Store(p)
 	}
 	return err
 }

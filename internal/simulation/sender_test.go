@@ -16,7 +16,7 @@ import (
 
 // sendResult sends to the topic of results and waits.
 func (n *node) sendResult(ctx context.Context) error {
-	if n.producer == nil {
+	if n.producer() == nil {
 		return nil
 	}
 	return n.sendSync(ctx, n.handlerOf(ctx), results)
@@ -31,7 +31,7 @@ func (n *node) handlerOf(ctx context.Context) string {
 // until the handlers are done.
 func (n *node) sendLate(ctx context.Context) error {
 	time.Sleep(2 * time.Second)
-	if n.producer == nil {
+	if n.producer() == nil {
 		return nil
 	}
 	err := n.sendSync(context.WithoutCancel(ctx), n.handlerOf(ctx), results)
@@ -47,7 +47,7 @@ func (n *node) sendSync(ctx context.Context, sender, topic string) error {
 	value := n.w.value("s")
 	m := &kafka.ProducerMessage{Topic: topic, Key: key(value), Value: value, Headers: headers(value)}
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value)})
-	err := n.producer.SendMessage(ctx, m)
+	err := n.producer().SendMessage(ctx, m)
 	n.w.judge.Tell(n.w.answer(m, err))
 	return err
 }
@@ -71,7 +71,7 @@ func (w *world) answer(m *kafka.ProducerMessage, err error) judge.Answer {
 
 // sendOne sends without waiting; the callback may send once more.
 func (n *node) sendOne(ctx context.Context, sender, topic string, again bool) {
-	if n.producer == nil {
+	if n.producer() == nil {
 		return
 	}
 	n.sendAsync(ctx, sender, topic, func() {
@@ -90,7 +90,7 @@ func (n *node) sendAsync(ctx context.Context, sender, topic string, then func())
 	defer cancel()
 	value := n.w.value("a")
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender + " " + string(value), Value: string(value), Async: true})
-	n.producer.SendAsync(ctx, topic, key(value), value, func(m *kafka.ProducerMessage, err error) {
+	n.producer().SendAsync(ctx, topic, key(value), value, func(m *kafka.ProducerMessage, err error) {
 		n.w.judge.Tell(n.w.answer(m, err))
 		then()
 	})
@@ -137,7 +137,7 @@ func (n *node) send(b burst) {
 		if b.flush {
 			ctx, cancel := context.WithTimeout(context.Background(), b.patience)
 			defer cancel()
-			if n.producer.Flush(ctx) == nil {
+			if n.producer().Flush(ctx) == nil {
 				n.w.stats.count("flushed")
 			}
 		}
@@ -151,7 +151,7 @@ func (n *node) sendInOrder(ctx context.Context, sender string, b burst, closed *
 	if b.first {
 		message.ToPartition = new(int32)
 	}
-	n.producer.SendMessageAsync(ctx, message, func(m *kafka.ProducerMessage, err error) {
+	n.producer().SendMessageAsync(ctx, message, func(m *kafka.ProducerMessage, err error) {
 		n.w.judge.Tell(n.w.answer(m, err))
 		if len(m.Headers) != len(headers(value)) {
 			n.w.breaks("user-headers-changed")
@@ -166,7 +166,7 @@ func (n *node) sendInOrder(ctx context.Context, sender string, b burst, closed *
 		case "closes":
 			if closed.CompareAndSwap(false, true) {
 				n.mayRefuse.Store(true)
-				n.producer.Close() // inside a callback it does not wait
+				n.producer().Close() // inside a callback it does not wait
 			}
 		}
 	})
