@@ -43,7 +43,11 @@ func (b *bench) advertise(broker int, listener, addr string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clients := listener == "PLAINTEXT"
-	p, err := newProxy(addr, !clients)
+	peerOf := brokerOf
+	if clients {
+		peerOf = consumerOf
+	}
+	p, err := newProxy(addr, peerOf)
 	if err != nil {
 		b.failed = fmt.Errorf("proxy: %w", err)
 		return addr
@@ -81,6 +85,18 @@ func everybody(w weather) func(int) weather { return func(int) weather { return 
 
 // clientWeather sets what clients find before a broker.
 func (b *bench) clientWeather(broker int, w weather) { b.clients[broker].set(everybody(w)) }
+
+// consumerWeather changes the weather between one consumer and all brokers.
+func (b *bench) consumerWeather(consumer int, w weather) {
+	for _, p := range b.clients {
+		p.set(func(peer int) weather {
+			if peer == consumer {
+				return w
+			}
+			return weather{}
+		})
+	}
+}
 
 // isolate cuts a broker off from its peers, in both directions. Clients and the
 // judge still reach it.

@@ -61,6 +61,7 @@ const (
 	// Of the parent, not of a process.
 	isSevered     = "severed"     // the process can not hear of its losses
 	isReconnected = "reconnected" // it can again
+	isFrozen      = "frozen"      // and has no clock by which it could let go of its partitions
 	isKilled      = "killed"
 )
 

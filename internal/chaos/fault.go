@@ -33,6 +33,7 @@ func faults() []fault {
 		{"restart all brokers, one by one", 0, true, restartBrokers},
 		{"kill -9 a consumer, start another", 3 * time.Second, false, killConsumer},
 		{"freeze a consumer: a zombie", 15 * time.Second, false, freezeConsumer},
+		{"black hole before one consumer", 15 * time.Second, false, cutOffConsumer},
 		{"replace all consumers, one by one", 0, false, replaceConsumers},
 		{"kill -9 a producer, start another", time.Second, false, killProducer},
 		{"cut all brokers off", 8 * time.Second, true, cutAll},
@@ -155,7 +156,18 @@ func (t *trial) killOne(processes *[]*process) {
 func freezeConsumer(_ context.Context, t *trial) (func(context.Context) error, error) {
 	p := t.consumers[t.random.IntN(len(t.consumers))]
 	t.note(isSevered, p)
+	t.note(isFrozen, p)
 	return func(context.Context) error { return p.signal(syscall.SIGCONT) }, p.signal(syscall.SIGSTOP)
+}
+
+// cutOffConsumer holds back everything between one consumer and the brokers, new
+// connections included, for longer than its session. It cannot hear that its
+// partitions are another's, and has to let go of them by the clock.
+func cutOffConsumer(_ context.Context, t *trial) (func(context.Context) error, error) {
+	p := t.consumers[t.random.IntN(len(t.consumers))]
+	t.note(isSevered, p)
+	t.bench.consumerWeather(consumerOf(p.Name), weather{black: [2]bool{true, true}})
+	return t.healNetwork, nil
 }
 
 func replaceConsumers(ctx context.Context, t *trial) (func(context.Context) error, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,7 +35,7 @@ type weather struct {
 type proxy struct {
 	listener net.Listener
 	backend  string
-	peers    bool // brokers are the clients
+	peerOf   func(clientID string) int // nil: all are alike
 	workers  sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
@@ -44,8 +45,8 @@ type proxy struct {
 	closed  bool
 }
 
-// A proxied connection belongs to a broker, as its first request tells, or to
-// somebody else: then peer is 0.
+// A proxied connection belongs to a broker or to a consumer, by its number in the
+// client id of its first request, or to somebody else: then peer is 0.
 type proxied struct {
 	client, broker net.Conn
 	peer           int
@@ -60,13 +61,13 @@ func (c *proxied) reset() {
 	}
 }
 
-func newProxy(backend string, peers bool) (*proxy, error) {
+func newProxy(backend string, peerOf func(clientID string) int) (*proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	p := &proxy{
-		listener: l, backend: backend, peers: peers,
+		listener: l, backend: backend, peerOf: peerOf,
 		weather: func(int) weather { return weather{} },
 		changed: make(chan struct{}), conns: map[*proxied]struct{}{},
 	}
@@ -125,13 +126,15 @@ func (p *proxy) accept() {
 	}
 }
 
-// serve forwards one connection. Which broker it belongs to shows in its first
-// request, which is read before anything is forwarded.
+// serve forwards one connection. Which peer it belongs to shows in its first request,
+// which is read before anything is forwarded.
 func (p *proxy) serve(client net.Conn) {
 	c := &proxied{client: client}
 	var first []byte
-	if p.peers {
-		first, c.peer = identify(client)
+	if p.peerOf != nil {
+		var id string
+		first, id = identify(client)
+		c.peer = p.peerOf(id)
 	}
 	var err error
 	if c.broker, err = net.Dial("tcp", p.backend); err != nil {
@@ -213,25 +216,34 @@ func (p *proxy) pass(c *proxied, d direction) bool {
 }
 
 // identify reads the first request of a connection, as far as its client id,
-// and returns what it has read and the id of the broker that sent it, or 0. Brokers put
-// their id into the client id by which they speak to each other.
-func identify(client net.Conn) (read []byte, peer int) {
+// and returns what it has read and that id.
+func identify(client net.Conn) (read []byte, clientID string) {
 	const head = 4 + 2 + 2 + 4 + 2 // size, key, version, correlation id, length of the client id
 	read = make([]byte, head)
 	n, err := io.ReadFull(client, read)
 	if err != nil {
-		return read[:n], 0
+		return read[:n], ""
 	}
 	length := int(int16(binary.BigEndian.Uint16(read[head-2:])))
 	if length <= 0 || length > 256 {
-		return read, 0
+		return read, ""
 	}
 	id := make([]byte, length)
 	n, _ = io.ReadFull(client, id)
-	return append(read, id[:n]...), brokerOf(string(id[:n]))
+	return append(read, id[:n]...), string(id[:n])
 }
 
-// brokerOf returns the first number in a client id.
+// consumerOf returns the number of the consumer with a client id, or 0.
+func consumerOf(clientID string) int {
+	if number, ok := strings.CutPrefix(clientID, "c"); ok {
+		n, _ := strconv.Atoi(number)
+		return n
+	}
+	return 0
+}
+
+// brokerOf returns the first number in a client id. Brokers put their id into the
+// one by which they speak to each other.
 func brokerOf(clientID string) int {
 	first, last := -1, 0
 	for i, r := range clientID {

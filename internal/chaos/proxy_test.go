@@ -33,9 +33,9 @@ func echo(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func before(t *testing.T, backend string, peers bool) *proxy {
+func before(t *testing.T, backend string, peerOf func(string) int) *proxy {
 	t.Helper()
-	p, err := newProxy(backend, peers)
+	p, err := newProxy(backend, peerOf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ const (
 // What a black hole swallows arrives when it heals.
 func TestBlackHoleHoldsBack(t *testing.T) {
 	for _, d := range []direction{toBroker, toClient} {
-		p := before(t, echo(t), false)
+		p := before(t, echo(t), nil)
 		c := dial(t, p)
 		if !answers(c, "fair", ever) {
 			t.Fatal("no answer in fair weather")
@@ -95,7 +95,7 @@ func TestBlackHoleHoldsBack(t *testing.T) {
 }
 
 func TestCutResetsAndRefuses(t *testing.T) {
-	p := before(t, echo(t), false)
+	p := before(t, echo(t), nil)
 	c := dial(t, p)
 	if !answers(c, "fair", ever) {
 		t.Fatal("no answer in fair weather")
@@ -119,7 +119,7 @@ func TestCutResetsAndRefuses(t *testing.T) {
 
 // Only the connections of one peer are cut.
 func TestWeatherKnowsPeers(t *testing.T) {
-	p := before(t, echo(t), true)
+	p := before(t, echo(t), brokerOf)
 	hello := func(id string) string {
 		head := make([]byte, 14)
 		binary.BigEndian.PutUint16(head[12:], uint16(len(id)))

@@ -48,6 +48,7 @@ type report struct {
 	ReorderedInPartition int `json:"reordered_in_partition"`
 	ReorderedInKey       int `json:"reordered_in_key"`
 	HandledAfterLoss     int `json:"handled_after_loss"`
+	HandedOutTooLate     int `json:"handed_out_too_late"` // after the next owner of the partition began
 	Commits              int `json:"commits"`
 	CommitsMovedBack     int `json:"commits_moved_back"`
 	CommitsBeyondDone    int `json:"commits_beyond_done"`
@@ -100,6 +101,7 @@ func (t *trial) judged(ctx context.Context, command, version string) (*report, e
 	}
 	v.fates(r)
 	r.ReorderedInKey = v.reorderedKeys()
+	r.HandedOutTooLate = v.handedOutTooLate()
 	violations := v.violations()
 	for _, x := range violations {
 		r.Violations[x.Invariant]++
@@ -154,6 +156,7 @@ func (r *report) decide(session time.Duration) {
 	must(r.LostWrites == 0, "%d acknowledged and not in the log", r.LostWrites)
 	must(r.Unseen == 0, "%d unseen", r.Unseen)
 	must(r.Duplicated == 0, "%d duplicated", r.Duplicated)
+	must(r.HandedOutTooLate == 0, "%d handed out after the next owner began", r.HandedOutTooLate)
 	must(r.ReorderedInKey == 0, "%d reordered within a key", r.ReorderedInKey)
 	must(r.Failed+r.Unknown == 0, "%d sends failed, %d unknown", r.Failed, r.Unknown)
 	must(r.States["disabled"] == 0, "a consumer was disabled")

@@ -262,6 +262,39 @@ func (v verdict) reorderedKeys() (n int) {
 	return n
 }
 
+// handedOutTooLate counts records that a consumer handed out after another one had
+// begun to handle the same partition, and before it was assigned that again. Other
+// rules let pass what a consumer does that cannot hear of its losses; this one does
+// not, since each has to let go of its partitions by the clock. A process that was
+// frozen had no clock: it may hand out the rest of one chunk.
+func (v verdict) handedOutTooLate() (n int) {
+	owners := map[int32]map[*process]bool{} // those that were assigned it, and whether another has begun since
+	frozen := map[*process]bool{}
+	for _, e := range v.events {
+		switch e.Kind {
+		case isFrozen:
+			frozen[e.process] = true
+		case isAssigned:
+			for _, id := range e.Partitions {
+				if owners[id] == nil {
+					owners[id] = map[*process]bool{}
+				}
+				owners[id][e.process] = false
+			}
+		case isStart:
+			if owners[e.Partition][e.process] && !frozen[e.process] {
+				n++
+			}
+			for p := range owners[e.Partition] {
+				if p != e.process {
+					owners[e.Partition][p] = true
+				}
+			}
+		}
+	}
+	return n
+}
+
 // impact tells what a fault has done, up to the next one.
 func (v verdict) impact(h hit, until time.Time) impact {
 	i := impact{

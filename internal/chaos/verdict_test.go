@@ -52,6 +52,7 @@ func (s *story) report() *report {
 	r := &report{Violations: map[string]int{}, SendErrors: map[string]int{}}
 	s.v.fates(r)
 	r.ReorderedInKey = s.v.reorderedKeys()
+	r.HandedOutTooLate = s.v.handedOutTooLate()
 	for _, v := range s.v.violations() {
 		r.Violations[v.Invariant]++
 	}
@@ -128,6 +129,12 @@ func TestVerdict(t *testing.T) {
 			s.now += int64(time.Second)
 			s.handled(a, 0, true)
 		}, func(r *report) bool { return !r.Passed && r.HandledAfterLoss == 1 }},
+		{"handed out by a consumer that was cut off, after the next owner began", func(s *story) {
+			tooLate(s, sender, a, b, isSevered)
+		}, func(r *report) bool { return !r.Passed && r.HandedOutTooLate == 1 }},
+		{"the same by a consumer that was frozen", func(s *story) {
+			tooLate(s, sender, a, b, isSevered, isFrozen)
+		}, func(r *report) bool { return r.HandedOutTooLate == 0 }},
 	} {
 		s := newStory()
 		test.tell(s)
@@ -135,6 +142,21 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("%s: %+v", test.name, r)
 		}
 	}
+}
+
+// tooLate tells of a record that a hands out again after b, the next owner, did.
+func tooLate(s *story, sender, a, b *process, kinds ...string) {
+	s.sent(sender, 0)
+	s.tell(a, event{Kind: isAssigned, Partitions: first})
+	for _, kind := range kinds {
+		s.tell(a, event{Kind: kind})
+	}
+	s.tell(b, event{Kind: isAssigned, Partitions: first})
+	s.handled(b, 0, true)
+	s.handled(a, 0, true)
+	s.tell(a, event{Kind: isLost, Partitions: first})
+	s.commit(1)
+	s.tell(b, event{Kind: isRevoked, Partitions: first})
 }
 
 // TestMinutesTellWhatGrows makes a history of six minutes, in which one process
