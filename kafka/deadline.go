@@ -15,7 +15,7 @@ import (
 // frozen. The last is why a timer is not enough. It goes like this:
 //
 //  1. A worker has taken 128 records and is at the third. The process is frozen
-//     (SIGSTOP, a paused container, a laptop that sleeps).
+//     (SIGSTOP, a paused container).
 //  2. SessionTimeout passes. The group removes the member, and another one begins
 //     with the first record that is not committed.
 //  3. The process is thawed. Timers that are due run on other goroutines, in any
@@ -28,7 +28,8 @@ import (
 // So a worker compares the driver's deadline with the clock each time before it
 // hands out a chunk, or a record once more, and the committer before each commit.
 // After a thaw at most the rest of one chunk is handed out. The timer beside it
-// cancels the handlers that run when nobody asks.
+// cancels the handlers that run. Go measures by a clock that stands still while the
+// whole machine is suspended: what happens then shows only in the group's answer.
 
 // errSessionOver is why handlers were stopped before the driver said anything.
 var errSessionOver = fmt.Errorf("no answer of the group for the session timeout: %w", driver.ErrMembershipLost)
@@ -94,7 +95,7 @@ func (s *session) atDeadline() {
 	s.watchDeadline()
 }
 
-// unwatchDeadline stops the timer for good, and waits for it if it runs.
+// unwatchDeadline stops the timer permanently, and waits for it if it runs.
 func (s *session) unwatchDeadline() {
 	s.mu.Lock()
 	s.unwatched = true

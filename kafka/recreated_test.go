@@ -1,0 +1,160 @@
+package kafka_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A recreation is a consumer whose topic is deleted and created again.
+type recreation struct {
+	t      *testing.T
+	broker *memory.Broker
+	m      *kafka.Manager
+	busy   chan struct{} // closed lets a handler that waits go on; nil lets none wait
+
+	mu      sync.Mutex
+	handled []string
+	losses  []kafka.DataLoss
+	starts  []kafka.NoPosition
+}
+
+func (r *recreation) hook(e kafka.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch e := e.(type) {
+	case kafka.DataLoss:
+		r.losses = append(r.losses, e)
+	case kafka.NoPosition:
+		r.starts = append(r.starts, e)
+	}
+}
+
+func (r *recreation) handle(ctx context.Context, m *kafka.Message) error {
+	if r.busy != nil && string(m.Value) == "0/49" {
+		select {
+		case <-r.busy:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.handled = append(r.handled, string(m.Value))
+	return nil
+}
+
+// eventHook passes events on.
+type eventHook struct {
+	kafka.NopHook
+	to func(kafka.Event)
+}
+
+func (h eventHook) Event(e kafka.Event) { h.to(e) }
+
+// A1: a topic is its ID and not its name. Whatever the consumer is doing when its
+// topic is created again, and however long the new log is, nothing of the new topic is
+// lost in silence.
+func TestFault_A1_NothingOfTheNewTopicIsLostInSilence(t *testing.T) {
+	type form struct {
+		name string
+		act  func(r *recreation) // deletes the topic and creates it again
+		off  bool                // meanwhile the consumer is switched off
+		busy bool                // a handler runs
+	}
+	again := func(r *recreation) { require.NoError(r.t, r.broker.RecreateTopic("orders", 1)) }
+	forms := []form{
+		{name: "idle", act: again},
+		{name: "while a handler runs", busy: true, act: again},
+		{name: "ten seconds apart", act: func(r *recreation) {
+			require.NoError(r.t, r.broker.DeleteTopic("orders"))
+			time.Sleep(10 * time.Second)
+			require.NoError(r.t, r.broker.CreateTopic("orders", 1))
+		}},
+		{name: "switched off meanwhile", off: true, act: again},
+	}
+	for _, f := range forms {
+		for _, initial := range []kafka.InitialOffset{kafka.OffsetNewest, kafka.OffsetOldest} {
+			for _, records := range []int{20, 100} { // the old position is 50
+				t.Run(fmt.Sprintf("%s, %v, %d records", f.name, initial, records), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { recreate(t, f.act, f.off, f.busy, initial, records) })
+				})
+			}
+		}
+	}
+}
+
+func recreate(t *testing.T, act func(*recreation), off, busy bool, initial kafka.InitialOffset, records int) {
+	r := &recreation{t: t, broker: newBroker(t, 1)}
+	if busy {
+		r.busy = make(chan struct{})
+	}
+	cfg := orders()
+	cfg.InitialOffset = initial
+	r.m = launch(t, r.broker, cfg, r.handle, kafka.WithHook(eventHook{to: r.hook}))
+	time.Sleep(time.Second)
+	send(t, r.broker, 0, 0, 50)
+	time.Sleep(2 * time.Second)
+	if off {
+		require.NoError(t, r.m.SetConsumerSwitch("orders", false))
+		time.Sleep(time.Minute)
+	}
+	r.mu.Lock()
+	r.handled = nil
+	r.mu.Unlock()
+	act(r)
+	send(t, r.broker, 0, 1000, 1000+records)
+	if off {
+		require.NoError(t, r.m.SetConsumerSwitch("orders", true))
+	}
+	time.Sleep(30 * time.Second)
+	if busy {
+		close(r.busy)
+	}
+	time.Sleep(2 * time.Minute)
+
+	var want []string
+	for i := range records {
+		want = append(want, fmt.Sprintf("0/%d", 1000+i))
+	}
+	status, err := r.m.Consumer("orders")
+	require.NoError(t, err)
+	assert.Equal(t, kafka.StateRunning, status.State)
+	assert.Equal(t, int64(records), r.broker.Committed("orders", "orders", 0), "the position in the new topic")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if off && initial == kafka.OffsetNewest {
+		// The process knows of no other topic: it starts where it is asked to, and says so.
+		last := r.starts[len(r.starts)-1]
+		assert.Empty(t, r.handled)
+		assert.Equal(t, [2]int64{int64(records), 0}, [2]int64{last.Start, last.Begin}, "start and beginning")
+		return
+	}
+	assert.Equal(t, want, without(r.handled, "0/49"), "handled of the new topic")
+	if off {
+		assert.Empty(t, r.losses)
+		return
+	}
+	require.Len(t, r.losses, 1)
+	assert.True(t, r.losses[0].Recreated)
+	assert.Equal(t, int64(0), r.losses[0].To)
+}
+
+// without leaves out the record of the old topic whose handler ran meanwhile.
+func without(values []string, value string) (rest []string) {
+	for _, v := range values {
+		if v != value {
+			rest = append(rest, v)
+		}
+	}
+	return rest
+}
