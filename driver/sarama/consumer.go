@@ -24,6 +24,7 @@ type consumer struct {
 
 	fetches, groups, commits *line // the connections of data, coord and committer.client
 	ends                     *line // see highwater.go
+	endsConf                 *ibm.Config
 	data, coord              ibm.Client
 	split                    *splitClient
 	group                    ibm.ConsumerGroup
@@ -99,6 +100,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
 	c.ends = newLine(cfg.TLS, requestTimeout)
+	c.endsConf = on(c.ends, conf, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, cfg.MaxMessageBytes, c.inTrouble, c.arrived)
 	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }

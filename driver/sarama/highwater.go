@@ -33,7 +33,7 @@ type endAsker struct {
 // watchEnds keeps the high watermarks of all claims young, until Run or Close ends
 // it.
 func (c *consumer) watchEnds(every, age time.Duration) {
-	a := &endAsker{c: c, conf: on(c.ends, c.conf, requestTimeout), brokers: map[string]*ibm.Broker{}, busy: map[string]bool{}}
+	a := &endAsker{c: c, conf: c.endsConf, brokers: map[string]*ibm.Broker{}, busy: map[string]bool{}}
 	defer a.close()
 	tick := time.NewTicker(every)
 	defer tick.Stop()

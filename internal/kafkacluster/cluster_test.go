@@ -308,6 +308,7 @@ func TestUnavailable(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("KAFKA_BROKERS", "")
+	t.Setenv("KAFKA_SKIP", "")
 	for _, missing := range []string{"java", "mvn"} {
 		_, err := Start(t.Context(), Config{})
 		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), missing) {
@@ -342,6 +343,7 @@ func TestFault_G1_ShortSkipsWithAReasonAndCIDoesNot(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("KAFKA_BROKERS", "")
+	t.Setenv("KAFKA_SKIP", "")
 	t.Setenv("CI", "")
 	assert.Equal(t, "skip: skipped: needs a real Kafka, and -short is set", forTest(t, Config{}))
 	t.Setenv("CI", "true")
