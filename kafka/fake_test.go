@@ -257,6 +257,16 @@ func (c *fakeConsumer) committed(cl *driver.Claim) []int64 {
 	return offsets
 }
 
+// position returns the last committed position of cl, or -1. A test that delivers to
+// two partitions at once asks for it: either may run empty first, and what the other
+// has handled by then is committed, too.
+func (c *fakeConsumer) position(cl *driver.Claim) int64 {
+	if offsets := c.committed(cl); len(offsets) > 0 {
+		return offsets[len(offsets)-1]
+	}
+	return -1
+}
+
 // A fakeProducer acknowledges when the test says so.
 type fakeProducer struct {
 	d   *fakeDriver
