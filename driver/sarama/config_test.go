@@ -11,12 +11,14 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// refusals lists what can not be honoured, for consumers and producers alike.
+// refusals lists SASL settings that consumers and producers reject.
 var refusals = []struct {
 	name string
 	sasl driver.SASL
@@ -39,15 +41,11 @@ var refusals = []struct {
 // wantInvalid checks that err is permanent, names field and not the secret.
 func wantInvalid(t *testing.T, err error, field, secret string) {
 	t.Helper()
-	var de *driver.Error
-	if !errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != "INVALID_CONFIG" {
-		t.Fatalf("err = %v, want INVALID_CONFIG", err)
-	}
-	if !strings.Contains(err.Error(), field) {
-		t.Errorf("err = %v, want it to name %s", err, field)
-	}
-	if secret != "" && strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secret) {
-		t.Errorf("the secret shows in %q", err)
+	require.Error(t, err)
+	wantError(t, err, "INVALID_CONFIG", true)
+	assert.ErrorContains(t, err, field)
+	if secret != "" {
+		assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), secret)
 	}
 }
 
@@ -78,9 +76,7 @@ func TestRefusedBeforeAnySocket(t *testing.T) {
 			wantInvalid(t, err, r.want, secret)
 			_, err = Driver{}.OpenProducer(t.Context(), producer)
 			wantInvalid(t, err, r.want, secret)
-			if dialed() {
-				t.Error("a connection was made")
-			}
+			assert.False(t, dialed(), "a connection was made")
 		})
 	}
 }
@@ -135,34 +131,26 @@ func TestEverySettingIsHonoured(t *testing.T) {
 		cfg.IsolationLevel = driver.ReadUncommitted
 		cfg.RackID, cfg.InstanceID = "r", "i"
 		conf, err := Driver{}.consumerConfig(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := conf.Consumer.Group.Rebalance.GroupStrategies[0].Name(); got != s.String() {
-			t.Errorf("strategy %v became %q", s, got)
-		}
-		if conf.Consumer.IsolationLevel != ibm.ReadUncommitted || conf.RackID != "r" || conf.Consumer.Group.InstanceId != "i" {
-			t.Error("a setting was lost")
-		}
-		if conf.Consumer.MaxProcessingTime != cfg.MaxProcessingTime || int(conf.Consumer.Fetch.Default) != cfg.MaxMessageBytes {
-			t.Error("a setting was lost")
-		}
+		require.NoError(t, err)
+		assert.Equal(t, s.String(), conf.Consumer.Group.Rebalance.GroupStrategies[0].Name())
+		assert.Equal(t, ibm.ReadUncommitted, conf.Consumer.IsolationLevel)
+		assert.Equal(t, "r", conf.RackID)
+		assert.Equal(t, "i", conf.Consumer.Group.InstanceId)
+		assert.Equal(t, cfg.MaxProcessingTime, conf.Consumer.MaxProcessingTime)
+		assert.EqualValues(t, cfg.MaxMessageBytes, conf.Consumer.Fetch.Default)
 	}
 	for _, acks := range []driver.RequiredAcks{driver.WaitForAll, driver.WaitForLocal, driver.NoResponse} {
 		for _, codec := range []driver.Compression{driver.CompressionNone, driver.CompressionGZIP, driver.CompressionSnappy, driver.CompressionLZ4, driver.CompressionZSTD} {
 			cfg := producerConfig([]string{"127.0.0.1:1"})
 			cfg.Idempotent, cfg.RequiredAcks, cfg.Compression, cfg.MaxRetries = false, acks, codec, 0
 			conf, err := Driver{}.producerConfig(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if conf.Producer.Compression.String() != codec.String() || conf.Producer.Retry.Max != 0 {
-				t.Errorf("compression %v became %v", codec, conf.Producer.Compression)
-			}
-			want := map[driver.RequiredAcks]int16{driver.WaitForAll: -1, driver.WaitForLocal: 1, driver.NoResponse: 0}[acks]
-			if int16(conf.Producer.RequiredAcks) != want {
-				t.Errorf("acks %v became %v", acks, conf.Producer.RequiredAcks)
-			}
+			require.NoError(t, err)
+			assert.Equal(t, codec.String(), conf.Producer.Compression.String())
+			assert.Zero(t, conf.Producer.Retry.Max)
+			want := map[driver.RequiredAcks]ibm.RequiredAcks{
+				driver.WaitForAll: ibm.WaitForAll, driver.WaitForLocal: ibm.WaitForLocal, driver.NoResponse: ibm.NoResponse,
+			}[acks]
+			assert.Equal(t, want, conf.Producer.RequiredAcks, "acks %v", acks)
 		}
 	}
 }
@@ -209,15 +197,13 @@ func TestConfigureMayNotUndoSafety(t *testing.T) {
 
 func TestConfigureIsLastAndChecked(t *testing.T) {
 	d := Driver{Configure: func(c *ibm.Config) {
-		if c.ClientID != "test" || c.Metadata.Full {
-			t.Error("Configure was called before the driver had set its fields")
-		}
+		assert.Equal(t, "test", c.ClientID, "Configure was called before the driver had set its fields")
+		assert.False(t, c.Metadata.Full, "Configure was called before the driver had set its fields")
 		c.Version = ibm.V2_8_0_0
 	}}
 	conf, err := d.consumerConfig(consumerConfig([]string{"127.0.0.1:1"}))
-	if err != nil || conf.Version != ibm.V2_8_0_0 {
-		t.Errorf("conf.Version = %v, %v", conf.Version, err)
-	}
+	require.NoError(t, err)
+	assert.Equal(t, ibm.V2_8_0_0, conf.Version)
 	d.Configure = func(c *ibm.Config) { c.Consumer.MaxWaitTime = 0 }
 	wantInvalid(t, d.ValidateConsumer(consumerConfig([]string{"127.0.0.1:1"})), "MaxWaitTime", "")
 }
@@ -229,18 +215,12 @@ func TestCodesHaveKafkasNames(t *testing.T) {
 			continue
 		}
 		want := kerr.TypedErrorForCode(int16(k))
-		if want == nil {
-			t.Errorf("code %d is none of Kafka's", k)
-		} else if want.Message != name && name != "NOT_LEADER_OR_FOLLOWER" { // renamed since
-			t.Errorf("code %d is called %s, want %s", k, name, want.Message)
+		if assert.NotNil(t, want, "code %d is none of Kafka's", k) && name != "NOT_LEADER_OR_FOLLOWER" { // renamed since
+			assert.Equal(t, want.Message, name, "code %d", k)
 		}
 	}
-	if got := codeName(ibm.ErrFencedInstancedId); got != "FENCED_INSTANCE_ID" {
-		t.Errorf("FENCED_INSTANCE_ID is called %q", got)
-	}
-	if got := codeName(ibm.KError(9999)); got != "ERROR_9999" {
-		t.Errorf("an unknown code is called %q", got)
-	}
+	assert.Equal(t, "FENCED_INSTANCE_ID", codeName(ibm.ErrFencedInstancedId))
+	assert.Equal(t, "ERROR_9999", codeName(ibm.KError(9999)), "an unknown code")
 }
 
 func TestErrorsAreClassified(t *testing.T) {
@@ -263,19 +243,14 @@ func TestErrorsAreClassified(t *testing.T) {
 		{ibm.KError(9999), "ERROR_9999", false},
 	}
 	for _, c := range cases {
-		var de *driver.Error
-		err := wrap(c.err)
-		if !errors.As(err, &de) || de.Code != c.code || errors.Is(err, driver.ErrPermanent) != c.permanent {
-			t.Errorf("wrap(%v) = %#v, want %s, permanent %v", c.err, err, c.code, c.permanent)
+		want := &driver.Error{Code: c.code, Err: c.err}
+		if c.permanent {
+			want.Kind = driver.ErrPermanent
 		}
-		if de.Err != c.err {
-			t.Errorf("wrap(%v) hides it", c.err)
-		}
+		assert.Equal(t, want, wrap(c.err))
 	}
 	for _, sentinel := range []error{nil, context.Canceled, driver.ErrClosed, driver.ErrClaimEnded} {
-		if got := wrap(sentinel); got != sentinel {
-			t.Errorf("wrap(%v) = %v", sentinel, got)
-		}
+		assert.True(t, wrap(sentinel) == sentinel, "wrap(%v) = %v", sentinel, wrap(sentinel))
 	}
 }
 
@@ -283,33 +258,22 @@ func TestPace(t *testing.T) {
 	var p pace
 	failure := errors.New("x")
 	for i, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
-		if got := p.next(failure, 0); got != want*time.Millisecond {
-			t.Errorf("failure %d is followed by %v, want %v ms", i+1, got, int(want))
-		}
+		assert.Equal(t, want*time.Millisecond, p.next(failure, 0), "pause after failure %d", i+1)
 	}
-	if got := p.next(nil, time.Minute); got != 0 {
-		t.Errorf("a long session is followed by %v", got)
-	}
+	assert.Zero(t, p.next(nil, time.Minute), "pause after a long session")
 	for i := range freeSessions {
-		if got := p.next(nil, 0); got != 0 {
-			t.Errorf("short session %d is followed by %v", i+1, got)
-		}
+		assert.Zero(t, p.next(nil, 0), "pause after short session %d", i+1)
 	}
-	if got := p.next(nil, 0); got == 0 {
-		t.Error("sessions that end at once follow each other without a pause")
-	}
+	assert.NotZero(t, p.next(nil, 0), "sessions that end at once follow each other without a pause")
 }
 
 // TestFault_H1_BoundAboveSaramasIsRefused: Sarama would refuse what the bound allows.
 func TestFault_H1_BoundAboveSaramasIsRefused(t *testing.T) {
 	cfg := consumerConfig([]string{"127.0.0.1:9"})
 	cfg.MaxDecompressedBytes = saramaBound
-	if err := (Driver{}).ValidateConsumer(cfg); err != nil {
-		t.Errorf("ValidateConsumer with Sarama's own bound = %v", err)
-	}
+	assert.NoError(t, Driver{}.ValidateConsumer(cfg), "Sarama's own bound")
 	cfg.MaxDecompressedBytes++
 	err := Driver{}.ValidateConsumer(cfg)
-	if !isPermanent(err) || !strings.Contains(err.Error(), "MaxDecompressedBatchSize of 67108864") {
-		t.Errorf("ValidateConsumer above Sarama's bound = %v", err)
-	}
+	assert.ErrorIs(t, err, driver.ErrPermanent)
+	assert.ErrorContains(t, err, "MaxDecompressedBatchSize of 67108864")
 }

@@ -1,6 +1,10 @@
 package sarama
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
 
 // TestFault_E3_APausedClaimHoldsOneFetch: Sarama is paused as soon as half a fetch has
 // come since a pause began, and not only after holdTime, in which it would fetch as
@@ -13,16 +17,10 @@ func TestFault_E3_APausedClaimHoldsOneFetch(t *testing.T) {
 	r.waitRecords(t, 10)
 	cl := r.claim(0).Backend.(*claim)
 	m.arrived(cl.where, 1<<30)
-	if cl.isStopped() {
-		t.Error("a claim that is not paused was stopped")
-	}
+	assert.False(t, cl.isStopped(), "a claim that is not paused was stopped")
 	m.Pause(cl.public)
 	m.arrived(cl.where, m.cfg.MaxMessageBytes/2+1)
-	if !cl.isStopped() {
-		t.Error("Sarama goes on fetching a paused claim after half a fetch")
-	}
+	assert.True(t, cl.isStopped(), "Sarama goes on fetching a paused claim after half a fetch")
 	m.Resume(cl.public)
-	if cl.isStopped() {
-		t.Error("a claim that was resumed is not fetched")
-	}
+	assert.False(t, cl.isStopped(), "a claim that was resumed is not fetched")
 }

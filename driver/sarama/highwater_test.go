@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,25 +19,19 @@ import (
 // waitEnd waits until the high watermark of a claim is end.
 func waitEnd(t *testing.T, m *running, c *driver.Claim, end int64) {
 	t.Helper()
-	for began := time.Now(); m.HighWatermark(c) != end; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > patienceTest {
-			t.Fatalf("the high watermark stays %d, want %d", m.HighWatermark(c), end)
-		}
-	}
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		assert.Equal(t, end, m.HighWatermark(c), "high watermark")
+	}, patienceTest, 5*time.Millisecond)
 }
 
 // TestFault_D1_HighWatermarkOfAPausedClaim: it follows the log, also while a claim of
 // the same topic on another broker gets no answer.
 func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
-	if askEnds+endAge+requestTimeout > 30*time.Second {
-		t.Errorf("an end may be %v old", askEnds+endAge+requestTimeout)
-	}
+	assert.LessOrEqual(t, askEnds+endAge+requestTimeout, 30*time.Second, "age of an end")
 	cluster := fake(t, kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
 	brokers := cluster.ListenAddrs()
 	for p := range int32(2) {
-		if err := cluster.MoveTopicPartition("t", p, p); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, cluster.MoveTopicPartition("t", p, p))
 		seed(t, brokers, "t", p, numbered(0, 10)...)
 	}
 	r := newRecorder()
@@ -45,7 +41,7 @@ func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
 	r.waitRecords(t, 20)
 	paused := r.claim(0)
 	m.Pause(r.claim(0), r.claim(1))
-	time.Sleep(3 * holdTime) // until Sarama does not fetch it any more
+	time.Sleep(3 * holdTime) // until Sarama no longer fetches it
 	silent := make(chan struct{})
 	t.Cleanup(func() { close(silent) })
 	cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -76,25 +72,15 @@ func TestFault_D1_HighWatermarkBehindAnOpenTransaction(t *testing.T) {
 	m := start(t, Driver{}, consumerConfig(brokers), r)
 	r.waitRecords(t, 10)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID("x"), kgo.DefaultProduceTopic("t"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
-	if err := cl.BeginTransaction(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cl.BeginTransaction())
 	var records []*kgo.Record
 	for i := range 5000 {
 		records = append(records, &kgo.Record{Value: fmt.Append(nil, i)})
 	}
-	if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cl.ProduceSync(t.Context(), records...).FirstErr())
 	waitEnd(t, m, r.claim(0), 5010)
-	if n := len(r.values()); n != 10 {
-		t.Errorf("%d records of an open transaction were delivered", n-10)
-	}
-	if err := cl.EndTransaction(context.Background(), kgo.TryAbort); err != nil {
-		t.Fatal(err)
-	}
+	assert.Len(t, r.values(), 10, "records of an open transaction were delivered")
+	require.NoError(t, cl.EndTransaction(context.Background(), kgo.TryAbort))
 }

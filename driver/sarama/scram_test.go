@@ -3,10 +3,12 @@ package sarama
 import (
 	"crypto/sha1"
 	"crypto/sha256"
-	"errors"
 	"hash"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // The exchanges of RFC 5802, section 5, and RFC 7677, section 3.
@@ -35,20 +37,15 @@ func TestSCRAMVectors(t *testing.T) {
 	for _, v := range scramVectors {
 		t.Run(v.name, func(t *testing.T) {
 			s := &scram{hash: v.hash, nonce: v.nonce}
-			if err := s.Begin("user", "pencil", ""); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, s.Begin("user", "pencil", ""))
 			for _, step := range []struct{ challenge, want string }{
 				{"", v.first}, {v.server, v.final}, {v.serverAnswer, ""},
 			} {
 				got, err := s.Step(step.challenge)
-				if err != nil || got != step.want {
-					t.Fatalf("Step(%q) = %q, %v, want %q", step.challenge, got, err, step.want)
-				}
+				require.NoError(t, err, "Step(%q)", step.challenge)
+				require.Equal(t, step.want, got, "Step(%q)", step.challenge)
 			}
-			if !s.Done() {
-				t.Error("not done")
-			}
+			assert.True(t, s.Done(), "Done")
 		})
 	}
 }
@@ -76,9 +73,7 @@ func TestSCRAMRefusesAServer(t *testing.T) {
 			if err == nil {
 				_, err = s.Step(c.answer)
 			}
-			if !errors.Is(err, errSCRAM) {
-				t.Errorf("err = %v", err)
-			}
+			assert.ErrorIs(t, err, errSCRAM)
 		})
 	}
 }
@@ -86,12 +81,11 @@ func TestSCRAMRefusesAServer(t *testing.T) {
 func TestSCRAMNonces(t *testing.T) {
 	a, b := newSCRAM("SCRAM-SHA-256"), newSCRAM("SCRAM-SHA-256")
 	_, _ = a.Begin("u", "p", ""), b.Begin("u", "p", "")
-	if a.nonce == b.nonce || len(a.nonce) < 20 {
-		t.Errorf("nonces %q and %q", a.nonce, b.nonce)
-	}
+	assert.NotEqual(t, a.nonce, b.nonce)
+	assert.GreaterOrEqual(t, len(a.nonce), 20, "length of %q", a.nonce)
 	s := &scram{nonce: "n"}
 	_ = s.Begin("a=b,c", "p", "")
-	if got, _ := s.Step(""); got != "n,,n=a=3Db=2Cc,r=n" {
-		t.Errorf("a user with = and , is sent as %q", got)
-	}
+	got, err := s.Step("")
+	require.NoError(t, err)
+	assert.Equal(t, "n,,n=a=3Db=2Cc,r=n", got, "= and , in a user's name are escaped")
 }
