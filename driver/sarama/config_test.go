@@ -13,7 +13,6 @@ import (
 	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -206,21 +205,6 @@ func TestConfigureIsLastAndChecked(t *testing.T) {
 	assert.Equal(t, ibm.V2_8_0_0, conf.Version)
 	d.Configure = func(c *ibm.Config) { c.Consumer.MaxWaitTime = 0 }
 	wantInvalid(t, d.ValidateConsumer(consumerConfig([]string{"127.0.0.1:1"})), "MaxWaitTime", "")
-}
-
-func TestCodesHaveKafkasNames(t *testing.T) {
-	for i, name := range codeNames() {
-		k := ibm.KError(i - 1)
-		if k == ibm.ErrNoError {
-			continue
-		}
-		want := kerr.TypedErrorForCode(int16(k))
-		if assert.NotNil(t, want, "code %d is none of Kafka's", k) && name != "NOT_LEADER_OR_FOLLOWER" { // renamed since
-			assert.Equal(t, want.Message, name, "code %d", k)
-		}
-	}
-	assert.Equal(t, "FENCED_INSTANCE_ID", codeName(ibm.ErrFencedInstancedId))
-	assert.Equal(t, "ERROR_9999", codeName(ibm.KError(9999)), "an unknown code")
 }
 
 func TestErrorsAreClassified(t *testing.T) {

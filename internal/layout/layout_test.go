@@ -38,7 +38,9 @@ var graph = []row{
 		"it wraps any driver and may know none"},
 	{"driver/memory", []string{"driver"},
 		"a backend must not know its users"},
-	{"driver/sarama", []string{"driver", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
+	{"driver/internal/errorcode", []string{"driver"},
+		"every driver that speaks Kafka's protocol shares it, whatever its client"},
+	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
 		"github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which Sarama brings
 		"a backend must not know its users"},
 	{"kafka", []string{"driver"},
