@@ -2,13 +2,13 @@
 // a handler that fails twice, and the result that it sends on. It runs on a
 // broker inside the program and ends by itself:
 //
-//	go run ./examples/tracing
+//	go -C examples/tracing run .
 //
 // On a real Kafka, whose topics exist, producer and consumer may be two
 // processes, and make one trace all the same:
 //
-//	go run ./examples/tracing -brokers localhost:9092 -role consume
-//	go run ./examples/tracing -brokers localhost:9092 -role produce
+//	go -C examples/tracing run . -brokers localhost:9092 -role consume
+//	go -C examples/tracing run . -brokers localhost:9092 -role produce
 //
 // Spans and metrics are printed at the end, and sent by OTLP where -otlp, or
 // OTEL_EXPORTER_OTLP_ENDPOINT, names who listens.

@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // graph is the statement of policy. Every package of the module has a row and
@@ -175,6 +179,17 @@ func TestNoThirdParty(t *testing.T) {
 		if len(modules) > 0 {
 			t.Errorf("%s must not depend on third-party modules: %s", name, strings.Join(modules, ", "))
 		}
+	}
+}
+
+// TestModuleBringsNoGRPC holds that go.mod does not name the OTLP exporters and
+// grpc: a program that requires this module would get their versions. What needs
+// them is a module of its own, as examples/tracing and otel/grafana are.
+func TestModuleBringsNoGRPC(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	for _, path := range []string{"google.golang.org/grpc", "go.opentelemetry.io/otel/exporters", "github.com/prometheus"} {
+		assert.NotContains(t, string(mod), path)
 	}
 }
 
