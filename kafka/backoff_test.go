@@ -3,6 +3,9 @@ package kafka
 import (
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestBackoffDoublesUpToMax(t *testing.T) {
@@ -10,17 +13,11 @@ func TestBackoffDoublesUpToMax(t *testing.T) {
 	var total time.Duration
 	for n, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
 		got := b.wait(n + 1)
-		if got != want*time.Second {
-			t.Errorf("wait(%d) = %v, want %v", n+1, got, want*time.Second)
-		}
+		assert.Equal(t, want*time.Second, got, "wait(%d)", n+1)
 		total += got
 	}
-	if total != 243*time.Second {
-		t.Errorf("nine waits take %v, want 243s", total)
-	}
-	if got := b.wait(1_000_000); got != time.Minute {
-		t.Errorf("wait(1000000) = %v, want 1m", got)
-	}
+	require.Equal(t, 243*time.Second, total)
+	require.Equal(t, time.Minute, b.wait(1_000_000))
 }
 
 // B21: without jitter every consumer retries in step.
@@ -29,12 +26,9 @@ func TestB21_BackoffJitterStaysInItsBand(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 1000 {
 		d := b.wait(3)
-		if d < 3*time.Second || d > 4*time.Second {
-			t.Fatalf("wait(3) = %v, want 3s to 4s", d)
-		}
+		require.GreaterOrEqual(t, d, 3*time.Second)
+		require.LessOrEqual(t, d, 4*time.Second)
 		seen[d] = true
 	}
-	if len(seen) < 100 {
-		t.Errorf("1000 waits took %d different values, want many", len(seen))
-	}
+	require.GreaterOrEqual(t, len(seen), 100, "different values of 1000 waits")
 }

@@ -2,7 +2,6 @@ package kafka_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -51,16 +50,6 @@ func consumerConfig() kafka.ConsumerConfig {
 		ConsumerGroup:    "bench",
 		InitialOffset:    kafka.OffsetOldest,
 	}
-}
-
-func newManager(b testing.TB, d driver.Driver, opts ...kafka.Option) *kafka.Manager {
-	m := kafka.New(d, append([]kafka.Option{kafka.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
-	b.Cleanup(func() {
-		if err := m.Shutdown(context.Background()); err != nil {
-			b.Error(err)
-		}
-	})
-	return m
 }
 
 // BenchmarkConsume is the way of a record from the log of the memory broker to

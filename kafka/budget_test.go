@@ -144,9 +144,7 @@ func TestFault_E3_TotalBoundPausesExactlyWhoHoldsMore(t *testing.T) {
 			cfg.MaxTotalBufferedBytes = rapid.IntRange(2_000, 100_000).Draw(t, "total")
 			cfg.MaxBufferedBytes = rapid.IntRange(1_000, 100_000).Draw(t, "own")
 			b, err := newBuffers(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			defer b.stop()
 			for range rapid.IntRange(1, 12).Draw(t, "partitions") {
 				b.assign()
@@ -171,9 +169,7 @@ func TestFault_E3_TotalBoundPausesExactlyWhoHoldsMore(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"": func(t *rapid.T) {
 					synctest.Wait()
-					if err := b.wrong(); err != nil {
-						t.Fatal(err)
-					}
+					require.NoError(t, b.wrong())
 				},
 				"fetch": func(t *rapid.T) {
 					b.fetch(pick(t), rapid.IntRange(1, 20).Draw(t, "records"), rapid.IntRange(100, 20_000).Draw(t, "bytes"))
@@ -202,13 +198,10 @@ func TestFault_E3_TotalBoundPausesExactlyWhoHoldsMore(t *testing.T) {
 			}
 			pass(time.Hour)
 			for _, cl := range b.claims {
-				if got := b.handled[cl.Partition].Load(); got != b.next[cl] || b.c.isPaused(cl) {
-					t.Fatalf("%d: %d of %d handled, paused %t", cl.Partition, got, b.next[cl], b.c.isPaused(cl))
-				}
+				require.Equal(t, b.next[cl], b.handled[cl.Partition].Load(), "partition %d: records handled", cl.Partition)
+				require.False(t, b.c.isPaused(cl), "partition %d is paused", cl.Partition)
 			}
-			if err := b.wrong(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, b.wrong())
 		})
 	})
 }

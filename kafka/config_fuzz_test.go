@@ -9,14 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// FuzzConfig registers whatever a configuration may be. Either that is an error,
-// of the core or of what Sarama can not honour, and nothing is registered; or
+// FuzzConfig registers whatever a configuration may be. Either that is an error, of
+// the core or of Sarama, which does not support it, and nothing is registered; or
 // the consumer runs on an empty broker, and the producer sends.
 func FuzzConfig(f *testing.F) {
 	for _, text := range []string{
@@ -76,27 +78,24 @@ func fuzzConsumer(t *testing.T, text []byte) {
 	err := m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(context.Context, *kafka.Message) error { return nil }))
 	if err != nil {
 		refused(t, err)
-		if n := len(m.Consumers()); n != 0 {
-			t.Errorf("%d consumers are registered after %v", n, err)
-		}
+		require.Empty(t, m.Consumers(), "after %v", err)
 		return
 	}
-	check(t, m.SetConsumerSwitch(cfg.JobName, true))
-	check(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+	require.NoError(t, m.SetConsumerSwitch(cfg.JobName, true))
+	require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
 	time.Sleep(time.Second)
 	synctest.Wait()
-	if s, err := m.Consumer(cfg.JobName); err != nil || s.State != kafka.StateRunning {
-		t.Errorf("%v, %v: want running; reason %v", s.State, err, s.Reason)
-	}
+	s, err := m.Consumer(cfg.JobName)
+	require.NoError(t, err)
+	require.Equal(t, kafka.StateRunning, s.State, "reason %v", s.Reason)
 }
 
 func noToken(context.Context) (kafka.Token, error) { return kafka.Token{Value: "t"}, nil }
 
-// refused holds that an error says which field it is about, or is a driver's.
+// refused holds that an error names the field that it is about, or is a driver's.
 func refused(t *testing.T, err error) {
-	var field *kafka.FieldError
-	if !errors.As(err, &field) && !errors.Is(err, kafka.ErrPermanent) {
-		t.Errorf("refused with %v, which names no field and is not permanent", err)
+	if _, named := errors.AsType[*kafka.FieldError](err); !named {
+		require.ErrorIs(t, err, kafka.ErrPermanent, "it names no field")
 	}
 }
 
@@ -114,10 +113,10 @@ func fuzzProducer(t *testing.T, text []byte) {
 		return
 	}
 	if cfg.EnableSyncProducer == nil || *cfg.EnableSyncProducer {
-		check(t, p.Send(t.Context(), "t", nil, []byte("v")))
+		require.NoError(t, p.Send(t.Context(), "t", nil, []byte("v")))
 		return
 	}
 	answered := make(chan error, 1)
 	p.SendAsync(t.Context(), "t", nil, []byte("v"), func(_ *kafka.ProducerMessage, err error) { answered <- err })
-	check(t, <-answered)
+	require.NoError(t, <-answered)
 }

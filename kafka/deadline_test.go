@@ -41,7 +41,7 @@ func TestFault_E1_HandlersAreFencedThoughTheDriverIsStuck(t *testing.T) {
 		require.NoError(t, cause, "cancelled at a deadline that had moved")
 		require.Equal(t, StateRunning, state(t, m).State)
 		pass(time.Second)
-		require.Equal(t, ErrPartitionLost, cause)
+		require.Same(t, ErrPartitionLost, cause)
 		require.Equal(t, 15*time.Second, cancelled.Sub(began))
 		c.deliver(cl, 10, 10)
 		c.deliver(idle, 0, 0)
@@ -87,10 +87,11 @@ func TestFault_E1_ThawedProcessHandsOutNoMoreThanOneChunk(t *testing.T) {
 			return NewConsumer(cfg, func(_ context.Context, m *Message) error { handle(string(m.Value)); return nil })
 		}, messageLimit, messageLimit},
 		{"batches", func(cfg ConsumerConfig, handle func(string)) Consumer {
-			return batchFunc{NewConsumer(cfg, func(context.Context, *Message) error { return nil }), func(ms []*Message) {
+			return &batchConsumer{handlerFunc{cfg: cfg}, func(_ context.Context, ms []*Message) error {
 				for _, m := range ms {
 					handle(string(m.Value))
 				}
+				return nil
 			}}
 		}, 10, 10},
 	} {
@@ -115,16 +116,6 @@ func TestFault_E1_ThawedProcessHandsOutNoMoreThanOneChunk(t *testing.T) {
 			require.Equal(t, StateStarting, state(t, m).State, test.name)
 		})
 	}
-}
-
-type batchFunc struct {
-	Consumer
-	handle func([]*Message)
-}
-
-func (b batchFunc) HandleBatch(_ context.Context, ms []*Message) error {
-	b.handle(ms)
-	return nil
 }
 
 // E1: the committer looks at the clock, too: after a thaw it may run before any

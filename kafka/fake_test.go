@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -95,9 +97,7 @@ func (d *fakeDriver) consumer(t testing.TB) *fakeConsumer {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.consumers) == 0 {
-		t.Fatal("no consumer was opened")
-	}
+	require.NotEmpty(t, d.consumers, "no consumer was opened")
 	return d.consumers[len(d.consumers)-1]
 }
 
@@ -146,7 +146,8 @@ func (c *fakeConsumer) Commit(ctx context.Context, marks []driver.Mark) error {
 	return nil
 }
 
-func (c *fakeConsumer) Pause(claims ...*driver.Claim)  { c.notePause("pause", claims) }
+func (c *fakeConsumer) Pause(claims ...*driver.Claim) { c.notePause("pause", claims) }
+
 func (c *fakeConsumer) Resume(claims ...*driver.Claim) { c.notePause("resume", claims) }
 
 func (c *fakeConsumer) notePause(what string, claims []*driver.Claim) {
@@ -367,18 +368,16 @@ func start(t *testing.T, d *fakeDriver, cfg ConsumerConfig, handle func(context.
 // startOn does what start does on a manager that the test shuts down itself.
 func startOn(t *testing.T, m *Manager, c Consumer) {
 	t.Helper()
-	must(t, m.RegisterConsumer(t.Context(), c))
-	must(t, m.SetConsumerSwitch(c.GetConfig().JobName, true))
-	must(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+	require.NoError(t, m.RegisterConsumer(t.Context(), c))
+	require.NoError(t, m.SetConsumerSwitch(c.GetConfig().JobName, true))
+	require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
 	synctest.Wait()
 }
 
 func stop(t *testing.T, m *Manager) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := m.Shutdown(ctx); err != nil {
-		t.Errorf("Shutdown: %v", err)
-	}
+	assert.NoError(t, m.Shutdown(ctx))
 }
 
 // pass lets virtual time pass, and everything come to rest.
@@ -390,17 +389,10 @@ func pass(d time.Duration) {
 // noContext is what a caller passes who forgot.
 func noContext() context.Context { return nil }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func state(t testing.TB, m *Manager) ConsumerStatus {
 	t.Helper()
 	s, err := m.Consumer("job")
-	must(t, err)
+	require.NoError(t, err)
 	return s
 }
 
@@ -452,4 +444,43 @@ func (d *deadlinedDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerC
 		return nil, err
 	}
 	return deadlinedConsumer{c.(*fakeConsumer), d}, nil
+}
+
+var errDial = errors.New("no broker answers")
+
+func nothing(context.Context, []byte) error { return nil }
+
+var errHandler = errors.New("handler failed")
+
+type batchConsumer struct {
+	handlerFunc
+	batch func(ctx context.Context, ms []*Message) error
+}
+
+func (b *batchConsumer) HandleBatch(ctx context.Context, ms []*Message) error {
+	return b.batch(ctx, ms)
+}
+
+// startKind starts a consumer of a kind that hands each value to one.
+func startKind(t *testing.T, d *fakeDriver, kind string, one func([]byte) error, opts ...Option) *Manager {
+	var c Consumer
+	switch kind {
+	case "value":
+		return start(t, d, testConfig(), func(_ context.Context, v []byte) error { return one(v) }, opts...)
+	case "message":
+		c = NewConsumer(testConfig(), func(_ context.Context, m *Message) error { return one(m.Value) })
+	case "batch":
+		c = &batchConsumer{handlerFunc{cfg: testConfig()}, func(_ context.Context, ms []*Message) error {
+			for _, m := range ms {
+				if err := one(m.Value); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	}
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, c)
+	return m
 }

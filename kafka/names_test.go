@@ -3,7 +3,6 @@ package kafka
 import (
 	"bytes"
 	"log/slog"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -108,23 +107,18 @@ func TestBootstrapServersAreTaken(t *testing.T) {
 	} {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
-		_, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-		if err != nil || !reflect.DeepEqual(told.Brokers, want) {
-			t.Errorf("%q: got %q, %v, want %q", list, told.Brokers, err, want)
-		}
+		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		assert.NoError(t, err, "%q", list)
+		assert.Equal(t, want, forDriver.Brokers, "%q", list)
 	}
 }
 
 func TestNamesAreTaken(t *testing.T) {
 	for _, name := range []string{"orders", "Orders v2", "bestellungen-für-köln", "a:b|c", strings.Repeat("x", 255)} {
-		if err := validName(name); err != nil {
-			t.Errorf("%q %v", name, err)
-		}
+		assert.NoError(t, validName(name), "%q", name)
 	}
 	for _, topic := range []string{"a", "a.b_c-D9", "...", "__x", strings.Repeat("x", 249)} {
-		if err := validTopic(topic); err != nil {
-			t.Errorf("%q %v", topic, err)
-		}
+		assert.NoError(t, validTopic(topic), "%q", topic)
 	}
 }
 
@@ -157,9 +151,9 @@ func TestFault_F3_BrokersAreSeparatedByCommasOrWhiteSpace(t *testing.T) {
 	for _, list := range []string{"a:9092 b:9092", "a:9092\nb:9092\n", "a:9092\r\n\tb:9092", "a:9092, b:9092", " a:9092 ,\n b:9092"} {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
-		_, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
 		require.NoError(t, err, "%q", list)
-		assert.Equal(t, want, told.Brokers, "%q", list)
+		assert.Equal(t, want, forDriver.Brokers, "%q", list)
 	}
 	for _, list := range []string{"a:9092;b:9092", "a:9092; b:9092", "a:9092;\nb:9092"} {
 		cfg := goodConsumer()

@@ -3,10 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,66 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A rawLog is a log handler that writes attributes as they are, as a careless one
-// does: neither escaped nor cut.
-type rawLog struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *rawLog) Enabled(context.Context, slog.Level) bool { return true }
-func (l *rawLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *rawLog) WithGroup(string) slog.Handler            { return l }
-func (l *rawLog) Handle(_ context.Context, r slog.Record) error {
-	line := r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key != "stack" { // Go bounds it
-			line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
-		}
-		return true
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
-	return nil
-}
-
-// with returns the lines that hold a text.
-func (l *rawLog) with(text string) (lines []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
-		if strings.Contains(line, text) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
 // wantPrintable holds that a line is bounded and one line.
 func wantPrintable(t *testing.T, what, line string) {
 	t.Helper()
 	assert.Less(t, len(line), 8<<10, what)
-	if i := strings.IndexFunc(line, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }); i >= 0 {
-		t.Errorf("%s: raw control character in %.100q", what, line[i:])
-	}
+	i := strings.IndexFunc(line, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) })
+	assert.Negative(t, i, "%s: a raw control character in %.100q", what, line[max(i, 0):])
 }
-
-// A panickyHook panics with a text that is too long.
-type panickyHook struct {
-	NopHook
-	text string
-}
-
-func (h panickyHook) Event(Event) { panic(h.text) }
 
 // What a handler, a hook or a driver says is cut and escaped before it is logged,
 // whatever the log handler makes of it; the error that programs get is whole.
 func TestFault_H12_LogLinesAreBoundedAndOneLine(t *testing.T) {
 	huge := strings.Repeat("line\n\x1b[2J", 200_000)
 	synctest.Test(t, func(t *testing.T) {
-		d, log, rec := &fakeDriver{}, &rawLog{}, &recorder{}
-		m := New(d, WithLogger(slog.New(log)), WithHook(rec), WithHook(panickyHook{text: huge}))
+		d, log, rec := &fakeDriver{}, &logLines{}, &recorder{}
+		m := New(d, WithLogger(slog.New(log)), WithHook(rec), WithHook(panickingHook{text: huge}))
 		fails := true
 		startOn(t, m, &handlerFunc{testConfig(), func(context.Context, []byte) error {
 			if fails {

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -22,7 +23,7 @@ func newProducer(t *testing.T, cfg ProducerConfig) (*Producer, *fakeProducer) {
 	t.Cleanup(func() { stop(t, m) })
 	cfg.BootstrapServers = "localhost:9092"
 	p, err := m.RegisterProducer(t.Context(), cfg)
-	must(t, err)
+	require.NoError(t, err)
 	return p, d.producers[0]
 }
 
@@ -34,17 +35,14 @@ func TestSendMessageFillsWhereTheRecordLies(t *testing.T) {
 	p, f := newProducer(t, both())
 	for want := range int64(3) {
 		m := &ProducerMessage{Topic: "orders", Key: []byte("k"), Headers: []Header{{Key: "a"}, {Key: "a"}}, Offset: -7}
-		must(t, p.SendMessage(t.Context(), m))
-		if m.Partition != 0 || m.Offset != want {
-			t.Errorf("sent to %d/%d, want 0/%d", m.Partition, m.Offset, want)
-		}
+		require.NoError(t, p.SendMessage(t.Context(), m))
+		require.Equal(t, int32(0), m.Partition)
+		require.Equal(t, want, m.Offset)
 	}
-	if got := f.sent[0]; len(got.Headers) != 2 || string(got.Key) != "k" {
-		t.Errorf("the driver got %+v", got)
-	}
-	if f.cfg.ClientID != p.ID() || p.ID() == "" {
-		t.Errorf("ID %q, client ID %q", p.ID(), f.cfg.ClientID)
-	}
+	require.Equal(t, []Header{{Key: "a"}, {Key: "a"}}, f.sent[0].Headers)
+	require.Equal(t, []byte("k"), f.sent[0].Key)
+	require.NotEmpty(t, p.ID())
+	require.Equal(t, p.ID(), f.cfg.ClientID)
 }
 
 // B05, B10: every callback is called once, also for what is sent during and
@@ -62,9 +60,7 @@ func TestB05_EveryCallbackIsCalledOnceAcrossClose(t *testing.T) {
 				calls[i]++
 				if err != nil {
 					failed++
-					if !errors.Is(err, ErrClosed) {
-						t.Errorf("send %d: %v", i, err)
-					}
+					assert.ErrorIs(t, err, ErrClosed, "send %d", i)
 				}
 			})
 		}
@@ -80,23 +76,18 @@ func TestB05_EveryCallbackIsCalledOnceAcrossClose(t *testing.T) {
 			})
 		}
 		senders.Wait()
-		must(t, p.Close())
+		require.NoError(t, p.Close())
 		synctest.Wait()
-		if len(calls) != 2000 || failed == 2000 {
-			t.Errorf("%d of 2000 callbacks called, %d failed", len(calls), failed)
-		}
+		require.Len(t, calls, 2000, "callbacks that were called")
+		require.Less(t, failed, 2000)
 		for i, n := range calls {
-			if n != 1 {
-				t.Errorf("callback %d called %d times", i, n)
-			}
+			assert.Equal(t, 1, n, "calls of callback %d", i)
 		}
-		if err := p.Send(t.Context(), "orders", nil, nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("Send after Close: %v, want ErrClosed", err)
-		}
+		require.ErrorIs(t, p.Send(t.Context(), "orders", nil, nil), ErrClosed)
 	})
 }
 
-// B11: a callback that panics, or ends its goroutine, harms no other.
+// B11: a callback that panics, or ends its goroutine, stops no other.
 func TestB11_BadCallbacksHarmNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, f := newProducer(t, both())
@@ -114,10 +105,8 @@ func TestB11_BadCallbacksHarmNobody(t *testing.T) {
 			})
 		}
 		f.release(nil)
-		must(t, p.Close())
-		if want := []int{0, 1, 2, 3, 4}; !slices.Equal(called, want) {
-			t.Errorf("called %v, want %v", called, want)
-		}
+		require.NoError(t, p.Close())
+		require.Equal(t, []int{0, 1, 2, 3, 4}, called)
 	})
 }
 
@@ -136,10 +125,10 @@ func TestB12_CallbackMaySendAndClose(t *testing.T) {
 		})
 		<-done
 		synctest.Wait()
-		if sendErr != nil || closeErr != nil || len(f.sent) != 3 {
-			t.Errorf("send: %v, close: %v, %d sent; want nil, nil, 3", sendErr, closeErr, len(f.sent))
-		}
-		must(t, p.Close())
+		require.NoError(t, sendErr)
+		require.NoError(t, closeErr)
+		require.Len(t, f.sent, 3)
+		require.NoError(t, p.Close())
 	})
 }
 
@@ -163,13 +152,14 @@ func TestB39_CallbackNeverRunsOnTheCallersGoroutine(t *testing.T) {
 		p.SendAsync(t.Context(), "orders", nil, nil, callback) // the fake acknowledges inside Produce
 		mu.Unlock()
 		synctest.Wait()
-		if len(errs) != 3 || errs[0] != context.Canceled || errs[1] == nil || errs[2] != nil {
-			t.Errorf("callbacks got %v, want context canceled, an error, nil", errs)
-		}
+		require.Len(t, errs, 3)
+		require.Same(t, context.Canceled, errs[0])
+		require.Error(t, errs[1])
+		require.NoError(t, errs[2])
 	})
 }
 
-// B37: Send ends with its context, and tells what was not sent from what may
+// B37: Send ends with its context, and distinguishes what was not sent from what may
 // have been.
 func TestB37_SendEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -179,22 +169,20 @@ func TestB37_SendEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		err := p.Send(ctx, "orders", nil, nil)
-		if took := time.Since(began); took != time.Second || !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("no answer: %v after %v, want an unknown outcome after 1s", err, took)
-		}
-		f.release(nil) // the late answer must find nobody, not the next Send
+		require.Equal(t, time.Second, time.Since(began))
+		require.ErrorIs(t, err, ErrUnknownOutcome)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		f.release(nil) // the late answer must not reach the next Send
 		f.mu.Lock()
 		f.hold, f.block = false, true
 		f.mu.Unlock()
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := p.Send(ctx, "orders", nil, nil); err != context.DeadlineExceeded {
-			t.Errorf("no buffer space: %v, want the context's error untouched", err)
-		}
+		require.Equal(t, context.DeadlineExceeded, p.Send(ctx, "orders", nil, nil), "there is no buffer space: the context's error comes untouched")
 	})
 }
 
-func TestSendErrorsAreTold(t *testing.T) {
+func TestSendReturnsTheBrokersError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, f := newProducer(t, both())
 		f.hold = true
@@ -204,27 +192,27 @@ func TestSendErrorsAreTold(t *testing.T) {
 		synctest.Wait()
 		f.release(refused)
 		err := <-got
-		var typed interface{ ErrorType() string }
-		if !errors.As(err, &typed) || typed.ErrorType() != "NOT_ENOUGH_REPLICAS" || errors.Is(err, ErrUnknownOutcome) ||
-			!strings.HasPrefix(err.Error(), `kafka: send to "orders": NOT_ENOUGH_REPLICAS`) {
-			t.Errorf("got %v", err)
+		require.ErrorIs(t, err, refused)
+		require.NotErrorIs(t, err, ErrUnknownOutcome)
+		require.EqualError(t, err, `kafka: send to "orders": NOT_ENOUGH_REPLICAS: refused`)
+		var typed interface {
+			error
+			ErrorType() string
 		}
+		require.ErrorAs(t, err, &typed)
+		require.Equal(t, "NOT_ENOUGH_REPLICAS", typed.ErrorType())
 	})
 }
 
 func TestWhatIsNotEnabledIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		async, _ := newProducer(t, ProducerConfig{EnableSyncProducer: BoolPtr(false), EnableAsyncProducer: BoolPtr(true)})
-		if err := async.Send(t.Context(), "orders", nil, nil); !errors.Is(err, ErrNotEnabled) {
-			t.Errorf("Send: %v, want ErrNotEnabled", err)
-		}
+		require.ErrorIs(t, async.Send(t.Context(), "orders", nil, nil), ErrNotEnabled)
 		onlySync, _ := newProducer(t, ProducerConfig{})
 		var got error
 		onlySync.SendAsync(t.Context(), "orders", nil, nil, func(_ *ProducerMessage, err error) { got = err })
 		synctest.Wait()
-		if !errors.Is(got, ErrNotEnabled) {
-			t.Errorf("SendAsync: %v, want ErrNotEnabled", got)
-		}
+		require.ErrorIs(t, got, ErrNotEnabled)
 	})
 }
 
@@ -243,19 +231,17 @@ func TestWhatCannotBeSent(t *testing.T) {
 		{&ProducerMessage{Topic: "orders", Value: make([]byte, 101)}, "MESSAGE_TOO_LARGE", "101 bytes is larger than MaxMessageBytes (100)"},
 	} {
 		err := p.SendMessage(t.Context(), tt.m)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("send %+v: %v, want an error with %q", tt.m, err, tt.want)
+		assert.ErrorContains(t, err, tt.want, "send %+v", tt.m)
+		named, _ := errors.AsType[*driver.Error](err)
+		if tt.code == "" {
+			assert.Nil(t, named, "send %+v", tt.m)
+		} else if assert.NotNil(t, named, "send %+v", tt.m) {
+			assert.Equal(t, tt.code, named.ErrorType())
+			assert.ErrorIs(t, err, ErrPermanent)
 		}
-		if named, ok := errors.AsType[*driver.Error](err); ok != (tt.code != "") || ok && (named.ErrorType() != tt.code || !errors.Is(err, ErrPermanent)) {
-			t.Errorf("send %+v: %v, want code %q and ErrPermanent", tt.m, err, tt.code)
-		}
 	}
-	if err := p.Send(noContext(), "orders", nil, nil); err == nil || !strings.Contains(err.Error(), "ctx is nil") {
-		t.Errorf("nil ctx: %v", err)
-	}
-	if len(f.sent) != 0 {
-		t.Errorf("%d messages reached the driver", len(f.sent))
-	}
+	require.ErrorContains(t, p.Send(noContext(), "orders", nil, nil), "ctx is nil")
+	require.Empty(t, f.sent, "messages that reached the driver")
 }
 
 // B19: registering beside a shutdown gives an error or a producer that is closed
@@ -270,14 +256,11 @@ func TestB19_RegisteringBesideShutdown(t *testing.T) {
 			for range 4 {
 				registering.Go(func() {
 					p, err := m.RegisterProducer(t.Context(), ProducerConfig{BootstrapServers: "localhost:9092"})
-					switch {
-					case err == nil:
+					if err == nil {
 						opened.Add(1)
-						if p == nil {
-							t.Error("no producer and no error")
-						}
-					case !errors.Is(err, ErrClosed):
-						t.Error(err)
+						assert.NotNil(t, p)
+					} else {
+						assert.ErrorIs(t, err, ErrClosed)
 					}
 				})
 			}
@@ -290,18 +273,16 @@ func TestB19_RegisteringBesideShutdown(t *testing.T) {
 					closed++
 				}
 			}
-			if closed != len(d.producers) || closed != int(opened.Load()) {
-				t.Fatalf("%d opened, %d registered, %d closed", len(d.producers), opened.Load(), closed)
-			}
+			require.Equal(t, len(d.producers), closed, "producers that are closed of those that were opened")
+			require.Equal(t, int(opened.Load()), closed, "producers that are closed of those that were registered")
 		}
 	})
 }
 
 func TestRegisterProducerWithoutDriver(t *testing.T) {
 	_, err := New(nil).RegisterProducer(t.Context(), ProducerConfig{BootstrapServers: "localhost:9092"})
-	if !errors.Is(err, ErrNoDriver) || !strings.Contains(err.Error(), "SetDefault") {
-		t.Errorf("%v, want ErrNoDriver, which says what to call", err)
-	}
+	require.ErrorIs(t, err, ErrNoDriver)
+	require.ErrorContains(t, err, "SetDefault")
 }
 
 func TestFlushWaitsForWhatWasAccepted(t *testing.T) {
@@ -312,14 +293,10 @@ func TestFlushWaitsForWhatWasAccepted(t *testing.T) {
 		for range 3 {
 			p.SendAsync(t.Context(), "orders", nil, nil, func(*ProducerMessage, error) { called++ })
 		}
-		must(t, p.Flush(t.Context()))
+		require.NoError(t, p.Flush(t.Context()))
 		synctest.Wait()
-		if called != 3 {
-			t.Errorf("%d callbacks after Flush, want 3", called)
-		}
-		must(t, p.Close())
-		if err := p.Flush(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("Flush after Close: %v, want ErrClosed", err)
-		}
+		require.Equal(t, 3, called, "callbacks after Flush")
+		require.NoError(t, p.Close())
+		require.ErrorIs(t, p.Flush(t.Context()), ErrClosed)
 	})
 }

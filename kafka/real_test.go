@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver/sarama"
@@ -34,14 +35,12 @@ func eventually(t *testing.T, m *kafka.Manager, what string, ok func(kafka.Consu
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		s, err := m.Consumer("orders")
-		check(t, err)
+		require.NoError(t, err)
 		if ok(s) {
 			return s
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s; the consumer is %v since %v, because of %v, driver error %v, %+v",
-				what, s.State, s.Since, s.Reason, s.DriverError, s.Partitions)
-		}
+		require.True(t, time.Now().Before(deadline), "not within a minute: %s; the consumer is %v since %v, because of %v, driver error %v, %+v",
+			what, s.State, s.Since, s.Reason, s.DriverError, s.Partitions)
 	}
 }
 
@@ -58,15 +57,15 @@ func run(t *testing.T, brokers, topic string, change func(*kafka.ConsumerConfig)
 		change(&cfg)
 	}
 	m := newManager(t, sarama.Driver{})
-	check(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(_ context.Context, r *kafka.Message) error {
+	require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(_ context.Context, r *kafka.Message) error {
 		time.Sleep(5 * time.Millisecond)
 		mu.Lock()
 		defer mu.Unlock()
 		handled[string(r.Value)]++
 		return nil
 	})))
-	check(t, m.SetConsumerSwitch("orders", true))
-	check(t, m.StartAllConsumers(context.Background()))
+	require.NoError(t, m.SetConsumerSwitch("orders", true))
+	require.NoError(t, m.StartAllConsumers(context.Background()))
 	return m, func() map[string]int {
 		mu.Lock()
 		defer mu.Unlock()
@@ -83,24 +82,18 @@ func realNoBroker(t *testing.T) {
 	s := eventually(t, m, "backing off for the second time", func(s kafka.ConsumerStatus) bool {
 		return s.State == kafka.StateBackingOff && s.Errors >= 2
 	})
-	if s.Reason == nil || s.NextRetry.IsZero() || errors.Is(s.Reason, kafka.ErrPermanent) {
-		t.Errorf("reason %v, next retry %v; want a transient reason and a time", s.Reason, s.NextRetry)
-	}
+	require.Error(t, s.Reason)
+	require.NotErrorIs(t, s.Reason, kafka.ErrPermanent)
+	require.NotZero(t, s.NextRetry)
 	began := time.Now()
-	check(t, m.SetConsumerSwitch("orders", false))
+	require.NoError(t, m.SetConsumerSwitch("orders", false))
 	eventually(t, m, "off", func(s kafka.ConsumerStatus) bool { return s.State == kafka.StateOff })
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("switching off took %v", took)
-	}
+	require.LessOrEqual(t, time.Since(began), time.Second, "switching off")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := m.RegisterProducer(ctx, kafka.ProducerConfig{BootstrapServers: "127.0.0.1:1"})
-	if err == nil {
-		t.Error("a producer without a broker was opened")
-	}
-	if !errors.Is(err, context.DeadlineExceeded) || !isCode(err, "CONNECTION_FAILED") {
-		t.Errorf("%v; want the cause and the end of the context", err)
-	}
+	require.ErrorIs(t, err, context.DeadlineExceeded, "the end of the context")
+	wantCode(t, err, "CONNECTION_FAILED")
 }
 
 func realWrongPassword(t *testing.T, cluster *kafkacluster.Cluster) {
@@ -109,37 +102,35 @@ func realWrongPassword(t *testing.T, cluster *kafkacluster.Cluster) {
 		c.SASL = &kafka.SASLConfig{Mechanism: kafka.SASLScramSHA512, User: "alice", Password: secret}
 	})
 	s := eventually(t, m, "disabled", func(s kafka.ConsumerStatus) bool { return s.State == kafka.StateDisabled })
-	if !errors.Is(s.Reason, kafka.ErrPermanent) || !isCode(s.Reason, "SASL_AUTHENTICATION_FAILED") || s.Switch {
-		t.Errorf("disabled because of %v, switch %v; want SASL_AUTHENTICATION_FAILED, off", s.Reason, s.Switch)
-	}
-	if strings.Contains(fmt.Sprintf("%+v %#v", s, s.Reason), secret) {
-		t.Error("the status shows the password")
-	}
+	require.ErrorIs(t, s.Reason, kafka.ErrPermanent)
+	wantCode(t, s.Reason, "SASL_AUTHENTICATION_FAILED")
+	require.False(t, s.Switch)
+	require.NotContains(t, fmt.Sprintf("%+v %#v", s, s.Reason), secret)
 }
 
 func realUnknownTopic(t *testing.T, cluster *kafkacluster.Cluster) {
 	topic := fmt.Sprintf("late-%d", time.Now().UnixNano())
 	m, handled := run(t, cluster.Bootstrap(), topic, nil)
-	eventually(t, m, "told that the topic is unknown", func(s kafka.ConsumerStatus) bool {
+	eventually(t, m, "the topic is unknown", func(s kafka.ConsumerStatus) bool {
 		return isCode(errors.Join(s.Reason, s.DriverError), "UNKNOWN_TOPIC_OR_PARTITION")
 	})
-	check(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
+	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
 	produce(t, cluster, topic, 0, 3)
 	eventually(t, m, "consuming the topic that exists now", func(kafka.ConsumerStatus) bool { return len(handled()) == 3 })
 }
 
 func realBrokerDies(t *testing.T, cluster *kafkacluster.Cluster) {
 	topic := fmt.Sprintf("orders-%d", time.Now().UnixNano())
-	check(t, cluster.CreateTopic(t.Context(), topic, 2, nil))
+	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 2, nil))
 	produce(t, cluster, topic, 0, 500)
 	m, handled := run(t, cluster.Bootstrap(), topic, nil)
 	eventually(t, m, "some records handled", func(kafka.ConsumerStatus) bool { return len(handled()) > 50 })
 	broker := cluster.Broker(1)
-	check(t, broker.Kill())
-	eventually(t, m, "told that the broker is gone", func(s kafka.ConsumerStatus) bool {
+	require.NoError(t, broker.Kill())
+	eventually(t, m, "the broker is gone", func(s kafka.ConsumerStatus) bool {
 		return s.DriverError != nil || s.Reason != nil || s.CommitError != nil
 	})
-	check(t, broker.Restart(t.Context()))
+	require.NoError(t, broker.Restart(t.Context()))
 	produce(t, cluster, topic, 500, 600)
 	eventually(t, m, "everything handled and committed", func(kafka.ConsumerStatus) bool {
 		offsets, err := cluster.CommittedOffsets(t.Context(), topic)
@@ -156,14 +147,10 @@ func realBrokerDies(t *testing.T, cluster *kafkacluster.Cluster) {
 func produce(t *testing.T, cluster *kafkacluster.Cluster, topic string, from, to int) {
 	t.Helper()
 	client, err := cluster.Client(kgo.DefaultProduceTopic(topic))
-	check(t, err)
+	require.NoError(t, err)
 	defer client.Close()
 	for i := from; i < to; i++ {
-		client.Produce(t.Context(), &kgo.Record{Value: fmt.Append(nil, i)}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				t.Error(err)
-			}
-		})
+		client.Produce(t.Context(), &kgo.Record{Value: fmt.Append(nil, i)}, func(_ *kgo.Record, err error) { assert.NoError(t, err) })
 	}
-	check(t, client.Flush(t.Context()))
+	require.NoError(t, client.Flush(t.Context()))
 }

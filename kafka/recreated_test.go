@@ -20,23 +20,11 @@ type recreation struct {
 	t      *testing.T
 	broker *memory.Broker
 	m      *kafka.Manager
+	events kafka.Recorder
 	busy   chan struct{} // closed lets a handler that waits go on; nil lets none wait
 
 	mu      sync.Mutex
 	handled []string
-	losses  []kafka.DataLoss
-	starts  []kafka.NoPosition
-}
-
-func (r *recreation) hook(e kafka.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch e := e.(type) {
-	case kafka.DataLoss:
-		r.losses = append(r.losses, e)
-	case kafka.NoPosition:
-		r.starts = append(r.starts, e)
-	}
 }
 
 func (r *recreation) handle(ctx context.Context, m *kafka.Message) error {
@@ -52,14 +40,6 @@ func (r *recreation) handle(ctx context.Context, m *kafka.Message) error {
 	r.handled = append(r.handled, string(m.Value))
 	return nil
 }
-
-// eventHook passes events on.
-type eventHook struct {
-	kafka.NopHook
-	to func(kafka.Event)
-}
-
-func (h eventHook) Event(e kafka.Event) { h.to(e) }
 
 // A1: a topic is its ID and not its name. Whatever the consumer is doing when its
 // topic is created again, and however long the new log is, nothing of the new topic is
@@ -100,7 +80,7 @@ func recreate(t *testing.T, act func(*recreation), off, busy bool, initial kafka
 	}
 	cfg := orders()
 	cfg.InitialOffset = initial
-	r.m = launch(t, r.broker, cfg, r.handle, kafka.WithHook(eventHook{to: r.hook}))
+	r.m = launch(t, r.broker, cfg, r.handle, kafka.WithHook(&r.events))
 	time.Sleep(time.Second)
 	send(t, r.broker, 0, 0, 50)
 	time.Sleep(2 * time.Second)
@@ -134,19 +114,22 @@ func recreate(t *testing.T, act func(*recreation), off, busy bool, initial kafka
 	defer r.mu.Unlock()
 	if off && initial == kafka.OffsetNewest {
 		// The process knows of no other topic: it starts where it is asked to, and says so.
-		last := r.starts[len(r.starts)-1]
+		starts := kafka.EventsOf[kafka.NoPosition](&r.events)
+		require.NotEmpty(t, starts)
+		last := starts[len(starts)-1]
 		assert.Empty(t, r.handled)
 		assert.Equal(t, [2]int64{int64(records), 0}, [2]int64{last.Start, last.Begin}, "start and beginning")
 		return
 	}
 	assert.Equal(t, want, without(r.handled, "0/49"), "handled of the new topic")
+	losses := kafka.EventsOf[kafka.DataLoss](&r.events)
 	if off {
-		assert.Empty(t, r.losses)
+		assert.Empty(t, losses)
 		return
 	}
-	require.Len(t, r.losses, 1)
-	assert.True(t, r.losses[0].Recreated)
-	assert.Equal(t, int64(0), r.losses[0].To)
+	require.Len(t, losses, 1)
+	assert.True(t, losses[0].Recreated)
+	assert.Equal(t, int64(0), losses[0].To)
 }
 
 // without leaves out the record of the old topic whose handler ran meanwhile.

@@ -14,6 +14,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 const testPassword = `hunter2 "/+ä%s`
@@ -57,9 +60,7 @@ func TestDisguisesAreFound(t *testing.T) {
 		base64.StdEncoding.EncodeToString([]byte("ab" + plain + "c")), base64.URLEncoding.EncodeToString([]byte(plain)),
 		fmt.Sprint([]byte("a" + plain)),
 	} {
-		if shows(out, testPassword) == "" {
-			t.Errorf("the password is not found in %q", out)
-		}
+		assert.NotEmpty(t, shows(out, testPassword), "the password is not found in %q", out)
 	}
 }
 
@@ -72,18 +73,14 @@ func printings(t *testing.T, v any) map[string]string {
 		out[verb] = fmt.Sprintf(verb, v)
 	}
 	js, err := json.Marshal(v)
-	if err != nil {
-		t.Errorf("json.Marshal(%T): %v", v, err)
-	}
+	assert.NoError(t, err, "json.Marshal(%T)", v)
 	out["json"] = string(js)
 	xm, _ := xml.Marshal(v) // which may refuse functions
 	out["xml"] = string(xm)
 	var text, logged bytes.Buffer
 	slog.New(slog.NewTextHandler(&text, nil)).Info("m", "v", v, slog.Group("g", slog.Any("v", v)))
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("m", "v", v, slog.Group("g", slog.Any("v", v)))
-	if strings.Contains(logged.String(), "!ERROR") {
-		t.Errorf("slog's JSON of %T: %s", v, &logged)
-	}
+	assert.NotContains(t, logged.String(), "!ERROR", "slog's JSON of %T", v)
 	out["slog text"], out["slog json"] = text.String(), logged.String()
 	return out
 }
@@ -91,9 +88,7 @@ func printings(t *testing.T, v any) map[string]string {
 func TestSecretsDoNotShow(t *testing.T) {
 	one := newTestPair(t, t.TempDir(), "one")
 	pair, err := tls.X509KeyPair(one.certPEM, one.keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	consumer := goodConsumer()
 	consumer.TLS = &TLSConfig{Config: &tls.Config{Certificates: []tls.Certificate{pair}}}
 	consumer.SASL = &SASLConfig{Mechanism: SASLPlain, User: "alice", Password: testPassword}
@@ -101,13 +96,9 @@ func TestSecretsDoNotShow(t *testing.T) {
 	producer.TLS, producer.SASL = consumer.TLS, consumer.SASL
 	secrets := []string{testPassword, string(pair.PrivateKey.(ed25519.PrivateKey).Seed())}
 	resolvedC, _, err := resolveConsumer(&consumer, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	resolvedP, _, err := resolveProducer(producer, "p", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, v := range []any{
 		consumer, &consumer, producer, &producer, resolvedC, resolvedP,
 		*consumer.SASL, consumer.SASL, *consumer.TLS, consumer.TLS, consumer.SASL.Password,
@@ -115,11 +106,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 		Token{Value: testPassword},
 	} {
 		for how, out := range printings(t, v) {
-			for _, secret := range secrets {
-				if form := shows(out, secret); form != "" {
-					t.Errorf("%s of %T shows %q as %s: %s", how, v, secret, form, out)
-				}
-			}
+			noSecret(t, secrets, out, "%s of %T", how, v)
 		}
 	}
 }
@@ -128,16 +115,12 @@ func TestConfigurationsArePrintedWithTheirSecurity(t *testing.T) {
 	cfg := full()
 	out := fmt.Sprintf("%v", cfg)
 	for _, want := range []string{"{Mechanism:PLAIN User:u Password:[redacted] ", "{CAFile: CertFile: KeyFile: ServerName:kafka.example "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%s is not in %s", want, out)
-		}
+		assert.Contains(t, out, want)
 	}
-	if out := fmt.Sprintf("%v", goodConsumer()); !strings.HasSuffix(out, "<nil> <nil>}") {
-		t.Errorf("without security: %s", out)
-	}
+	assert.Regexp(t, `<nil> <nil>}$`, fmt.Sprintf("%v", goodConsumer()), "without security")
 }
 
-// What is no secret does show, or nobody could find a mistake.
+// The fields that are no secret do show, so that an operator can find a mistake.
 func TestJSONShowsTheRest(t *testing.T) {
 	token := func(context.Context) (Token, error) { return Token{}, nil }
 	for _, row := range []struct {
@@ -154,9 +137,8 @@ func TestJSONShowsTheRest(t *testing.T) {
 			`{"CAFile":"","CertFile":"","KeyFile":"","ServerName":"","InsecureSkipVerify":false,"Config":true}`},
 	} {
 		got, err := json.Marshal(row.v)
-		if err != nil || string(got) != row.want {
-			t.Errorf("got  %s, %v\nwant %s", got, err, row.want)
-		}
+		assert.NoError(t, err)
+		assert.Equal(t, row.want, string(got))
 	}
 }
 
@@ -171,17 +153,19 @@ func TestErrorsDoNotShowSecrets(t *testing.T) {
 		cfg := goodConsumer()
 		cfg.SASL = &s
 		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-		if err == nil {
-			t.Errorf("%v is accepted", s)
+		if !assert.Error(t, err, "%v is accepted", s) {
 			continue
 		}
 		for how, out := range printings(t, err) {
-			if form := shows(out, testPassword); form != "" {
-				t.Errorf("%s of the error shows the password as %s: %s", how, form, out)
-			}
+			noSecret(t, []string{testPassword}, out, "%s of the error", how)
 		}
-		if form := shows(err.Error(), testPassword); form != "" {
-			t.Errorf("the error shows the password as %s: %v", form, err)
-		}
+		noSecret(t, []string{testPassword}, err.Error(), "the error")
+	}
+}
+
+func noSecret(t *testing.T, secrets []string, out, format string, args ...any) {
+	t.Helper()
+	for _, secret := range secrets {
+		assert.Empty(t, shows(out, secret), "%s shows a secret in this form: %s", fmt.Sprintf(format, args...), out)
 	}
 }

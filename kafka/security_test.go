@@ -12,9 +12,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
-// A badSecurity is a TLS or SASL setting that can not be honoured. In its error
+// A badSecurity is a TLS or SASL setting that is refused. In its error
 // DIR stands for the directory of the files.
 type badSecurity struct {
 	name string
@@ -108,53 +111,46 @@ func TestTLSErrorsReachTheirCause(t *testing.T) {
 	cfg := goodConsumer()
 	cfg.TLS = &TLSConfig{CAFile: t.TempDir() + "/none"}
 	_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v does not wrap fs.ErrNotExist", err)
-	}
-	if _, ok := errors.AsType[*os.PathError](err); !ok {
-		t.Errorf("%v has no *os.PathError", err)
-	}
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	var cause *os.PathError
+	require.ErrorAs(t, err, &cause)
 }
 
-// secure returns what the driver is told for a TLSConfig, and what was logged.
+// secure returns what the driver gets for a TLSConfig, and what was logged.
 func secure(t *testing.T, c *TLSConfig) (cfg *tls.Config, logged string) {
 	t.Helper()
 	var out bytes.Buffer
 	consumer := goodConsumer()
 	consumer.TLS = c
-	_, told, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(&out, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return told.TLS, out.String()
+	_, forDriver, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(&out, nil)))
+	require.NoError(t, err)
+	return forDriver.TLS, out.String()
 }
 
 func TestTLSDefaults(t *testing.T) {
-	if cfg, _ := secure(t, nil); cfg != nil {
-		t.Errorf("without TLS got %+v", cfg)
-	}
+	cfg, _ := secure(t, nil)
+	require.Nil(t, cfg, "without TLS")
 	cfg, logged := secure(t, &TLSConfig{})
-	if cfg == nil || cfg.RootCAs != nil || cfg.MinVersion != tls.VersionTLS12 || cfg.InsecureSkipVerify || len(cfg.Certificates) != 0 {
-		t.Errorf("an empty TLSConfig is %+v, want TLS 1.2 with the system's authorities", cfg)
-	}
-	if logged != "" {
-		t.Errorf("logged %q", logged)
-	}
+	require.NotNil(t, cfg)
+	require.Nil(t, cfg.RootCAs, "the system's authorities")
+	require.Equal(t, uint16(tls.VersionTLS12), cfg.MinVersion)
+	require.False(t, cfg.InsecureSkipVerify)
+	require.Empty(t, cfg.Certificates)
+	require.Empty(t, logged)
 }
 
 func TestTLSConfigIsTheBaseAndIsNotChanged(t *testing.T) {
 	one := newTestPair(t, t.TempDir(), "one")
 	base := &tls.Config{NextProtos: []string{"x"}, MinVersion: tls.VersionTLS13}
 	cfg, _ := secure(t, &TLSConfig{CAFile: one.certFile, CertFile: one.certFile, KeyFile: one.keyFile, ServerName: "one", Config: base})
-	if cfg.MinVersion != tls.VersionTLS13 || len(cfg.NextProtos) != 1 {
-		t.Errorf("the base is lost: %+v", cfg)
-	}
-	if cfg.RootCAs == nil || cfg.GetClientCertificate == nil || cfg.ServerName != "one" {
-		t.Errorf("the fields are lost: %+v", cfg)
-	}
-	if base.RootCAs != nil || base.GetClientCertificate != nil || base.ServerName != "" {
-		t.Errorf("the base was changed: %+v", base)
-	}
+	require.Equal(t, uint16(tls.VersionTLS13), cfg.MinVersion, "of the base")
+	require.Equal(t, []string{"x"}, cfg.NextProtos, "of the base")
+	require.NotNil(t, cfg.RootCAs)
+	require.NotNil(t, cfg.GetClientCertificate)
+	require.Equal(t, "one", cfg.ServerName)
+	require.Nil(t, base.RootCAs, "the base was changed")
+	require.Nil(t, base.GetClientCertificate, "the base was changed")
+	require.Empty(t, base.ServerName, "the base was changed")
 }
 
 func TestWeakTLSWarns(t *testing.T) {
@@ -168,9 +164,9 @@ func TestWeakTLSWarns(t *testing.T) {
 		{"version", &TLSConfig{Config: &tls.Config{MinVersion: tls.VersionTLS10}}, "TLS.Config.MinVersion: TLS 1.0"},
 	} {
 		_, logged := secure(t, row.tls)
-		if strings.Count(logged, "\n") != 1 || !strings.Contains(logged, "level=WARN") ||
-			!strings.Contains(logged, row.logged) || !strings.Contains(logged, "consumer=orders") {
-			t.Errorf("%s: logged %q, want one warning of %s", row.name, logged, row.logged)
+		assert.Equal(t, 1, strings.Count(logged, "\n"), "%s: logged %q", row.name, logged)
+		for _, part := range []string{"level=WARN", row.logged, "consumer=orders"} {
+			assert.Contains(t, logged, part, row.name)
 		}
 	}
 }
@@ -178,9 +174,9 @@ func TestWeakTLSWarns(t *testing.T) {
 func TestARefusedConfigurationDoesNotWarn(t *testing.T) {
 	var out bytes.Buffer
 	cfg := ConsumerConfig{TLS: &TLSConfig{InsecureSkipVerify: true}}
-	if _, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil))); err == nil || out.Len() != 0 {
-		t.Errorf("got %v and logged %q", err, &out)
-	}
+	_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+	require.Error(t, err)
+	require.Empty(t, out.String(), "logged")
 }
 
 // What is resolved from files is good for a mutual handshake, and refuses a
@@ -190,29 +186,22 @@ func TestTLSFromFilesShakesHands(t *testing.T) {
 	broker, client, other := newTestPair(t, dir, "broker"), newTestPair(t, dir, "client"), newTestPair(t, dir, "other")
 	good, _ := secure(t, &TLSConfig{CAFile: broker.certFile, CertFile: client.certFile, KeyFile: client.keyFile, ServerName: "broker"})
 	bad, _ := secure(t, &TLSConfig{CAFile: other.certFile, CertFile: client.certFile, KeyFile: client.keyFile, ServerName: "broker"})
-	if err := shakeHands(t, broker, client, good); err != nil {
-		t.Errorf("right authority: %v", err)
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](shakeHands(t, broker, client, bad)); !ok {
-		t.Error("another authority was accepted")
-	}
+	require.NoError(t, shakeHands(t, broker, client, good), "the right authority")
+	var unknown x509.UnknownAuthorityError
+	require.ErrorAs(t, shakeHands(t, broker, client, bad), &unknown, "another authority")
 }
 
-// shakeHands returns what the client, or else the broker, has against it.
+// shakeHands returns the error of the client, of the broker, or of both.
 func shakeHands(t *testing.T, broker, client testPair, cfg *tls.Config) error {
 	t.Helper()
 	pair, err := tls.X509KeyPair(broker.certPEM, broker.keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(client.certPEM)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer l.Close()
 	served := make(chan error, 1)
 	go func() { served <- serveOne(l) }()
@@ -295,15 +284,15 @@ func TestSASLIsTaken(t *testing.T) {
 	} {
 		cfg := goodProducer()
 		cfg.TLS, cfg.SASL = row.tls, &row.sasl
-		_, told, err := resolveProducer(cfg, "p", slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Errorf("%s: %v", row.name, err)
+		_, forDriver, err := resolveProducer(cfg, "p", slog.New(slog.DiscardHandler))
+		if !assert.NoError(t, err, row.name) {
 			continue
 		}
-		s := told.SASL
-		if s.Mechanism != row.sasl.Mechanism || s.User != row.sasl.User || s.Password != row.sasl.Password ||
-			(s.TokenSource == nil) != (row.sasl.TokenSource == nil) || (told.TLS == nil) != (row.tls == nil) {
-			t.Errorf("%s: the driver is told %+v, TLS %t", row.name, s, told.TLS != nil)
-		}
+		s := forDriver.SASL
+		assert.Equal(t, row.sasl.Mechanism, s.Mechanism, row.name)
+		assert.Equal(t, row.sasl.User, s.User, row.name)
+		assert.Equal(t, row.sasl.Password, s.Password, row.name)
+		assert.Equal(t, row.sasl.TokenSource == nil, s.TokenSource == nil, row.name)
+		assert.Equal(t, row.tls == nil, forDriver.TLS == nil, row.name)
 	}
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,34 +232,4 @@ func TestFault_D6_RebalancesAreLogged(t *testing.T) {
 		}
 		require.Len(t, log.with("and 980 more"), 2)
 	})
-}
-
-// lines is what a logger has written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-var _ io.Writer = (*lines)(nil)
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with returns the lines that hold all of parts.
-func (l *lines) with(parts ...string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		all := true
-		for _, part := range parts {
-			all = all && strings.Contains(line, part)
-		}
-		if all {
-			found = append(found, line)
-		}
-	}
-	return found
 }

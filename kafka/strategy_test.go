@@ -1,7 +1,6 @@
 package kafka_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 
@@ -19,8 +18,6 @@ func oldMember() kafka.ConsumerConfig {
 	cfg.BalanceStrategies = []kafka.BalanceStrategy{kafka.Range}
 	return cfg
 }
-
-func handleNothing(context.Context, *kafka.Message) error { return nil }
 
 // owned returns the partitions of a manager's consumer.
 func owned(t *testing.T, m *kafka.Manager) (partitions []int32) {
@@ -60,7 +57,7 @@ func TestFault_C1_DefaultsLetARollingMigrationGoOn(t *testing.T) {
 func TestFault_C1_AfterTheMigrationOursAgreeOnRoundRobin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.NewBroker()
-		check(t, b.CreateTopic("orders", 3))
+		require.NoError(t, b.CreateTopic("orders", 3))
 		old := launch(t, b, oldMember(), handleNothing)
 		first := launch(t, b, orders(), handleNothing)
 		require.NoError(t, old.Shutdown(t.Context()))

@@ -11,6 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -21,11 +24,11 @@ func TestB24_EverythingAtOnce(t *testing.T) {
 	b := memory.NewBroker(memory.WithAutoCreate(4))
 	m := newManager(t, b)
 	p, err := m.RegisterProducer(t.Context(), kafka.ProducerConfig{BootstrapServers: "localhost:9092", EnableAsyncProducer: kafka.BoolPtr(true)})
-	check(t, err)
+	require.NoError(t, err)
 	for i := range 4 {
 		cfg := orders()
 		cfg.JobName = fmt.Sprint("job-", i)
-		check(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(ctx context.Context, r *kafka.Message) error {
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(ctx context.Context, r *kafka.Message) error {
 			if r.Offset%17 == 3 && r.Attempt == 1 {
 				return errors.New("once")
 			}
@@ -50,24 +53,22 @@ func TestB24_EverythingAtOnce(t *testing.T) {
 	})
 	for j := range 4 {
 		again(func(i int) {
-			check(t, m.SetConsumerSwitch(fmt.Sprint("job-", j), i%3 != 0))
+			assert.NoError(t, m.SetConsumerSwitch(fmt.Sprint("job-", j), i%3 != 0))
 			time.Sleep(time.Millisecond)
 		})
 	}
 	again(func(int) { m.Consumers(); b.Rebalance("orders"); time.Sleep(5 * time.Millisecond) })
-	again(func(int) { check(t, m.StartAllConsumers(context.Background())); time.Sleep(time.Millisecond) })
+	again(func(int) { assert.NoError(t, m.StartAllConsumers(context.Background())); time.Sleep(time.Millisecond) })
 	time.Sleep(300 * time.Millisecond)
 	cancel()
 	busy.Wait()
 	var stops sync.WaitGroup
 	for range 3 {
-		stops.Go(func() { check(t, m.Shutdown(context.Background())) })
+		stops.Go(func() { assert.NoError(t, m.Shutdown(context.Background())) })
 		stops.Go(m.WaitStop)
 	}
 	stops.Wait()
-	if got := answered.Load(); got != int64(sent) {
-		t.Errorf("%d of %d callbacks were called", got, sent)
-	}
+	require.Equal(t, int64(sent), answered.Load(), "callbacks that were called")
 }
 
 // B18, B23: when WaitStop has returned nothing is handled any more, and no
@@ -80,28 +81,25 @@ func TestB18_NothingIsHandledAfterWaitStop(t *testing.T) {
 		}
 		var handled atomic.Int64
 		m := kafka.New(b, kafka.WithLogger(slog.New(slog.DiscardHandler)))
-		check(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error {
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error {
 			time.Sleep(70 * time.Millisecond)
 			handled.Add(1)
 			return nil
 		})))
-		check(t, m.SetConsumerSwitch("orders", true))
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		check(t, m.StartAllConsumers(ctx))
+		require.NoError(t, m.StartAllConsumers(ctx))
 		m.WaitStop()
 		before := handled.Load()
 		time.Sleep(time.Hour)
-		if after := handled.Load(); before == 0 || after != before {
-			t.Errorf("handled %d when WaitStop returned, %d an hour later", before, after)
-		}
+		require.Positive(t, before)
+		require.Equal(t, before, handled.Load(), "records that were handled an hour after WaitStop had returned")
 		var committed int64
 		for p := range int32(3) {
 			committed += b.Committed("orders", "orders", p)
 		}
-		if committed != before {
-			t.Errorf("committed %d, want the %d that were handled", committed, before)
-		}
+		require.Equal(t, before, committed, "committed, of those that were handled")
 	})
 }
 
@@ -113,23 +111,19 @@ func TestB23_RestartsLeaveNothing(t *testing.T) {
 		m := launch(t, b, orders(), func(context.Context, *kafka.Message) error { return nil })
 		for range 100 {
 			send(t, b, 0, 0, 1)
-			check(t, m.SetConsumerSwitch("orders", false))
-			check(t, m.SetConsumerSwitch("orders", true))
+			require.NoError(t, m.SetConsumerSwitch("orders", false))
+			require.NoError(t, m.SetConsumerSwitch("orders", true))
 			synctest.Wait()
 		}
-		if n := len(b.Members("orders")); n != 1 {
-			t.Errorf("%d members, want 1", n)
-		}
-		check(t, m.SetConsumerSwitch("orders", false))
+		require.Len(t, b.Members("orders"), 1)
+		require.NoError(t, m.SetConsumerSwitch("orders", false))
 		synctest.Wait()
-		if n := len(b.Members("orders")); n != 0 {
-			t.Errorf("%d members after switching off, want none", n)
-		}
+		require.Empty(t, b.Members("orders"), "after switching off")
 	})
 }
 
-// A peer's mistake: one record that can not be decoded blocks its partition and
-// makes the member join anew again and again. Here the group is left alone.
+// A mistake of another library: one record that cannot be decoded blocks its partition
+// and makes the member join again and again. Here the group is left alone.
 func TestBadRecordDoesNotRejoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
@@ -138,7 +132,7 @@ func TestBadRecordDoesNotRejoin(t *testing.T) {
 		var good atomic.Int64
 		launch(t, b, orders(), func(_ context.Context, r *kafka.Message) error {
 			if r.Partition == 0 {
-				return errors.New("can not be decoded")
+				return errors.New("cannot be decoded")
 			}
 			good.Add(1)
 			return nil
@@ -146,11 +140,9 @@ func TestBadRecordDoesNotRejoin(t *testing.T) {
 		before := b.Members("orders")[0]
 		time.Sleep(3 * time.Minute)
 		after := b.Members("orders")
-		if len(after) != 1 || after[0].ID != before.ID || good.Load() != 100 {
-			t.Errorf("members %v, was %v; %d good records; want the same member and 100", after, before, good.Load())
-		}
-		if got := b.Committed("orders", "orders", 0); got > 0 {
-			t.Errorf("committed %d past the bad record", got)
-		}
+		require.Len(t, after, 1)
+		require.Equal(t, before.ID, after[0].ID)
+		require.Equal(t, int64(100), good.Load())
+		require.LessOrEqual(t, b.Committed("orders", "orders", 0), int64(0), "committed past the bad record")
 	})
 }

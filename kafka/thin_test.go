@@ -2,12 +2,9 @@ package kafka
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/slogtest"
@@ -18,20 +15,6 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 )
-
-func logTo(l *lines) Option { return WithLogger(slog.New(slog.NewTextHandler(l, nil))) }
-
-// told returns how many occurrences the lines that hold all of parts stand for.
-func (l *lines) told(parts ...string) (n int) {
-	for _, line := range l.with(parts...) {
-		n++
-		if m := regexp.MustCompile(`repeated=(\d+)`).FindStringSubmatch(line); m != nil {
-			times, _ := strconv.Atoi(m[1])
-			n += times - 1
-		}
-	}
-	return n
-}
 
 // E9: twenty consumers, and no broker for a minute. Each attempt fails with another
 // text, as local ports differ, and the driver repeats itself beside it.
@@ -56,10 +39,10 @@ func TestFault_E9_RepeatedLinesAreThinnedOut(t *testing.T) {
 			cfg := testConfig()
 			cfg.JobName = fmt.Sprintf("job-%d", i)
 			cfg.MaxConsecutiveErrors = Unlimited
-			must(t, m.RegisterConsumer(t.Context(), &handlerFunc{cfg, nothing}))
-			must(t, m.SetConsumerSwitch(cfg.JobName, true))
+			require.NoError(t, m.RegisterConsumer(t.Context(), &handlerFunc{cfg, nothing}))
+			require.NoError(t, m.SetConsumerSwitch(cfg.JobName, true))
 		}
-		must(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+		require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
 		synctest.Wait()
 		for i := range 425 {
 			for _, l := range loggers {
@@ -73,12 +56,12 @@ func TestFault_E9_RepeatedLinesAreThinnedOut(t *testing.T) {
 		require.LessOrEqual(t, written, 5, "lines of each consumer in its first minute")
 		require.Len(t, log.with("failed; it will be started again", "failures=1"), consumers, "the first one at once")
 		pass(time.Second)
-		require.Equal(t, 425*consumers, log.told("metadata not to be had"), "all are counted")
+		require.Equal(t, 425*consumers, log.occurrences("metadata not to be had"), "all are counted")
 		for _, line := range log.with("repeated=424") {
 			require.Contains(t, line, "attempt=424", "the latest is written")
 		}
 		stop(t, m)
-		require.Equal(t, d.openCount(), log.told("failed; it will be started again"), "what was withheld is written at the end")
+		require.Equal(t, d.openCount(), log.occurrences("failed; it will be started again"), "what was withheld is written at the end")
 	})
 }
 
@@ -116,8 +99,8 @@ func TestFault_E9_EachKindOfLine(t *testing.T) {
 			require.Len(t, log.with(line...), 1, "%v in 40 s", line)
 		}
 		pass(time.Minute)
-		require.Equal(t, 400, log.told("partitions lost"))
-		require.Greater(t, log.told("handler failed", "partition=1"), 300)
+		require.Equal(t, 400, log.occurrences("partitions lost"))
+		require.Greater(t, log.occurrences("handler failed", "partition=1"), 300)
 		// Gaps differ, and each is written.
 		for i := range int64(10) {
 			c.h.Error(&driver.DataLossError{Topic: "orders", From: i, To: i + 1})
@@ -146,16 +129,6 @@ func TestThinnerForgetsAndIsBounded(t *testing.T) {
 		l.Info("closed")
 		require.Len(t, log.with("closed"), 2)
 	})
-}
-
-// parsed returns the lines of a JSON handler.
-func (l *lines) parsed(t *testing.T) (all []map[string]any) {
-	for _, line := range l.with("") {
-		var m map[string]any
-		require.NoError(t, json.Unmarshal([]byte(line), &m))
-		all = append(all, m)
-	}
-	return all
 }
 
 // A thinner keeps the rules of slog's handlers.

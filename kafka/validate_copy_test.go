@@ -4,8 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
-	"reflect"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // entangled has everything in it that a shallow copy would share.
@@ -35,25 +36,17 @@ func disentangle(cfg *ConsumerConfig) {
 func TestWhatTheCallerChangesLaterHasNoEffectOnAConsumer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	cfg, untouched := entangled(), entangled()
-	got, told, err := resolveConsumer(&cfg, log)
-	want, wantTold, err2 := resolveConsumer(&untouched, log)
-	if err != nil || err2 != nil {
-		t.Fatal(err, err2)
-	}
-	if !reflect.DeepEqual(untouched, entangled()) {
-		t.Errorf("the caller's configuration was changed: %+v", untouched)
-	}
+	got, forDriver, err := resolveConsumer(&cfg, log)
+	want, wantForDriver, err2 := resolveConsumer(&untouched, log)
+	require.NoError(t, err)
+	require.NoError(t, err2)
+	require.Equal(t, entangled(), untouched, "the caller's configuration was changed")
 	disentangle(&cfg)
-	if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(got.TLS.Config, want.TLS.Config) {
-		t.Errorf("the copy is now\n%+v, was\n%+v", got, want)
-	}
-	if !reflect.DeepEqual(told, wantTold) {
-		t.Errorf("the driver is told\n%+v, was told\n%+v", told, wantTold)
-	}
-	told.Topics[0], told.BalanceStrategies[0], told.SASL.User, told.TLS.NextProtos[0] = "x", Sticky, "x", "x"
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("what the driver does to its own changes the copy to\n%+v, was\n%+v", got, want)
-	}
+	require.Equal(t, want, got)
+	require.Equal(t, want.TLS.Config, got.TLS.Config)
+	require.Equal(t, wantForDriver, forDriver)
+	forDriver.Topics[0], forDriver.BalanceStrategies[0], forDriver.SASL.User, forDriver.TLS.NextProtos[0] = "x", Sticky, "x", "x"
+	require.Equal(t, want, got, "what the driver does to its own changes the copy")
 }
 
 func TestWhatTheCallerChangesLaterHasNoEffectOnAProducer(t *testing.T) {
@@ -63,29 +56,24 @@ func TestWhatTheCallerChangesLaterHasNoEffectOnAProducer(t *testing.T) {
 		BootstrapServers: "a:1", EnableSyncProducer: &sync, EnableAsyncProducer: &async, EnableIdempotent: &idempotent,
 		TLS: entangled().TLS, SASL: entangled().SASL,
 	}
-	got, told, err := resolveProducer(cfg, "p", log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, forDriver, err := resolveProducer(cfg, "p", log)
+	require.NoError(t, err)
 	sync, async, idempotent = false, false, false
 	cfg.TLS.Config.NextProtos[0] = "b"
 	*cfg.TLS, *cfg.SASL = TLSConfig{}, SASLConfig{}
-	if !*got.EnableSyncProducer || !*got.EnableAsyncProducer || !*got.EnableIdempotent {
-		t.Errorf("a pointer is shared: %+v", got)
-	}
-	if !reflect.DeepEqual(got.TLS, entangled().TLS) || !reflect.DeepEqual(got.SASL, entangled().SASL) {
-		t.Errorf("security is shared: %+v", got)
-	}
-	if told.TLS.NextProtos[0] != "a" || told.SASL.User != "u" {
-		t.Errorf("the driver is told %+v", told)
-	}
+	require.True(t, *got.EnableSyncProducer, "the pointer is shared")
+	require.True(t, *got.EnableAsyncProducer, "the pointer is shared")
+	require.True(t, *got.EnableIdempotent, "the pointer is shared")
+	require.Equal(t, entangled().TLS, got.TLS)
+	require.Equal(t, entangled().SASL, got.SASL)
+	require.Equal(t, []string{"a"}, forDriver.TLS.NextProtos)
+	require.Equal(t, "u", forDriver.SASL.User)
 }
 
 func TestAuthoritiesAddedLaterAreNotTrusted(t *testing.T) {
 	one := newTestPair(t, t.TempDir(), "one")
 	pool := x509.NewCertPool()
 	cfg, _ := secure(t, &TLSConfig{Config: &tls.Config{RootCAs: pool}})
-	if pool.AppendCertsFromPEM(one.certPEM); !cfg.RootCAs.Equal(x509.NewCertPool()) {
-		t.Error("an authority that was added after registration is trusted")
-	}
+	require.True(t, pool.AppendCertsFromPEM(one.certPEM))
+	require.True(t, cfg.RootCAs.Equal(x509.NewCertPool()), "an authority that was added after registration is trusted")
 }

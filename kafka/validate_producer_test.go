@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 )
 
@@ -59,10 +61,8 @@ EnableIdempotent: true needs retries, and MaxRetries is NoRetries`},
 }
 
 func TestProducerDefaults(t *testing.T) {
-	got, told, err := resolveProducer(goodProducer(), "producer-1", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, forDriver, err := resolveProducer(goodProducer(), "producer-1", slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
 	want := ProducerConfig{
 		BootstrapServers:    "host:9092",
 		MaxRetries:          3,
@@ -73,11 +73,9 @@ func TestProducerDefaults(t *testing.T) {
 		EnableAsyncProducer: BoolPtr(false),
 		ClientID:            "producer-1",
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	told.Logger = nil
-	wantTold := driver.ProducerConfig{
+	require.Equal(t, want, got)
+	forDriver.Logger = nil
+	wantForDriver := driver.ProducerConfig{
 		Brokers:         []string{"host:9092"},
 		ClientID:        "producer-1",
 		Idempotent:      true,
@@ -85,9 +83,7 @@ func TestProducerDefaults(t *testing.T) {
 		RetryBackoff:    100 * time.Millisecond,
 		MaxMessageBytes: 1 << 20,
 	}
-	if !reflect.DeepEqual(told, wantTold) {
-		t.Errorf("the driver is told %+v\nwant %+v", told, wantTold)
-	}
+	require.Equal(t, wantForDriver, forDriver)
 }
 
 // Every value can be chosen, zero acks too, and idempotence yields to them where
@@ -110,26 +106,22 @@ func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 	}
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			t.Fatalf("this test does not set %s", v.Type().Field(i).Name)
-		}
+		require.False(t, v.Field(i).IsZero(), "this test does not set %s", v.Type().Field(i).Name)
 	}
-	got, told, err := resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(got, cfg) {
-		t.Errorf("got  %+v\nwant %+v", got, cfg)
-	}
-	if told.RequiredAcks != NoResponse || told.MaxRetries != 7 || told.Idempotent || told.Compression != CompressionZSTD ||
-		told.RetryBackoff != time.Second || told.DeliveryTimeout != time.Minute || told.MaxMessageBytes != 1 || told.ClientID != "client" ||
-		told.TLS.ServerName != "kafka.example" || told.SASL.Password != "p" {
-		t.Errorf("the driver is told %+v", told)
-	}
+	got, forDriver, err := resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, cfg, got)
+	require.Equal(t, "kafka.example", forDriver.TLS.ServerName)
+	require.Equal(t, &driver.SASL{Mechanism: SASLPlain, User: "u", Password: "p"}, forDriver.SASL)
+	forDriver.TLS, forDriver.SASL, forDriver.Logger = nil, nil, nil
+	require.Equal(t, driver.ProducerConfig{
+		Brokers: []string{"a:1"}, ClientID: "client", RequiredAcks: NoResponse, Compression: CompressionZSTD,
+		MaxRetries: 7, RetryBackoff: time.Second, DeliveryTimeout: time.Minute, MaxMessageBytes: 1,
+	}, forDriver)
 	cfg.MaxRetries, cfg.DeliveryTimeout = NoRetries, 0
-	if _, told, err = resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler)); err != nil || told.MaxRetries != 0 {
-		t.Errorf("with NoRetries the driver is told %+v, %v", told, err)
-	}
+	_, forDriver, err = resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Zero(t, forDriver.MaxRetries, "with NoRetries")
 }
 
 func TestIdempotenceIsOnWhereItIsPossible(t *testing.T) {
@@ -146,12 +138,9 @@ func TestIdempotenceIsOnWhereItIsPossible(t *testing.T) {
 	} {
 		cfg := goodProducer()
 		cfg.RequiredAcks, cfg.MaxRetries = row.acks, row.retries
-		got, told, err := resolveProducer(cfg, "p", slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatalf("%+v: %v", row, err)
-		}
-		if *got.EnableIdempotent != row.want || told.Idempotent != row.want {
-			t.Errorf("%+v: got %t, and the driver is told %t", row, *got.EnableIdempotent, told.Idempotent)
-		}
+		got, forDriver, err := resolveProducer(cfg, "p", slog.New(slog.DiscardHandler))
+		require.NoError(t, err, "%+v", row)
+		require.Equal(t, row.want, *got.EnableIdempotent, "%+v", row)
+		require.Equal(t, row.want, forDriver.Idempotent, "%+v", row)
 	}
 }

@@ -1,17 +1,15 @@
 package kafka
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
 
@@ -151,24 +149,21 @@ func (d *draw) boolean(name string) *bool {
 
 // judge compares the fields that err names with those that are wrong.
 func (d *draw) judge(kind, name string, err, again error) {
-	if fmt.Sprint(err) != fmt.Sprint(again) {
-		d.t.Fatalf("got\n%v\nand then\n%v", err, again)
-	}
+	require.Equal(d.t, err, again, "the second answer is another")
 	var all []error
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()
 	}
 	named := map[string]bool{}
 	for _, err := range all {
-		f, ok := errors.AsType[*FieldError](err)
-		if !ok || f.Kind != kind || f.Name != name || strings.Contains(f.Error(), "\n") {
-			d.t.Fatalf("%q is not one line about the %s %q", err, kind, name)
-		}
+		var f *FieldError
+		require.ErrorAs(d.t, err, &f)
+		require.Equal(d.t, kind, f.Kind)
+		require.Equal(d.t, name, f.Name)
+		require.NotContains(d.t, f.Error(), "\n")
 		named[f.Field] = true
 	}
-	if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, d.fields()) {
-		d.t.Fatalf("the error names %q, wrong are %q:\n%v", got, d.fields(), err)
-	}
+	require.Equal(d.t, d.fields(), slices.Sorted(maps.Keys(named)), "the fields that the error names: %v", err)
 }
 
 // verdicts counts both answers, so that a property is not met by one alone.
@@ -183,9 +178,8 @@ func (v *verdicts) count(err error) {
 }
 
 func (v *verdicts) check(t *testing.T) {
-	if v.accepted == 0 || v.refused == 0 {
-		t.Errorf("%+v: one of the two was never tried", *v)
-	}
+	require.NotZero(t, v.accepted)
+	require.NotZero(t, v.refused)
 }
 
 // Exactly the wrong fields are refused; what is accepted keeps every documented
@@ -196,20 +190,18 @@ func TestRandomConsumers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDraw(t)
 		cfg := d.consumer()
-		got, told, err := resolveConsumer(&cfg, log)
+		got, forDriver, err := resolveConsumer(&cfg, log)
 		_, _, again := resolveConsumer(&cfg, log)
 		v.count(err)
 		d.judge("consumer", cfg.JobName, err, again)
 		if err != nil {
 			return
 		}
-		if broken := brokenRelation(got); broken != "" {
-			t.Fatalf("%s does not hold in %+v", broken, got)
-		}
-		fixed, toldAgain, err := resolveConsumer(&got, log)
-		if err != nil || !reflect.DeepEqual(fixed, got) || !reflect.DeepEqual(toldAgain.Topics, told.Topics) {
-			t.Fatalf("resolved again, %v:\n%+v, was\n%+v", err, fixed, got)
-		}
+		require.Empty(t, brokenRelation(got), "a relation that does not hold in %+v", got)
+		fixed, forDriverAgain, err := resolveConsumer(&got, log)
+		require.NoError(t, err, "resolved again")
+		require.Equal(t, got, fixed, "resolved again")
+		require.Equal(t, forDriver.Topics, forDriverAgain.Topics, "resolved again")
 	})
 	v.check(t)
 }
@@ -254,21 +246,24 @@ func TestRandomProducers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDraw(t)
 		cfg := d.producer()
-		got, told, err := resolveProducer(cfg, "p", log)
+		got, forDriver, err := resolveProducer(cfg, "p", log)
 		_, _, again := resolveProducer(cfg, "p", log)
 		v.count(err)
 		d.judge("producer", "p", err, again)
 		if err != nil {
 			return
 		}
-		if told.Idempotent && (told.RequiredAcks != WaitForAll || told.MaxRetries == 0) || told.MaxRetries < 0 ||
-			told.RetryBackoff <= 0 || told.MaxMessageBytes <= 0 || !*got.EnableSyncProducer && !*got.EnableAsyncProducer {
-			t.Fatalf("resolved to %+v, and the driver is told %+v", got, told)
+		if forDriver.Idempotent {
+			require.Equal(t, WaitForAll, forDriver.RequiredAcks)
+			require.NotZero(t, forDriver.MaxRetries)
 		}
+		require.GreaterOrEqual(t, forDriver.MaxRetries, 0)
+		require.Positive(t, forDriver.RetryBackoff)
+		require.Positive(t, forDriver.MaxMessageBytes)
+		require.True(t, *got.EnableSyncProducer || *got.EnableAsyncProducer)
 		fixed, _, err := resolveProducer(got, "p", log)
-		if err != nil || !reflect.DeepEqual(fixed, got) {
-			t.Fatalf("resolved again, %v:\n%+v, was\n%+v", err, fixed, got)
-		}
+		require.NoError(t, err, "resolved again")
+		require.Equal(t, got, fixed, "resolved again")
 	})
 	v.check(t)
 }

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 )
 
@@ -41,11 +44,10 @@ func refuseConsumers(t *testing.T, rows []badConsumer) {
 		t.Run(row.name, func(t *testing.T) {
 			cfg := goodConsumer()
 			row.spoil(&cfg)
-			got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+			got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
 			wantLines(t, err, `kafka: consumer "orders": `, row.want)
-			if !reflect.DeepEqual(got, ConsumerConfig{}) || !reflect.DeepEqual(told, driver.ConsumerConfig{}) {
-				t.Errorf("a refused configuration was returned: %+v, %+v", got, told)
-			}
+			require.Zero(t, got, "a refused configuration was returned")
+			require.Zero(t, forDriver, "a refused configuration was returned")
 		})
 	}
 }
@@ -56,31 +58,25 @@ func refuseProducers(t *testing.T, rows []badProducer) {
 		t.Run(row.name, func(t *testing.T) {
 			cfg := goodProducer()
 			row.spoil(&cfg)
-			got, told, err := resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
+			got, forDriver, err := resolveProducer(cfg, "producer-1", slog.New(slog.DiscardHandler))
 			wantLines(t, err, `kafka: producer "producer-1": `, row.want)
-			if !reflect.DeepEqual(got, ProducerConfig{}) || !reflect.DeepEqual(told, driver.ProducerConfig{}) {
-				t.Errorf("a refused configuration was returned: %+v, %+v", got, told)
-			}
+			require.Zero(t, got, "a refused configuration was returned")
+			require.Zero(t, forDriver, "a refused configuration was returned")
 		})
 	}
 }
 
-// wantLines compares err with want, to each line of which the prefix is added
-// if it does not bring its own.
+// wantLines compares the text of err with want, to each line of which the prefix is
+// added if the line has none of its own.
 func wantLines(t *testing.T, err error, prefix, want string) {
 	t.Helper()
-	if err == nil {
-		t.Fatalf("no error, want:\n%s", want)
-	}
 	lines := strings.Split(want, "\n")
 	for i, l := range lines {
 		if !strings.HasPrefix(l, "kafka: ") {
 			lines[i] = prefix + l
 		}
 	}
-	if want = strings.Join(lines, "\n"); err.Error() != want {
-		t.Errorf("got:\n%v\nwant:\n%s", err, want)
-	}
+	require.EqualError(t, err, strings.Join(lines, "\n"))
 }
 
 func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
@@ -211,22 +207,17 @@ func TestFieldErrorIsForErrorsAs(t *testing.T) {
 	p.wrap("TLS.CAFile", cause, "%q is bad", "x")
 	p.add("Compression", "%d is bad", 9)
 	err := p.report(nil)
-	field, ok := errors.AsType[*FieldError](err)
-	if !ok || field.Kind != "producer" || field.Name != "p" || field.Field != "TLS.CAFile" || field.Problem != `"x" is bad` {
-		t.Errorf("got %+v", field)
-	}
-	if !errors.Is(err, cause) {
-		t.Errorf("%v does not wrap its cause", err)
-	}
+	var field *FieldError
+	require.ErrorAs(t, err, &field)
+	require.Equal(t, &FieldError{Kind: "producer", Name: "p", Field: "TLS.CAFile", Problem: `"x" is bad`, Err: cause}, field)
+	require.ErrorIs(t, err, cause)
 	wantLines(t, err, `kafka: producer "p": `, "TLS.CAFile: \"x\" is bad: cause\nCompression: 9 is bad")
 }
 
 func TestConsumerDefaults(t *testing.T) {
 	cfg := goodConsumer()
-	got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
 	want := ConsumerConfig{
 		JobName:              "orders",
 		Topics:               []string{"t"},
@@ -248,11 +239,9 @@ func TestConsumerDefaults(t *testing.T) {
 		MaxConsecutiveErrors: 10,
 		ClientID:             "orders",
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	told.Logger = nil
-	wantTold := driver.ConsumerConfig{
+	require.Equal(t, want, got)
+	forDriver.Logger = nil
+	wantForDriver := driver.ConsumerConfig{
 		Brokers:           []string{"host:9092"},
 		ClientID:          "orders",
 		Group:             "g",
@@ -267,9 +256,7 @@ func TestConsumerDefaults(t *testing.T) {
 
 		MaxDecompressedBytes: 64 << 20,
 	}
-	if !reflect.DeepEqual(told, wantTold) {
-		t.Errorf("the driver is told %+v\nwant %+v", told, wantTold)
-	}
+	require.Equal(t, wantForDriver, forDriver)
 }
 
 // full sets every field to something other than its default.
@@ -312,28 +299,20 @@ func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
 	cfg := full()
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			t.Fatalf("this test does not set %s", v.Type().Field(i).Name)
-		}
+		require.False(t, v.Field(i).IsZero(), "this test does not set %s", v.Type().Field(i).Name)
 	}
-	got, told, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
 	want := full()
 	want.Topic, want.Topics = "", []string{"t", "u", "v"}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	v = reflect.ValueOf(told)
+	require.Equal(t, want, got)
+	v = reflect.ValueOf(forDriver)
 	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			t.Errorf("the driver is not told %s", v.Type().Field(i).Name)
-		}
+		assert.False(t, v.Field(i).IsZero(), "the driver does not get %s", v.Type().Field(i).Name)
 	}
-	if !reflect.DeepEqual(told.Brokers, []string{"a:1", "b:2"}) || told.SASL.Password != "p" || told.TLS.ServerName != "kafka.example" {
-		t.Errorf("the driver is told %+v", told)
-	}
+	require.Equal(t, []string{"a:1", "b:2"}, forDriver.Brokers)
+	require.Equal(t, &driver.SASL{Mechanism: SASLPlain, User: "u", Password: "p"}, forDriver.SASL)
+	require.Equal(t, "kafka.example", forDriver.TLS.ServerName)
 }
 
 func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
@@ -350,26 +329,20 @@ func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
 		cfg := goodConsumer()
 		cfg.SessionTimeout, cfg.HeartbeatInterval, cfg.RebalanceTimeout = row.session, time.Millisecond, time.Hour
 		var out bytes.Buffer
-		if _, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil))); err != nil {
-			t.Errorf("%v: %v", row.session, err)
-		}
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+		require.NoError(t, err, "%v", row.session)
 		warned := strings.Contains(out.String(), "SessionTimeout") && strings.Contains(out.String(), "consumer=orders")
-		if warned != row.warns {
-			t.Errorf("%v: logged %q, want a warning: %t", row.session, &out, row.warns)
-		}
+		assert.Equal(t, row.warns, warned, "%v: logged %q", row.session, &out)
 	}
 }
 
 func TestTheDriversLogNamesTheConsumer(t *testing.T) {
 	var out bytes.Buffer
 	cfg := goodConsumer()
-	_, told, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if told.Logger.Info("joined"); !strings.Contains(out.String(), "consumer=orders") {
-		t.Errorf("logged %q", &out)
-	}
+	_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+	require.NoError(t, err)
+	forDriver.Logger.Info("joined")
+	require.Contains(t, out.String(), "consumer=orders")
 }
 
 // A default that depends on another field does not contradict it.
@@ -377,8 +350,7 @@ func TestDefaultsFitWhatIsSet(t *testing.T) {
 	cfg := testConfig()
 	cfg.SessionTimeout, cfg.Backoff.Max = 2*time.Minute, 500*time.Millisecond
 	got, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-	must(t, err)
-	if got.RebalanceTimeout != 2*time.Minute || got.Backoff.Min != 500*time.Millisecond {
-		t.Errorf("RebalanceTimeout %v, Backoff.Min %v; want 2m, 500ms", got.RebalanceTimeout, got.Backoff.Min)
-	}
+	require.NoError(t, err)
+	require.Equal(t, 2*time.Minute, got.RebalanceTimeout)
+	require.Equal(t, 500*time.Millisecond, got.Backoff.Min)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -60,9 +62,7 @@ func (w *watcher) End(t OpToken, op *Op) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	token := t.(*watchToken)
-	if token.ended {
-		w.t.Errorf("%v ended twice", op.Kind)
-	}
+	assert.False(w.t, token.ended, "%v ended twice", op.Kind)
 	token.ended = true
 	if w.log != nil {
 		*w.log = append(*w.log, "end "+w.name)
@@ -101,9 +101,7 @@ func (w *watcher) allEnded() {
 	for _, o := range w.ended {
 		ended[o.Kind]++
 	}
-	if !maps.Equal(w.started, ended) {
-		w.t.Errorf("started %v, ended %v", w.started, ended)
-	}
+	assert.Equal(w.t, w.started, ended, "operations started and ended")
 }
 
 func watchedProducer(t *testing.T, hooks ...Hook) (*Producer, *fakeProducer, *Manager) {
@@ -113,7 +111,7 @@ func watchedProducer(t *testing.T, hooks ...Hook) (*Producer, *fakeProducer, *Ma
 	cfg := both()
 	cfg.BootstrapServers = "localhost:9092"
 	p, err := m.RegisterProducer(t.Context(), cfg)
-	must(t, err)
+	require.NoError(t, err)
 	return p, d.producers[0], m
 }
 
@@ -158,11 +156,9 @@ func TestEverySendIsOneOperation(t *testing.T) {
 				<-sent
 				synctest.Wait()
 				ops := w.of(OpSend)[before:]
-				if len(ops) != 1 {
-					t.Fatalf("%s, async %v: %d operations", what, async, len(ops))
-				}
-				if async && !called {
-					t.Errorf("%s: the callback ran before the operation had ended", what)
+				require.Len(t, ops, 1, "%s, async %v", what, async)
+				if async {
+					require.True(t, called, "%s: the callback ran before the operation had ended", what)
 				}
 				o := ops[0]
 				got := outcome{o.Sent, o.Partition, o.Offset, ""}
@@ -174,9 +170,7 @@ func TestEverySendIsOneOperation(t *testing.T) {
 				} else if o.Err != nil {
 					got.errorType = "some"
 				}
-				if got != want {
-					t.Errorf("%s, async %v: %+v, want %+v", what, async, got, want)
-				}
+				require.Equal(t, want, got, "%s, async %v", what, async)
 			}
 		}
 		nothing := func() {}
@@ -185,7 +179,7 @@ func TestEverySendIsOneOperation(t *testing.T) {
 		both("cancelled before", func() context.Context { return gone }, nothing, nothing, outcome{false, -1, -1, "some"})
 		both("no buffer space", brief, func() { f.block = true }, func() { time.Sleep(2 * time.Second) }, outcome{false, -1, -1, "buffer_full"})
 		f.block, f.hold = false, false
-		must(t, p.Close())
+		require.NoError(t, p.Close())
 		both("closed", t.Context, nothing, nothing, outcome{false, -1, -1, "some"})
 		w.allEnded()
 	})
@@ -200,30 +194,21 @@ func TestAbandonedAndPendingSendsEnd(t *testing.T) {
 		f.hold = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := p.Send(ctx, "orders", nil, []byte("four")); !errors.Is(err, ErrUnknownOutcome) {
-			t.Error(err)
-		}
-		if o := w.of(OpSend)[0]; !errors.Is(o.Err, ErrUnknownOutcome) || !o.Sent || o.Offset != -1 {
-			t.Errorf("%+v", o)
-		}
+		require.ErrorIs(t, p.Send(ctx, "orders", nil, []byte("four")), ErrUnknownOutcome)
+		o := w.of(OpSend)[0]
+		require.ErrorIs(t, o.Err, ErrUnknownOutcome)
+		require.True(t, o.Sent)
+		require.Equal(t, int64(-1), o.Offset)
 		abandoned := f.pending[0]
 		for range 10 {
 			p.SendAsync(t.Context(), "orders", nil, []byte("four"), nil)
 		}
-		if got := (View{m}).Producers(); len(got) != 1 || got[0].Unacknowledged != 10 || got[0].UnacknowledgedBytes != 40 {
-			t.Errorf("view: %+v", got)
-		}
-		if h := abandoned.Headers; len(h) != 1 || string(h[0].Value) != "x" {
-			t.Errorf("the headers of an abandoned message were changed: %v", h)
-		}
-		must(t, p.Close())
-		if n := len(w.of(OpSend)); n != 11 {
-			t.Errorf("%d operations have ended, want 11", n)
-		}
+		require.Equal(t, []ProducerStatus{{ID: p.ID(), ClientID: f.cfg.ClientID, Unacknowledged: 10, UnacknowledgedBytes: 40}}, View{m}.Producers())
+		require.Equal(t, []Header{{Key: "trace", Value: []byte("x")}}, abandoned.Headers, "those of an abandoned message do not change")
+		require.NoError(t, p.Close())
+		require.Len(t, w.of(OpSend), 11)
 		w.allEnded()
-		if got := p.snapshot(); got.Unacknowledged != 0 || got.UnacknowledgedBytes != 0 {
-			t.Errorf("after Close: %+v", got)
-		}
+		require.Equal(t, ProducerStatus{ID: p.ID(), ClientID: f.cfg.ClientID}, p.snapshot())
 	})
 }
 
@@ -237,21 +222,13 @@ func TestHooksNestAndHeadersAreTheOperations(t *testing.T) {
 	shared[0] = Header{Key: "app", Value: []byte("1")}
 	for i := range 3 {
 		outer.header = fmt.Sprint("value ", i)
-		must(t, p.SendMessage(t.Context(), &ProducerMessage{Topic: "orders", Headers: shared}))
+		require.NoError(t, p.SendMessage(t.Context(), &ProducerMessage{Topic: "orders", Headers: shared}))
 		got := outer.of(OpSend)[i].headers
-		if len(got) != 2 || string(got[0].Value) != "1" || string(got[1].Value) != outer.header {
-			t.Errorf("message %d has %v", i, got)
-		}
+		require.Equal(t, []Header{{Key: "app", Value: []byte("1")}, {Key: "trace", Value: []byte(outer.header)}}, got, "message %d", i)
 	}
-	if room := shared[:2]; room[1].Key != "" {
-		t.Errorf("the user's slice got %v", room[1])
-	}
-	if len(f.sent[0].Headers) != 2 {
-		t.Errorf("the driver got %v", f.sent[0].Headers)
-	}
-	if got := strings.Join(log[:4], ", "); got != "start outer, start inner, end inner, end outer" {
-		t.Error(got)
-	}
+	require.Zero(t, shared[:2][1], "the room in the user's slice was written")
+	require.Len(t, f.sent[0].Headers, 2)
+	require.Equal(t, []string{"start outer", "start inner", "end inner", "end outer"}, log[:4])
 }
 
 func TestSetAndDeleteHeaders(t *testing.T) {
@@ -261,51 +238,42 @@ func TestSetAndDeleteHeaders(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	o.SetHeader("c", long)
 	copy(o.SetHeaderSize("d", 1), "4")
-	if got := fmt.Sprintf("%s", o.Headers()); got != fmt.Sprintf("[{b } {a 3} {c %s} {d 4}]", long) {
-		t.Error(got)
-	}
+	require.Equal(t, []Header{{Key: "b"}, {Key: "a", Value: []byte("3")}, {Key: "c", Value: []byte(long)}, {Key: "d", Value: []byte("4")}}, o.Headers())
 	for _, key := range []string{"a", "b", "c", "d"} {
 		o.DeleteHeader(key)
 	}
-	if got := o.Headers(); len(got) != 0 {
-		t.Errorf("after deleting all: %v", got)
-	}
-	if len(user) != 3 || string(user[0].Value) != "1" {
-		t.Errorf("the user's: %v", user)
-	}
+	require.Empty(t, o.Headers())
+	require.Equal(t, []Header{{Key: "a", Value: []byte("1")}, {Key: "b"}, {Key: "a", Value: []byte("2")}}, user, "the user's headers do not change")
 }
 
 func TestOriginReachesTheHook(t *testing.T) {
 	w := &watcher{t: t}
 	p, _, _ := watchedProducer(t, w)
 	m := &Message{Topic: "orders", Offset: 7}
-	must(t, p.Send(WithOrigin(t.Context(), m), "orders.dlq", nil, nil))
-	must(t, p.Send(t.Context(), "orders", nil, nil))
-	if ops := w.of(OpSend); ops[0].Origin != m || ops[1].Origin != nil {
-		t.Errorf("origins %v, %v", ops[0].Origin, ops[1].Origin)
-	}
+	require.NoError(t, p.Send(WithOrigin(t.Context(), m), "orders.dlq", nil, nil))
+	require.NoError(t, p.Send(t.Context(), "orders", nil, nil))
+	ops := w.of(OpSend)
+	require.Len(t, ops, 2)
+	require.Same(t, m, ops[0].Origin)
+	require.Nil(t, ops[1].Origin)
 }
 
 // A hook that panics changes nothing for the operation and for other hooks.
 func TestPanickingHookLosesNothing(t *testing.T) {
 	bad, good := &watcher{t: t, panics: true}, &watcher{t: t, header: "x"}
 	p, f, _ := watchedProducer(t, bad, good)
-	must(t, p.Send(t.Context(), "orders", nil, nil))
-	if len(good.of(OpSend)) != 1 || len(f.sent[0].Headers) != 1 {
-		t.Error("the other hook was not told")
-	}
+	require.NoError(t, p.Send(t.Context(), "orders", nil, nil))
+	require.Len(t, good.of(OpSend), 1)
+	require.Len(t, f.sent[0].Headers, 1)
 }
 
 func TestHooksAreAttachedAndDetached(t *testing.T) {
 	w := &watcher{t: t}
 	m := New(&fakeDriver{}, quiet(), WithHook(nil, w))
-	if len(w.attached) != 1 || w.detached != 0 {
-		t.Fatalf("attached %d, detached %d", len(w.attached), w.detached)
-	}
+	require.Len(t, w.attached, 1)
+	require.Zero(t, w.detached)
 	stop(t, m)
-	if w.detached != 1 {
-		t.Errorf("detached %d times", w.detached)
-	}
+	require.Equal(t, 1, w.detached)
 }
 
 // A hook that panics as it comes or goes keeps no manager from starting or ending.
@@ -326,9 +294,8 @@ func TestHookThatPanicsAsItComesOrGoes(t *testing.T) {
 		w := &watcher{t: t}
 		m := New(&fakeDriver{}, quiet(), WithHook(rudeHook{onAttach: onAttach}, w))
 		stop(t, m)
-		if len(w.attached) != 1 || w.detached != 1 {
-			t.Errorf("the other hook was attached %d times and detached %d", len(w.attached), w.detached)
-		}
+		require.Len(t, w.attached, 1, "the other hook")
+		require.Equal(t, 1, w.detached, "the other hook")
 	}
 }
 
@@ -368,32 +335,27 @@ func TestADeliveryIsOneOperation(t *testing.T) {
 					got = append(got, a.Attempt)
 					if a.Err != nil {
 						failed++
-						if a.Outcome != OutcomeFailed {
-							t.Errorf("an attempt with an error has outcome %d", a.Outcome)
-						}
+						assert.Equal(t, OutcomeFailed, a.Outcome)
 					}
 				}
-				if !slices.Equal(got, wantAttempts) || failed != 2 {
-					t.Errorf("%s, %s: attempts %v, %d failed; want %v, 2", kind, what, got, failed, wantAttempts)
-				}
+				assert.Equal(t, wantAttempts, got, "%s, %s", kind, what)
+				assert.Equal(t, 2, failed, "%s, %s", kind, what)
 				records, most := 0, 0
 				for _, o := range process {
-					if o.Err != nil || o.Outcome != OutcomeDone {
-						t.Errorf("%s, %s: %v, outcome %d", kind, what, o.Err, o.Outcome)
-					}
+					assert.NoError(t, o.Err, "%s, %s", kind, what)
+					assert.Equal(t, OutcomeDone, o.Outcome, "%s, %s", kind, what)
 					records += len(o.Records)
 					most = max(most, o.Attempt)
 				}
-				if records != 3 || most != 3 {
-					t.Errorf("%s, %s: %d records, %d attempts at one; want 3 and 3", kind, what, records, most)
-				}
+				assert.Equal(t, 3, records, "%s, %s", kind, what)
+				assert.Equal(t, 3, most, "%s, %s: attempts at one record", kind, what)
 				w.allEnded()
 			})
 		}
 	}
 }
 
-// How a delivery ends that does not come to a good end.
+// A delivery that is left: revoked, lost, switched off, shut down, disabled.
 func TestADeliveryThatIsLeft(t *testing.T) {
 	obey := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	fails := func(context.Context) error { return errors.New("no") }
@@ -406,7 +368,7 @@ func TestADeliveryThatIsLeft(t *testing.T) {
 		{"revoked while handling", obey, func(_ *testing.T, _ *Manager, c *fakeConsumer, cl *driver.Claim) { c.revoke(cl) }, OutcomeInterrupted},
 		{"lost while handling", obey, func(_ *testing.T, _ *Manager, c *fakeConsumer, cl *driver.Claim) { c.lose(cl) }, OutcomeInterrupted},
 		{"switched off while handling", obey, func(t *testing.T, m *Manager, _ *fakeConsumer, _ *driver.Claim) {
-			must(t, m.SetConsumerSwitch(testConfig().JobName, false))
+			require.NoError(t, m.SetConsumerSwitch(testConfig().JobName, false))
 		}, OutcomeInterrupted},
 		{"shut down while handling", obey, func(t *testing.T, m *Manager, _ *fakeConsumer, _ *driver.Claim) { stop(t, m) }, OutcomeInterrupted},
 		{"revoked while backing off", fails, func(_ *testing.T, _ *Manager, c *fakeConsumer, cl *driver.Claim) { c.revoke(cl) }, OutcomeFailed},
@@ -425,12 +387,9 @@ func TestADeliveryThatIsLeft(t *testing.T) {
 				synctest.Wait()
 				stop(t, m)
 				ops := w.of(OpProcess)
-				if len(ops) != 1 {
-					t.Fatalf("%d deliveries, want 1", len(ops))
-				}
-				if ops[0].Outcome != test.outcome || (ops[0].Err != nil) != (test.outcome == OutcomeFailed) {
-					t.Errorf("outcome %d, error %v; want outcome %d", ops[0].Outcome, ops[0].Err, test.outcome)
-				}
+				require.Len(t, ops, 1)
+				require.Equal(t, test.outcome, ops[0].Outcome)
+				require.Equal(t, test.outcome == OutcomeFailed, ops[0].Err != nil, "error %v", ops[0].Err)
 				w.allEnded()
 			})
 		})
@@ -456,13 +415,13 @@ func TestHandlersGetTheHooksContext(t *testing.T) {
 		c.deliver(cl, 0, 0)
 		pass(time.Millisecond)
 		c.revoke(cl)
-		if got != OpAttempt || cause != ErrRevoked {
-			t.Errorf("value %v, cause %v", got, cause)
-		}
+		require.Equal(t, OpAttempt, got)
+		require.Same(t, ErrRevoked, cause)
 	})
 }
 
-// Commits say what they carry and who waits, and waits for records what came.
+// An OpCommit carries its marks and says whether a caller waits for it; an OpReceive
+// carries the records that came.
 func TestCommitsAndReceivesAreOperations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watcher{t: t}
@@ -479,21 +438,19 @@ func TestCommitsAndReceivesAreOperations(t *testing.T) {
 		stop(t, m)
 		w.allEnded()
 		commits := w.of(OpCommit)
-		if len(commits) < 2 || commits[0].Awaited || len(commits[0].Marks) != 1 ||
-			commits[0].Marks[0] != (OpMark{Topic: "orders", Offset: 3}) || commits[0].Partition != 0 {
-			t.Errorf("commits: %+v", commits)
-		}
+		require.GreaterOrEqual(t, len(commits), 2)
+		require.False(t, commits[0].Awaited)
+		require.Equal(t, []OpMark{{Topic: "orders", Offset: 3}}, commits[0].Marks)
+		require.Equal(t, int32(0), commits[0].Partition)
 		received := 0
 		for _, o := range w.of(OpReceive) {
 			received += len(o.Records)
 		}
-		if received != 5 {
-			t.Errorf("%d records received, want 5", received)
-		}
+		require.Equal(t, 5, received)
 	})
 }
 
-// The status tells what is in flight, and since when the oldest record waits.
+// The status holds what is in flight, and since when the oldest record waits.
 func TestStatusOfUnfinishedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}
@@ -508,14 +465,22 @@ func TestStatusOfUnfinishedRecords(t *testing.T) {
 		synctest.Wait()
 		for i := range 3 {
 			p := state(t, m).Partitions[0]
-			if p.InFlight != 1 || !p.Oldest.Equal(time.Unix(int64(i), 0)) {
-				t.Errorf("record %d: in flight %d, oldest %v", i, p.InFlight, p.Oldest)
-			}
+			assert.Equal(t, 1, p.InFlight, "record %d", i)
+			assert.WithinDuration(t, time.Unix(int64(i), 0), p.Oldest, 0, "record %d", i)
 			let <- struct{}{}
 			synctest.Wait()
 		}
-		if p := state(t, m).Partitions[0]; p.InFlight != 0 || !p.Oldest.IsZero() {
-			t.Errorf("in flight %d, oldest %v", p.InFlight, p.Oldest)
-		}
+		p := state(t, m).Partitions[0]
+		require.Zero(t, p.InFlight)
+		require.Zero(t, p.Oldest)
+	})
+}
+
+// A hook that panics stops nothing.
+func TestPanickingHookStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{}
+		m := start(t, d, testConfig(), nothing, WithHook(panickingHook{}))
+		require.Equal(t, StateRunning, state(t, m).State)
 	})
 }
