@@ -6,6 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
@@ -26,9 +29,7 @@ func TestAHandlerThatOutlivesItsTest(t *testing.T) {
 			k.WaitAttempts(k.Send("orders", "", ""), 1)
 		})
 		want := `kafkatest: kafka: shutdown: context deadline exceeded; still running: [consumer "orders": handler of orders/0 at offset 0]`
-		if got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
+		assert.Equal(t, want, got)
 		close(release)
 	})
 }
@@ -50,9 +51,9 @@ func TestAHandlerThatIsCancelledAtTheEnd(t *testing.T) {
 			k.WaitAttempts(k.Send("orders", "", ""), 1)
 			ending = time.Now()
 		})
-		equal(t, "failures", got, "")
-		equal(t, "cause", cause, kafka.ErrSwitchedOff)
-		equal(t, "time until the end", time.Since(ending), 100*time.Millisecond)
+		require.Empty(t, got, "failures")
+		require.Same(t, kafka.ErrSwitchedOff, cause, "cause")
+		require.Equal(t, 100*time.Millisecond, time.Since(ending), "time until the end")
 	})
 }
 
@@ -75,12 +76,11 @@ func TestAHandlerThatIsQuickAtTheEnd(t *testing.T) {
 			k.WaitAttempts(r, 1)
 			ending = time.Now()
 		})
-		equal(t, "failures", got, "")
-		equal(t, "time until the end", time.Since(ending), 50*time.Millisecond)
-		equal(t, "committed", k.Broker.Committed("orders-group", "orders", 0), 1)
+		require.Empty(t, got, "failures")
+		require.Equal(t, 50*time.Millisecond, time.Since(ending), "time until the end")
+		require.Equal(t, int64(1), k.Broker.Committed("orders-group", "orders", 0), "committed")
 		sent, err := k.Broker.Records("invoices", 0, driver.ReadCommitted)
-		if err != nil || len(sent) != 1 {
-			t.Errorf("%d invoices (%v), want 1", len(sent), err)
-		}
+		require.NoError(t, err)
+		require.Len(t, sent, 1, "invoices")
 	})
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -18,7 +19,7 @@ var quiet = kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 
 func failing(context.Context, *kafka.Message) error { return errBoom }
 
-// blocked handles nothing until it is told to stop.
+// blocked handles nothing until its context ends.
 func blocked(ctx context.Context, _ *kafka.Message) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -124,7 +125,7 @@ consumer "second": running
   orders/0: at 0 of 1, committed 0, 15 failures in a row, the next attempt in 3s, the latest: boom
   the record: 15 attempts, 15 failures, the latest: boom`},
 
-		{"WaitHandled, of a topic that nobody reads", func(t testing.TB, k *kafkatest.Kafka) {
+		{"WaitHandled, of a topic without a reader", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
 			k.WaitHandled(k.Send("invoices", "", ""))
 		}, `kafkatest: waited 10m0s for invoices/0 offset 0 to be handled
@@ -217,7 +218,7 @@ consumer "orders": backing off
 			k.Start()
 		}, `kafkatest: start: kafka: start consumers: closed`},
 
-		{"Rebalance, of nobody", func(t testing.TB, k *kafkatest.Kafka) {
+		{"Rebalance, of a consumer that is off", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
 			k.SetConsumerSwitch("orders", false)
 			k.WaitState("orders", kafka.StateOff)
@@ -268,25 +269,21 @@ consumer "orders": running
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				got := failure(t, func(t testing.TB) { test.body(t, kafkatest.New(t, quiet)) })
-				if got != test.want {
-					t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
-				}
+				require.Equal(t, test.want, got)
 			})
 		})
 	}
 }
 
-// In real time a wait ends after five seconds unless told otherwise, and returns
-// as soon as it can.
+// In real time a wait ends after five seconds by default, and returns as soon as it
+// can.
 func TestTimeouts(t *testing.T) {
 	k := kafkatest.New(t)
-	equal(t, "default timeout", k.Timeout, 5*time.Second)
+	require.Equal(t, 5*time.Second, k.Timeout, "default timeout")
 	got := failure(t, func(t testing.TB) {
 		k := kafkatest.New(t, quiet)
 		k.Timeout = time.Millisecond
 		k.WaitHandled(k.Send("orders", "", ""))
 	})
-	if want := "kafkatest: waited 1ms for "; !strings.HasPrefix(got, want) {
-		t.Errorf("got %q, want %q…", got, want)
-	}
+	require.Regexp(t, "^kafkatest: waited 1ms for ", got)
 }

@@ -3,11 +3,13 @@ package kafkatest_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -40,7 +42,7 @@ func (a *assignments) counts() [3]int {
 	return [3]int{a.assigned, a.revoked, a.lost}
 }
 
-func TestRebalanceGivesEveryPartitionBackAndAnew(t *testing.T) {
+func TestRebalanceRevokesAndAssignsEveryPartition(t *testing.T) {
 	both(t, func(t *testing.T) {
 		hook := new(assignments)
 		k := kafkatest.New(t, kafka.WithHook(hook))
@@ -49,15 +51,15 @@ func TestRebalanceGivesEveryPartitionBackAndAnew(t *testing.T) {
 		for range 3 {
 			k.Rebalance("orders")
 		}
-		equal(t, "assigned, revoked, lost", hook.counts(), [3]int{12, 9, 0})
+		require.Equal(t, [3]int{12, 9, 0}, hook.counts(), "assigned, revoked, lost")
 		r := k.Send("orders", "", "")
 		k.WaitHandled(r)
 		k.WaitCommitted("orders")
-		equal(t, "attempts", k.Attempts(r), 1)
+		require.Equal(t, 1, k.Attempts(r), "attempts")
 	})
 }
 
-// A cooperative member keeps what it has, and has joined anew all the same.
+// A cooperative member keeps what it has, and has joined again all the same.
 func TestRebalanceOfACooperativeGroup(t *testing.T) {
 	both(t, func(t *testing.T) {
 		hook := new(assignments)
@@ -73,9 +75,9 @@ func TestRebalanceOfACooperativeGroup(t *testing.T) {
 		k.Start(cs...)
 		before := hook.counts()
 		k.Rebalance("a")
-		equal(t, "assigned, revoked, lost by the rebalance", hook.counts(), before)
+		require.Equal(t, before, hook.counts(), "assigned, revoked, lost by the rebalance")
 		k.Crash("b")
-		equal(t, "lost by the crash of b", hook.counts()[2], 2)
+		require.Equal(t, 2, hook.counts()[2], "lost by the crash of b")
 	})
 }
 
@@ -98,19 +100,17 @@ func TestStartWaitsForTheSecondStep(t *testing.T) {
 			cfg.BalanceStrategies = []kafka.BalanceStrategy{kafka.CooperativeSticky}
 			return kafka.NewConsumer(cfg, nothing)
 		}
-		if err := k.RegisterConsumer(t.Context(), consumer("bystander", nothing)); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, k.RegisterConsumer(t.Context(), consumer("bystander", nothing)))
 		k.Start(cooperative("a"))
 		k.Start(cooperative("b"))
-		if s, err := k.Consumer("b"); err != nil || len(s.Partitions) != 2 {
-			t.Errorf("%+v (%v), want 2 partitions", s.Partitions, err)
-		}
+		s, err := k.Consumer("b")
+		require.NoError(t, err)
+		require.Len(t, s.Partitions, 2)
 	})
 }
 
-// A handler that runs when the group rebalances is told so, and what it has
-// handled is committed.
+// A handler that runs when the group rebalances gets that as the cause of its context's
+// end, and what it has handled is committed.
 func TestRebalanceDuringAHandler(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
@@ -123,10 +123,10 @@ func TestRebalanceDuringAHandler(t *testing.T) {
 		r := k.Send("orders", "", "")
 		k.WaitAttempts(r, 1)
 		k.Rebalance("orders")
-		equal(t, "cause", <-causes, kafka.ErrRevoked)
+		require.Same(t, kafka.ErrRevoked, <-causes, "cause")
 		k.WaitHandled(r)
-		equal(t, "committed", k.Committed("orders", "orders", 0), 1)
-		equal(t, "attempts", k.Attempts(r), 1)
+		require.Equal(t, int64(1), k.Committed("orders", "orders", 0), "committed")
+		require.Equal(t, 1, k.Attempts(r), "attempts")
 	})
 }
 
@@ -144,16 +144,16 @@ func TestCrashRedeliversWhatIsNotCommitted(t *testing.T) {
 		k.WaitHandled(second)
 		k.Crash("orders")
 		k.WaitAttempts(second, 2)
-		equal(t, "attempts at what was committed", k.Attempts(first), 1)
-		equal(t, "committed", k.Committed("orders", "orders", 0), 1)
-		equal(t, "assigned, revoked, lost", hook.counts(), [3]int{2, 0, 1})
+		require.Equal(t, 1, k.Attempts(first), "attempts at what was committed")
+		require.Equal(t, int64(1), k.Committed("orders", "orders", 0), "committed")
+		require.Equal(t, [3]int{2, 0, 1}, hook.counts(), "assigned, revoked, lost")
 		k.FailCommits(0, nil)
 		k.WaitCommitted("orders")
 	})
 }
 
-// A handler that runs when its member crashes is told so, and its record is
-// handled again though it returns nil.
+// A handler that runs when its member crashes gets that as the cause of its context's
+// end, and its record is handled again though it returns nil.
 func TestCrashDuringAHandler(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
@@ -169,7 +169,7 @@ func TestCrashDuringAHandler(t *testing.T) {
 		k.WaitAttempts(r, 1)
 		k.Crash("orders")
 		k.WaitAttempts(r, 2)
-		equal(t, "cause", <-causes, kafka.ErrPartitionLost)
+		require.Same(t, kafka.ErrPartitionLost, <-causes, "cause")
 		k.WaitCommitted("orders")
 	})
 }
@@ -185,12 +185,12 @@ func TestCrashIsOfOneMember(t *testing.T) {
 		b.Topic, b.ConsumerGroup = "orders", "group"
 		k.Start(kafka.NewConsumer(a, nothing), kafka.NewConsumer(b, nothing))
 		k.Crash("a")
-		equal(t, "lost", hook.counts()[2], 1)
-		equal(t, "members", len(k.Broker.Members("group")), 2)
+		require.Equal(t, 1, hook.counts()[2], "lost")
+		require.Len(t, k.Broker.Members("group"), 2, "members")
 	})
 }
 
-// Members that share a client ID are told apart by their jobs' names.
+// Members that share a client ID are distinguished by their jobs' names.
 func TestCrashIsOfOneMemberOfMany(t *testing.T) {
 	both(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -214,14 +214,12 @@ func TestCrashIsOfOneMemberOfMany(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if !slices.Equal(lost, jobs) {
-			t.Errorf("partitions were lost by %q, want %q", lost, jobs)
-		}
+		require.Equal(t, jobs, lost, "the jobs that have lost partitions")
 	})
 }
 
-// A member that its group has forgotten and that does not know yet, with a
-// partition or without, is waited for: nobody else's place counts as its own.
+// A member that its group has forgotten and that does not know it yet, with a
+// partition or without, is waited for: no other member's place counts as its own.
 func TestStartWaitsForAForgottenMember(t *testing.T) {
 	for _, partitions := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
@@ -241,20 +239,20 @@ func TestStartWaitsForAForgottenMember(t *testing.T) {
 				}
 			}
 			time.Sleep(30 * time.Second)
-			equal(t, "members beside the one that is cut", len(k.Broker.Members("group")), 2)
+			require.Len(t, k.Broker.Members("group"), 2, "members beside the one that is cut")
 			k.Start()
-			equal(t, "members", len(k.Broker.Members("group")), 3)
+			require.Len(t, k.Broker.Members("group"), 3, "members")
 			if partitions == 1 {
-				return // who had nothing has lost nothing: the others may still give up theirs
+				return // a member that had nothing has lost nothing: the others may still give up theirs
 			}
 			for _, s := range k.Consumers() {
-				equal(t, "partitions of "+s.JobName, len(s.Partitions), 1)
+				require.Len(t, s.Partitions, 1, "partitions of "+s.JobName)
 			}
 		})
 	}
 }
 
-// A failed commit is told and made again; the handler is not called again.
+// A failed commit is reported and made again; the handler is not called again.
 func TestFailCommits(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -286,14 +284,12 @@ func TestFailCommits(t *testing.T) {
 				k.FailCommits(2, test.give)
 				r := k.Send("orders", "", "")
 				k.WaitCommitted("orders")
-				equal(t, "attempts", k.Attempts(r), 1)
+				require.Equal(t, 1, k.Attempts(r), "attempts")
 				mu.Lock()
 				defer mu.Unlock()
-				equal(t, "failed commits", len(failed), 2)
+				require.Len(t, failed, 2, "failed commits")
 				for _, err := range failed {
-					if !test.want(err) {
-						t.Errorf("failed with %v", err)
-					}
+					assert.True(t, test.want(err), "failed with %v", err)
 				}
 			})
 		})
@@ -301,20 +297,18 @@ func TestFailCommits(t *testing.T) {
 }
 
 // An error that no retry can cure disables the consumer in the end.
-func TestFailCommitsForGood(t *testing.T) {
+func TestFailCommitsWithAPermanentError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kafkatest.New(t)
 		k.Start(consumer("orders", nothing))
 		k.FailCommits(1_000, &driver.Error{Code: "GROUP_AUTHORIZATION_FAILED", Kind: kafka.ErrPermanent})
 		k.Send("orders", "", "")
-		if s := k.WaitState("orders", kafka.StateDisabled); !errors.Is(s.Reason, kafka.ErrPermanent) {
-			t.Errorf("disabled because of %v", s.Reason)
-		}
+		require.ErrorIs(t, k.WaitState("orders", kafka.StateDisabled).Reason, kafka.ErrPermanent)
 	})
 }
 
 // What is sent during an outage is handled after it; the sessions that ran out
-// meanwhile are begun anew.
+// meanwhile begin again.
 func TestAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hook := new(assignments)
@@ -323,11 +317,11 @@ func TestAnOutage(t *testing.T) {
 		k.Broker.Stop()
 		r := k.Send("orders", "", "")
 		time.Sleep(time.Minute)
-		equal(t, "attempts during the outage", k.Attempts(r), 0)
+		require.Zero(t, k.Attempts(r), "attempts during the outage")
 		k.Broker.Start()
 		k.WaitHandled(r)
 		k.WaitCommitted("orders")
-		equal(t, "assigned, revoked, lost", hook.counts(), [3]int{2, 0, 1})
+		require.Equal(t, [3]int{2, 0, 1}, hook.counts(), "assigned, revoked, lost")
 	})
 }
 
@@ -341,28 +335,20 @@ func TestAnotherManagerInTheGroup(t *testing.T) {
 		elsewhere.Topic, elsewhere.ConsumerGroup = "orders", "orders-group"
 		elsewhere.ClientID = "orders" // as another instance of a service has
 		m := kafka.New(k.Broker, quiet)
-		t.Cleanup(func() {
-			if err := m.Shutdown(context.Background()); err != nil {
-				t.Error(err)
-			}
-		})
-		if err := errors.Join(
-			m.RegisterConsumer(t.Context(), kafka.NewConsumer(elsewhere, nothing)),
-			m.SetConsumerSwitch("elsewhere", true),
-			m.StartAllConsumers(context.Background()),
-		); err != nil {
-			t.Fatal(err)
-		}
+		t.Cleanup(func() { assert.NoError(t, m.Shutdown(context.Background())) })
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(elsewhere, nothing)))
+		require.NoError(t, m.SetConsumerSwitch("elsewhere", true))
+		require.NoError(t, m.StartAllConsumers(context.Background()))
 		for len(k.Broker.Members("orders-group")) < 2 { // it comes by itself
 			k.Rebalance("orders")
 		}
 		k.Rebalance("orders")
-		if s, err := k.Consumer("orders"); err != nil || len(s.Partitions) != 2 {
-			t.Errorf("%+v (%v), want 2 partitions", s.Partitions, err)
-		}
+		s, err := k.Consumer("orders")
+		require.NoError(t, err)
+		require.Len(t, s.Partitions, 2)
 		k.Crash("orders")
-		if s, err := k.Consumer("orders"); err != nil || len(s.Partitions) != 2 {
-			t.Errorf("after the crash %+v (%v), want 2 partitions", s.Partitions, err)
-		}
+		s, err = k.Consumer("orders")
+		require.NoError(t, err)
+		require.Len(t, s.Partitions, 2, "after the crash")
 	})
 }

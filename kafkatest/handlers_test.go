@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
@@ -46,11 +47,11 @@ func TestEveryKindOfConsumer(t *testing.T) {
 	for _, ending := range []struct {
 		name  string
 		fail  func() error
-		check func(error) bool
+		check func(t *testing.T, err error)
 	}{
-		{"error", func() error { return errBoom }, func(err error) bool { return errors.Is(err, errBoom) }},
-		{"panic", func() error { panic("boom") }, func(err error) bool { return errors.As(err, &panicked) }},
-		{"goexit", func() error { runtime.Goexit(); return nil }, func(err error) bool { return strings.Contains(err.Error(), "Goexit") }},
+		{"error", func() error { return errBoom }, func(t *testing.T, err error) { require.ErrorIs(t, err, errBoom) }},
+		{"panic", func() error { panic("boom") }, func(t *testing.T, err error) { require.ErrorAs(t, err, &panicked) }},
+		{"goexit", func() error { runtime.Goexit(); return nil }, func(t *testing.T, err error) { require.ErrorContains(t, err, "Goexit") }},
 	} {
 		kinds := map[string]func(one func(string) error) kafka.Consumer{
 			"value": func(one func(string) error) kafka.Consumer {
@@ -83,11 +84,9 @@ func TestEveryKindOfConsumer(t *testing.T) {
 						return nil
 					}))
 					good, bad := k.Send("orders", "", "good"), k.Send("orders", "", "bad")
-					if err := k.WaitFailed(bad, 2); !ending.check(err) {
-						t.Errorf("failed with %v", err)
-					}
+					ending.check(t, k.WaitFailed(bad, 2))
 					k.WaitHandled(good, bad)
-					equal(t, "attempts at bad", k.Attempts(bad), 3)
+					require.Equal(t, 3, k.Attempts(bad), "attempts at bad")
 				})
 			})
 		}
@@ -111,13 +110,11 @@ func TestABatchFailsAsAWhole(t *testing.T) {
 			return nil
 		}})
 		k.WaitHandled(a, b)
-		equal(t, "size of the first batch", <-sizes, 2)
-		equal(t, "size of the second batch", <-sizes, 2)
+		require.Equal(t, 2, <-sizes, "size of the first batch")
+		require.Equal(t, 2, <-sizes, "size of the second batch")
 		for _, r := range []*kafka.Message{a, b} {
-			equal(t, "attempts", k.Attempts(r), 2)
-			if err := k.WaitFailed(r, 1); !errors.Is(err, errBoom) {
-				t.Errorf("%d failed with %v", r.Offset, err)
-			}
+			require.Equal(t, 2, k.Attempts(r), "attempts")
+			require.ErrorIs(t, k.WaitFailed(r, 1), errBoom, "offset %d", r.Offset)
 		}
 	})
 }
@@ -126,7 +123,7 @@ func TestGetConfigIsCalledOnce(t *testing.T) {
 	k := kafkatest.New(t)
 	c := &valueConsumer{cfg: config("orders")}
 	k.Start(c)
-	equal(t, "calls of GetConfig", c.asked, 1)
+	require.Equal(t, 1, c.asked, "calls of GetConfig")
 }
 
 // In a bubble the backoffs of production take no time, nor does an hour of them.
@@ -137,20 +134,14 @@ func TestBackoffsPassInABubble(t *testing.T) {
 		k.Start(consumer("orders", func(context.Context, *kafka.Message) error { return errBoom }))
 		r := k.Send("orders", "", "")
 		k.Timeout = time.Hour
-		if err := k.WaitFailed(r, 10); !errors.Is(err, errBoom) {
-			t.Errorf("failed with %v", err)
-		}
-		if virtual := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); virtual < 3*time.Minute {
-			t.Errorf("%v of virtual time, want the backoffs of nine attempts", virtual)
-		}
+		require.ErrorIs(t, k.WaitFailed(r, 10), errBoom)
+		virtual := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
+		require.GreaterOrEqual(t, virtual, 3*time.Minute, "the backoffs of nine attempts")
 		time.Sleep(time.Hour)
-		if s := k.WaitState("orders", kafka.StateRunning); s.Reason != nil || k.Attempts(r) < 60 {
-			t.Errorf("%+v after %d attempts, want running, and one attempt each minute", s, k.Attempts(r))
-		}
+		require.NoError(t, k.WaitState("orders", kafka.StateRunning).Reason)
+		require.GreaterOrEqual(t, k.Attempts(r), 60, "one attempt each minute")
 	})
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("took %v of real time", took)
-	}
+	require.LessOrEqual(t, time.Since(began), 2*time.Second, "real time")
 }
 
 // Every consumer of a topic has to handle a record, but for those that are off.
@@ -162,9 +153,7 @@ func TestWaitHandledWaitsForEveryGroup(t *testing.T) {
 		done := false
 		off := config("off")
 		off.Topic = "orders"
-		if err := k.RegisterConsumer(t.Context(), kafka.NewConsumer(off, nothing)); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, k.RegisterConsumer(t.Context(), kafka.NewConsumer(off, nothing)))
 		k.Start(consumer("orders", nothing), kafka.NewConsumer(slow, func(context.Context, *kafka.Message) error {
 			time.Sleep(time.Minute)
 			done = true
@@ -172,7 +161,7 @@ func TestWaitHandledWaitsForEveryGroup(t *testing.T) {
 		}))
 		r := k.Send("orders", "", "")
 		k.WaitHandled(r)
-		equal(t, "handled by the slow one", done, true)
-		equal(t, "attempts", k.Attempts(r), 2)
+		require.True(t, done, "handled by the slow one")
+		require.Equal(t, 2, k.Attempts(r), "attempts")
 	})
 }

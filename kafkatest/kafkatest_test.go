@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
@@ -32,13 +33,6 @@ func fast(job string) kafka.ConsumerConfig {
 	return cfg
 }
 
-func equal[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
-}
-
 func values(ms []*kafka.Message) (vs []string) {
 	for _, m := range ms {
 		vs = append(vs, string(m.Value))
@@ -59,15 +53,13 @@ func TestAHandlerThatSends(t *testing.T) {
 		a, b := k.Send("orders", "key", "a"), k.Send("orders", "key", "b")
 		k.WaitHandled(a, b)
 		invoices := k.Produced("invoices")
-		if got, want := values(invoices), []string{"for a", "for b"}; !slices.Equal(got, want) {
-			t.Errorf("invoices %q, want %q", got, want)
-		}
+		require.Equal(t, []string{"for a", "for b"}, values(invoices))
 		k.WaitHandled(invoices...) // what one consumer has sent, another one handles
 		k.WaitCommitted("orders")
-		equal(t, "committed", k.Committed("orders", "orders", 0), 2)
-		equal(t, "committed of no such partition", k.Committed("orders", "orders", 1), -1)
-		equal(t, "attempts", k.Attempts(a), 1)
-		equal(t, "records of no such topic", len(k.Produced("void")), 0)
+		require.Equal(t, int64(2), k.Committed("orders", "orders", 0), "committed")
+		require.Equal(t, int64(-1), k.Committed("orders", "orders", 1), "committed of no such partition")
+		require.Equal(t, 1, k.Attempts(a), "attempts")
+		require.Empty(t, k.Produced("void"), "records of no such topic")
 	})
 }
 
@@ -91,14 +83,16 @@ func TestSendMessageKeepsAll(t *testing.T) {
 		k.WaitHandled(r)
 		first, second := <-got, <-got
 		for what, s := range map[string]*kafka.Message{"sent": r, "handled": second, "produced": k.Produced("orders")[1]} {
-			if s.Partition != 2 || s.Offset != 1 || s.Key == nil || s.Value != nil || len(s.Headers) != 2 ||
-				!s.Timestamp.Equal(time.UnixMilli(1_700_000_000_123)) {
-				t.Errorf("%s: %+v", what, *s)
-			}
+			require.Equal(t, int32(2), s.Partition, what)
+			require.Equal(t, int64(1), s.Offset, what)
+			require.NotNil(t, s.Key, what)
+			require.Nil(t, s.Value, what)
+			require.Equal(t, m.Headers, s.Headers, what)
+			require.WithinDuration(t, time.UnixMilli(1_700_000_000_123), s.Timestamp, 0, what)
 		}
-		equal(t, "offset of the first", first.Offset, 0)
-		equal(t, "m.Partition", m.Partition, 2)
-		equal(t, "m.Offset", m.Offset, 1)
+		require.Equal(t, int64(0), first.Offset, "offset of the first")
+		require.Equal(t, int32(2), m.Partition, "m.Partition")
+		require.Equal(t, int64(1), m.Offset, "m.Offset")
 	})
 }
 
@@ -110,9 +104,7 @@ func TestProducedIsInOrderOfPartitionAndOffset(t *testing.T) {
 		k.SendMessage(&kafka.ProducerMessage{Topic: "orders", ToPartition: &p, Value: fmt.Append(nil, p, "/", i)})
 	}
 	want := []string{"0/0", "0/3", "0/6", "1/2", "1/5", "2/1", "2/4"}
-	if got := values(k.Produced("orders")); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
+	require.Equal(t, want, values(k.Produced("orders")))
 }
 
 func TestKeyDecidesThePartition(t *testing.T) {
@@ -120,26 +112,20 @@ func TestKeyDecidesThePartition(t *testing.T) {
 	k.CreateTopic("orders", 8)
 	used := make(map[int32]bool)
 	for range 8 {
-		equal(t, "partition of one key", k.Send("orders", "key", "").Partition, k.Send("orders", "key", "").Partition)
+		require.Equal(t, k.Send("orders", "key", "").Partition, k.Send("orders", "key", "").Partition, "partition of one key")
 		used[k.Send("orders", "", "").Partition] = true
 	}
-	equal(t, "partitions used without a key", len(used), 8)
+	require.Len(t, used, 8, "partitions used without a key")
 }
 
 func TestAProducerSendsBothWays(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
 		p := k.Producer()
-		if err := p.Send(t.Context(), "orders", nil, []byte("sync")); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, p.Send(t.Context(), "orders", nil, []byte("sync")))
 		p.SendAsync(t.Context(), "orders", nil, []byte("async"), nil)
-		if err := p.Flush(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if got := values(k.Produced("orders")); !slices.Equal(got, []string{"sync", "async"}) {
-			t.Errorf("got %q", got)
-		}
+		require.NoError(t, p.Flush(t.Context()))
+		require.Equal(t, []string{"sync", "async"}, values(k.Produced("orders")))
 	})
 }
 
@@ -170,7 +156,7 @@ func TestWaitCommittedOfAnEmptyPartition(t *testing.T) {
 		k.Start(kafka.NewConsumer(cfg, nothing))
 		k.Send("orders", "", "")
 		k.WaitCommitted("orders")
-		equal(t, "committed", k.Committed("orders", "orders", 0), 1)
-		equal(t, "committed of the empty one", k.Committed("orders", "orders", 1), -1)
+		require.Equal(t, int64(1), k.Committed("orders", "orders", 0), "committed")
+		require.Equal(t, int64(-1), k.Committed("orders", "orders", 1), "committed of the empty one")
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -70,13 +72,9 @@ func TestClaimsThatAreRevokedOneByOneAreAllCommitted(t *testing.T) {
 func revokeApart(t *testing.T, lost bool) {
 	const partitions = 5
 	broker := memory.NewBroker()
-	if err := broker.CreateTopic("orders", partitions); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, broker.CreateTopic("orders", partitions))
 	for p := range int32(partitions) {
-		if err := broker.Send(&driver.Message{Topic: "orders", Partition: p}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, broker.Send(&driver.Message{Topic: "orders", Partition: p}))
 	}
 	slow := fault.Wrap(apart{broker, lost}, fault.On(fault.Commit, fault.Delay(100*time.Millisecond)))
 	m := kafka.New(slow, kafka.WithLogger(slog.New(slog.DiscardHandler)))
@@ -89,23 +87,16 @@ func revokeApart(t *testing.T, lost bool) {
 		<-release
 		return nil
 	}
-	for _, err := range []error{
-		m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, handle)),
-		m.SetConsumerSwitch("orders", true),
-		m.StartAllConsumers(t.Context()),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, handle)))
+	require.NoError(t, m.SetConsumerSwitch("orders", true))
+	require.NoError(t, m.StartAllConsumers(t.Context()))
 	synctest.Wait()
 	time.AfterFunc(handled, func() { close(release) })
-	if err := m.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, m.Shutdown(t.Context()))
 	for p := range int32(partitions) {
-		if got := broker.Committed("g", "orders", p); got != 1 && !(lost && p == 0) {
-			t.Errorf("partition %d: committed %d, want 1", p, got)
+		if lost && p == 0 {
+			continue
 		}
+		require.Equal(t, int64(1), broker.Committed("g", "orders", p), "partition %d", p)
 	}
 }

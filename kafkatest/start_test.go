@@ -2,41 +2,39 @@ package kafkatest_test
 
 import (
 	"context"
-	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
 	"github.com/aarontianqx/gopkg/kafkatest"
 )
 
-// A hook of the test, however slow, has been told when a wait returns.
-func TestHooksOfTheTestAreToldFirst(t *testing.T) {
+// A hook of the test, however slow, has been called when a wait returns.
+func TestHooksOfTheTestAreCalledFirst(t *testing.T) {
 	both(t, func(t *testing.T) {
 		var mu sync.Mutex
-		var told []string
+		var seen []string
 		k := kafkatest.New(t, kafka.WithHook(onEvent(func(e kafka.Event) {
 			time.Sleep(time.Millisecond)
 			mu.Lock()
 			defer mu.Unlock()
 			switch e := e.(type) {
 			case kafka.StateChanged:
-				told = append(told, e.To.String())
+				seen = append(seen, e.To.String())
 			case kafka.PartitionsAssigned:
-				told = append(told, "assigned")
+				seen = append(seen, "assigned")
 			}
 		})))
 		expect := func(after, what string) {
 			t.Helper()
 			mu.Lock()
 			defer mu.Unlock()
-			if !slices.Contains(told, what) {
-				t.Errorf("after %s the hook has been told of %q, not of %q", after, told, what)
-			}
+			require.Contains(t, seen, what, "the events after %s", after)
 		}
 		cfg := fast("orders")
 		cfg.MaxConsecutiveErrors = 1
@@ -69,11 +67,11 @@ func TestTwoKafkasDoNotInteract(t *testing.T) {
 		r := a.Send("orders", "", "for a")
 		a.WaitHandled(r)
 		a.WaitCommitted("orders")
-		equal(t, "attempts in b", b.Attempts(r), 0)
-		equal(t, "records in b", len(b.Produced("orders")), 0)
-		equal(t, "committed in b", b.Committed("orders", "orders", 0), 0)
+		require.Zero(t, b.Attempts(r), "attempts in b")
+		require.Empty(t, b.Produced("orders"), "records in b")
+		require.Equal(t, int64(0), b.Committed("orders", "orders", 0), "committed in b")
 		a.Crash("orders")
-		equal(t, "members in b", len(b.Broker.Members("orders-group")), 1)
+		require.Len(t, b.Broker.Members("orders-group"), 1, "members in b")
 	})
 }
 
@@ -82,15 +80,9 @@ func TestConsumersThatAreRegisteredElsewhere(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
 		m := k.Manager
-		if err := m.RegisterConsumer(t.Context(), consumer("orders", nothing)); err != nil {
-			t.Fatal(err)
-		}
-		if err := m.RegisterConsumer(t.Context(), consumer("Orders", nothing)); !errors.Is(err, kafka.ErrDuplicate) {
-			t.Errorf("registered twice: %v", err)
-		}
-		if err := m.SetConsumerSwitch("orders", true); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, m.RegisterConsumer(t.Context(), consumer("orders", nothing)))
+		require.ErrorIs(t, m.RegisterConsumer(t.Context(), consumer("Orders", nothing)), kafka.ErrDuplicate)
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
 		k.Start()
 		k.WaitHandled(k.Send("orders", "", ""))
 		k.WaitCommitted("orders")
@@ -109,12 +101,8 @@ func TestRegistrationsAtOnce(t *testing.T) {
 			cfg := fast(job)
 			cfg.ClientID = "service"
 			registering.Go(func() {
-				if err := errors.Join(
-					k.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, nothing)),
-					k.SetConsumerSwitch(job, true),
-				); err != nil {
-					t.Error(err)
-				}
+				assert.NoError(t, k.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, nothing)))
+				assert.NoError(t, k.SetConsumerSwitch(job, true))
 			})
 		}
 		given := fast("given")
@@ -126,8 +114,8 @@ func TestRegistrationsAtOnce(t *testing.T) {
 			r := k.Send(job, "", "")
 			k.WaitHandled(r)
 			k.WaitCommitted(job)
-			equal(t, "attempts of "+job, k.Attempts(r), 1)
-			equal(t, "committed of "+job, k.Committed(job, job, 0), 1)
+			require.Equal(t, 1, k.Attempts(r), "attempts of "+job)
+			require.Equal(t, int64(1), k.Committed(job, job, 0), "committed of "+job)
 			k.Crash(job)
 		}
 	})
@@ -149,16 +137,14 @@ func TestStartKnowsItsOwn(t *testing.T) {
 	for _, other := range []string{"before", "zebra"} {
 		k := kafkatest.New(t)
 		k.Start(meddler{consumer("orders", nothing), func() {
-			if err := k.RegisterConsumer(t.Context(), consumer(other, nothing)); err != nil {
-				t.Error(err)
-			}
+			assert.NoError(t, k.RegisterConsumer(t.Context(), consumer(other, nothing)))
 		}})
-		equal(t, "switch of orders", k.GetConsumerSwitch("orders"), true)
-		equal(t, "switch of "+other, k.GetConsumerSwitch(other), false)
+		require.True(t, k.GetConsumerSwitch("orders"), "switch of orders")
+		require.False(t, k.GetConsumerSwitch(other), "switch of "+other)
 	}
 }
 
-// Start may be called again, also with a member for a group that is there.
+// Start may be called again, also with a member for a group that exists.
 func TestStartAgain(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
@@ -169,9 +155,9 @@ func TestStartAgain(t *testing.T) {
 		k.Start(kafka.NewConsumer(second, nothing))
 		for _, job := range []string{"orders", "second"} {
 			s, err := k.Consumer(job)
-			if err != nil || s.State != kafka.StateRunning || len(s.Partitions) != 2 {
-				t.Errorf("%s: %+v (%v), want it running with 2 partitions", job, s, err)
-			}
+			require.NoError(t, err, job)
+			require.Equal(t, kafka.StateRunning, s.State, job)
+			require.Len(t, s.Partitions, 2, job)
 		}
 	})
 }
@@ -180,7 +166,5 @@ func TestTheManagerLogsToTheTest(t *testing.T) {
 	r := newT(t)
 	kafkatest.New(r).Start(consumer("orders", nothing))
 	r.end()
-	if got := r.out.String(); !strings.Contains(got, `msg="kafka: consumer is running" consumer=orders`) {
-		t.Errorf("output is %q", got)
-	}
+	require.Contains(t, r.out.String(), `msg="kafka: consumer is running" consumer=orders`)
 }
