@@ -8,13 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
@@ -39,30 +40,19 @@ func testInterrupt(ctx context.Context, t *testing.T, cluster *kafkacluster.Clus
 	p.await(ctx, t, func(o *output) bool { return len(o.handled) >= 4 && len(o.started) > len(o.handled) })
 	began := time.Now()
 	p.signal(t, os.Interrupt)
-	if err := p.cmd.Wait(); err != nil {
-		t.Fatalf("exit: %v\n%s", err, p.stderr)
-	}
+	require.NoError(t, p.cmd.Wait(), "exit:\n%s", p.stderr)
 	took := time.Since(began)
 	<-p.read
-	if took > 2*time.Second {
-		t.Errorf("exit took %v, want less than 2s", took)
-	}
-	if len(p.out.started) != len(p.out.handled) {
-		t.Errorf("%d orders started, %d handled: some were not finished", len(p.out.started), len(p.out.handled))
-	}
+	assert.LessOrEqual(t, took, 2*time.Second, "the time until the exit")
+	assert.Len(t, p.out.handled, len(p.out.started), "orders that were handled of those that were started")
 	committed := e.committed(ctx, t)
-	if committed != len(p.out.handled) {
-		t.Errorf("committed %d, want the %d that were handled", committed, len(p.out.handled))
-	}
+	assert.Equal(t, len(p.out.handled), committed, "committed, of those that were handled")
 	results := e.ends(ctx, t, e.results)
-	if results != len(p.out.handled) {
-		t.Errorf("%d results, want %d", results, len(p.out.handled))
-	}
+	assert.Equal(t, len(p.out.handled), results, "results")
 	members, err := cluster.Tool(ctx, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", cluster.Bootstrap(),
 		"--describe", "--group", e.group, "--state")
-	if err != nil || !strings.Contains(members, "Empty") {
-		t.Errorf("the group is not empty: %v\n%s", err, members)
-	}
+	require.NoError(t, err)
+	assert.Contains(t, members, "Empty", "the state of the group")
 	t.Logf("handled %d, committed %d, exit after %v", len(p.out.handled), committed, took)
 }
 
@@ -90,9 +80,7 @@ func testKill(ctx context.Context, t *testing.T, cluster *kafkacluster.Cluster, 
 		return len(all) == orders
 	})
 	p.signal(t, os.Interrupt)
-	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("exit: %v\n%s", err, p.stderr)
-	}
+	assert.NoError(t, p.cmd.Wait(), "exit:\n%s", p.stderr)
 	<-p.read
 	merge(handled, p.out.handled)
 	e.checkCommitted(ctx, t, handled)
@@ -100,9 +88,8 @@ func testKill(ctx context.Context, t *testing.T, cluster *kafkacluster.Cluster, 
 	for _, n := range handled {
 		again += n - 1
 	}
-	if got := e.committed(ctx, t); got != orders || len(handled) != orders {
-		t.Errorf("handled %d, committed %d, want %d", len(handled), got, orders)
-	}
+	assert.Equal(t, orders, e.committed(ctx, t), "committed")
+	assert.Len(t, handled, orders)
 	t.Logf("%d kills: %d orders handled, %d handled again", kills, len(handled), again)
 }
 
@@ -115,9 +102,7 @@ func merge(into, from map[string]int) {
 func build(ctx context.Context, t *testing.T) string {
 	program := filepath.Join(t.TempDir(), "consumer")
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, ".").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	require.NoError(t, err, "build:\n%s", out)
 	return program
 }
 
@@ -134,14 +119,10 @@ func newEnv(ctx context.Context, t *testing.T, cluster *kafkacluster.Cluster, pa
 	name := fmt.Sprintf("orders-%d", time.Now().UnixNano())
 	e := &env{cluster: cluster, topic: name, results: name + "-results", group: name, partitions: partitions}
 	for topic, n := range map[string]int32{e.topic: partitions, e.results: 1} {
-		if err := cluster.CreateTopic(ctx, topic, int(n), nil); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, cluster.CreateTopic(ctx, topic, int(n), nil))
 	}
 	client, err := cluster.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	e.client = client
 	return e
@@ -156,23 +137,18 @@ func (e *env) send(ctx context.Context, t *testing.T, from, count int) {
 		r := &kgo.Record{Topic: e.topic, Partition: p, Value: fmt.Appendf(nil, "%d/%d", p, int32(i)/e.partitions)}
 		e.client.Produce(ctx, r, nil)
 	}
-	if err := e.client.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, e.client.Flush(ctx))
 }
 
 // checkCommitted fails if an order below a committed offset was not handled.
 func (e *env) checkCommitted(ctx context.Context, t *testing.T, handled map[string]int) {
 	t.Helper()
 	offsets, err := e.cluster.CommittedOffsets(ctx, e.group)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for p, committed := range offsets[e.topic] {
 		for o := range committed {
-			if order := fmt.Sprintf("%d/%d", p, o); handled[order] == 0 {
-				t.Fatalf("partition %d is committed at %d, but order %s was not handled", p, committed, order)
-			}
+			order := fmt.Sprintf("%d/%d", p, o)
+			require.NotZero(t, handled[order], "partition %d is committed at %d, but order %s was not handled", p, committed, order)
 		}
 	}
 }
@@ -180,18 +156,14 @@ func (e *env) checkCommitted(ctx context.Context, t *testing.T, handled map[stri
 func (e *env) committed(ctx context.Context, t *testing.T) int {
 	t.Helper()
 	offsets, err := e.cluster.CommittedOffsets(ctx, e.group)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return sum(offsets[e.topic])
 }
 
 func (e *env) ends(ctx context.Context, t *testing.T, topic string) int {
 	t.Helper()
 	offsets, err := e.cluster.EndOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return sum(offsets)
 }
 
@@ -229,13 +201,9 @@ func (e *env) start(ctx context.Context, t *testing.T, program string, args ...s
 	}
 	p.cmd.Stderr = p.stderr
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	p.cmd.Stdout = w
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, p.cmd.Start())
 	_ = w.Close() // the process has its own
 	go p.follow(r)
 	return p
@@ -275,16 +243,14 @@ func (p *process) await(ctx context.Context, t *testing.T, wanted func(*output) 
 		select {
 		case <-p.changed:
 		case <-p.read:
-			t.Fatalf("the program ended:\n%s", p.stderr)
+			require.FailNow(t, "the program ended", p.stderr.String())
 		case <-ctx.Done():
-			t.Fatal("gave up with " + strconv.Itoa(started) + " orders started and " + strconv.Itoa(handled) + " handled")
+			require.FailNow(t, "not within the time of the test", "%d orders started and %d handled", started, handled)
 		}
 	}
 }
 
 func (p *process) signal(t *testing.T, s os.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, p.cmd.Process.Signal(s))
 }

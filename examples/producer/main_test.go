@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -24,24 +25,17 @@ func TestMain(m *testing.M) {
 
 func TestEmbedded(t *testing.T) {
 	broker := memory.NewBroker()
-	if err := broker.CreateTopic("orders", 2); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, broker.CreateTopic("orders", 2))
 	var out bytes.Buffer
-	if err := run(t.Context(), kafka.New(broker), "localhost:9092", "orders", 8, &out); err != nil {
-		t.Fatal(err)
-	}
-	if s, a := strings.Count(out.String(), "sync:  orders/"), strings.Count(out.String(), "async: orders/"); s != 8 || a != 8 {
-		t.Errorf("%d sync and %d async lines, want 8 each:\n%s", s, a, out.String())
-	}
+	require.NoError(t, run(t.Context(), kafka.New(broker), "localhost:9092", "orders", 8, &out))
+	require.Equal(t, 8, strings.Count(out.String(), "sync:  orders/"), "lines of synchronous sends:\n%s", &out)
+	require.Equal(t, 8, strings.Count(out.String(), "async: orders/"), "lines of asynchronous sends:\n%s", &out)
 }
 
 func TestUnknownTopicIsTold(t *testing.T) {
 	var out bytes.Buffer
 	err := run(t.Context(), kafka.New(memory.NewBroker()), "localhost:9092", "nowhere", 1, &out)
-	if err == nil || !strings.Contains(err.Error(), "not in the log") {
-		t.Errorf("got %v, want an error that says that nothing was sent", err)
-	}
+	require.ErrorContains(t, err, "not in the log")
 }
 
 func TestRealKafka(t *testing.T) {
@@ -49,18 +43,10 @@ func TestRealKafka(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	topic := fmt.Sprintf("orders-%d", time.Now().UnixNano())
-	if err := cluster.CreateTopic(ctx, topic, 2, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(ctx, topic, 2, nil))
 	var out bytes.Buffer
-	if err := run(ctx, kafka.New(sarama.Driver{}), cluster.Bootstrap(), topic, 50, &out); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, run(ctx, kafka.New(sarama.Driver{}), cluster.Bootstrap(), topic, 50, &out))
 	ends, err := cluster.EndOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if total := ends[0] + ends[1]; total != 100 {
-		t.Errorf("%d records in the log, want 100", total)
-	}
+	require.NoError(t, err)
+	require.Equal(t, int64(100), ends[0]+ends[1], "records in the log")
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
@@ -22,14 +24,10 @@ func TestMain(m *testing.M) {
 
 func TestEmbedded(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-n", "7"}, &out); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, run(t.Context(), []string{"-n", "7"}, &out))
 	for i := range 7 {
 		want := fmt.Sprintf("key %q, value %q, sender=quickstart", fmt.Sprint("key-", i), fmt.Sprint("message ", i))
-		if n := strings.Count(out.String(), want); n != 1 {
-			t.Errorf("%d lines with %s, want 1", n, want)
-		}
+		assert.Equal(t, 1, strings.Count(out.String(), want), "lines with %s", want)
 	}
 	if t.Failed() {
 		t.Log(out.String())
@@ -42,9 +40,7 @@ func TestBadFlagsAndNoBroker(t *testing.T) {
 	defer cancel()
 	for _, args := range [][]string{{"-nonsense"}, {"-topic", "no topic"}, {"-brokers", "127.0.0.1:1"}} {
 		var out bytes.Buffer
-		if err := run(ctx, args, &out); err == nil {
-			t.Errorf("%v: no error", args)
-		}
+		assert.Error(t, run(ctx, args, &out), "%v", args)
 	}
 }
 
@@ -55,9 +51,7 @@ func TestRealKafka(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	topic := fmt.Sprintf("quickstart-%d", time.Now().UnixNano())
-	if err := cluster.CreateTopic(ctx, topic, 3, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(ctx, topic, 3, nil))
 	printed := make(lines, 1000)
 	ended := make(chan error, 1)
 	follow, interrupt := context.WithCancel(ctx)
@@ -71,31 +65,21 @@ func TestRealKafka(t *testing.T) {
 
 	read, err := cluster.Tool(ctx, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", cluster.Bootstrap(),
 		"--topic", topic, "--from-beginning", "--max-messages", "5", "--property", "print.key=true", "--property", "print.headers=true")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for i := range 5 {
-		if want := fmt.Sprintf("sender:quickstart\tkey-%d\tmessage %d", i, i); !strings.Contains(read, want) {
-			t.Errorf("the console consumer did not read %q:\n%s", want, read)
-		}
+		assert.Contains(t, read, fmt.Sprintf("sender:quickstart\tkey-%d\tmessage %d", i, i), "what the console consumer has read")
 	}
 
 	_, err = cluster.ToolInput(ctx, strings.NewReader("h1:a,h2:b\tconsole\thello from the console\n"), "org.apache.kafka.tools.ConsoleProducer",
 		"--bootstrap-server", cluster.Bootstrap(), "--topic", topic, "--property", "parse.key=true", "--property", "parse.headers=true")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	printed.await(ctx, t, `key "console", value "hello from the console", h1=a, h2=b`)
 
 	interrupt()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, <-ended)
 	described, err := cluster.Tool(ctx, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", cluster.Bootstrap(),
 		"--describe", "--group", topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Log(described)
 	total := 0
 	for line := range strings.Lines(described) {
@@ -106,13 +90,9 @@ func TestRealKafka(t *testing.T) {
 		var committed int
 		fmt.Sscan(f[3], &committed)
 		total += committed
-		if f[5] != "0" {
-			t.Errorf("lag is not 0: %s", line)
-		}
+		assert.Equal(t, "0", f[5], "the lag: %s", line)
 	}
-	if total != 6 {
-		t.Errorf("committed offsets add up to %d, want 6", total)
-	}
+	require.Equal(t, 6, total, "the sum of the committed offsets")
 }
 
 // lines is a writer whose writes can be waited for.
@@ -139,7 +119,7 @@ func (l lines) await(ctx context.Context, t *testing.T, piece string) {
 			}
 			others = append(others, s)
 		case <-ctx.Done():
-			t.Fatalf("%q was not printed, but:\n%s", piece, strings.Join(others, ""))
+			require.FailNow(t, "not printed: "+piece, strings.Join(others, ""))
 		}
 	}
 }
