@@ -71,12 +71,12 @@ func (c *consumer) shutDown() {
 	<-c.empty
 	c.end(errClosing)
 	// A fetch in flight would hold the session for up to its waiting time.
-	c.fetches.sever()
+	c.fetches.Sever()
 	select {
 	case <-c.served:
 	case <-time.After(leaveGrace):
-		c.groups.cut()
-		c.commits.cut()
+		c.groups.Cut()
+		c.commits.Cut()
 		<-c.served
 	}
 	c.group.Close() // leaves the group; the error may be any that was queued

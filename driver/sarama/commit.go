@@ -84,10 +84,10 @@ func (k *committer) coordinator() (*ibm.Broker, error) {
 		switch {
 		case err == nil:
 			k.stale = false
-		case attempt == metadataRetries, isPermanent(k.c.wrap(err)), k.c.commits.ctx.Err() != nil:
+		case attempt == metadataRetries, isPermanent(k.c.wrap(err)), k.c.commits.IsSevered():
 			return nil, err
 		default:
-			k.c.commits.wait(metadataBackoff)
+			k.c.commits.Wait(metadataBackoff)
 		}
 	}
 	return k.client.Coordinator(k.c.cfg.Group)

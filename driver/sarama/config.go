@@ -10,6 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 const (
@@ -41,7 +42,7 @@ func baseConfig(clientID string, sasl *driver.SASL) (*ibm.Config, error) {
 	// Sarama lowers each request to what the broker says it can do.
 	conf.Version = ibm.V3_6_0_0
 	conf.MetricRegistry = newNoMetrics()
-	conf.Net.DialTimeout = dialTimeout
+	conf.Net.DialTimeout = dialer.DialTimeout
 	conf.Net.ReadTimeout = requestTimeout
 	conf.Net.WriteTimeout = requestTimeout
 	conf.Metadata.Full = false
@@ -264,20 +265,4 @@ func producerSafety(c *ibm.Config) []setting {
 		{"Producer.Transaction.ID", c.Producer.Transaction.ID, false},
 		{"Producer.Interceptors", len(c.Producer.Interceptors), false},
 	}
-}
-
-// on returns conf for a client whose connections are those of l.
-func on(l *line, conf *ibm.Config, readTimeout time.Duration) *ibm.Config {
-	c := *conf
-	l.maxOpen = conf.Net.MaxOpenRequests
-	l.loose = conf.Net.SASL.Enable && conf.Net.SASL.Version == ibm.SASLHandshakeV0
-	c.Net.Proxy.Enable = true
-	c.Net.Proxy.Dialer = l
-	c.Net.ReadTimeout = readTimeout
-	backoff := conf.Metadata.Retry.Backoff
-	c.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
-		l.wait(backoff) // Sarama's own sleep could not be cut short
-		return 0
-	}
-	return &c
 }

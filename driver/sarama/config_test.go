@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 // refusals lists SASL settings that consumers and producers reject.
@@ -221,8 +222,8 @@ func TestErrorsAreClassified(t *testing.T) {
 		{ibm.Wrap(ibm.ErrOutOfBrokers, refused, ibm.ErrSASLAuthenticationFailed), "SASL_AUTHENTICATION_FAILED", true},
 		{ibm.Wrap(ibm.ErrOutOfBrokers, refused), "CONNECTION_FAILED", false},
 		{ibm.ConfigurationError("x"), "INVALID_CONFIG", true},
-		{&tlsError{&tls.CertificateVerificationError{Err: errors.New("x")}}, "TLS_HANDSHAKE_FAILED", true},
-		{&tlsError{context.DeadlineExceeded}, "TLS_HANDSHAKE_FAILED", false},
+		{&dialer.HandshakeError{Err: &tls.CertificateVerificationError{Err: errors.New("x")}}, "TLS_HANDSHAKE_FAILED", true},
+		{&dialer.HandshakeError{Err: context.DeadlineExceeded}, "TLS_HANDSHAKE_FAILED", false},
 		{fmt.Errorf("%w: slow", errToken), "TOKEN_UNAVAILABLE", false},
 		{ibm.KError(9999), "ERROR_9999", false},
 	}

@@ -12,6 +12,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 // A consumer is one member of one group. It has three Sarama clients, so that
@@ -22,8 +23,8 @@ type consumer struct {
 	conf        *ibm.Config
 	cooperative bool
 
-	fetches, groups, commits *line // the connections of data, coord and committer.client
-	ends                     *line // see highwater.go
+	fetches, groups, commits *dialer.Dialer // the connections of data, coord and committer.client
+	ends                     *dialer.Dialer // see highwater.go
 	endsConf                 *ibm.Config
 	data, coord              ibm.Client
 	split                    *splitClient
@@ -103,11 +104,11 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c.endsConf = on(c.ends, conf, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, cfg.MaxMessageBytes, c.inTrouble, c.arrived)
-	c.fetches.over = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
-	c.groups.over = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
+	c.fetches.Wrap = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
+	c.groups.Wrap = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
-	for _, l := range []*line{c.fetches, c.groups, c.commits, c.ends} {
-		l.report, l.closing = c.tell, c.closing
+	for _, l := range []*dialer.Dialer{c.fetches, c.groups, c.commits, c.ends} {
+		l.Report, l.Closing = c.tell, c.closing
 	}
 	return c
 }
@@ -116,7 +117,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 func (c *consumer) open() (err error) {
 	commits := on(c.commits, c.conf, commitWait(c.cfg.SessionTimeout))
 	commits.Metadata.Retry.Max = 0 // the committer retries
-	if err := c.commits.reach(c.cfg.Brokers, commits); err != nil {
+	if err := reach(c.commits, c.cfg.Brokers, commits); err != nil {
 		return c.wrap(err)
 	}
 	defer func() {
@@ -173,8 +174,8 @@ func (c *consumer) Run(h driver.Handler) error {
 	err := c.serve()
 	close(c.served)
 	stop()
-	c.fetches.sever() // the watchdog may wait for an answer
-	c.ends.sever()
+	c.fetches.Sever() // the watchdog may wait for an answer
+	c.ends.Sever()
 	watch.Wait()
 	c.revokes.Wait()
 	c.mu.Lock()
@@ -398,7 +399,7 @@ func (c *consumer) fail(err error, where partition) {
 	}
 	c.mu.Unlock()
 	c.end(err)
-	c.fetches.sever()
+	c.fetches.Sever()
 }
 
 // end ends the session, if there is one.
@@ -441,8 +442,8 @@ func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 }
 
 func (c *consumer) sever() {
-	c.fetches.sever()
-	c.ends.sever()
-	c.groups.sever()
-	c.commits.sever()
+	c.fetches.Sever()
+	c.ends.Sever()
+	c.groups.Sever()
+	c.commits.Sever()
 }

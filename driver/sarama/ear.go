@@ -7,6 +7,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 // An ear listens to what the coordinator answers to Sarama's heartbeats, joins and
@@ -25,7 +27,6 @@ type ear struct {
 }
 
 const (
-	heartbeatKey  = 12
 	answerHeader  = 8 // its size and its correlation ID
 	throttleBytes = 4
 	codeBytes     = 2
@@ -35,11 +36,11 @@ const (
 func codeAt(key, version int16) int {
 	var flexible, throttled int16 // since which version
 	switch key {
-	case heartbeatKey:
+	case response.Heartbeat:
 		flexible, throttled = 4, 1
-	case joinGroup:
+	case response.JoinGroup:
 		flexible, throttled = 6, 2
-	case syncGroup:
+	case response.SyncGroup:
 		flexible, throttled = 4, 1
 	default:
 		return 0

@@ -1,16 +1,13 @@
 package sarama
 
 import (
-	"crypto/tls"
 	"errors"
-	"io"
-	"net"
 	"slices"
-	"strings"
 
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/errorcode"
 )
 
@@ -41,15 +38,11 @@ func classify(err error) (code string, kind error) {
 	if i := slices.IndexFunc(codes, permanent); i >= 0 {
 		return codeName(codes[i]), driver.ErrPermanent
 	}
+	if code, kind := dialer.ClassifyRefusal(err); code != "" {
+		return code, kind
+	}
 	var config ibm.ConfigurationError
-	var handshake *tlsError
-	var timeout net.Error
-	var noAnswer *answerError
 	switch {
-	case errors.As(err, &noAnswer):
-		return noAnswer.code, nil
-	case errors.As(err, &handshake), remoteAlert(err):
-		return "TLS_HANDSHAKE_FAILED", tlsKind(err)
 	case errors.As(err, &config):
 		return "INVALID_CONFIG", driver.ErrPermanent
 	case errors.Is(err, errToken):
@@ -58,49 +51,14 @@ func classify(err error) (code string, kind error) {
 		return "SASL_AUTHENTICATION_FAILED", driver.ErrPermanent
 	case len(codes) > 0:
 		return codeName(codes[0]), nil
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return "REQUEST_TIMED_OUT", nil
-	case errors.As(err, &timeout), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ibm.ErrOutOfBrokers),
-		errors.Is(err, ibm.ErrNotConnected), errors.Is(err, errSevered):
+	}
+	if code := dialer.ClassifyLoss(err); code != "" {
+		return code, nil
+	}
+	if errors.Is(err, ibm.ErrOutOfBrokers) || errors.Is(err, ibm.ErrNotConnected) {
 		return "CONNECTION_FAILED", nil
 	}
 	return "CLIENT_ERROR", nil
-}
-
-// tlsKind tells a peer that can not be trusted, or does not trust us, from one
-// that did not answer.
-func tlsKind(err error) error {
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) || finalAlert(err) {
-		return driver.ErrPermanent
-	}
-	return nil
-}
-
-// finalAlerts are the alerts with which a peer says that it wants another
-// certificate, or another configuration. All others pass: a broker that starts, a
-// load balancer that hiccups, and whoever stands on the path can send them, as they
-// can send what is no TLS at all.
-var finalAlerts = []string{
-	"bad certificate", "unsupported certificate", "revoked certificate", "expired certificate", "unknown certificate",
-	"unknown certificate authority", "access denied", "certificate required",
-	"handshake failure", "protocol version not supported", "insufficient security level",
-}
-
-func finalAlert(err error) bool {
-	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
-		return false
-	}
-	alert := strings.TrimPrefix(op.Err.Error(), "tls: ")
-	return slices.Contains(finalAlerts, alert)
-}
-
-// remoteAlert reports whether the peer has refused the TLS connection. With TLS
-// 1.3 a client learns that its certificate is missing after the handshake only.
-func remoteAlert(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 func codeName(k ibm.KError) string { return errorcode.Code(k).String() }

@@ -6,13 +6,14 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 const (
 	lengthOfRequest = 4 // of the length before a request or an answer
 	headOfAnswer    = 8 // the length and the correlation ID
 	readAhead       = 4096
-	fetchKey        = 1
 )
 
 // An examined connection shows each answer to a fetch to an inspector before
@@ -47,7 +48,7 @@ func newExamined(c net.Conn, by *inspector) *examined {
 
 // Write implements net.Conn. Sarama writes a request by one call.
 func (e *examined) Write(b []byte) (int, error) {
-	if len(b) >= lengthOfRequest+8 && binary.BigEndian.Uint16(b[lengthOfRequest:]) == fetchKey {
+	if len(b) >= lengthOfRequest+8 && binary.BigEndian.Uint16(b[lengthOfRequest:]) == response.Fetch {
 		e.mu.Lock()
 		e.fetches = append(e.fetches, pendingFetch{
 			correlation: int32(binary.BigEndian.Uint32(b[lengthOfRequest+4:])),

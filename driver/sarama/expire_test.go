@@ -162,7 +162,7 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 		heal := h.gate.stall()
 		began := time.Now()
 		first := hand(t, p, sized("t", 1, 1)...)
-		require.Eventually(t, func() bool { return p.line.produces.Load() == 2 }, patienceTest, time.Millisecond)
+		require.Eventually(t, func() bool { return p.line.Produces() == 2 }, patienceTest, time.Millisecond)
 		behind := hand(t, p, sized("t", 5, 1)...)
 		err := awaits(t, first, limit, 5*time.Second, began)
 		assert.ErrorIs(t, err, driver.ErrUnknownOutcome)

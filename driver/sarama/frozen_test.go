@@ -240,7 +240,7 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	asked := hideCoordinator(cluster, new(atomic.Bool))
-	m.groups.silent.Store(true)
+	m.split.doubt()
 	time.Sleep(cfg.SessionTimeout + time.Second)
 	if asked.Load() == 0 {
 		t.Error("nobody was asked for the coordinator")

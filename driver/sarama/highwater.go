@@ -50,7 +50,7 @@ func (c *consumer) watchEnds(every, age time.Duration) {
 }
 
 func (a *endAsker) close() {
-	a.c.ends.sever()
+	a.c.ends.Sever()
 	a.asking.Wait()
 	for _, b := range a.brokers {
 		b.Close()

@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/internal/hostile/wire"
 )
 
@@ -78,44 +79,12 @@ func TestFault_H4_CloseEndsAPause(t *testing.T) {
 	require.Eventually(t, func() bool { return len(acked.of(1)) == 1 }, patienceTest, time.Millisecond)
 	send(2) // waits
 	settled(t, "held back", ".(*conn).holdBack", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), maxPause/2)
+	ctx, cancel := context.WithTimeout(t.Context(), dialer.MaxPause/2)
 	defer cancel()
 	require.NoError(t, prod.Close(ctx))
 	require.Len(t, acked.of(2), 1)
 	assert.NoError(t, acked.of(2)[0])
 	settled(t, "held back", ".(*conn).holdBack", 0)
-}
-
-// TestFault_H4_SeveringWakesAConnection holds it where nobody closes in order, as at
-// the end of the context of a Close.
-func TestFault_H4_SeveringWakesAConnection(t *testing.T) {
-	for name, end := range map[string]func(*line, *conn){
-		"sever": func(l *line, _ *conn) { l.sever() },
-		"cut":   func(l *line, _ *conn) { l.cut() },
-		"close": func(_ *line, c *conn) { c.Close() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLine(nil, 0)
-			defer l.sever()
-			nc, err := l.Dial("tcp", port(t, saying(nil)))
-			require.NoError(t, err)
-			c := nc.(*conn)
-			c.pause.until.Store(time.Now().Add(time.Hour).UnixNano())
-			wrote := make(chan error, 1)
-			go func() {
-				_, err := c.Write(make([]byte, 100))
-				wrote <- err
-			}()
-			settled(t, "held back", ".(*conn).holdBack", 1)
-			end(l, c)
-			select {
-			case err := <-wrote:
-				assert.ErrorIs(t, err, net.ErrClosed)
-			case <-time.After(patienceTest):
-				t.Fatal("the write still waits")
-			}
-		})
-	}
 }
 
 // settled waits until so many goroutines run a function.
@@ -135,59 +104,6 @@ func hasCode(errs []error, code string) bool {
 		}
 	}
 	return false
-}
-
-// TestFault_H6_CountsAreBoundedByWhatWasAsked holds that counts which the request,
-// or the bytes that follow, cannot bear never reach Sarama.
-func TestFault_H6_CountsAreBoundedByWhatWasAsked(t *testing.T) {
-	i32 := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
-	topic := []byte{0, 1, 't'}
-	for _, c := range []struct {
-		name         string
-		key, version int16
-		asked        int // bytes of the request
-		body         [][]byte
-		rest         int // bytes that the answer says are still to come
-		want         string
-	}{
-		{"topics of a fetch", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(99_600_000)}, 96 << 20, "elements in"},
-		{"partitions of a fetch", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(90_000)}, 96 << 20, "cannot have named"},
-		{"aborted transactions", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(1), make([]byte, 4+2+8+8+8), i32(90_000_000)}, 96 << 20, "elements in"},
-		{"records", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(1), topic, i32(1), make([]byte, 4+2+8+8+8), i32(0), i32(0), i32(90_000_000)}, 1 << 20, "a text of"},
-		{"topics of a fetch, some fewer", fetch, 11, 100, [][]byte{i32(0), {0, 0}, i32(0), i32(10_000_000)}, 96 << 20, "cannot have named"},
-		{"topics of a fetch, flexible", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0xff, 0xff, 0xff, 0x1f}}, 96 << 20, "elements in"},
-		{"tags", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0x01}, {0xff, 0xff, 0xff, 0x7f}}, 1 << 20, "tagged fields"},
-		{"a varint without end", fetch, 12, 100, [][]byte{{0}, i32(0), {0, 0}, i32(0), {0xff, 0xff, 0xff, 0xff, 0xff}}, 1 << 20, "32 bits"},
-		{"brokers", metadata, 8, 100, [][]byte{i32(0), i32(1_000_000)}, 20 << 20, "elements in"},
-		{"topics of metadata", metadata, 8, 100, [][]byte{i32(0), i32(0), {0xff, 0xff}, i32(1), i32(20 << 20)}, 20 << 20, "elements in"},
-		{"members", joinGroup, 5, 100, [][]byte{i32(0), {0, 0}, i32(1), topic, topic, topic, i32(20 << 20)}, 20 << 20, "elements in"},
-		{"partitions of a produce", produce, 7, 100, [][]byte{i32(1), topic, i32(1000)}, 20 << 20, "cannot have named"},
-		{"positions", offsetFetch, 5, 100, [][]byte{i32(0), i32(20 << 20)}, 20 << 20, "elements in"},
-		{"a host name of 1 MB", findCoordinator, 3, 100, [][]byte{{0}, i32(0), {0, 0}, {0}, i32(1), {0x80, 0x80, 0x20}}, 1000 << 10, "more than Kafka allows"},
-		{"a fetch of more than MaxResponseSize", fetch, 11, 100, nil, 100<<20 + 1, "bytes"},
-		{"metadata as long as a fetch", metadata, 8, 100, nil, 90 << 20, "at most"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			a := newAnswers(false, 1)
-			a.ask(request{open: true, key: c.key, version: c.version, correlation: 3, bytes: c.asked})
-			body := []byte{}
-			for _, part := range c.body {
-				body = append(body, part...)
-			}
-			wire := append(i32(uint32(4+len(body)+c.rest)), i32(3)...)
-			wire = append(wire, body...)
-			var err error
-			for _, b := range wire { // whatever pieces it comes in
-				if _, err = a.follow([]byte{b}); err != nil {
-					break
-				}
-			}
-			require.ErrorContains(t, err, c.want)
-			var n net.Error
-			require.ErrorAs(t, err, &n, "else Sarama keeps the connection")
-			assert.False(t, n.Timeout())
-		})
-	}
 }
 
 // manyTopics is an answer to a fetch up to where the first of n topics begins.
@@ -286,7 +202,7 @@ func TestFault_H9_AlertsThatPass(t *testing.T) {
 		addr := port(t, saying([]byte{21, 3, 3, 0, 2, 2, number}))
 		l := newLine(&tls.Config{}, 0)
 		_, err := l.Dial("tcp", addr)
-		l.sever()
+		l.Sever()
 		require.Error(t, err)
 		err = wrap(err)
 		assert.Equal(t, permanent, isPermanent(err), "alert %d: %v", number, err)
@@ -349,7 +265,7 @@ func TestFault_H11_NoProducerIDIsRefused(t *testing.T) {
 // broker chooses, and for many brokers, whom a user names.
 func TestFault_H12_ForeignTextIsCut(t *testing.T) {
 	l := newLine(nil, 0)
-	defer l.sever()
+	defer l.Sever()
 	_, err := l.Dial("tcp", strings.Repeat("h", 1<<20)+":9092")
 	require.ErrorContains(t, err, "too long for the address of a broker")
 	assert.Less(t, len(err.Error()), 400)

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 // An identity is what the broker knows an idempotent producer by.
@@ -70,14 +72,14 @@ func (p *producer) askIdentity() (identity, error) {
 		if err == nil || try >= identityRetries || p.severed() || isPermanent(wrap(err)) || isBroken(err) {
 			return id, err
 		}
-		p.line.wait(askAgain)
+		p.line.Wait(askAgain)
 	}
 }
 
 // isBroken reports whether a broker has answered what no broker should: asking again
 // at once would bring the same.
 func isBroken(err error) bool {
-	var answer *answerError
+	var answer *response.Error
 	return errors.Is(err, errBrokenIdentity) || errors.As(err, &answer)
 }
 

@@ -96,7 +96,7 @@ func TestFault_A3_WhatWasNeverSentIsCertain(t *testing.T) {
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
 	heal := h.gate.stall()
 	first := hand(t, p, sized("t", 1, 10)...)
-	require.Eventually(t, func() bool { return p.line.produces.Load() == 2 }, patienceTest, time.Millisecond)
+	require.Eventually(t, func() bool { return p.line.Produces() == 2 }, patienceTest, time.Millisecond)
 	rest := hand(t, p, sized("t", 20, 10)...)
 	require.ErrorIs(t, p.Close(within(t, 100*time.Millisecond)), within(t, 0).Err())
 	heal()

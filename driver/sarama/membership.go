@@ -10,6 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 // A membership knows until when the consumer is certainly a member of its group. The
@@ -72,9 +73,9 @@ func (c *consumer) SessionDeadline() time.Time { return c.membership.deadline() 
 // asked is called with what Sarama is about to ask the coordinator.
 func (c *consumer) asked(key int16) {
 	switch key {
-	case joinGroup, syncGroup:
+	case response.JoinGroup, response.SyncGroup:
 		c.joining.Store(true)
-	case heartbeatKey:
+	case response.Heartbeat:
 		c.joining.Store(false)
 	}
 }
@@ -82,13 +83,13 @@ func (c *consumer) asked(key int16) {
 // heard is called with what the coordinator has answered to Sarama.
 func (c *consumer) heard(key int16, sent time.Time, code ibm.KError) {
 	switch {
-	case code == ibm.ErrNoError, key == heartbeatKey && code == ibm.ErrRebalanceInProgress:
+	case code == ibm.ErrNoError, key == response.Heartbeat && code == ibm.ErrRebalanceInProgress:
 		c.membership.confirm(sent)
-		if key == syncGroup {
+		if key == response.SyncGroup {
 			c.refusedJoins.Store(0)
 			c.joining.Store(false)
 		}
-	case key == heartbeatKey:
+	case key == response.Heartbeat:
 	case code == ibm.ErrUnknownMemberId, code == ibm.ErrIllegalGeneration, code == ibm.ErrMemberIdRequired:
 		c.refusedJoins.Add(1)
 	}
@@ -210,7 +211,7 @@ func (c *consumer) paceJoins() error {
 	select {
 	case <-time.After(firstInterval << (refused - 1)):
 	case <-c.closing:
-	case <-c.groups.ctx.Done():
+	case <-c.groups.Severed():
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 // severGrace is how long it may take until every message is given back once the
@@ -28,7 +29,7 @@ var errNoIdentity = errors.New("no producer ID")
 type producer struct {
 	cfg    driver.ProducerConfig
 	conf   *ibm.Config
-	line   *line
+	line   *dialer.Dialer
 	client ibm.Client
 
 	buffer      *buffer
@@ -54,9 +55,9 @@ func newProducer(cfg driver.ProducerConfig, conf *ibm.Config) *producer {
 		topics:      map[string]*topic{}, workers: map[int32]*worker{}, stopped: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
-	p.line.closing = p.closing
+	p.line.Closing = p.closing
 	if log := cfg.Logger; log != nil {
-		p.line.report = func(err error) { log.Warn("kafka producer: a broker is out of order", "error", err) }
+		p.line.Report = func(err error) { log.Warn("kafka producer: a broker is out of order", "error", err) }
 	}
 	return p
 }
@@ -66,7 +67,7 @@ func (p *producer) open() error {
 	conf := on(p.line, p.conf, p.conf.Net.ReadTimeout)
 	refresh := conf.Metadata.RefreshFrequency
 	conf.Metadata.RefreshFrequency = 0 // see refreshAll
-	if err := p.line.reach(p.cfg.Brokers, conf); err != nil {
+	if err := reach(p.line, p.cfg.Brokers, conf); err != nil {
 		return err
 	}
 	client, err := ibm.NewClient(p.cfg.Brokers, conf)
@@ -146,7 +147,7 @@ func (p *producer) refreshAll(every time.Duration) {
 }
 
 // severed reports whether nothing can be sent any more.
-func (p *producer) severed() bool { return p.line.ctx.Err() != nil }
+func (p *producer) severed() bool { return p.line.IsSevered() }
 
 // pause sleeps for d, or until wake. It reports false when the producer has
 // stopped or is severed.
@@ -158,7 +159,7 @@ func (p *producer) pause(d time.Duration, wake <-chan struct{}) bool {
 	case <-wake:
 	case <-p.stopped:
 		return false
-	case <-p.line.severed():
+	case <-p.line.Severed():
 		return false
 	}
 	return true
@@ -204,7 +205,7 @@ func (p *producer) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		p.line.sever()
+		p.line.Sever()
 		p.giveUp(ctx.Err())
 		select {
 		case <-done: // usually: what is on its way fails with its connection
@@ -223,7 +224,7 @@ func (p *producer) shutDown() {
 	close(p.stopped)
 	p.tasks.Wait()
 	p.client.Close()
-	p.line.sever()
+	p.line.Sever()
 }
 
 // giveUp acknowledges everything that is not on its way. Nothing is sent any more

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
@@ -75,7 +76,7 @@ func TestRealSecurity(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			err := opens(t, strings.Split(cluster.Addr(c.listener), ","), c.tls, c.sasl, handshakeTimeout+time.Second)
+			err := opens(t, strings.Split(cluster.Addr(c.listener), ","), c.tls, c.sasl, dialer.HandshakeTimeout+time.Second)
 			var de *driver.Error
 			switch {
 			case c.code == "" && err != nil:

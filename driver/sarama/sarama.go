@@ -34,6 +34,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 // Driver opens consumers and producers over Sarama. The zero value is ready to
@@ -104,7 +105,7 @@ func (d Driver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (dr
 		return nil, err
 	}
 	p := newProducer(cfg, conf)
-	if err := open(ctx, p, p.open, p.line.sever); err != nil {
+	if err := open(ctx, p, p.open, p.line.Sever); err != nil {
 		return nil, fmt.Errorf("sarama: open producer: %w", soften(err, cfg.SASL))
 	}
 	return p, nil
@@ -127,7 +128,7 @@ func open(ctx context.Context, opened closer, dial func() error, sever func()) e
 	if err == nil { // severed just as it was ready
 		opened.Close(ctx)
 	}
-	if err != nil && !errors.Is(err, errSevered) {
+	if err != nil && !errors.Is(err, dialer.ErrSevered) {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return ctx.Err()

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -109,7 +110,7 @@ func TestTLS(t *testing.T) {
 			if c.name == "TLS to a plaintext port" {
 				testkit.Slow(t, "waits for a handshake to time out")
 			}
-			err := opens(t, c.brokers, c.conf, nil, handshakeTimeout+time.Second)
+			err := opens(t, c.brokers, c.conf, nil, dialer.HandshakeTimeout+time.Second)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("err = %v, want %q", err, c.want)
 			}
@@ -144,7 +145,7 @@ func TestTLSNeverBecomesPlaintext(t *testing.T) {
 		}
 	})
 	sasl := &driver.SASL{Mechanism: driver.SASLPlain, User: "u", Password: "hunter2"}
-	if err := opens(t, []string{l.Addr().String()}, &tls.Config{}, sasl, handshakeTimeout); err == nil {
+	if err := opens(t, []string{l.Addr().String()}, &tls.Config{}, sasl, dialer.HandshakeTimeout); err == nil {
 		t.Error("a port that does not speak TLS was accepted")
 	}
 	l.Close()

@@ -48,7 +48,7 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {
 		broker, err := s.connect(group)
-		if err == nil || s.c.groups.ctx.Err() != nil {
+		if err == nil || s.c.groups.IsSevered() {
 			s.found()
 			return broker, err
 		}
@@ -69,7 +69,7 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 		select {
 		case <-time.After(retry):
 		case <-s.c.closing:
-		case <-s.c.groups.ctx.Done():
+		case <-s.c.groups.Severed():
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (s *splitClient) RefreshCoordinator(string) error {
 // suspicion returns, once, what has been thought of the coordinator. One that has
 // not answered would take as long to be connected to.
 func (s *splitClient) suspicion() (stale, doubted bool) {
-	silent := s.c.groups.silent.Swap(false)
+	silent := s.c.groups.TakeSilence()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stale, doubted = s.stale, s.doubted || silent

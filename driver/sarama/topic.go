@@ -9,6 +9,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 const (
@@ -75,7 +76,7 @@ func (t *topic) admit(s *slot) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.p.severed() {
-		return abandoned(errSevered, false)
+		return abandoned(dialer.ErrSevered, false)
 	}
 	if t.all != nil && len(t.pending) == 0 { // else it would overtake them
 		return t.place(s)

@@ -173,13 +173,13 @@ func (w *worker) exchange(broker *ibm.Broker, batches []*outBatch) {
 // the request may have been sent.
 func (w *worker) ask(broker *ibm.Broker, batches []*outBatch) (resp *ibm.ProduceResponse, err error, sent bool) {
 	answered := make(chan struct{})
-	before := w.p.line.produces.Load()
+	before := w.p.line.Produces()
 	sendErr := broker.AsyncProduce(w.p.request(batches), func(r *ibm.ProduceResponse, e error) {
 		resp, err = r, e
 		close(answered)
 	})
 	if sendErr != nil {
-		return nil, sendErr, w.p.line.produces.Load() != before
+		return nil, sendErr, w.p.line.Produces() != before
 	}
 	if w.p.cfg.RequiredAcks == driver.NoResponse {
 		return nil, nil, true

@@ -44,7 +44,11 @@ var graph = []row{
 		"a backend must not know its users"},
 	{"driver/internal/errorcode", []string{"driver"},
 		"every driver that speaks Kafka's protocol shares it, whatever its client"},
-	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
+	{"driver/internal/response", nil,
+		"it follows the bytes of any client"},
+	{"driver/internal/dialer", []string{"driver", "driver/internal/response"},
+		"it makes the connections of any client"},
+	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
 		"github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which Sarama brings
 		"a backend must not know its users"},
 	{"kafka", []string{"driver"},

@@ -1,68 +1,68 @@
-package sarama
+package response
 
 import (
 	"strconv"
 	"strings"
 )
 
-// A layout describes the answers of one API, in all versions that Sarama knows,
-// by the fields in their order:
+// A layout describes the answers of one API by the fields in their order, in the
+// versions up to newest. A Follower passes over an answer in a later version.
 //
 //	1 2 4 8 u   a field of so many bytes; u is 16
 //	s b         a string, and bytes, after their length
 //	[ ... ]     an array: a count, and as many elements
-//	[=          one whose elements the request has named
-//	[<          one that is short in every cluster
+//	[=          an array whose elements the request has named
+//	[<          an array that is short in every cluster
 //	t           the throttle time
 //	e           the error code; without an error, fields p must not be negative
 //	p2 p8       such a field, of so many bytes
 //	T           tagged fields, in flexible versions
 //
-// A field may be followed by the first version that has it, after @, and the last
-// one, after a hyphen; at an array that holds for all of it. Whatever comes after
-// the end is passed over.
+// A field may be followed by the first version that has it, after @, and by the last
+// one, after a hyphen; for an array they hold for all of it. A Follower passes over
+// what comes after the last field.
 type layout struct {
 	flexible int16 // from this version on lengths and counts are varints
 	newest   int16
 	fields   string
 }
 
-// The API keys of Kafka's protocol that a connection has to know.
+// API keys of Kafka's protocol.
 const (
-	produce          = 0
-	fetch            = 1
-	listOffsets      = 2
-	metadata         = 3
-	offsetCommit     = 8
-	offsetFetch      = 9
-	findCoordinator  = 10
-	joinGroup        = 11
-	heartbeat        = 12
-	leaveGroup       = 13
-	syncGroup        = 14
-	saslHandshake    = 17
-	apiVersions      = 18
-	initProducerID   = 22
-	saslAuthenticate = 36
+	Produce          = 0
+	Fetch            = 1
+	ListOffsets      = 2
+	Metadata         = 3
+	OffsetCommit     = 8
+	OffsetFetch      = 9
+	FindCoordinator  = 10
+	JoinGroup        = 11
+	Heartbeat        = 12
+	LeaveGroup       = 13
+	SyncGroup        = 14
+	SASLHandshake    = 17
+	APIVersions      = 18
+	InitProducerID   = 22
+	SASLAuthenticate = 36
 )
 
-// layouts has no apiVersions: an answer to it may be of an older version than was
-// asked for. It is short, and Sarama does not heed its throttle time.
+// layouts has no APIVersions: its answer may have an older version than the request. It
+// is short.
 var layouts = compileAll(map[int16]layout{
-	produce:          {9, 10, "[= s [= 4 2 8 8@2 8@5 [@8 4 s T ] s@8 T ] T ] t@1 T"},
-	fetch:            {12, 12, "t@1 2@7 4@7 [= s [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
-	listOffsets:      {6, 6, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
-	metadata:         {9, 11, "t@3 [< 4 s 4 s@1 T ] s@2 4@1 [ 2 s u@10 1@1 [ 2 4 4 4@7 [ 4 ] [ 4 ] [@5 4 ] T ] 4@8 T ] 4@8-10 T"},
-	offsetCommit:     {8, 8, "t@3 [= s [= 4 2 T ] T ] T"},
-	offsetFetch:      {6, 8, "t@3 [@8 s [ s [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
-	findCoordinator:  {3, 3, "t@1 2 s@1 4 s 4 T"},
-	joinGroup:        {6, 8, "t@2 2 4 s@7 s s s [ s s@5 b T ] T"},
-	heartbeat:        {4, 4, "t@1 2 T"},
-	leaveGroup:       {4, 5, "t@1 2 [@3 s s 2 T ] T"},
-	syncGroup:        {4, 5, "t@1 2 s@5 s@5 b T"},
-	saslHandshake:    {99, 1, "2 [ s ]"},
-	initProducerID:   {2, 4, "t e p8 p2 T"},
-	saslAuthenticate: {2, 2, "2 s b 8@1 T"},
+	Produce:          {9, 10, "[= s [= 4 2 8 8@2 8@5 [@8 4 s T ] s@8 T ] T ] t@1 T"},
+	Fetch:            {12, 12, "t@1 2@7 4@7 [= s [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
+	ListOffsets:      {6, 6, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
+	Metadata:         {9, 11, "t@3 [< 4 s 4 s@1 T ] s@2 4@1 [ 2 s u@10 1@1 [ 2 4 4 4@7 [ 4 ] [ 4 ] [@5 4 ] T ] 4@8 T ] 4@8-10 T"},
+	OffsetCommit:     {8, 8, "t@3 [= s [= 4 2 T ] T ] T"},
+	OffsetFetch:      {6, 8, "t@3 [@8 s [ s [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
+	FindCoordinator:  {3, 3, "t@1 2 s@1 4 s 4 T"},
+	JoinGroup:        {6, 8, "t@2 2 4 s@7 s s s [ s s@5 b T ] T"},
+	Heartbeat:        {4, 4, "t@1 2 T"},
+	LeaveGroup:       {4, 5, "t@1 2 [@3 s s 2 T ] T"},
+	SyncGroup:        {4, 5, "t@1 2 s@5 s@5 b T"},
+	SASLHandshake:    {99, 1, "2 [ s ]"},
+	InitProducerID:   {2, 4, "t e p8 p2 T"},
+	SASLAuthenticate: {2, 2, "2 s b 8@1 T"},
 })
 
 // A field is one step of a compiled layout.
@@ -94,7 +94,7 @@ func compileAll(all map[int16]layout) map[int16][]format {
 	return compiled
 }
 
-// compile returns the layout as it is in version v.
+// compile returns the format of version v.
 func (l layout) compile(v int16) format {
 	f := format{flexible: v >= l.flexible}
 	var open []int // the arrays around
@@ -177,8 +177,8 @@ func (f format) field(word string) field {
 	return field{kind: 'n', width: number(word)}
 }
 
-// least returns how many bytes the fields from one to another take when all in
-// them is empty.
+// least returns how many bytes the fields from one to another take if all of them are
+// empty.
 func (f format) least(from, to int) int {
 	n := 0
 	for from < to {

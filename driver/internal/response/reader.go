@@ -1,4 +1,4 @@
-package sarama
+package response
 
 const (
 	maxDepth   = 4     // of arrays within arrays
@@ -10,10 +10,10 @@ const (
 	namedBytes = 4
 )
 
-// A reader follows one answer along its layout, over as many pieces as it comes
-// in. A field that it has no need of it passes over, so records cost nothing.
+// A reader follows one answer along its layout, in whatever pieces it comes. It passes
+// over fields that it does not need, so records cost nothing.
 type reader struct {
-	request request
+	request Request
 	fields  []field // of its answer; what comes after them is not looked at
 	at      int     // the field that comes
 	rest    int     // bytes of the answer that are to come
@@ -25,7 +25,7 @@ type reader struct {
 	loops  [maxDepth]loop
 	depth  int
 	named  int   // elements that the request must have named
-	tags   int   // numbers to come of tagged fields: for each of them two
+	tags   int   // numbers to come of tagged fields, two for each
 	tagged bool  // such numbers are coming
 	failed bool  // the answer has an error code
 	pause  int32 // the throttle time, in milliseconds
@@ -34,14 +34,14 @@ type reader struct {
 // A loop is an array that is being followed.
 type loop struct{ first, left int }
 
-// start begins with the answer to r, of which rest bytes come after its head.
-func (r *reader) start(of request, rest int) {
+// start begins with the answer to a request, of which rest bytes come after its head.
+func (r *reader) start(of Request, rest int) {
 	*r = reader{request: of, rest: rest, pause: r.pause}
-	if formats := layouts[of.key]; of.version >= 0 && int(of.version) < len(formats) {
-		f := formats[of.version]
+	if formats := layouts[of.Key]; of.Version >= 0 && int(of.Version) < len(formats) {
+		f := formats[of.Version]
 		r.fields = f.fields
 		if f.flexible {
-			r.skip = 1 // the tagged fields of the head, which nobody uses
+			r.skip = 1 // the tagged fields of the head, which no client uses
 		}
 	}
 }
@@ -116,7 +116,7 @@ func (r *reader) digit(width int, b byte) (complete, ok bool) {
 	return b < 0x80, b < 0x80 || r.digits < maxDigits
 }
 
-// act does what a number asks for.
+// act takes a number that has come as a whole.
 func (r *reader) act(f *field, value uint64) error {
 	switch f.kind {
 	case 'T':
@@ -138,7 +138,7 @@ func (r *reader) act(f *field, value uint64) error {
 	return nil
 }
 
-// length returns a length or a count, which is -1 for what is null.
+// length returns a length or a count, which is -1 for null.
 func length(width int, value uint64) int {
 	switch width {
 	case 2:
@@ -172,8 +172,8 @@ func (r *reader) enter(f *field, n int) error {
 		return r.broken("%d elements in %d bytes", n, r.rest)
 	}
 	if f.mode == '=' {
-		if r.named += n; r.named > r.request.bytes/namedBytes {
-			return r.broken("%d elements, where the request of %d bytes cannot have named so many", r.named, r.request.bytes)
+		if r.named += n; r.named > r.request.Bytes/namedBytes {
+			return r.broken("%d elements, where the request of %d bytes cannot have named so many", r.named, r.request.Bytes)
 		}
 	}
 	r.loops[r.depth] = loop{r.at + 1, n}
@@ -202,5 +202,5 @@ func (r *reader) tag(value uint64) error {
 
 func (r *reader) broken(format string, args ...any) error {
 	return broken("the answer to a request with API key %d, version %d, is broken: "+format,
-		append([]any{r.request.key, r.request.version}, args...)...)
+		append([]any{r.request.Key, r.request.Version}, args...)...)
 }

@@ -1,0 +1,117 @@
+package dialer
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver/internal/response"
+)
+
+// A conn is one connection of a Dialer. Its user closes it by Close.
+type conn struct {
+	net.Conn
+	raw    net.Conn // below TLS: closing it waits for nothing
+	dialer *Dialer
+
+	asked   atomic.Int32 // the API key of the latest request
+	answers *response.Follower
+	pause   pause
+
+	broken atomic.Pointer[error] // why the connection is unusable: it brought no answer
+	gone   chan struct{}         // closed with the connection
+	hangUp func() error          // closes raw and gone, once
+}
+
+func (d *Dialer) newConn(raw net.Conn) *conn {
+	c := &conn{Conn: raw, raw: raw, dialer: d, gone: make(chan struct{})}
+	c.answers = response.New(d.Tokens, d.MaxPending, d.max)
+	c.hangUp = sync.OnceValue(func() error {
+		close(c.gone)
+		return raw.Close()
+	})
+	return c
+}
+
+// Write implements net.Conn. The client must write a request by one call.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.broken.Load(); err != nil {
+		return 0, *err
+	}
+	c.holdBack()
+	if r, ok := response.ParseRequest(b); ok {
+		c.asked.Store(int32(r.Key))
+		c.answers.Ask(r)
+		if r.Key == response.Produce {
+			c.dialer.produces.Add(1)
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// Read implements net.Conn. It closes a connection on which an answer is late: the
+// client would take the next answer for it, or would ask again and wait as long once
+// more. It also closes a connection that brings something other than an answer, and
+// returns the reason from then on.
+func (c *conn) Read(b []byte) (int, error) {
+	if err := c.broken.Load(); err != nil {
+		return 0, *err
+	}
+	n, err := c.Conn.Read(b)
+	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.dialer.silent.Store(true)
+		c.hangUp()
+	}
+	good, wrong := c.answers.Follow(b[:n])
+	if wrong != nil {
+		c.broken.Store(&wrong)
+		c.hangUp()
+		return good, wrong
+	}
+	c.heed()
+	return n, err
+}
+
+// SetReadDeadline implements net.Conn. A client may have one read timeout for all
+// requests, as Sarama has, and a join needs one above the rebalance timeout. Without a
+// shorter limit here this would happen: a coordinator freezes, and its connections stay
+// open; a heartbeat waits on one of them until the session is over; the group moves to
+// another broker, which removes the member; everything that the member has handled
+// meanwhile is delivered again.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if wait := c.wait(); wait > 0 {
+		if limit := time.Now().Add(wait); limit.Before(t) {
+			t = limit
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// lookupWait bounds the wait for the address of a coordinator: any broker knows it at
+// once. The frozen broker may be asked, too, and there must be time to ask another one.
+const lookupWait = time.Second
+
+// wait returns how long the answer to the latest request may take, or 0 if the client
+// alone bounds it.
+func (c *conn) wait() time.Duration {
+	switch c.asked.Load() {
+	case response.JoinGroup, response.SyncGroup: // answered when other members have done theirs
+		return 0
+	case response.FindCoordinator:
+		return c.dialer.atMost(max(lookupWait, c.dialer.answer/3))
+	}
+	return c.dialer.answer
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.dialer.remove(c)
+	if c.Conn != c.raw {
+		defer c.hangUp()
+		return c.Conn.Close() // says goodbye first
+	}
+	return c.hangUp()
+}

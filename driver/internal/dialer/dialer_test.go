@@ -1,0 +1,81 @@
+package dialer
+
+import (
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 15 * time.Second
+
+// silentPort accepts connections until the test ends, and answers nothing.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+// TestFault_H4_SeveringWakesAConnection holds it where nobody closes in order, as at
+// the end of the context of a Close.
+func TestFault_H4_SeveringWakesAConnection(t *testing.T) {
+	for name, end := range map[string]func(*Dialer, *conn){
+		"sever": func(l *Dialer, _ *conn) { l.Sever() },
+		"cut":   func(l *Dialer, _ *conn) { l.Cut() },
+		"close": func(_ *Dialer, c *conn) { c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(nil, 0, 100<<20)
+			defer l.Sever()
+			nc, err := l.Dial("tcp", silentPort(t))
+			require.NoError(t, err)
+			c := nc.(*conn)
+			c.pause.until.Store(time.Now().Add(time.Hour).UnixNano())
+			wrote := make(chan error, 1)
+			go func() {
+				_, err := c.Write(make([]byte, 100))
+				wrote <- err
+			}()
+			settled(t, "held back", ".(*conn).holdBack", 1)
+			end(l, c)
+			select {
+			case err := <-wrote:
+				assert.ErrorIs(t, err, net.ErrClosed)
+			case <-time.After(patience):
+				t.Fatal("the write still waits")
+			}
+		})
+	}
+}
+
+// settled waits until so many goroutines run a function.
+func settled(t *testing.T, what, function string, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		buf := make([]byte, 1<<20)
+		return strings.Count(string(buf[:runtime.Stack(buf, true)]), function) == want
+	}, patience, 10*time.Millisecond, what)
+}
