@@ -16,8 +16,8 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// The tests of package kafka_test run the core on the broker in memory: what takes
-// more than one member, or a broker that remembers.
+// The tests of package kafka_test run the core on the broker in memory: those that
+// take more than one member, or a broker that keeps positions.
 
 // newBroker returns a broker with the topics "orders" and "results".
 func newBroker(t *testing.T, partitions int) *memory.Broker {

@@ -95,7 +95,7 @@ func (b *buffers) stop() error {
 	return b.m.Shutdown(ctx)
 }
 
-// held is what a partition is seen to hold.
+// held returns the bytes that a partition holds, and the reasons of its pause.
 func held(cl *driver.Claim) (bytes int64, reasons pauseReason) {
 	p := cl.Owner.(*partition)
 	p.mu.Lock()
@@ -103,9 +103,9 @@ func held(cl *driver.Claim) (bytes int64, reasons pauseReason) {
 	return int64(p.queue.bytes), p.flow.reasons
 }
 
-// wrong says what must not be while everything rests: a total that is not the
-// sum, a pause without its reason, a partition that is fetched against the rule,
-// and one that waits though nothing would ever wake it.
+// wrong returns the rule that is broken while everything rests: a total that is not
+// the sum, a pause without its reason, a partition that is fetched against the rule,
+// or one that waits though nothing would ever wake it.
 func (b *buffers) wrong() error {
 	if len(b.claims) == 0 {
 		return nil
@@ -134,9 +134,9 @@ func (b *buffers) wrong() error {
 	return nil
 }
 
-// E3: random fetches, failures and rebalances. After each step that has come to
-// rest exactly those partitions are paused that should be, and when all handlers
-// succeed again everything is handled and nothing waits.
+// E3: random fetches, failures and rebalances. When a step has come to rest, exactly
+// the partitions that hold more than their share are paused. When all handlers
+// succeed again, every record is handled and no partition waits.
 func TestFault_E3_TotalBoundPausesExactlyWhoHoldsMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -257,7 +257,7 @@ func TestFault_E3_APauseEndsWithItsLastReason(t *testing.T) {
 	assert.True(t, f.unmet())
 }
 
-// E3: one partition holds its own bound and one fetch, whatever its records are.
+// E3: one partition holds its own bound and one fetch, for small and for large records.
 func TestFault_E3_PartitionHoldsItsBoundAndOneFetch(t *testing.T) {
 	for _, size := range []int{1_000, 10_000, 900_000, 3_000_000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -342,7 +342,7 @@ func TestFault_E3_SharesFollowTheAssignment(t *testing.T) {
 	})
 }
 
-// E3: tight is right at rest, in whatever order totals are changed and compared.
+// E3: tight is right at rest, in every order in which totals are changed and compared.
 func TestFault_E3_TightFollowsTheTotal(t *testing.T) {
 	b, end := budget{most: 10}, time.Now().Add(time.Second/2)
 	var ready [2]atomic.Int64

@@ -13,8 +13,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// B26, B27: a failed commit keeps its marks; what is handled during a commit is
-// not cleared by it. B20: nothing restarts.
+// B26, B27: a failed commit keeps its marks, and a commit does not clear the marks
+// of records that are handled during it. B20: nothing restarts.
 func TestB27_FailedCommitKeepsItsMarks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, hook := &fakeDriver{}, &recorder{}
@@ -67,7 +67,7 @@ func TestB26_RecordsHandledDuringACommitAreCommittedToo(t *testing.T) {
 	})
 }
 
-// B04: with AutoCommit what was handed out is committed, handled or not.
+// B04: with AutoCommit a record that was handed out is committed, handled or not.
 func TestB04_AutoCommitCommitsWhatWasHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()

@@ -17,7 +17,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// FuzzConfig registers whatever a configuration may be. Either that is an error, of
+// FuzzConfig registers any configuration. Either that is an error, of
 // the core or of Sarama, which does not support it, and nothing is registered; or
 // the consumer runs on an empty broker, and the producer sends.
 func FuzzConfig(f *testing.F) {

@@ -13,8 +13,8 @@ import (
 )
 
 // E1, core part: a handler that runs at the deadline is cancelled by it, though the
-// driver is stuck and says nothing; nothing more is handed out, and what is handled
-// afterwards is not committed. The next membership begins afresh.
+// driver is stuck. No record is handed out after it, and a record that is handled
+// after it is not committed. The next membership has a deadline of its own.
 func TestFault_E1_HandlersAreFencedThoughTheDriverIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, got := &deadlinedDriver{}, &seen{}
@@ -162,8 +162,8 @@ func TestFault_E1_NoRetryAfterTheDeadline(t *testing.T) {
 	})
 }
 
-// E1: a deadline that is found passed says nothing of claims that a new membership
-// has brought since.
+// E1: a deadline that has passed does not end claims that a new membership has
+// brought since.
 func TestFault_E1_OldDeadlineSparesNewClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, got := &deadlinedDriver{}, &seen{}

@@ -55,7 +55,7 @@ func TestFault_C3_DisabledConsumerTriesAgainByItself(t *testing.T) {
 	})
 }
 
-// While it waits, the switch is heard: off ends the wait, on starts at once.
+// While it waits, the switch acts: off ends the wait, on starts at once.
 func TestFault_C3_SwitchEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{openErr: func(n int) error {
@@ -117,8 +117,8 @@ func TestFault_C3_CountOfStartsBeginsAtZero(t *testing.T) {
 	})
 }
 
-// What needs a decision is not tried again: a position out of range, and a member
-// that another one under the same InstanceID has fenced.
+// An error that needs a decision is not tried again: a position out of range, and a
+// member that another one under the same InstanceID has fenced.
 func TestFault_C3_DecisionsAreLeftToTheOperator(t *testing.T) {
 	for _, code := range []string{"OFFSET_OUT_OF_RANGE", "FENCED_INSTANCE_ID"} {
 		for _, wrap := range []func(error) error{
@@ -143,7 +143,8 @@ func TestFault_C3_DecisionsAreLeftToTheOperator(t *testing.T) {
 	}
 }
 
-// Commits that the broker keeps refusing are the driver's trouble, too.
+// Commits that the broker keeps refusing disable the consumer, which then tries
+// again by itself, too.
 func TestFault_C3_RefusedCommitsTryAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{commit: func(context.Context, []driver.Mark) error { return refused("GROUP_AUTHORIZATION_FAILED") }}
@@ -198,7 +199,7 @@ func TestFault_E2_SwitchOnWhileAFailedSessionCloses(t *testing.T) {
 	}
 }
 
-// E2: a switch-on during a start that fails is heard, too.
+// E2: a switch-on during a start that fails acts, too.
 func TestFault_E2_SwitchOnDuringAStartThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}

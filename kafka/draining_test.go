@@ -62,8 +62,8 @@ func TestFault_E7_OnlyAShutdownDrains(t *testing.T) {
 	})
 }
 
-// Kubernetes kills a pod 30 seconds after SIGTERM: the default leaves some for
-// what comes after.
+// Kubernetes kills a pod 30 seconds after SIGTERM: the default leaves some of them
+// for the rest of the program.
 func TestFault_E7_DefaultTimeoutIsBelowKubernetesGracePeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}

@@ -25,9 +25,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-// A fakeDriver lets a test play the driver's part by hand: it delivers, revokes
-// and loses claims at the moment the test chooses, which no broker would. What
-// it allows is what the contract allows.
+// A fakeDriver lets a test play the driver's part by hand: it delivers, revokes and
+// loses claims at the moment the test chooses, which no broker would. It allows what
+// the contract allows.
 type fakeDriver struct {
 	mu         sync.Mutex
 	consumers  []*fakeConsumer
@@ -104,7 +104,7 @@ func (d *fakeDriver) consumer(t testing.TB) *fakeConsumer {
 type fakeConsumer struct {
 	d       *fakeDriver
 	cfg     driver.ConsumerConfig
-	end     chan error            // tells Run to return
+	end     chan error            // Run returns what is sent
 	closing func(context.Context) // what Close does first, if anything
 	ran     chan struct{}         // closed when Run has returned, or Close came first
 
@@ -268,7 +268,7 @@ func (c *fakeConsumer) position(cl *driver.Claim) int64 {
 	return -1
 }
 
-// A fakeProducer acknowledges when the test says so.
+// A fakeProducer acknowledges at once, or when the test releases what it holds.
 type fakeProducer struct {
 	d   *fakeDriver
 	cfg driver.ProducerConfig
@@ -386,7 +386,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// noContext is what a caller passes who forgot.
+// noContext is the context of a caller that passes nil.
 func noContext() context.Context { return nil }
 
 func state(t testing.TB, m *Manager) ConsumerStatus {
@@ -396,7 +396,7 @@ func state(t testing.TB, m *Manager) ConsumerStatus {
 	return s
 }
 
-// A record of what a handler saw.
+// A seen records the values that a handler gets.
 type seen struct {
 	mu     sync.Mutex
 	values []string

@@ -13,7 +13,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A full queue pauses its claim, and half of it gone resumes it; other
+// A full queue pauses its claim, and resumes it when half of it is handled; other
 // partitions go on.
 func TestFullQueuePausesItsClaimOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

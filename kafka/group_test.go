@@ -95,8 +95,8 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
-// A member is cut off in the middle of its work: another one takes over after
-// the session timeout, and what the first one finishes late is not committed.
+// A member is cut off in the middle of its work: another one takes over after the
+// session timeout, and a record that the first one finishes late is not committed.
 func TestZombieCommitsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
@@ -181,8 +181,8 @@ func TestUnknownTopicShowsAndIsConsumedOnceItExists(t *testing.T) {
 	})
 }
 
-// With OffsetNewest, what arrives after the first assignment is handled even if
-// the member dies before it has committed anything.
+// With OffsetNewest, records that arrive after the first assignment are handled even
+// if the member dies before it has committed anything.
 func TestNewestIsPinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)

@@ -93,7 +93,8 @@ func newHouse(t *testing.T) *house {
 	return w
 }
 
-// live makes all that hooks hear of happen: records, commits and sends.
+// live makes everything happen that hooks are called for: records, commits and
+// sends.
 func (w *house) live(t *testing.T) {
 	c := w.d.consumer(t)
 	cl := c.assign(0, 0)
@@ -182,7 +183,7 @@ func TestFault_E6_ShutdownFromInside(t *testing.T) {
 	}
 }
 
-// E6: WaitStop from inside does not wait for the signal either, and says so.
+// E6: WaitStop from inside does not wait for the signal either, and logs that.
 func TestFault_E6_WaitStopFromInside(t *testing.T) {
 	for _, place := range insides() {
 		t.Run(place.name, func(t *testing.T) {
@@ -203,7 +204,7 @@ func TestFault_E6_WaitStopFromInside(t *testing.T) {
 // end shuts down a manager whose producer has lost a message on purpose.
 func end(m *Manager) { _ = m.Shutdown(context.Background()) }
 
-// E6's kind: calls that need not wait, from everywhere, end and do their work.
+// Like E6: calls that need not wait end and do their work, from every place.
 func TestFault_E6_OtherCallsFromInside(t *testing.T) {
 	calls := []struct {
 		name string
@@ -288,14 +289,14 @@ func TestFault_E6_ShutdownFromInsideIsBounded(t *testing.T) {
 			close(release)
 			synctest.Wait()
 			require.True(t, isClosed(w.m.stopped))
-			var told *StopError
-			require.ErrorAs(t, ended, &told)
-			assert.Equal(t, []string{`consumer "job": handler of orders/0 at offset 0`}, told.Running)
+			var stopped *StopError
+			require.ErrorAs(t, ended, &stopped)
+			assert.Equal(t, []string{`consumer "job": handler of orders/0 at offset 0`}, stopped.Running)
 		})
 	}
 }
 
-// E6: while it ends, hooks hear of it on the goroutine of the shutdown itself.
+// E6: the last hooks of a shutdown are called on its own goroutine.
 func TestFault_E6_ShutdownInItsOwnLastHooks(t *testing.T) {
 	for name, at := range map[string]func(any) bool{"ShutdownEnded": isA[ShutdownEnded](), "detach": is("detach")} {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// D5: a status is readable as JSON: names for states, texts for errors, null for
-// what there is not.
+// D5: a status is readable as JSON: names for states, texts for errors, null for an
+// absent error or time.
 func TestFault_D5_StatusAsJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	got, err := json.Marshal([]ConsumerStatus{{
@@ -44,7 +44,7 @@ func TestFault_D5_StatusAsJSON(t *testing.T) {
 	assert.Nil(t, p["Oldest"])
 	assert.NotContains(t, string(got), "stack")
 
-	// What is marshalled names every field that is exported.
+	// The JSON names every exported field.
 	var plain map[string]any
 	text, err := json.Marshal(struct{ plainStatus }{})
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func TestFault_D5_StatusAsJSON(t *testing.T) {
 
 type plainStatus ConsumerStatus
 
-// D5: errors of any make.
+// D5: every kind of error.
 func TestFault_D5_ErrorsAsJSON(t *testing.T) {
 	var typedNil *PanicError
 	cases := []struct {

@@ -15,7 +15,7 @@ import (
 )
 
 // deliverFetch delivers n records whose values are parts of one buffer, as those of
-// one fetch are, and returns what says whether that is still in memory.
+// one fetch are, and returns a weak pointer to that buffer.
 func (c *fakeConsumer) deliverFetch(cl *driver.Claim, n int) weak.Pointer[byte] {
 	const size = 1 << 10
 	fetch := make([]byte, n*size)

@@ -40,9 +40,9 @@ func TestFault_D7_HandlerThatOutlivesTheShutdown(t *testing.T) {
 
 		ends := eventsOf[ShutdownEnded](r)
 		require.Len(t, ends, 1)
-		var told *StopError
-		require.ErrorAs(t, ends[0].Err, &told)
-		assert.Same(t, gaveUp, told)
+		var ended *StopError
+		require.ErrorAs(t, ends[0].Err, &ended)
+		assert.Same(t, gaveUp, ended)
 		assert.Equal(t, 10*time.Second, ends[0].Took)
 		deliveries, attempts := w.of(OpProcess), w.of(OpAttempt)
 		require.Len(t, deliveries, 2)
@@ -75,13 +75,13 @@ func TestFault_D7_ShutdownByContextSaysWhatItGaveUp(t *testing.T) {
 		synctest.Wait()
 		ends := eventsOf[ShutdownEnded](r)
 		require.Len(t, ends, 1)
-		var told *StopError
-		require.ErrorAs(t, ends[0].Err, &told)
-		assert.Equal(t, []string{`consumer "job": handler of orders/0 at offset 0`}, told.Running)
+		var ended *StopError
+		require.ErrorAs(t, ends[0].Err, &ended)
+		assert.Equal(t, []string{`consumer "job": handler of orders/0 at offset 0`}, ended.Running)
 	})
 }
 
-// What a Shutdown in time did not have to give up is not in its event.
+// A Shutdown that gives up nothing has no error in its event.
 func TestFault_D7_ShutdownInOrderHasNoError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -139,7 +139,7 @@ func TestFault_D7_HandlerThatOutlivesItsClaim(t *testing.T) {
 	}
 }
 
-// Outcomes are told by name.
+// Outcomes have names.
 func TestFault_D7_OutcomesHaveNames(t *testing.T) {
 	var names []string
 	for o := OutcomeDone; o.String() != ""; o++ {

@@ -75,7 +75,7 @@ func TestFault_A2_FailedSendWithoutACallbackIsReported(t *testing.T) {
 	})
 }
 
-// A2: what is refused before the driver sees it is lost just the same.
+// A2: a message that is refused before the driver sees it is lost, too.
 func TestFault_A2_RefusedSendWithoutACallbackIsReported(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -111,7 +111,7 @@ func TestFault_A2_RefusedSendWithoutACallbackIsReported(t *testing.T) {
 	})
 }
 
-// A2: after Close nobody asks any more, so the log and the hooks alone say it.
+// A2: after Close no caller asks for losses, so only the log and the hooks report them.
 func TestFault_A2_SendAfterCloseIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _, r, lines := loggedProducer(t, both())
@@ -141,8 +141,8 @@ func TestFault_A2_FlushThatEndsEarlyKeepsTheCount(t *testing.T) {
 	})
 }
 
-// A2: a broker that is away for an hour and fails a thousand messages a second
-// is a line every ten seconds; the lines account for every message.
+// A2: while a broker is away for an hour and a thousand messages fail per second,
+// one line is logged every ten seconds; the lines account for every message.
 func TestFault_A2_LogIsRateLimitedAndComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -174,7 +174,7 @@ func TestFault_A2_LogIsRateLimitedAndComplete(t *testing.T) {
 	})
 }
 
-// A2: nothing is added to a send that succeeds.
+// A2: a send that succeeds allocates nothing for this.
 func TestFault_A2_SuccessCostsNothing(t *testing.T) {
 	p, f, _, _ := loggedProducer(t, both())
 	p.m.hooks = nil

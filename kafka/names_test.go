@@ -200,7 +200,7 @@ func TestFault_H12_ErrorsAreBoundedWhateverIsWrong(t *testing.T) {
 		row.spoil(&cfg)
 		begin := time.Now()
 		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
-		assert.Less(t, time.Since(begin), 10*time.Second, row.name) // it takes under one
+		assert.Less(t, time.Since(begin), time.Minute, row.name) // a second or two; comparing each element with each takes an hour
 		require.ErrorContains(t, err, row.want, row.name)
 		assert.Less(t, len(err.Error()), 16<<10, row.name)
 		for line := range strings.Lines(err.Error()) {

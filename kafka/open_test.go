@@ -46,8 +46,7 @@ func TestFault_C4_ProducerIsOpenedWhenABrokerIsThere(t *testing.T) {
 	})
 }
 
-// C4: when there is never a broker the answer comes when the bound is over, and
-// holds the real cause.
+// C4: without a broker the answer comes when the bound is over, and holds the cause.
 func TestFault_C4_AnswerIsTheCauseAndTheEndOfTheContext(t *testing.T) {
 	hangs := func(ctx context.Context, n int) error {
 		if n < 3 {
@@ -160,8 +159,8 @@ func TestFault_C4_OpeningThatCannotBeTried(t *testing.T) {
 	})
 }
 
-// C4's kind: a consumer whose brokers are away when it starts joins when they
-// are there, and its reason says why it is not running until then.
+// Like C4: a consumer whose brokers are away when it starts joins when they are
+// there, and until then its reason says why it is not running.
 func TestFault_C4_ConsumerStartsWhenABrokerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{openErr: func(n int) error { return refusedN(4)(noContext(), n) }}

@@ -31,8 +31,8 @@ func TestOutOfRangeDisables(t *testing.T) {
 	})
 }
 
-// With a policy the consumer goes on, and reports the gap. What was handled
-// before it is not part of the gap.
+// With a policy the consumer goes on, and reports the gap. Records that were handled
+// before the gap are not part of it.
 func TestOutOfRangeGoesOnAndReportsTheGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)

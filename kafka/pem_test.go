@@ -31,7 +31,7 @@ func secretParts(t *testing.T, keyPEM []byte) []string {
 	return []string{string(seed), body, body[:40], body[20:]}
 }
 
-// A pasted is what is put into a field that wants a path.
+// A pasted is a text that was put into a field for a path.
 type pasted struct{ name, text string }
 
 // pastes are the ways in which a key is pasted.

@@ -22,8 +22,8 @@ func wantPrintable(t *testing.T, what, line string) {
 	assert.Negative(t, i, "%s: a raw control character in %.100q", what, line[max(i, 0):])
 }
 
-// What a handler, a hook or a driver says is cut and escaped before it is logged,
-// whatever the log handler makes of it; the error that programs get is whole.
+// The text of a handler, a hook or a driver is cut and escaped before it is logged,
+// even if the log handler does neither; the error that programs get is whole.
 func TestFault_H12_LogLinesAreBoundedAndOneLine(t *testing.T) {
 	huge := strings.Repeat("line\n\x1b[2J", 200_000)
 	synctest.Test(t, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestFault_H12_LogLinesAreBoundedAndOneLine(t *testing.T) {
 }
 
 // A name that a caller passes is cut and escaped in the error, and a long list is
-// shown to its first elements.
+// cut after its first elements.
 func TestFault_H12_ErrorsOfCallsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}

@@ -45,8 +45,8 @@ func TestSendMessageFillsWhereTheRecordLies(t *testing.T) {
 	require.Equal(t, p.ID(), f.cfg.ClientID)
 }
 
-// B05, B10: every callback is called once, also for what is sent during and
-// after Close.
+// B05, B10: every callback is called once, also for messages that are sent during
+// and after Close.
 func TestB05_EveryCallbackIsCalledOnceAcrossClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, f := newProducer(t, both())
@@ -159,8 +159,8 @@ func TestB39_CallbackNeverRunsOnTheCallersGoroutine(t *testing.T) {
 	})
 }
 
-// B37: Send ends with its context, and distinguishes what was not sent from what may
-// have been.
+// B37: Send ends with its context, and distinguishes a message that was not sent
+// from one that may have been.
 func TestB37_SendEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, f := newProducer(t, both())
@@ -204,7 +204,7 @@ func TestSendReturnsTheBrokersError(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotEnabledIsAnError(t *testing.T) {
+func TestSendOfADisabledKindIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		async, _ := newProducer(t, ProducerConfig{EnableSyncProducer: BoolPtr(false), EnableAsyncProducer: BoolPtr(true)})
 		require.ErrorIs(t, async.Send(t.Context(), "orders", nil, nil), ErrNotEnabled)
@@ -216,7 +216,7 @@ func TestWhatIsNotEnabledIsAnError(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeSent(t *testing.T) {
+func TestMessagesThatCannotBeSent(t *testing.T) {
 	p, f := newProducer(t, ProducerConfig{MaxMessageBytes: 100})
 	for _, tt := range []struct {
 		m    *ProducerMessage
@@ -285,7 +285,7 @@ func TestRegisterProducerWithoutDriver(t *testing.T) {
 	require.ErrorContains(t, err, "SetDefault")
 }
 
-func TestFlushWaitsForWhatWasAccepted(t *testing.T) {
+func TestFlushWaitsForAcceptedMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, f := newProducer(t, both())
 		f.hold = true

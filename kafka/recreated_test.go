@@ -41,9 +41,9 @@ func (r *recreation) handle(ctx context.Context, m *kafka.Message) error {
 	return nil
 }
 
-// A1: a topic is its ID and not its name. Whatever the consumer is doing when its
-// topic is created again, and however long the new log is, nothing of the new topic is
-// lost in silence.
+// A1: a topic is its ID and not its name. A consumer may idle, handle a record or be
+// switched off when its topic is created again, and the new log may be shorter or
+// longer than the old one: no record of the new topic is lost silently.
 func TestFault_A1_NothingOfTheNewTopicIsLostInSilence(t *testing.T) {
 	type form struct {
 		name string
@@ -113,7 +113,7 @@ func recreate(t *testing.T, act func(*recreation), off, busy bool, initial kafka
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if off && initial == kafka.OffsetNewest {
-		// The process knows of no other topic: it starts where it is asked to, and says so.
+		// The process knows of no other topic: it starts where it is asked to, and reports that.
 		starts := kafka.EventsOf[kafka.NoPosition](&r.events)
 		require.NotEmpty(t, starts)
 		last := starts[len(starts)-1]

@@ -78,7 +78,7 @@ func TestConcurrentRegistrationLetsOneIn(t *testing.T) {
 	require.Equal(t, 1, in, "registrations that were let in")
 }
 
-func TestWhatCannotBeRegistered(t *testing.T) {
+func TestConsumersThatCannotBeRegistered(t *testing.T) {
 	m := New(&fakeDriver{}, quiet())
 	var typedNil *handlerFunc
 	for _, tt := range []struct {

@@ -58,7 +58,7 @@ func TestRestartsBackOffAndDisableInTheEnd(t *testing.T) {
 	})
 }
 
-// B22: what no retry can cure disables at once.
+// B22: an error that no retry cures disables at once.
 func TestB22_PermanentErrorDisablesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{openErr: func(int) error {
@@ -169,8 +169,8 @@ type panickingConsumer struct{ driver.Consumer }
 
 func (panickingConsumer) Run(driver.Handler) error { panic("boom") }
 
-// Time spent dialling is not health: a broker that never answers disables in
-// the end, too.
+// Time spent dialling does not count as running: a broker that never answers
+// disables the consumer, too.
 func TestSlowDialsAreFailuresInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &silentDriver{}

@@ -142,7 +142,7 @@ func TestJSONShowsTheRest(t *testing.T) {
 	}
 }
 
-// No error shows the password, whatever is wrong with it or beside it.
+// No error shows the password, whether the password is wrong or another field.
 func TestErrorsDoNotShowSecrets(t *testing.T) {
 	for _, s := range []SASLConfig{
 		{Mechanism: "scram", Password: testPassword},

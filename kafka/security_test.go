@@ -179,8 +179,8 @@ func TestARefusedConfigurationDoesNotWarn(t *testing.T) {
 	require.Empty(t, out.String(), "logged")
 }
 
-// What is resolved from files is good for a mutual handshake, and refuses a
-// server of another authority.
+// A configuration from files succeeds in a mutual handshake, and refuses a server of
+// another authority.
 func TestTLSFromFilesShakesHands(t *testing.T) {
 	dir := t.TempDir()
 	broker, client, other := newTestPair(t, dir, "broker"), newTestPair(t, dir, "client"), newTestPair(t, dir, "other")

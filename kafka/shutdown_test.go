@@ -108,8 +108,8 @@ func TestEndOfTheStartContextShutsDown(t *testing.T) {
 	})
 }
 
-// The callbacks of what a severed producer leaves unanswered run before Shutdown
-// returns.
+// The callbacks of messages that a severed producer leaves unanswered run before
+// Shutdown returns.
 func TestShutdownWaitsForTheLastCallbacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &scriptedDriver{close: func(ctx context.Context, unanswered []*driver.Message) error {
@@ -232,8 +232,8 @@ func TestHungCommitDoesNotKeepTheFinalOne(t *testing.T) {
 	})
 }
 
-// A handler that ignores its context must not keep what its neighbours handled
-// in the shutdown's last moments from being committed.
+// A handler that ignores its context does not keep the records from being committed
+// that its neighbours handle in the shutdown's last moments.
 func TestStuckNeighbourDoesNotKeepTheFinalCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}

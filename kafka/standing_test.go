@@ -44,7 +44,7 @@ func TestFault_D2_LostMembershipIsNotRunning(t *testing.T) {
 			require.ErrorIs(t, s.Reason, driver.ErrMembershipLost, test.name)
 			require.Equal(t, time.Now().Add(-time.Minute), s.Since, test.name)
 
-			// While it waits, what the driver meets takes the reason's place.
+			// While it waits, an error of the driver replaces the reason.
 			c.h.Error(errDial)
 			synctest.Wait()
 			s = state(t, m)
@@ -137,8 +137,9 @@ func TestFault_D2_FailedStartsAreForgottenWithoutRecords(t *testing.T) {
 	})
 }
 
-// B1, B2, core part: the trouble of one partition stands where it belongs, until
-// fetching has come by it, and never changes the state of the consumer.
+// B1, B2, core part: an error of one partition stands in the status of that
+// partition until fetching has passed it, and never changes the state of the
+// consumer.
 func TestFault_B1_TroubleStandsWithItsPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, hook := &fakeDriver{}, &recorder{}
@@ -181,7 +182,7 @@ func TestFault_B1_TroubleStandsWithItsPartition(t *testing.T) {
 	})
 }
 
-// A1, core part: a topic that was created again is told apart from a gap.
+// A1, core part: a topic that was created again is reported as that, not as a gap.
 func TestFault_A1_RecreatedTopicIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, hook, log := &fakeDriver{}, &recorder{}, &lines{}

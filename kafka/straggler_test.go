@@ -108,8 +108,8 @@ func TestReassignedPartitionWaitsForItsStraggler(t *testing.T) {
 	})
 }
 
-// A handler that is stuck does not hold a revocation beyond its window, and
-// what was done before it is committed within.
+// A handler that is stuck does not hold a revocation beyond its window, and the
+// records that were handled before it are committed within the window.
 func TestStuckHandlerDoesNotHoldTheRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, hook := &fakeDriver{}, &recorder{}

@@ -53,7 +53,7 @@ func TestFault_C1_DefaultsLetARollingMigrationGoOn(t *testing.T) {
 	}
 }
 
-// After the last old member has gone, ours agree on what they did before.
+// After the last old member has gone, ours agree on their first choice again.
 func TestFault_C1_AfterTheMigrationOursAgreeOnRoundRobin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.NewBroker()

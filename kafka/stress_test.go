@@ -18,7 +18,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// B24, B14: everything that may be called by several goroutines at once is,
+// B24, B14: several goroutines call at once everything that allows it,
 // while members restart and the manager shuts down. Run with -race.
 func TestB24_EverythingAtOnce(t *testing.T) {
 	b := memory.NewBroker(memory.WithAutoCreate(4))
@@ -71,7 +71,7 @@ func TestB24_EverythingAtOnce(t *testing.T) {
 	require.Equal(t, int64(sent), answered.Load(), "callbacks that were called")
 }
 
-// B18, B23: when WaitStop has returned nothing is handled any more, and no
+// B18, B23: when WaitStop has returned no record is handled, and no
 // goroutine is left: the bubble would not end.
 func TestB18_NothingIsHandledAfterWaitStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

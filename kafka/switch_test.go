@@ -77,8 +77,8 @@ func TestIdleStopTakesNoTime(t *testing.T) {
 	})
 }
 
-// What an earlier session fails at does not disable a consumer that has been
-// switched off and on since.
+// A failure of an earlier session does not disable a consumer that has been switched
+// off and on since.
 func TestOldSessionDoesNotDisableANewWish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDriver{}

@@ -33,7 +33,7 @@ func disentangle(cfg *ConsumerConfig) {
 	*cfg = ConsumerConfig{}
 }
 
-func TestWhatTheCallerChangesLaterHasNoEffectOnAConsumer(t *testing.T) {
+func TestLaterChangesByTheCallerHaveNoEffectOnAConsumer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	cfg, untouched := entangled(), entangled()
 	got, forDriver, err := resolveConsumer(&cfg, log)
@@ -49,7 +49,7 @@ func TestWhatTheCallerChangesLaterHasNoEffectOnAConsumer(t *testing.T) {
 	require.Equal(t, want, got, "what the driver does to its own changes the copy")
 }
 
-func TestWhatTheCallerChangesLaterHasNoEffectOnAProducer(t *testing.T) {
+func TestLaterChangesByTheCallerHaveNoEffectOnAProducer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	sync, async, idempotent := true, true, true
 	cfg := ProducerConfig{

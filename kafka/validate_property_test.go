@@ -206,7 +206,7 @@ func TestRandomConsumers(t *testing.T) {
 	v.check(t)
 }
 
-// brokenRelation names what a resolved configuration promises and does not keep.
+// brokenRelation names a promise that a resolved configuration does not keep.
 func brokenRelation(c ConsumerConfig) string {
 	for what, holds := range map[string]bool{
 		"there are topics, in Topics":                 c.Topic == "" && len(c.Topics) > 0,

@@ -115,7 +115,7 @@ func watchedProducer(t *testing.T, hooks ...Hook) (*Producer, *fakeProducer, *Ma
 	return p, d.producers[0], m
 }
 
-// A send is one operation, whatever becomes of it, and an async one ends with
+// A send is one operation, whether it succeeds or fails, and an async one ends with
 // its acknowledgement.
 func TestEverySendIsOneOperation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -185,8 +185,8 @@ func TestEverySendIsOneOperation(t *testing.T) {
 	})
 }
 
-// A sync send whose context ends is over for its hooks, and a late answer
-// changes nothing. What was pending at Close ends with it.
+// A sync send whose context ends is over for its hooks, and a late answer changes
+// nothing. Operations that are pending at Close end with it.
 func TestAbandonedAndPendingSendsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watcher{t: t, header: "x"}
@@ -396,7 +396,7 @@ func TestADeliveryThatIsLeft(t *testing.T) {
 	}
 }
 
-// The handler's context is what the hooks have made of it, and still ends with
+// The handler's context is the one that the hooks have returned, and still ends with
 // the partition.
 func TestHandlersGetTheHooksContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -223,7 +223,7 @@ consumer "orders": backing off
 			k.SetConsumerSwitch("orders", false)
 			k.WaitState("orders", kafka.StateOff)
 			k.Rebalance("orders")
-		}, `kafkatest: consumer "orders" can not rejoin after a rebalance: it is no member of group "orders-group"
+		}, `kafkatest: consumer "orders" cannot rejoin after a rebalance: it is no member of group "orders-group"
 consumer "orders": off`},
 
 		{"Crash, of one that is off beside another", func(t testing.TB, k *kafkatest.Kafka) {
@@ -233,10 +233,10 @@ consumer "orders": off`},
 			k.SetConsumerSwitch("orders", false)
 			k.WaitState("orders", kafka.StateOff)
 			k.Crash("orders")
-		}, `kafkatest: consumer "orders" can not rejoin after its session ended: it is no member of group "orders-group"
+		}, `kafkatest: consumer "orders" cannot rejoin after its session ended: it is no member of group "orders-group"
 consumer "orders": off`},
 
-		{"Crash, of one that can not come back", func(t testing.TB, k *kafkatest.Kafka) {
+		{"Crash, of one that cannot come back", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing))
 			k.Broker.Stop()
 			k.Crash("orders")

@@ -49,7 +49,7 @@ func (k *Kafka) rejoin(job, what string, do func(kafka.ConsumerStatus) bool) {
 	}
 	k.wait(func() bool { return k.settled(c.Group) }, report)
 	if k.state(c.JobName) != kafka.StateRunning {
-		k.t.Fatalf("kafkatest: consumer %q can not %s: it is no member of group %q\n%s", c.JobName, what, c.Group, k.describe(k.must(job)))
+		k.t.Fatalf("kafkatest: consumer %q cannot %s: it is no member of group %q\n%s", c.JobName, what, c.Group, k.describe(k.must(job)))
 	}
 	before := k.joins(c.Group)
 	k.wait(func() bool { return do(k.must(job)) }, report)

@@ -131,7 +131,7 @@ func TestRebalanceDuringAHandler(t *testing.T) {
 }
 
 // What was handled and is not committed is handled again after a crash.
-func TestCrashRedeliversWhatIsNotCommitted(t *testing.T) {
+func TestCrashRedeliversUncommittedRecords(t *testing.T) {
 	both(t, func(t *testing.T) {
 		hook := new(assignments)
 		k := kafkatest.New(t, kafka.WithHook(hook))

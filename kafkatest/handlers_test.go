@@ -141,7 +141,7 @@ func TestBackoffsPassInABubble(t *testing.T) {
 		require.NoError(t, k.WaitState("orders", kafka.StateRunning).Reason)
 		require.GreaterOrEqual(t, k.Attempts(r), 60, "one attempt each minute")
 	})
-	require.LessOrEqual(t, time.Since(began), 2*time.Second, "real time")
+	require.Less(t, time.Since(began), time.Minute, "real time")
 }
 
 // Every consumer of a topic has to handle a record, but for those that are off.

@@ -49,7 +49,7 @@ func TestShutdownReportsThatAGroupCouldNotBeLeft(t *testing.T) {
 	})
 }
 
-func TestWaitStopLogsWhatDoesNotEnd(t *testing.T) {
+func TestWaitStopLogsTheHandlerThatDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := memory.NewBroker()
 		var log bytes.Buffer

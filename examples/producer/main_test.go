@@ -32,7 +32,7 @@ func TestEmbedded(t *testing.T) {
 	require.Equal(t, 8, strings.Count(out.String(), "async: orders/"), "lines of asynchronous sends:\n%s", &out)
 }
 
-func TestUnknownTopicIsTold(t *testing.T) {
+func TestUnknownTopicIsReported(t *testing.T) {
 	var out bytes.Buffer
 	err := run(t.Context(), kafka.New(memory.NewBroker()), "localhost:9092", "nowhere", 1, &out)
 	require.ErrorContains(t, err, "not in the log")

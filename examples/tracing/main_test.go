@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	collectmetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collecttrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -37,9 +39,7 @@ func TestMain(m *testing.M) {
 // The tree that the README shows.
 func TestConsole(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-otlp="}, &out); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, run(t.Context(), []string{"-otlp="}, &out))
 	want := `trace <id>
 POST /orders              INTERNAL  <time>
 └─ send orders            PRODUCER  <time>  key=order-17, partition=0, offset=0
@@ -53,9 +53,7 @@ POST /orders              INTERNAL  <time>
 	for _, r := range [][2]string{{`\b[0-9a-f]{32}\b`, "<id>"}, {`\b[0-9.]+(µs|ms|s)\b *`, "<time>  "}, {`(?m) +$`, ""}} {
 		got = regexp.MustCompile(r[0]).ReplaceAllString(got, r[1])
 	}
-	if !strings.HasPrefix(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
+	require.Equal(t, want, got[:min(len(got), len(want))])
 	for _, line := range []string{
 		`kafka.consumer.retries +2 +error.type=NO_COURIER, group=shop, destination=orders`,
 		`kafka.consumer.state +1 +consumer=shipping, state=running, group=shop`,
@@ -63,9 +61,7 @@ POST /orders              INTERNAL  <time>
 		`messaging.client.sent.messages +1 +destination=results, partition=0, operation=send`,
 		`messaging.process.duration +1, together`,
 	} {
-		if !regexp.MustCompile(`(?m)^` + line).Match(out.Bytes()) {
-			t.Errorf("no line like %q in\n%s", line, out.String())
-		}
+		assert.Regexp(t, `(?m)^`+line, out.String())
 	}
 }
 
@@ -73,35 +69,25 @@ POST /orders              INTERNAL  <time>
 // trace, and the metrics.
 func TestOTLP(t *testing.T) {
 	r := listen(t)
-	if err := run(t.Context(), []string{"-otlp", r.URL}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, run(t.Context(), []string{"-otlp", r.URL}, io.Discard))
 	checkTrace(t, r.all(), "shop-both", "shop-both")
 	for _, name := range []string{"messaging.process.duration", "messaging.client.sent.messages", "kafka.consumer.lag_time", "kafka.consumer.state"} {
-		if !r.metrics[name] {
-			t.Errorf("%s was not received, only %v", name, r.metrics)
-		}
+		assert.Contains(t, r.metrics, name, "metrics that were received")
 	}
 }
 
-// The environment's variable serves as well, and an endpoint that fails is told.
+// The environment's variable serves as well, and an endpoint that fails is reported.
 func TestOTLPFromTheEnvironment(t *testing.T) {
 	r := listen(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", r.URL)
-	if err := run(t.Context(), nil, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, run(t.Context(), nil, io.Discard))
 	checkTrace(t, r.all(), "shop-both", "shop-both")
 
 	failing := httptest.NewServer(http.NotFoundHandler())
 	defer failing.Close()
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-otlp", failing.URL}, &out); err == nil || !strings.Contains(err.Error(), "404") {
-		t.Errorf("error %v, want that the endpoint answers 404", err)
-	}
-	if !strings.Contains(out.String(), "process orders") {
-		t.Error("the console shows no trace")
-	}
+	require.ErrorContains(t, run(t.Context(), []string{"-otlp", failing.URL}, &out), "404")
+	require.Contains(t, out.String(), "process orders", "the console shows the trace all the same")
 }
 
 func TestBadFlagsAndNoBroker(t *testing.T) {
@@ -112,9 +98,7 @@ func TestBadFlagsAndNoBroker(t *testing.T) {
 		{"-nonsense"}, {"-role", "judge"}, {"-role", "consume"}, {"-topic", "no topic"}, {"-otlp", "http://%"},
 		{"-brokers", "127.0.0.1:1", "-role", "produce"},
 	} {
-		if err := run(ctx, args, io.Discard); err == nil {
-			t.Errorf("%v: no error", args)
-		}
+		assert.Error(t, run(ctx, args, io.Discard), "%v", args)
 	}
 }
 
@@ -124,58 +108,47 @@ func checkTrace(t *testing.T, spans map[string][]received, producer, consumer st
 	t.Helper()
 	one := func(name string) received {
 		t.Helper()
-		if len(spans[name]) != 1 {
-			t.Fatalf("%d spans named %q", len(spans[name]), name)
-		}
+		require.Len(t, spans[name], 1, "spans named %q", name)
 		return spans[name][0]
 	}
 	request, send, process, result := one("POST /orders"), one("send orders"), one("process orders"), one("send results")
 	attempts := spans["attempt orders"]
-	if len(attempts) != 3 {
-		t.Fatalf("%d attempts, want 3", len(attempts))
-	}
+	require.Len(t, attempts, 3)
 	child := func(s, parent received) {
 		t.Helper()
-		if s.parent() != parent.id() || string(s.TraceId) != string(request.TraceId) {
-			t.Errorf("%s has parent %s in trace %x, want %s (%s) in trace %x", s.Name, s.parent(), s.TraceId, parent.id(), parent.Name, request.TraceId)
-		}
+		assert.Equal(t, parent.SpanId, s.ParentSpanId, "%s is a child of %s", s.Name, parent.Name)
+		assert.Equal(t, request.TraceId, s.TraceId, s.Name)
 	}
-	if request.parent() != "" {
-		t.Errorf("the request has parent %s", request.parent())
-	}
+	assert.Empty(t, request.parent())
 	child(send, request)
 	child(process, send)
 	for i, a := range attempts {
 		child(a, process)
-		if failed := a.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR; failed != (i < 2) || failed && a.attr("error.type") != "NO_COURIER" {
-			t.Errorf("attempt %d has status %v, %v", i+1, a.Status, a.Attributes)
+		if i == 2 {
+			assert.NotEqual(t, tracepb.Status_STATUS_CODE_ERROR, a.Status.GetCode(), "attempt 3")
+			continue
 		}
+		assert.Equal(t, tracepb.Status_STATUS_CODE_ERROR, a.Status.GetCode(), "attempt %d", i+1)
+		assert.Equal(t, "NO_COURIER", a.attr("error.type"), "attempt %d", i+1)
 	}
 	child(result, attempts[2])
-	if len(process.Links) != 1 || string(process.Links[0].SpanId) != string(send.SpanId) || process.Status.GetCode() != tracepb.Status_STATUS_CODE_UNSET {
-		t.Errorf("process has links %v, status %v", process.Links, process.Status)
+	if assert.Len(t, process.Links, 1) {
+		assert.Equal(t, send.SpanId, process.Links[0].SpanId)
 	}
+	assert.Equal(t, tracepb.Status_STATUS_CODE_UNSET, process.Status.GetCode())
 	for s, kind := range map[*tracepb.Span]tracepb.Span_SpanKind{
 		send.Span: tracepb.Span_SPAN_KIND_PRODUCER, process.Span: tracepb.Span_SPAN_KIND_CONSUMER,
 		attempts[0].Span: tracepb.Span_SPAN_KIND_INTERNAL, result.Span: tracepb.Span_SPAN_KIND_PRODUCER,
 	} {
-		if s.Kind != kind {
-			t.Errorf("%s is of kind %v", s.Name, s.Kind)
-		}
+		assert.Equal(t, kind, s.Kind, s.Name)
 	}
 	for _, s := range []received{request, send} {
-		if s.service != producer {
-			t.Errorf("%s is of service %q", s.Name, s.service)
-		}
+		assert.Equal(t, producer, s.service, s.Name)
 	}
 	for _, s := range []received{process, attempts[0], result} {
-		if s.service != consumer {
-			t.Errorf("%s is of service %q", s.Name, s.service)
-		}
+		assert.Equal(t, consumer, s.service, s.Name)
 	}
-	if split := producer != consumer; split != (send.pid != process.pid) {
-		t.Errorf("process ids %d and %d", send.pid, process.pid)
-	}
+	assert.Equal(t, producer != consumer, send.pid != process.pid, "process ids %d and %d", send.pid, process.pid)
 }
 
 // A receiver takes what is sent to it by OTLP/HTTP.
@@ -218,10 +191,7 @@ func read(t *testing.T, q *http.Request, m proto.Message) bool {
 	if err == nil {
 		err = proto.Unmarshal(body, m)
 	}
-	if err != nil {
-		t.Errorf("%s: %v", q.URL, err)
-	}
-	return err == nil
+	return assert.NoError(t, err, q.URL)
 }
 
 func (r *receiver) takeSpans(m *collecttrace.ExportTraceServiceRequest) {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
@@ -19,9 +21,7 @@ func TestOneTraceAcrossProcesses(t *testing.T) {
 	defer cancel()
 	topic := fmt.Sprintf("tracing-%d", time.Now().UnixNano())
 	for _, name := range []string{topic, topic + "-results"} {
-		if err := cluster.CreateTopic(ctx, name, 1, nil); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, cluster.CreateTopic(ctx, name, 1, nil))
 	}
 	r := listen(t)
 	for _, role := range []string{"produce", "consume"} {
@@ -29,9 +29,7 @@ func TestOneTraceAcrossProcesses(t *testing.T) {
 		cmd.Env = append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+r.URL, fmt.Sprintf(
 			"TRACING_ARGS=-role %s -brokers %s -topic %s -results %s-results -group %s", role, cluster.Bootstrap(), topic, topic, topic))
 		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", role, err, out)
-		}
+		require.NoError(t, err, "%s:\n%s", role, out)
 		t.Logf("%s:\n%s", role, out)
 	}
 	spans := map[string][]received{}
