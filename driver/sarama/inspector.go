@@ -1,20 +1,41 @@
 package sarama
 
 import (
-	"hash/crc32"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	ibm "github.com/IBM/sarama"
+
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
+
+const (
+	// recordCost and headerCost are the bytes that a record and a header take once Sarama
+	// and this driver have read them, beside the bytes that they point to.
+	recordCost = 416
+	headerCost = 96
+)
+
+// saramaBound is the largest size to which Sarama may decompress one batch, unless the
+// program has set MaxDecompressedBatchSize.
+const saramaBound = 64 << 20
+
+// Sarama has one bound for the whole process, and none by default. It is set before a
+// consumer can run, since Sarama reads it without a lock. It is the second line of
+// defence: an examination rejects a large batch before, and only a batch that claims a
+// wrong size comes this far.
+func init() {
+	if ibm.MaxDecompressedBatchSize == 0 {
+		ibm.MaxDecompressedBatchSize = saramaBound
+	}
+}
 
 // An inspector looks at what a consumer fetches before Sarama does, and keeps what
 // is known of each partition. It is shared by all connections that fetch.
 type inspector struct {
-	limit   int // of a batch, once it is inflated
-	share   int // of a partition in one answer, likewise
-	table   *crc32.Table
+	limits  recordbatch.Limits
 	trouble func(*feed) // is called when a partition cannot be read on
 	arrived func(p partition, bytes int)
 
@@ -27,7 +48,10 @@ func newInspector(limit, fetch int, trouble func(*feed), arrived func(partition,
 		limit = saramaBound
 	}
 	return &inspector{
-		limit: limit, share: max(fetch, 1) * shareFetches, table: crc32.MakeTable(crc32.Castagnoli),
+		limits: recordbatch.Limits{
+			Batch: limit, Share: max(fetch, 1) * recordbatch.ShareFetches, Answer: int(ibm.MaxResponseSize),
+			Record: recordCost, Header: headerCost,
+		},
 		trouble: trouble, arrived: arrived, feeds: map[string]map[int32]*feed{},
 	}
 }
@@ -43,7 +67,7 @@ type feed struct {
 	first   int64      // the base offset of the first batch that came last, or -1
 	partial int        // answers in a row that held the beginning of a batch only
 	since   time.Time  // of the first answer in a row that brought nothing of what is there; zero if the latest did
-	trouble *trouble
+	trouble *recordbatch.Damage
 
 	failed time.Time // when Sarama could not read an answer at last
 }
@@ -86,7 +110,7 @@ func (in *inspector) answered(answer []byte, version int16) {
 		return
 	}
 	now := time.Now()
-	b := newBudget(in.limit)
+	b := recordbatch.NewBudget(in.limits)
 	eachAnswered(answer, version, func(p answeredPartition) {
 		if p.code != 0 {
 			return
@@ -123,41 +147,41 @@ const partialAnswers = 5
 
 // examine looks at the records of one partition. It returns how many bytes Sarama
 // gets of them, and reports whether they are in trouble.
-func (in *inspector) examine(f *feed, p answeredPartition, b *budget, now time.Time) (bytes int, bad bool) {
+func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget, now time.Time) (bytes int, bad bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(p.records) == 0 {
 		f.nothing(p, now)
 		return 0, false
 	}
-	first := firstOffset(p.records)
+	first := recordbatch.FirstOffset(p.records)
 	again := first >= 0 && first == f.first
-	x := examination{
-		records: p.records, next: f.asked, table: in.table, budget: b, share: in.share,
-		thorough: again || f.trouble != nil,
+	x := recordbatch.Examination{
+		Records: p.records, Next: f.asked, Budget: b,
+		Thorough: again || f.trouble != nil,
 	}
 	f.first = first
-	t := x.run()
-	if t == nil && x.part > 0 {
+	t := x.Run()
+	if t == nil && x.Part > 0 {
 		if f.partial++; f.partial >= partialAnswers {
-			t = &trouble{f.asked, corrupt("of a batch of %d bytes only %d come", x.part, len(p.records))}
-			if len(p.records) > magicAt {
-				hide(p.records)
+			t = &recordbatch.Damage{Offset: f.asked, Err: recordbatch.Corrupt("of a batch of %d bytes only %d come", x.Part, len(p.records))}
+			if len(p.records) > recordbatch.MagicAt {
+				recordbatch.Hide(p.records)
 			}
 		}
 	}
-	if x.whole > 0 {
+	if x.Whole > 0 {
 		f.trouble, f.partial = nil, 0
 	}
 	if t != nil {
 		f.trouble = t
 	}
-	if x.whole > 0 && !again || t != nil {
+	if x.Whole > 0 && !again || t != nil {
 		f.since = time.Time{}
 	} else {
 		f.nothing(p, now)
 	}
-	return x.bytes, t != nil
+	return x.Bytes, t != nil
 }
 
 // nothing notes that an answer brings nothing new. It is called with mu held.
@@ -172,23 +196,15 @@ func (f *feed) nothing(p answeredPartition, now time.Time) {
 
 // state returns the trouble that the partition is in, and since when nothing has
 // come of what is there.
-func (f *feed) state() (*trouble, time.Time) {
+func (f *feed) state() (*recordbatch.Damage, time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.trouble, f.since
 }
 
-func firstOffset(records []byte) int64 {
-	c := cursor{b: records}
-	if at := c.int64(); !c.bad {
-		return at
-	}
-	return -1
-}
-
-// at says where t is.
-func (t *trouble) at(p partition) *driver.PartitionError {
-	return &driver.PartitionError{Topic: p.topic, Partition: p.id, Offset: t.offset, Err: t.err}
+// damageAt returns the report of damage in a partition.
+func damageAt(p partition, d *recordbatch.Damage) *driver.PartitionError {
+	return &driver.PartitionError{Topic: p.topic, Partition: p.id, Offset: d.Offset, Err: d.Err}
 }
 
 // position returns where the partition was asked for at last.

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
@@ -102,7 +103,7 @@ func flipInLog(t *testing.T, dir, partition string, place int) {
 	at := 0
 	for range place + 1 {
 		c := cursor{b: b, at: at + 8}
-		at += batchPrefix + int(c.int32())
+		at += recordbatch.LengthBytes + int(c.int32())
 	}
 	if _, err := f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2)); err != nil {
 		t.Fatal(err)

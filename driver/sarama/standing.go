@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 type standing struct {
 	next time.Time     // of the next look
 	wait time.Duration // from that to the one after it
-	told *trouble
+	told *recordbatch.Damage
 }
 
 // A mender reports partitions that cannot be read on, and has them looked at again
@@ -109,7 +110,7 @@ func (m *mender) round(now time.Time) {
 
 // standAt reports t when it has been found, and again with each look that finds
 // it, and lets the claim be looked at when it is time.
-func (m *mender) standAt(cl *claim, t *trouble, now time.Time) {
+func (m *mender) standAt(cl *claim, t *recordbatch.Damage, now time.Time) {
 	s := m.stand[cl]
 	if s == nil {
 		s = &standing{next: now.Add(firstLook), wait: firstLook}
@@ -117,7 +118,7 @@ func (m *mender) standAt(cl *claim, t *trouble, now time.Time) {
 	}
 	if s.told != t {
 		s.told = t
-		m.c.tell(t.at(cl.where))
+		m.c.tell(damageAt(cl.where, t))
 	}
 	if cl.isStanding() && now.After(s.next) && cl.look() {
 		s.wait = min(2*s.wait, lastLook)

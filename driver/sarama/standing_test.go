@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -208,29 +209,29 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 		name   string
 		damage func([]byte) []byte
 	}{
-		{"a bit of a value", flip(batchHead+6, 1)},
-		{"a bit of a record's offset", flip(batchHead+3, 1)},
+		{"a bit of a value", flip(recordbatch.HeadBytes+6, 1)},
+		{"a bit of a record's offset", flip(recordbatch.HeadBytes+3, 1)},
 		{"a bit of the checksum", flip(18, 4)},
-		{"the magic, to a later one", flip(magicAt, 4)},
-		{"the magic, to an older one", flip(magicAt, 2)},
+		{"the magic, to a later one", flip(recordbatch.MagicAt, 4)},
+		{"the magic, to an older one", flip(recordbatch.MagicAt, 2)},
 		{"the length, negative", flip(8, 0x80)},
 		{"the length, too small", func(b []byte) []byte { binary.BigEndian.PutUint32(b[8:], 20); return b }},
 		{"the length, larger than an answer", flip(8, 0x40)},
 		{"the base offset, lower", flip(7, 16)},
 		{"the codec", resigned(func(b []byte) { b[22] |= 7 })},
 		{"more records than offsets", resigned(func(b []byte) { b[60] = 200 })},
-		{"a record's length that lies", resigned(func(b []byte) { b[batchHead] += 2 })},
+		{"a record's length that lies", resigned(func(b []byte) { b[recordbatch.HeadBytes] += 2 })},
 		{"2^62 headers", func(b []byte) []byte {
 			return batch(20, 9, 1, 0, rec(0, "20", binary.AppendVarint(nil, 1<<62)...))
 		}},
-		{"records cut short", func(b []byte) []byte { return batch(20, 9, 10, 0, b[batchHead:len(b)-5]) }},
+		{"records cut short", func(b []byte) []byte { return batch(20, 9, 10, 0, b[recordbatch.HeadBytes:len(b)-5]) }},
 		{"records out of order", func(b []byte) []byte {
 			return batch(20, 9, 3, 0, slices.Concat(rec(5, "25"), rec(3, "23"), rec(9, "29")))
 		}},
 		{"a record beyond the batch", func(b []byte) []byte { return batch(20, 9, 1, 0, rec(10, "30")) }},
 		{"an offset of 2^63-1", func(b []byte) []byte { return batch(1<<63-1, 0, 1, 0, rec(0, "x")) }},
-		{"gzip that is none", func(b []byte) []byte { return batch(20, 9, 10, 1, b[batchHead:]) }},
-		{"zstd that is none", func(b []byte) []byte { return batch(20, 9, 10, 4, b[batchHead:]) }},
+		{"gzip that is none", func(b []byte) []byte { return batch(20, 9, 10, 1, b[recordbatch.HeadBytes:]) }},
+		{"zstd that is none", func(b []byte) []byte { return batch(20, 9, 10, 4, b[recordbatch.HeadBytes:]) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

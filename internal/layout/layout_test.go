@@ -48,8 +48,10 @@ var graph = []row{
 		"it follows the bytes of any client"},
 	{"driver/internal/dialer", []string{"driver", "driver/internal/response"},
 		"it makes the connections of any client"},
-	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "github.com/IBM/sarama", "github.com/rcrowley/go-metrics",
-		"github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which Sarama brings
+	{"driver/internal/recordbatch", []string{"driver", "github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which every client brings
+		"it examines the records of any client"},
+	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "driver/internal/recordbatch",
+		"github.com/IBM/sarama", "github.com/rcrowley/go-metrics"},
 		"a backend must not know its users"},
 	{"kafka", []string{"driver"},
 		"the core must work with any backend, and bring none into a program that uses another"},

@@ -1,4 +1,4 @@
-package sarama
+package recordbatch
 
 import (
 	"bytes"
@@ -7,49 +7,34 @@ import (
 	"fmt"
 	"io"
 
-	ibm "github.com/IBM/sarama"
 	"github.com/klauspost/compress/gzip"
 	snappy "github.com/klauspost/compress/snappy/xerial"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
-// saramaBound is what one batch may be inflated to by Sarama, unless the program
-// has set MaxDecompressedBatchSize.
-const saramaBound = 64 << 20
-
-// Sarama has one bound for the whole process, and none by default. It is set
-// before a consumer can run, since Sarama reads it without a lock. It is the second
-// line of defence: a batch is refused by an examination of its own before, and only
-// data that lie about their size come this far.
-func init() {
-	if ibm.MaxDecompressedBatchSize == 0 {
-		ibm.MaxDecompressedBatchSize = saramaBound
-	}
-}
-
-// atMost returns a bound on the size of b once it is inflated, without inflating
-// it, or -1 if there is no cheap one. Compressed data consist of blocks that say,
-// each in its first bytes, how much they can hold.
-func atMost(codec ibm.CompressionCodec, b []byte) int {
+// atMost returns an upper bound for the size of b once decompressed, without
+// decompressing it, or -1 if no cheap bound exists. Compressed data consist of blocks;
+// the first bytes of each give how much it can hold.
+func atMost(codec Codec, b []byte) int {
 	switch codec {
-	case ibm.CompressionNone:
+	case None:
 		return len(b)
-	case ibm.CompressionGZIP:
+	case Gzip:
 		return gzipAtMost(b)
-	case ibm.CompressionSnappy:
+	case Snappy:
 		return snappyAtMost(b)
-	case ibm.CompressionLZ4:
+	case LZ4:
 		return lz4AtMost(b)
-	case ibm.CompressionZSTD:
+	case Zstd:
 		return zstdAtMost(b)
 	}
 	return -1
 }
 
-// gzipAtMost believes the size that stands at the end of a gzip member, if there
-// cannot be another member before it. A member that lies fails at its end; until
-// then Sarama's MaxDecompressedBatchSize bounds it.
+// gzipAtMost takes the size at the end of a gzip member, if no other member can come
+// before it. A member with a wrong size fails at its end; until then the client's own
+// limit of decompression bounds it.
 func gzipAtMost(b []byte) int {
 	magic := []byte{0x1f, 0x8b, 0x08}
 	if len(b) < 18 || !bytes.HasPrefix(b, magic) || bytes.Contains(b[1:], magic) {
@@ -176,29 +161,29 @@ func zstdAtMost(b []byte) int {
 	return -1
 }
 
-// errTooLarge says that what is inflated, or read, takes more than it may.
+// errTooLarge reports that records take more than they may.
 var errTooLarge = errors.New("too large")
 
-// inflate returns a reader of b inflated, which never holds more than limit bytes
-// at once.
-func inflate(codec ibm.CompressionCodec, b []byte, limit int) (io.Reader, func(), error) {
+// inflate returns a reader of b decompressed, which never holds more than limit bytes at
+// once, and a function that releases it.
+func inflate(codec Codec, b []byte, limit int) (io.Reader, func(), error) {
 	nothing := func() {}
 	switch codec {
-	case ibm.CompressionNone:
+	case None:
 		return bytes.NewReader(b), nothing, nil
-	case ibm.CompressionGZIP:
+	case Gzip:
 		r, err := gzip.NewReader(bytes.NewReader(b))
 		return r, nothing, err
-	case ibm.CompressionSnappy:
+	case Snappy:
 		n := snappyAtMost(b)
 		if n > limit {
 			return nil, nothing, errTooLarge
 		}
 		plain, err := snappy.DecodeCapped(make([]byte, 0, max(n, 0)), b)
 		return bytes.NewReader(plain), nothing, err
-	case ibm.CompressionLZ4:
+	case LZ4:
 		return lz4.NewReader(bytes.NewReader(b)), nothing, nil
-	case ibm.CompressionZSTD:
+	case Zstd:
 		r, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(uint64(min(max(limit, 1<<10), 1<<29))))
 		if err != nil {

@@ -1,4 +1,4 @@
-package sarama
+package recordbatch
 
 import (
 	"bufio"
@@ -11,34 +11,34 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// read goes through the records of a batch as Sarama would, without keeping any,
-// and returns what they take in memory. It stops when that is too much.
-func (x *examination) read(body []byte, h batchHeader) (int, *driver.Error) {
-	limit := x.budget.limit
+// read goes through the records of a batch as a client would, without keeping any, and
+// returns what they take in memory. It stops when that is too much.
+func (x *Examination) read(body []byte, h batchHeader) (int, *driver.Error) {
+	limit := x.Budget.Batch
 	r, done, err := inflate(h.codec, body, limit)
 	defer done()
 	if err == nil {
-		w := recordWalk{in: bufio.NewReaderSize(r, 64<<10), h: h, limit: limit}
+		w := recordWalk{in: bufio.NewReaderSize(r, 64<<10), h: h, budget: x.Budget}
 		if err = w.all(); err == nil {
 			return w.cost, nil
 		}
 	}
 	if errors.Is(err, errTooLarge) || errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return 0, tooLarge(len(body)+batchHead, h, limit)
+		return 0, tooLarge(len(body)+HeadBytes, h, limit)
 	}
 	var known *driver.Error
 	if errors.As(err, &known) {
 		return 0, known
 	}
-	return 0, corrupt("the records of a batch from offset %d to %d, %d bytes, cannot be read: %w", h.base, h.last, len(body), err)
+	return 0, Corrupt("the records of a batch from offset %d to %d, %d bytes, cannot be read: %w", h.base, h.last, len(body), err)
 }
 
 // A recordWalk reads records and keeps count of what they would take in memory.
 type recordWalk struct {
-	in    *bufio.Reader
-	h     batchHeader
-	limit int
-	cost  int
+	in     *bufio.Reader
+	h      batchHeader
+	budget *Budget
+	cost   int
 
 	left int64 // bytes of the record that is being read
 }
@@ -51,7 +51,7 @@ func (w *recordWalk) all() error {
 			if late := w.h.follows(delta, before); late != nil {
 				return late
 			}
-			err = w.spend(recordCost)
+			err = w.spend(w.budget.Record)
 		}
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func (w *recordWalk) all() error {
 		before = delta
 	}
 	if _, err := w.in.ReadByte(); err != io.EOF {
-		return errors.Join(errors.New("there is more than the records"), err)
+		return errors.Join(errors.New("more bytes follow the records"), err)
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (w *recordWalk) headers() error {
 		return errShort
 	}
 	for ; n > 0; n-- {
-		if err := w.spend(headerCost); err != nil {
+		if err := w.spend(w.budget.Header); err != nil {
 			return err
 		}
 		for range 2 {
@@ -117,7 +117,7 @@ func (w *recordWalk) headers() error {
 	return nil
 }
 
-// field passes a key or a value. Its bytes cost what they are.
+// field passes over a key or a value. Its bytes count as they are.
 func (w *recordWalk) field() error {
 	n, err := w.varint()
 	if err != nil {
@@ -136,7 +136,7 @@ func (w *recordWalk) field() error {
 }
 
 func (w *recordWalk) spend(n int) error {
-	if w.cost += n; w.cost > w.limit {
+	if w.cost += n; w.cost > w.budget.Batch {
 		return errTooLarge
 	}
 	return nil
@@ -156,7 +156,7 @@ func (w *recordWalk) varint() (int64, error) {
 	return v, short(err)
 }
 
-// ReadByte implements io.ByteReader. It does not leave the record.
+// ReadByte implements io.ByteReader. It reads nothing beyond the record.
 func (w *recordWalk) ReadByte() (byte, error) {
 	if w.left <= 0 {
 		return 0, errShort
