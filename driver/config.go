@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// A ConsumerConfig is what a driver has to know of a consumer. The core has
-// filled in every default and has checked each field and their combinations:
-// a driver checks only what depends on itself. Durations are positive.
+// A ConsumerConfig configures a consumer. The core has filled in every default and
+// has checked each field and their combinations. A driver checks only what depends
+// on the driver. Durations are positive.
 type ConsumerConfig struct {
-	Brokers    []string // host:port each, at least one
+	Brokers    []string // host:port, at least one
 	ClientID   string
 	Group      string
 	Topics     []string // at least one
-	InstanceID string   // static membership (KIP-345); "" is dynamic
-	RackID     string   // fetch from the closest replica (KIP-392); "" is the leader
+	InstanceID string   // for static membership (KIP-345); "" is dynamic
+	RackID     string   // fetch from the closest replica (KIP-392); "" fetches from the leader
 
 	InitialOffset     InitialOffset
 	OutOfRange        OutOfRange
@@ -26,42 +26,42 @@ type ConsumerConfig struct {
 	SessionTimeout    time.Duration
 	HeartbeatInterval time.Duration
 	RebalanceTimeout  time.Duration
-	DrainTimeout      time.Duration // the longest window that Handler.Revoke is given
+	DrainTimeout      time.Duration // longest window of a Handler.Revoke
 
-	// MaxProcessingTime is for clients that watch how long their own deliveries
-	// take, as Sarama does. A driver without such a watch ignores it.
+	// MaxProcessingTime is for clients that limit how long a delivery may take, as
+	// Sarama does. A driver without such a limit must ignore it.
 	MaxProcessingTime time.Duration
 
-	// MaxMessageBytes is what one fetch asks for a partition. A larger record is
-	// delivered all the same, never skipped.
+	// MaxMessageBytes is the number of bytes that one fetch requests per partition. A
+	// larger record must still be delivered, never skipped.
 	MaxMessageBytes int
 
-	// MaxDecompressedBytes is what one batch may take in memory once it is
-	// decompressed and its records are read. A batch that takes more is not
-	// delivered: its partition stands still, reported by a PartitionError with
-	// the code RECORD_TOO_LARGE.
+	// MaxDecompressedBytes bounds the memory that one batch takes once it is
+	// decompressed and its records are parsed. A driver must not deliver a larger
+	// batch: the partition stops before it, and the driver reports a PartitionError
+	// with the code RECORD_TOO_LARGE.
 	MaxDecompressedBytes int
 
 	TLS    *tls.Config // nil is plaintext
-	SASL   *SASL       // nil is no authentication
+	SASL   *SASL       // nil skips authentication
 	Logger *slog.Logger
 }
 
-// A ProducerConfig is what a driver has to know of a producer, checked and
-// with its defaults filled in as ConsumerConfig is.
+// A ProducerConfig configures a producer. The core has checked it and filled in its
+// defaults, as for ConsumerConfig.
 type ProducerConfig struct {
 	Brokers      []string
 	ClientID     string
 	RequiredAcks RequiredAcks
 	Compression  Compression
 	Idempotent   bool
-	MaxRetries   int // 0 is none
+	MaxRetries   int // 0 retries nothing
 	RetryBackoff time.Duration
 
-	// DeliveryTimeout bounds a send, from its acceptance to its outcome
-	// (KIP-91): it is retried until then, whatever MaxRetries says. At its end
-	// the message is acknowledged with ErrUnknownOutcome if an attempt is
-	// unanswered, else with the latest refusal. 0 leaves it to MaxRetries.
+	// DeliveryTimeout bounds a send, from its acceptance to its outcome (KIP-91). A
+	// driver must retry until then, regardless of MaxRetries. At its end the driver
+	// must acknowledge the message with ErrUnknownOutcome if an attempt is unanswered,
+	// and otherwise with the latest refusal. With 0, MaxRetries decides.
 	DeliveryTimeout time.Duration
 
 	MaxMessageBytes int
@@ -81,20 +81,20 @@ const (
 	OffsetOldest
 )
 
-// OutOfRange is what to do when a group's position is no longer in the log:
-// retention or an operator has removed what comes next, or the log has become
-// shorter.
+// OutOfRange is the policy for a group's position that is no longer in the log:
+// retention or an operator has removed the next records, or the log was truncated.
 type OutOfRange int
 
-// The policies. The zero value is OutOfRangeStop; the others skip what is gone,
-// and tell of it.
+// The policies. The zero value is OutOfRangeStop. The others skip the missing records
+// and report the gap as a DataLossError.
 const (
 	OutOfRangeStop OutOfRange = iota
 	OutOfRangeOldest
 	OutOfRangeNewest
 )
 
-// IsolationLevel says whether records of open and aborted transactions are read.
+// IsolationLevel decides whether a consumer reads records of open and aborted
+// transactions.
 type IsolationLevel int
 
 // The isolation levels. The zero value is ReadCommitted.
@@ -103,11 +103,12 @@ const (
 	ReadUncommitted
 )
 
-// BalanceStrategy is how partitions are shared among a group's members.
+// BalanceStrategy is the way in which a group assigns partitions to its members.
 type BalanceStrategy int
 
-// The balance strategies. CooperativeSticky rebalances without stopping what a
-// member keeps (KIP-429); all others stop every partition of the group.
+// The balance strategies. CooperativeSticky rebalances without stopping the
+// partitions that a member keeps (KIP-429). All others stop every partition of the
+// group.
 const (
 	RoundRobin BalanceStrategy = iota
 	Range
@@ -115,17 +116,18 @@ const (
 	CooperativeSticky
 )
 
-// RequiredAcks is how many replicas must hold a record before it counts as sent.
+// RequiredAcks is the number of replicas that must hold a record before it counts as
+// sent.
 type RequiredAcks int
 
 // The required acks. The zero value is WaitForAll.
 const (
 	WaitForAll   RequiredAcks = iota // all in-sync replicas
 	WaitForLocal                     // the leader alone
-	NoResponse                       // none: a lost record goes unnoticed
+	NoResponse                       // none: the loss of a record goes unnoticed
 )
 
-// Compression is how batches are compressed.
+// Compression is the codec of record batches.
 type Compression int
 
 // The compressions. The zero value is CompressionNone.
@@ -137,7 +139,7 @@ const (
 	CompressionZSTD
 )
 
-// SASL is how a client authenticates.
+// SASL holds the credentials of a client.
 type SASL struct {
 	Mechanism   SASLMechanism
 	User        string
@@ -145,7 +147,7 @@ type SASL struct {
 	TokenSource TokenSource // for OAUTHBEARER
 }
 
-// SASLMechanism is a mechanism by its registered name.
+// SASLMechanism is the registered name of a mechanism.
 type SASLMechanism string
 
 // The SASL mechanisms.
@@ -156,9 +158,9 @@ const (
 	SASLOAuthBearer SASLMechanism = "OAUTHBEARER"
 )
 
-// A TokenSource returns a bearer token that is valid now. It is called for each
-// connection and each re-authentication (KIP-368), so it should cache; it must
-// return by the end of ctx.
+// A TokenSource returns a bearer token that is valid now. A driver calls it for every
+// connection and every re-authentication (KIP-368), so it should cache the token. It
+// must return by the end of ctx.
 type TokenSource func(ctx context.Context) (Token, error)
 
 // A Token is an OAUTHBEARER token (KIP-255) with its SASL extensions (KIP-342).

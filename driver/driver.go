@@ -1,43 +1,46 @@
-// Package driver defines what a Kafka client must offer to be used by package
-// kafka. Most programs never import it: they import kafka and one backend.
+// Package driver defines the interfaces that a Kafka client must implement to be
+// used by package kafka. Most programs do not import it: they import kafka and one
+// backend.
 //
-// # Who owns what
+// # Responsibilities
 //
-// A driver owns every goroutine that touches the network and those that call
-// a [Handler]. The core, package kafka, owns every goroutine that runs user
-// code, the queues between the two, and the decision what may be committed.
-// So a driver never waits for a user's handler except in [Handler.Revoke],
-// which is bounded by a context, and at-least-once is decided in one place for
-// all backends.
+// A driver owns every goroutine that touches the network and every goroutine that
+// calls a [Handler]. The core, package kafka, owns every goroutine that runs user
+// code, the queues between the two, and the decision which offsets may be
+// committed. A driver waits for user code only in [Handler.Revoke], which a context
+// bounds. At-least-once delivery is therefore decided in one place for all backends.
 //
-// Two facts of real clients shape the contract. They share one fetch loop
-// among many partitions, so delivery never blocks: back-pressure is
-// [Consumer.Pause] and [Consumer.Resume]. And a commit must name the ownership
-// it belongs to, or a straggler rewinds the next owner: so a partition that is
-// assigned is an object, the [Claim], and a [Mark] points at it.
+// Two properties of real clients shape the contract:
+//
+//   - They share one fetch loop among many partitions. Delivery must therefore
+//     never block; back-pressure is [Consumer.Pause] and [Consumer.Resume].
+//   - A late commit of a former owner could rewind the next owner. A commit must
+//     therefore name the ownership under which it was earned: an assigned partition
+//     is an object, the [Claim], and a [Mark] points at it.
 //
 // # Concurrency
 //
-// A [Driver], a [Consumer] and a [Producer] must be safe for use by several
-// goroutines at once. Where the contract is narrower, the method says so.
+// A [Driver], a [Consumer] and a [Producer] must be safe for concurrent use by
+// several goroutines. Where the contract is narrower, the method says so.
 //
-// No method of a Handler runs inside a call that the core has made, but for
-// [Consumer.Run]; and a driver holds no lock while it calls a Handler or an
-// [Acker]. So either side may call the other while it holds nothing.
+// A driver must call a Handler from its own goroutines, never from inside a call
+// that the core has made, except from inside [Consumer.Run]. A driver must hold no
+// lock while it calls a Handler or an [Acker]. Either side may therefore call the
+// other.
 //
-// "By the end of ctx" means without waiting for the network any more.
+// "By the end of ctx" means: as soon as ctx ends, without waiting for the network.
 //
 // # Errors
 //
-// Every error that a driver reports, those of marks and acknowledgements
-// included, wraps an [Error], unless it is one of this package's sentinels or
-// a context's error. So each has a Kafka name, and errors.As reaches the
-// backend's own. What no retry can cure wraps [ErrPermanent]; everything else
-// counts as transient.
+// Every error that a driver reports must wrap an [Error], including the errors of
+// marks and acknowledgements. The exceptions are this package's sentinels and
+// context errors. Every error therefore has a Kafka name, and errors.As reaches the
+// backend's own error. An error that no retry can cure must wrap [ErrPermanent].
+// The core treats every other error as transient.
 //
 // # Testing a driver
 //
-// Package drivertest checks the sentences of this contract, one case each.
+// Package drivertest checks the sentences of this contract, one case per sentence.
 package driver
 
 import (
@@ -47,195 +50,210 @@ import (
 
 // A Driver opens consumers and producers. It holds no connection itself.
 //
-// What a driver can not honour of a configuration it refuses with ErrPermanent
-// before it opens a socket. A driver of which that can happen also implements
-// ConsumerValidator and ProducerValidator, so that it shows at registration.
+// A driver must reject a setting that it does not support with ErrPermanent before
+// it opens a socket. Such a driver should also implement ConsumerValidator and
+// ProducerValidator, so that the core rejects the setting at registration.
 type Driver interface {
-	// OpenConsumer validates cfg and reaches the cluster; it joins nothing yet.
-	// It must return by the end of ctx. The consumer that it returns does not
-	// depend on ctx any more, and must be closed.
+	// OpenConsumer validates cfg and connects to the cluster. It must not join the
+	// group. It must return by the end of ctx. The returned consumer must not depend
+	// on ctx. The caller must close it.
 	OpenConsumer(ctx context.Context, cfg ConsumerConfig) (Consumer, error)
 
-	// OpenProducer validates cfg and reaches the cluster. It must return by the
-	// end of ctx. The producer that it returns does not depend on ctx any more,
-	// and must be closed.
+	// OpenProducer validates cfg and connects to the cluster. It must return by the
+	// end of ctx. The returned producer must not depend on ctx. The caller must close
+	// it.
 	OpenProducer(ctx context.Context, cfg ProducerConfig) (Producer, error)
 }
 
 // A Consumer is one member of one group.
 type Consumer interface {
-	// Run joins the group and serves h until Close. It is called once, and
-	// blocks. It cures by itself what a rejoin can cure, telling h.Error; it
-	// must not spin: attempts that fail at once are spaced out. It returns nil
-	// after Close, and else why this consumer can not go on.
+	// Run joins the group and serves h until Close. The core calls it once. It
+	// blocks. It returns nil after Close, and otherwise the reason why this consumer
+	// cannot continue. A Run that is called after Close must return nil at once
+	// without calling h.
 	//
-	// Run also waits, and reports by h.Error, for what another party has to cure:
-	// a topic that does not exist, members whose balance strategies have nothing
-	// in common, a coordinator that is loading, a cluster that went away. A topic
-	// that is missing, or that this member may not read, keeps Run from no other
-	// topic; Run picks it up within a minute of its appearance. Topics that only
-	// other members of the group subscribe to are never an error.
+	// Run must recover from everything that rejoining the group can cure, and must
+	// report each such failure to h.Error. It must not spin: it must space out
+	// attempts that fail at once.
 	//
-	// One partition's trouble, such as a damaged batch, is reported by a
-	// PartitionError and stops no other partition. What lies intact before it is
-	// delivered, and its claim lives on.
+	// Run must also wait, and report to h.Error, while another party has to act: a
+	// topic does not exist, the members have no balance strategy in common, a
+	// coordinator is loading, or the cluster is unreachable. A topic that is missing,
+	// or that this member may not read, must not keep Run from any other topic. Run
+	// must pick it up within a minute of its appearance. Topics to which only other
+	// members of the group subscribe are never an error.
 	//
-	// A claim belongs to one incarnation of its topic. When the topic is deleted
-	// and created again, by its topic ID (KIP-516) and not by its name, the claim
-	// is Lost, h.Error gets a DataLossError with Recreated set, and the claims of
-	// the new incarnation start at its beginning whatever InitialOffset and
-	// OutOfRange say. A position that was earned in the old incarnation must never
-	// count in the new one.
+	// Run must report trouble of one partition, such as a damaged batch, as a
+	// PartitionError. It must not stop another partition for it. It must deliver the
+	// intact records before the trouble, and must not end the claim.
 	//
-	// The group removes a member that it has not heard of for SessionTimeout. So
-	// the claims must be Lost, with a cause that wraps ErrMembershipLost, when
-	// SessionTimeout has passed since the latest heartbeat that was answered had
-	// been sent; see SessionDeadliner.
+	// A claim belongs to one incarnation of its topic, which the topic ID (KIP-516)
+	// identifies and the name does not. When a topic is deleted and created again,
+	// its claims must be Lost, and h.Error must get a DataLossError with Recreated
+	// set. The claims of the new incarnation must start at its beginning, regardless
+	// of InitialOffset and OutOfRange. A position from the old incarnation must never
+	// apply to the new one.
 	//
-	// A position that is no longer in the log is never moved silently. With
-	// OutOfRangeStop the claim is Lost, and Run returns an ErrPermanent with code
-	// OFFSET_OUT_OF_RANGE. With the other policies the claim ends, the new position
-	// is made durable, h.Error is told a DataLossError, and only then a claim that
-	// starts there is assigned, to this member or another.
+	// The group removes a member from which it has not heard for SessionTimeout. The
+	// claims must therefore be Lost, with a cause that wraps ErrMembershipLost, once
+	// SessionTimeout has passed since the member sent the latest heartbeat that was
+	// answered. See SessionDeadliner.
 	//
-	// Every claim that was assigned has been ended, by Revoke or by Lost, before
-	// Run returns. When Run has returned, no method of h runs or will run. A
-	// Revoke that overruns its window delays the return of Run, but never the
-	// group, Close, or the Assign of other claims.
+	// Run must never move a position silently that is no longer in the log. With
+	// OutOfRangeStop the claim must be Lost, and Run must return an ErrPermanent with
+	// the code OFFSET_OUT_OF_RANGE. With the other policies, in this order: the claim
+	// ends, the new position becomes durable, h.Error gets a DataLossError, and a
+	// claim that starts there is assigned to this member or another.
 	//
-	// Called after Close, Run returns nil at once and calls nothing.
+	// Run must end every assigned claim, by Revoke or by Lost, before it returns.
+	// After it has returned, no method of h runs or will run. A Revoke that overruns
+	// its window may delay the return of Run, but must never delay the group, Close,
+	// or the Assign of other claims.
 	Run(h Handler) error
 
-	// Commit makes marks durable and returns when the answer is there. It may be
-	// called while anything else runs, also from inside Handler.Revoke for the
-	// claims that are being revoked, but the core never has two calls of Commit
-	// under way at once. It must not wait behind a fetch or a pending join.
+	// Commit makes marks durable and returns when their outcome is known. The core
+	// may call it while anything else runs, also from inside Handler.Revoke for the
+	// claims that are being revoked. The core never overlaps two calls of Commit. At
+	// most one mark names a given claim. Commit must not wait behind a fetch or a
+	// pending join.
 	//
-	// It retries what is worth retrying until ctx ends. It returns nil only if
-	// every mark is durable, and otherwise a *CommitError that says of which
-	// marks that is not known; if ctx ended, their errors wrap ctx's. There is at
-	// most one mark a claim.
+	// Commit must retry transient failures until ctx ends. It returns nil only if
+	// every mark is durable. Otherwise it returns a *CommitError with every mark that
+	// is not known to be durable; if ctx has ended, their errors wrap ctx's error.
 	//
-	// A mark on a claim that has ended is refused with ErrClaimEnded without
-	// asking the broker; one of a superseded generation is refused by the broker.
-	// Each attempt takes the member's identity first and then drops the marks
-	// whose claims have ended, or this could happen: a commit waits to be tried
-	// again, its claim is revoked, the member joins anew, and the attempt under
-	// the new generation rewinds the next owner. A live claim that was refused
-	// for a generation that the member has left behind is tried under the new one.
+	// Commit must refuse a mark on an ended claim with ErrClaimEnded without asking
+	// the broker. The broker refuses a mark of a superseded generation.
 	//
-	// Within a claim a position never moves backwards: a mark at or below Start
-	// or what the claim has committed is answered with nil and changes nothing,
-	// and a later call never overtakes an attempt that an earlier one gave up. A
+	// Each attempt must read the member's identity first and drop the marks of ended
+	// claims second. In the other order this could happen: a commit waits to be
+	// retried, its claim is revoked, the member rejoins, and the attempt under the new
+	// generation rewinds the next owner. If a mark on a live claim was refused because
+	// the member has moved to a newer generation, Commit must retry it under that one.
+	//
+	// Within a claim a position must never move backwards. A mark at or below Start,
+	// or at or below what the claim has committed, succeeds and changes nothing. A
+	// later call must never overtake an attempt that an earlier call gave up. A
 	// position that moves forwards may pass offsets that hold no record.
 	Commit(ctx context.Context, marks []Mark) error
 
-	// Pause stops fetching for claims, and Resume goes on where it stopped.
-	// Both return without a round trip, are idempotent, and may be called from
-	// inside any method of Handler. What was fetched before may still be
-	// delivered after Pause. The core never overlaps the two for one claim. Ended
-	// claims are ignored, in one step with the effect, and a pause ends with its
-	// claim: a partition that comes back is not paused.
+	// Pause stops fetching for claims. Resume continues where Pause stopped. Both
+	// must be idempotent and must return without a round trip. The core may call them
+	// from inside any method of Handler, and never overlaps them for one claim.
+	//
+	// A driver may still deliver after Pause what it had fetched before. It must
+	// ignore ended claims, and must check for that in one step with the effect. A
+	// pause ends with its claim: a partition that comes back is not paused.
 	Pause(claims ...*Claim)
 	Resume(claims ...*Claim)
 
-	// Close ends Run: live claims are drained by Handler.Revoke, then the group
-	// is left, so that others take over at once; a static member stays in it until
-	// its session times out. Every consumer is closed once it is done with, also
-	// when Run failed or never ran, but not from inside a method of Handler.
+	// Close ends Run. It drains live claims by Handler.Revoke and then leaves the
+	// group, so that other members take over at once. A static member must stay in
+	// the group until its session times out. The core closes every consumer, also
+	// after Run failed or was never called, but not from inside a method of Handler.
 	//
-	// The window of every Revoke, running or still to come, ends no later than
-	// ctx; claims that were not given to Revoke by then are Lost. As ctx ends,
-	// Close severs the connections and returns ctx's error. It must do so in every
-	// phase, also while a join is pending or a Revoke is stuck; Run returns then
-	// too, as soon as a stuck Revoke does. After a nil answer Run has returned and
-	// no goroutine or connection of the consumer is left. A second Close waits for
-	// the first, or for its own ctx, and gives the same answer.
+	// The window of every Revoke, running or still to come, must end by the end of
+	// ctx. Claims that were not given to Revoke by then must be Lost. When ctx ends,
+	// Close must sever the connections and return ctx's error, in every phase, also
+	// while a join is pending or a Revoke is stuck. Run must then return as well, as
+	// soon as a stuck Revoke does.
+	//
+	// When Close returns nil, Run has returned, and no goroutine or connection of the
+	// consumer remains. A second Close must wait for the first, or for its own ctx,
+	// and return the same answer.
 	Close(ctx context.Context) error
 }
 
-// A Handler is the core as a driver sees it. Each claim goes through one life:
-// Assign, then Deliver any number of times, then exactly one of Revoke or Lost.
+// A Handler is the core as a driver sees it. Each claim has one life: Assign, then
+// any number of Deliver, then exactly one of Revoke or Lost.
 //
-// Calls for one claim never overlap and are made in that order; calls for
-// different claims may overlap. Two claims of one partition never live at once.
+// A driver must make the calls for one claim in that order and must not overlap
+// them. It may overlap calls for different claims. Two claims of one partition must
+// never be live at once.
 type Handler interface {
-	// Assign tells of new claims, before anything of them is delivered. It is
-	// called at least once for each time that the group is joined, without claims
-	// if there are none for this member. It does not block.
+	// Assign announces new claims. A driver must call it before it delivers any of
+	// their records, and at least once each time that the member joins the group,
+	// without claims if the member got none. Assign does not block.
 	Assign(claims []*Claim)
 
-	// Deliver hands over records of a claim: in rising order of offset, none
-	// left out, none twice within a claim. It never blocks. b.Records may be
-	// used by the driver again when Deliver has returned; all that a record points
-	// to, its headers' slice included, belongs to the core for good and must never
-	// be written.
+	// Deliver hands over records of a claim, in rising order of offset, without a gap
+	// and without a repetition within the claim. Deliver does not block. The driver
+	// may reuse b.Records once Deliver has returned. Everything that a record points
+	// to, including the slice of its headers, then belongs to the core, and the driver
+	// must never write to it.
 	Deliver(c *Claim, b Batch)
 
-	// Revoke asks for claims back. It blocks until what runs has been waited for
-	// and what was handled is committed; returning is the acknowledgement, and
-	// ends the claims. ctx is the drain window: it has a deadline, at most
-	// ConsumerConfig.DrainTimeout away unless Close is draining, and its end ends
-	// the claims: the driver goes on as if Revoke had returned, so a stuck handler
-	// can not hold the group. If the claims are lost meanwhile, the driver cancels
-	// ctx with that as its cause as soon as it knows, and does not call Lost.
-	// A driver may call Revoke once for many claims or once for each.
+	// Revoke takes claims back. It blocks until the running handlers have returned
+	// and what they handled is committed. Its return acknowledges the revocation and
+	// ends the claims. A driver may call Revoke once for many claims or once per
+	// claim.
+	//
+	// ctx is the drain window. It must have a deadline, at most
+	// ConsumerConfig.DrainTimeout away unless Close is draining. The end of ctx ends
+	// the claims: the driver must then proceed as if Revoke had returned, so that a
+	// stuck handler cannot hold up the group. If the claims are lost meanwhile, the
+	// driver must cancel ctx with that cause as soon as it knows, and must not call
+	// Lost.
 	Revoke(ctx context.Context, claims []*Claim)
 
-	// Lost tells that claims are gone already: somebody else may own them, and
-	// nothing of them can be committed. It does not block.
+	// Lost reports claims that are already gone: another member may own them, and no
+	// commit for them can succeed. Lost does not block.
 	Lost(claims []*Claim, cause error)
 
-	// Error reports something that the driver lived through. It does not block.
+	// Error reports a failure that the driver has survived. Error does not block.
 	//
-	// The core finds these in err, and treats them apart: a PartitionError is the
-	// trouble of one partition or topic, a DataLossError a gap, a NoPositionError
-	// a start without a committed position. An error that wraps ErrMembershipLost
-	// says that the group may have removed this member, with or without claims;
-	// the next Assign says that a broker has confirmed the membership again.
+	// The core treats these errors specially, wherever they are in err's tree. A
+	// PartitionError is trouble of one partition or topic. A DataLossError is a gap. A
+	// NoPositionError is a start without a committed position. An error that wraps
+	// ErrMembershipLost says that the group may have removed this member, which may or
+	// may not hold claims; the next Assign says that a broker has confirmed the
+	// membership again.
 	Error(err error)
 }
 
-// A Claim is the ownership of one partition by one consumer during one
-// assignment. A partition that leaves and comes back is a new Claim. The driver
-// makes it; identity is the pointer; the exported fields never change.
+// A Claim is the ownership of one partition by one consumer during one assignment.
+// A partition that leaves and comes back is a new Claim. The driver creates it. Its
+// identity is the pointer. The exported fields never change, except for Backend and
+// Owner.
 type Claim struct {
 	Topic     string
 	Partition int32
 
-	// Start is the offset from which records will be delivered. It is the group's
-	// committed offset. Where there is none, OffsetOldest starts at the beginning
-	// of the log, and Start may be -1 if the driver learns it only from the first
-	// delivery. OffsetNewest starts at the end as it is when the group first joins
-	// for the topic, and at the beginning of a partition that was created later;
-	// that position is durable before Assign, so that a crash before the first
-	// commit loses nothing.
+	// Start is the offset from which records will be delivered: the group's committed
+	// offset, if it has one. Otherwise InitialOffset decides.
+	//
+	// OffsetOldest starts at the beginning of the log. Start may then be -1 if the
+	// driver learns the offset only from the first delivery.
+	//
+	// OffsetNewest starts at the end that the log had when the group first joined for
+	// the topic, or at the beginning if the partition was created later. That position
+	// must be durable before Assign, so that a crash before the first commit loses
+	// nothing.
 	Start int64
 
-	// Generation is the generation of the group under which the claim was
-	// assigned, for logs: fencing is the driver's work, and a claim may outlive
-	// its generation in a cooperative rebalance.
+	// Generation is the generation of the group under which the claim was assigned.
+	// It is for logs: the driver fences commits, and a claim may outlive its
+	// generation in a cooperative rebalance.
 	Generation int32
 
-	// Backend belongs to the driver that made the claim, Owner to the Handler
-	// that it was assigned to. Neither touches the other's.
+	// Backend belongs to the driver that created the claim. Owner belongs to the
+	// Handler to which the claim was assigned. Neither may touch the other's field.
 	Backend any
 	Owner   any
 }
 
-// A Batch is what one delivery brings: records, or a Next, or both.
+// A Batch is one delivery: records, a Next, or both.
 type Batch struct {
 	Records []Record
 
-	// Next is the offset at which fetching goes on: everything below it has been
-	// delivered or is a hole, as compaction and transaction markers leave them.
-	// Zero stands for the last record's offset plus one. A batch without records
-	// and with Next set passes a hole at the end of what is there.
+	// Next is the offset at which fetching continues. Every offset below it has been
+	// delivered or holds no record, as compaction and transaction markers cause. Zero
+	// stands for the last record's offset plus one. A batch without records and with
+	// Next set passes offsets that hold no record at the end of the log.
 	Next int64
 }
 
-// A Record is one record as it lies in a partition. A nil key or value is
-// told apart from an empty one.
+// A Record is one record as it is stored in a partition. A nil key or value differs
+// from an empty one.
 type Record struct {
 	Offset    int64
 	Timestamp time.Time
@@ -244,7 +262,8 @@ type Record struct {
 	Headers   []Header
 }
 
-// A Header is one of a record's headers. Their order and repetitions count.
+// A Header is one header of a record. The order of headers is significant, and a key
+// may occur more than once.
 type Header struct {
 	Key   string
 	Value []byte
@@ -254,36 +273,39 @@ type Header struct {
 type Mark struct {
 	Claim *Claim
 
-	// Offset is the position to go on from: the offset after the last record
-	// that was done, not that record's own.
+	// Offset is the position at which to continue: the offset after the last record
+	// that is done, not the offset of that record.
 	Offset int64
 }
 
-// A Producer sends messages. It serves all goroutines of a program over one
-// set of connections, so that there is one order.
+// A Producer sends messages. One Producer serves all goroutines of a program.
 type Producer interface {
-	// Produce accepts m for sending. It blocks only for buffer space, until ctx
-	// ends or Close begins, and returns ctx's error or ErrClosed if m was not
-	// accepted: nothing is accepted when ctx has ended already. After a nil answer
-	// m belongs to the driver until m.Acker.Ack is called, exactly once, whatever
-	// happens; that may be before Produce returns. After an error it is never
-	// called. Every refusal but these two comes through Ack.
+	// Produce accepts m for sending. It may block for buffer space only, until ctx
+	// ends or Close begins. It returns ctx's error or ErrClosed if it did not accept
+	// m, and must accept nothing if ctx has already ended. It must report every other
+	// refusal through Ack.
 	//
-	// The order in which one goroutine calls Produce is the order of its
-	// messages in each partition, also when sends are retried. ctx bounds
-	// acceptance, not delivery.
+	// After Produce has returned nil, m belongs to the driver until it calls
+	// m.Acker.Ack. It must call Ack exactly once, in all circumstances, and may do so
+	// before Produce returns. After an error it must never call Ack.
+	//
+	// A driver must keep the order in which one goroutine calls Produce as the order
+	// of its messages in each partition, also when it retries. ctx bounds acceptance,
+	// not delivery.
 	Produce(ctx context.Context, m *Message) error
 
-	// Flush blocks until every message that was accepted before the call has
-	// been acknowledged, or ctx ends. It sends what lingers at once.
+	// Flush blocks until every message that was accepted before the call has been
+	// acknowledged, or ctx ends. It must send lingering messages at once.
 	Flush(ctx context.Context) error
 
-	// Close sends what was accepted, what lingers at once, waits for the answers,
-	// and returns. When ctx ends first, the connections are severed, everything
-	// unanswered is acknowledged with ErrUnknownOutcome, or with another error if
-	// it certainly was never sent, late answers are dropped, and ctx's error is
-	// returned. When Close has returned no Ack runs or will run. A second
-	// Close waits for the first, or for its own ctx, and gives the same answer.
+	// Close sends what was accepted, without lingering, waits for the answers, and
+	// returns. If ctx ends first, Close must sever the connections, acknowledge every
+	// unanswered message, drop late answers, and return ctx's error. It must
+	// acknowledge with ErrUnknownOutcome, or with another error if the message was
+	// certainly never sent.
+	//
+	// After Close has returned, no Ack runs or will run. A second Close must wait for
+	// the first, or for its own ctx, and return the same answer.
 	Close(ctx context.Context) error
 }
 
@@ -291,34 +313,35 @@ type Producer interface {
 type Message struct {
 	Topic string
 
-	// Partition is where to send the message, or -1 to let its key decide as
-	// Java's client does (murmur2 of the key; without a key, any partition).
-	// Before Ack is called with nil it is set to where the record lies.
+	// Partition is the partition to send to. With -1 the driver must choose as Java's
+	// client does: by the murmur2 hash of the key, or any partition without a key. The
+	// driver must set it to the record's partition before it calls Ack(nil).
 	Partition int32
 
 	Key     []byte // may be nil
 	Value   []byte // nil is a tombstone
 	Headers []Header
 
-	// Timestamp is the record's creation time in milliseconds' precision. The
-	// zero time stands for now.
+	// Timestamp is the record's creation time, with a precision of one millisecond.
+	// The zero time stands for now.
 	Timestamp time.Time
 
-	// Offset is set before Ack is called with nil. It is -1 where the broker
-	// gives none: with NoResponse, or for a duplicate that it dropped.
+	// Offset is the record's offset. The driver must set it before it calls Ack(nil),
+	// to -1 if the broker returns none: with NoResponse, or for a duplicate that the
+	// broker has dropped.
 	Offset int64
 
-	// Acker is told the outcome.
+	// Acker is called with the outcome.
 	Acker Acker
 }
 
-// An Acker is told what became of one message. Ack does not block.
+// An Acker receives the outcome of one message. Ack does not block.
 //
-// A nil error means that the record is in the log as durably as the required
-// acks ask for. An error that wraps ErrUnknownOutcome means that it may be; any
-// other error means that it is not and will not be: no attempt was sent, or
-// each was refused before it was appended. A driver that can not tell says
-// unknown, which goes before permanent where both would fit.
+// A nil error means that the record is in the log, as durably as RequiredAcks asks.
+// An error that wraps ErrUnknownOutcome means that the record may be in the log. Any
+// other error means that it is not and will not be: no attempt was sent, or every
+// attempt was refused before it was appended. A driver that cannot decide must report
+// ErrUnknownOutcome, also where ErrPermanent would fit as well.
 type Acker interface {
 	Ack(err error)
 }

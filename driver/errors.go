@@ -7,43 +7,43 @@ import (
 )
 
 var (
-	// ErrClosed is returned by what is called on a closed consumer or producer.
+	// ErrClosed is returned by a method of a closed consumer or producer.
 	ErrClosed = errors.New("closed")
 
-	// ErrClaimEnded refuses a mark whose claim has been revoked or lost.
+	// ErrClaimEnded is the error of a mark whose claim was revoked or lost.
 	ErrClaimEnded = errors.New("claim has ended")
 
-	// ErrMembershipLost is wrapped by what a driver reports when the group may
-	// have removed its member: SessionTimeout has passed without an answer, or a
-	// broker said so.
+	// ErrMembershipLost is wrapped by the errors that a driver reports when the group
+	// may have removed its member: SessionTimeout has passed without an answered
+	// heartbeat, or a broker has reported the removal.
 	ErrMembershipLost = errors.New("membership lost")
 
 	// ErrPermanent is wrapped by every error that no retry can cure: failed
-	// authentication or authorization, an unsupported version, a fenced
-	// instance, an invalid configuration. All other errors are transient. What
-	// passes by itself, or when another party acts, is never permanent.
+	// authentication or authorization, an unsupported version, a fenced instance, an
+	// invalid configuration. All other errors are transient. A driver must never mark
+	// an error as permanent that passes by itself or when another party acts.
 	ErrPermanent = errors.New("permanent")
 
-	// ErrUnknownOutcome is wrapped by the error of a message that may be in the
-	// log or not: it was sent, and no answer came.
+	// ErrUnknownOutcome is wrapped by the error of a message that may be in the log:
+	// the driver sent it and got no answer.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 )
 
-// An Error is a backend's error with what the core has to know of it.
+// An Error is a backend's error, classified for the core.
 type Error struct {
-	// Code is Kafka's own name of the error, such as NOT_ENOUGH_REPLICAS, or a
-	// name in that style for what has none, such as CONNECTION_FAILED.
+	// Code is Kafka's name of the error, such as NOT_ENOUGH_REPLICAS. An error that
+	// Kafka does not name gets a name in that style, such as CONNECTION_FAILED.
 	Code string
 
 	// Kind is ErrPermanent, ErrUnknownOutcome or nil.
 	Kind error
 
-	// Err is the backend's own error, which errors.As reaches.
+	// Err is the backend's own error. errors.As reaches it.
 	Err error
 }
 
-// Error returns the code, the backend's text and the kind. The text may come
-// from a peer, so it is made [Printable].
+// Error returns the code, the backend's text and the kind. The text may come from a
+// peer, so Error makes it [Printable].
 func (e *Error) Error() string {
 	var parts []string
 	if e.Code != "" {
@@ -78,18 +78,19 @@ func (e *Error) Unwrap() []error {
 	return errs
 }
 
-// A CommitError says which marks of a Commit are not durable, and why.
+// A CommitError lists the marks of a Commit that are not known to be durable, with
+// their reasons.
 type CommitError struct {
 	Failed []MarkError
 }
 
-// A MarkError is one mark that is not durable.
+// A MarkError is one mark that is not known to be durable.
 type MarkError struct {
 	Mark Mark
 	Err  error
 }
 
-// Error names the first failed mark and how many there are.
+// Error names the first failed mark and the number of others.
 func (e *CommitError) Error() string {
 	if len(e.Failed) == 0 {
 		return "commit: no mark failed"
@@ -111,17 +112,17 @@ func (e *CommitError) Unwrap() []error {
 	return errs
 }
 
-// A PartitionError is the trouble of one partition, or of a whole topic: a
-// damaged batch, a missing topic, a refused authorization. It stops no other
-// partition, and its claim, if there is one, lives on.
+// A PartitionError is a failure of one partition or of a whole topic: a damaged batch,
+// a missing topic, a refused authorization. It stops no other partition. A claim on
+// the partition lives on.
 type PartitionError struct {
 	Topic     string
 	Partition int32 // -1 is every partition of the topic
-	Offset    int64 // of the record or batch that cannot be read; -1 if that is not known
+	Offset    int64 // of the record or batch that cannot be read; -1 if unknown
 	Err       error // wraps an Error
 }
 
-// Error names the place and the reason.
+// Error names the topic, the partition, the offset and the reason.
 func (e *PartitionError) Error() string {
 	switch {
 	case e.Partition < 0:
@@ -135,17 +136,18 @@ func (e *PartitionError) Error() string {
 // Unwrap returns Err.
 func (e *PartitionError) Unwrap() error { return e.Err }
 
-// A DataLossError reports that a group's position was moved because it was no
-// longer in the log.
+// A DataLossError reports that a driver has moved a group's position because it was
+// no longer in the log.
 //
-// Without Recreated the position was out of range, and was moved as
-// ConsumerConfig.OutOfRange asks. The records from From up to To are skipped. If
-// To is less than From, the log has become shorter: what the group had handled
-// below From is gone, and what lies from To on is delivered, be it new or not.
+// Without Recreated the position was out of range, and the driver moved it as
+// ConsumerConfig.OutOfRange asks. The group skips the records from From up to To. If
+// To is less than From, the log was truncated: records below From that the group had
+// handled are gone, and every record from To on is delivered, whether the group has
+// handled that offset before or not.
 //
-// With Recreated the topic was deleted and created again. From is the group's
-// position in the old topic and To the start of the new one, from which
-// everything is delivered. What the old topic held from From on is gone.
+// With Recreated the topic was deleted and created again. From is the group's position
+// in the old topic. To is the start of the new topic, from which every record is
+// delivered. The records of the old topic from From on are gone.
 type DataLossError struct {
 	Topic     string
 	Partition int32
@@ -156,14 +158,14 @@ type DataLossError struct {
 	Begin, End int64
 }
 
-// Error names the gap.
+// Error names both positions and the reason.
 func (e *DataLossError) Error() string {
 	topic := Printable(e.Topic, maxName)
 	if e.Recreated {
-		return fmt.Sprintf("%s/%d: the topic was created again; position %d belongs to the old one; going on at %d",
+		return fmt.Sprintf("%s/%d: the topic was created again; position %d belongs to the old one; continuing at %d",
 			topic, e.Partition, e.From, e.To)
 	}
-	return fmt.Sprintf("%s/%d: position %d is no longer in the log; going on at %d", topic, e.Partition, e.From, e.To)
+	return fmt.Sprintf("%s/%d: position %d is no longer in the log; continuing at %d", topic, e.Partition, e.From, e.To)
 }
 
 // ErrorType returns OFFSET_OUT_OF_RANGE, or INCONSISTENT_TOPIC_ID for a topic
@@ -175,11 +177,11 @@ func (e *DataLossError) ErrorType() string {
 	return "OFFSET_OUT_OF_RANGE"
 }
 
-// A NoPositionError reports that a claim starts without a committed position, at
-// Start as ConsumerConfig.InitialOffset asks, in a log that begins at Begin.
-// Either the group is new to the partition, or its positions have expired; in
-// the latter case the records from Begin up to Start may never have been handled.
-// A driver may leave it out where Start is Begin: then nothing can have been skipped.
+// A NoPositionError reports that a claim starts without a committed position: at
+// Start, as ConsumerConfig.InitialOffset asks, in a log that begins at Begin. Either
+// the group is new to the partition, or its positions have expired. In the latter case
+// the records from Begin up to Start may never have been handled. A driver may omit
+// the report if Start equals Begin, because nothing was skipped.
 type NoPositionError struct {
 	Topic        string
 	Partition    int32

@@ -12,9 +12,10 @@ const (
 	maxErrorText = 2048 // bytes of a backend's whole error text
 )
 
-// Printable returns s for an error or a log line: control characters and what is
-// not UTF-8 are escaped, and what exceeds limit bytes is cut and counted. Text
-// that a peer or a user has chosen must go through it. A limit of 0 is 256.
+// Printable returns s in a form that is safe in an error or a log line. It escapes
+// control characters and bytes that are not UTF-8, and replaces everything beyond
+// limit bytes by its length. Text that a peer or a user has chosen must go through it.
+// A limit of 0 is 256.
 func Printable(s string, limit int) string {
 	if limit <= 0 {
 		limit = maxName

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Each enumeration is a text by Kafka's own names, in JSON and wherever else text
-// is marshalled. Its names are in the order of its values.
+// Each enumeration marshals to Kafka's names as text, and so in JSON. Its names are in
+// the order of its values.
 
 func (InitialOffset) names() []string  { return []string{"latest", "earliest"} }
 func (OutOfRange) names() []string     { return []string{"none", "earliest", "latest"} }
@@ -22,7 +22,7 @@ type enumeration interface {
 	names() []string
 }
 
-// name returns the name of v, or "" if it is none of the constants.
+// name returns the name of v, or "" if it is not one of the constants.
 func name[T enumeration](v T) string {
 	if names := v.names(); v >= 0 && int(v) < len(names) {
 		return names[v]
@@ -48,64 +48,64 @@ func unmarshalName[T enumeration](kind string, v *T, text []byte) error {
 	return fmt.Errorf("%s \"%s\" is none of %s", kind, Printable(string(text), 0), strings.Join(names, ", "))
 }
 
-// String returns Kafka's name, or "" if o is none of the constants.
+// String returns Kafka's name, or "" if o is not one of the constants.
 func (o InitialOffset) String() string { return name(o) }
 
-// String returns Kafka's name, or "" if o is none of the constants.
+// String returns Kafka's name, or "" if o is not one of the constants.
 func (o OutOfRange) String() string { return name(o) }
 
-// String returns Kafka's name, or "" if l is none of the constants.
+// String returns Kafka's name, or "" if l is not one of the constants.
 func (l IsolationLevel) String() string { return name(l) }
 
-// String returns Kafka's name, or "" if s is none of the constants.
+// String returns Kafka's name, or "" if s is not one of the constants.
 func (s BalanceStrategy) String() string { return name(s) }
 
-// String returns Kafka's name, or "" if a is none of the constants.
+// String returns Kafka's name, or "" if a is not one of the constants.
 func (a RequiredAcks) String() string { return name(a) }
 
-// String returns Kafka's name, or "" if c is none of the constants.
+// String returns Kafka's name, or "" if c is not one of the constants.
 func (c Compression) String() string { return name(c) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (o InitialOffset) MarshalText() ([]byte, error) { return marshalName("InitialOffset", o) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (o OutOfRange) MarshalText() ([]byte, error) { return marshalName("OutOfRange", o) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (l IsolationLevel) MarshalText() ([]byte, error) { return marshalName("IsolationLevel", l) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (s BalanceStrategy) MarshalText() ([]byte, error) { return marshalName("BalanceStrategy", s) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (a RequiredAcks) MarshalText() ([]byte, error) { return marshalName("RequiredAcks", a) }
 
-// MarshalText returns Kafka's name; any other value is an error.
+// MarshalText returns Kafka's name, or an error for any other value.
 func (c Compression) MarshalText() ([]byte, error) { return marshalName("Compression", c) }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (o *InitialOffset) UnmarshalText(text []byte) error {
 	return unmarshalName("InitialOffset", o, text)
 }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (o *OutOfRange) UnmarshalText(text []byte) error { return unmarshalName("OutOfRange", o, text) }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (l *IsolationLevel) UnmarshalText(text []byte) error {
 	return unmarshalName("IsolationLevel", l, text)
 }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (s *BalanceStrategy) UnmarshalText(text []byte) error {
 	return unmarshalName("BalanceStrategy", s, text)
 }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (a *RequiredAcks) UnmarshalText(text []byte) error {
 	return unmarshalName("RequiredAcks", a, text)
 }
 
-// UnmarshalText takes Kafka's name; any other text is an error.
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (c *Compression) UnmarshalText(text []byte) error { return unmarshalName("Compression", c, text) }
