@@ -1,0 +1,17 @@
+package testkit
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// NoLeaks is the TestMain of a package whose tests must leave no goroutine behind.
+func NoLeaks(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// NoLeaksBesideSarama is NoLeaks for tests that run Sarama. Sarama marks fetches in the
+// global registry of go-metrics, whatever registry it was given. The first meter of a
+// process starts one goroutine that never ends.
+func NoLeaksBesideSarama(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
