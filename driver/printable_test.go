@@ -3,6 +3,8 @@ package driver
 import (
 	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
 )
 
 func TestPrintable(t *testing.T) {
@@ -16,9 +18,7 @@ func TestPrintable(t *testing.T) {
 		{"long text that is no UTF-8 is cut too", strings.Repeat("\x80", 300), strings.Repeat(`\x80`, 252) + "… (48 bytes more)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Printable(c.in, 0); got != c.want {
-				t.Errorf("Printable(%q) = %q, want %q", c.in, got, c.want)
-			}
+			assert.Equalf(t, c.want, Printable(c.in, 0), "Printable(%q)", c.in)
 		})
 	}
 }
