@@ -10,25 +10,25 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// acceptChecks are about what Produce takes and refuses, and what the answer to
-// a message means.
+// acceptChecks check what Produce accepts and refuses, and what an acknowledgement
+// means.
 func acceptChecks() []check {
 	return []check{
-		{"ProduceWithEndedContext", "Nothing is accepted when ctx has ended already, and Ack is never called.", produceWithEndedContext},
+		{"ProduceWithEndedContext", "Produce must accept nothing if ctx has already ended, and must never call Ack then.", produceWithEndedContext},
 		{"ProduceContextBoundsAcceptance", "ctx bounds acceptance, not delivery.", produceContextBoundsAcceptance},
-		{ruleProduceInTime, "Produce blocks only for buffer space, until ctx ends or Close begins.", produceBlocksForContext},
-		{"ProduceBlocksUntilClose", "Produce returns ErrClosed when Close begins while it blocks for buffer space.", produceBlocksUntilClose},
-		{"ProduceTooLarge", "Every refusal but ctx's error and ErrClosed comes through Ack; the error says that the record is not in the log.", produceTooLarge},
-		{"ProduceToUnknownPartition", "A message that no attempt was sent for is not one of unknown outcome.", produceToUnknownPartition},
-		{"AckTellsTheTruth", "An error that wraps ErrUnknownOutcome means that the record may be in the log; any other error means that it is not and will not be.", ackTellsTheTruth},
-		{"ProduceInsideAck", "A driver holds no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
+		{ruleProduceInTime, "Produce may block for buffer space only, until ctx ends or Close begins.", produceBlocksForContext},
+		{"ProduceBlocksUntilClose", "Produce must return ErrClosed when Close begins while it blocks for buffer space.", produceBlocksUntilClose},
+		{"ProduceTooLarge", "Produce must report every refusal except ctx's error and ErrClosed through Ack, as a record that is not in the log.", produceTooLarge},
+		{"ProduceToUnknownPartition", "The outcome of a message for which no attempt was sent must not be unknown.", produceToUnknownPartition},
+		{"AckIsTruthful", "An error that wraps ErrUnknownOutcome means that the record may be in the log. Any other error means that it is not and will not be.", ackIsTruthful},
+		{"ProduceInsideAck", "A driver must hold no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
 		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
-		{"FlushReturnsByItsContext", "Flush returns when ctx ends.", flushReturnsByItsContext},
+		{"FlushReturnsByItsContext", "Flush must return by the end of ctx.", flushReturnsByItsContext},
 	}
 }
 
-// wantRefusal reports a message that was not refused with want, or that was
-// acknowledged although it was refused.
+// wantRefusal reports a message that Produce did not refuse with want, or that was
+// acknowledged or stored although Produce refused it.
 func wantRefusal(e *env, p *sender, ctx context.Context, topic string, want error) {
 	e.t.Helper()
 	refused := make(chan error, 2)
@@ -40,12 +40,12 @@ func wantRefusal(e *env, p *sender, ctx context.Context, topic string, want erro
 	e.quiet()
 	select {
 	case err := <-refused:
-		e.errorf("Produce has refused the message, and it was acknowledged with %v", err)
+		e.errorf("Produce refused the message, but it was acknowledged with %v", err)
 	default:
 	}
 	for _, v := range values(e.read(topic, 0)) {
 		if v == "refused" {
-			e.errorf("Produce has refused the message, and it is in the log")
+			e.errorf("Produce refused the message, but it is in the log")
 		}
 	}
 }
@@ -69,16 +69,16 @@ func produceContextBoundsAcceptance(e *env) {
 	cancel()
 	e.quiet()
 	if s.acked() {
-		e.errorf("the message was acknowledged with %v when the context of Produce had ended", s.outcome())
+		e.errorf("the message was acknowledged with %v after the context of Produce had ended", s.outcome())
 	}
 	heal()
 	wantDelivered(e, s)
 	wantStored(e, s)
 }
 
-// fill hands over messages that nothing answers until Produce blocks, and
-// reports whether it did: buffers need not be bounded. Each call must return by
-// its context.
+// fill sends messages while no broker answers until Produce blocks, and reports
+// whether it did: a driver's buffers need not be bounded. Each Produce must return by
+// the end of its context.
 func fill(e *env) (p *sender, next *driver.Message, blocked bool) {
 	e.t.Helper()
 	const most = 20_000
@@ -141,11 +141,11 @@ func produceTooLarge(e *env) {
 	}
 }
 
-// wantDefiniteFailure reports a message that does not count as surely not sent.
+// wantDefiniteFailure reports a message that succeeded or whose outcome is unknown.
 func wantDefiniteFailure(e *env, s *sent) {
 	e.t.Helper()
 	if err := s.outcome(); err == nil || errors.Is(err, driver.ErrUnknownOutcome) {
-		e.errorf("the message was acknowledged with %v, want an error that says that it is not in the log", err)
+		e.errorf("the message was acknowledged with %v, want a failure that is not an unknown outcome", err)
 	}
 }
 
@@ -158,8 +158,8 @@ func produceToUnknownPartition(e *env) {
 	wantDelivered(e, others...)
 }
 
-// ackTellsTheTruth has few retries end in an outage.
-func ackTellsTheTruth(e *env) {
+// ackIsTruthful has the few retries of a producer end in an outage.
+func ackIsTruthful(e *env) {
 	cutter := ability[Cutter](e)
 	topic := e.topic(1)
 	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 2 })
@@ -176,7 +176,7 @@ func ackTellsTheTruth(e *env) {
 	for _, s := range all {
 		err, found := s.outcome(), slices.Contains(stored, string(s.m.Value))
 		if found != (err == nil) && !errors.Is(err, driver.ErrUnknownOutcome) {
-			e.errorf("message %s was acknowledged with %v; in the log: %v", s.m.Value, err, found)
+			e.errorf("message %s was acknowledged with %v, and in the log: %v", s.m.Value, err, found)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func produceInsideAck(e *env) {
 		}
 	}
 	next(0)(nil)
-	if err := receive(e, "a chain of messages, each sent by the Ack before", last); err != nil {
+	if err := receive(e, "a chain of messages, each sent by the Ack of the previous one", last); err != nil {
 		e.errorf("a message that Ack sent: %v", err)
 	}
 	wantOrder(e, topic, 0, "v", rounds)
@@ -214,7 +214,7 @@ func flushWaits(e *env) {
 		p.flush()
 		for _, s := range all {
 			if !s.acked() {
-				e.errorf("Flush has returned, and message %s has not been acknowledged", s.m.Value)
+				e.errorf("Flush has returned, but message %s has not been acknowledged", s.m.Value)
 				return
 			}
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Benchmark measures a driver: how many records it delivers, and how many
-// messages it gets acknowledged, with their allocations. Records are sent, and
-// the consumer is opened, off the clock; the group is joined on it.
+// Benchmark measures how many records a driver delivers, how many messages it gets
+// acknowledged, and their allocations. The time includes joining the group, but
+// neither sending the records nor opening the consumer.
 func Benchmark(b *testing.B, newHarness func(b *testing.B) Harness) {
 	for _, size := range []int{100, 1000} {
 		for _, partitions := range []int32{1, 8} {
@@ -48,7 +48,7 @@ func benchmarkConsume(e *env, b *testing.B, size int, partitions int32) {
 	}
 }
 
-// fill sends n records from outside, about as many to each partition.
+// fill sends n records through the harness, about as many to each partition.
 func (e *env) fill(topic string, partitions int32, size, n int) {
 	const atOnce = 1000
 	records := make([]driver.Record, atOnce)
@@ -62,7 +62,7 @@ func (e *env) fill(topic string, partitions int32, size, n int) {
 	}
 }
 
-// measure runs f on the clock.
+// measure runs f while the timer runs.
 func (e *env) measure(b *testing.B, size int, f func()) {
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
@@ -117,8 +117,8 @@ func benchmarkProduce(e *env, b *testing.B, size int, partitions int32) {
 	}
 }
 
-// A freeList holds the messages that are not under way, so that the benchmark
-// itself allocates nothing.
+// A freeList holds the messages that are not in flight, so that the benchmark itself
+// allocates nothing.
 type freeList struct {
 	messages chan *freeMessage
 	failed   atomic.Int64
@@ -130,10 +130,10 @@ type freeMessage struct {
 }
 
 func newFreeList(topic string, size int) *freeList {
-	const underWay = 4096
-	l := &freeList{messages: make(chan *freeMessage, underWay)}
+	const inFlight = 4096
+	l := &freeList{messages: make(chan *freeMessage, inFlight)}
 	value := bytes.Repeat([]byte("v"), size)
-	for range underWay {
+	for range inFlight {
 		m := &freeMessage{list: l, m: driver.Message{Topic: topic, Value: value}}
 		m.m.Acker = m
 		l.messages <- m

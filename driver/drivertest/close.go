@@ -13,18 +13,18 @@ import (
 
 func closeChecks() []check {
 	return []check{
-		{"CloseBeforeRun", "Every consumer is closed once it is done with, also when Run never ran.", closeBeforeRun},
-		{ruleCloseAnswer, "Close ends Run: live claims are drained by Handler.Revoke.", closeDrains},
-		{"CloseLeavesTheGroup", "At Close the group is left, so that others take over at once.", closeLeavesTheGroup},
-		{"CloseKeepsAStaticMember", "A static member stays in the group until its session times out.", closeKeepsAStaticMember},
-		{ruleCloseInTime, "As ctx ends, Close severs the connections and returns ctx's error, also while a Revoke is stuck.", closeReturnsInTime},
-		{"CloseBoundsRevoke", "The window of every Revoke, running or still to come, ends no later than Close's ctx.", closeBoundsRevoke},
-		{"CloseWithoutBrokers", "Close returns by the end of its ctx when the brokers can not be reached.", closeWithoutBrokers},
-		{"CloseWhileJoinIsPending", "Close returns by the end of its ctx while a join is pending, and Run returns then too.", closeWhileJoinIsPending},
-		{"CloseWithEndedContext", "Claims that were not given to Revoke by the end of Close's ctx are Lost.", closeWithEndedContext},
-		{"CloseTwice", "A second Close waits for the first, or for its own ctx, and gives the same answer.", closeTwice},
-		{"CloseConcurrently", "A Consumer is safe for use by several goroutines at once.", closeConcurrently},
-		{"CloseLeavesNothingBehind", "After a nil answer of Close no goroutine or connection of the consumer is left.", closeLeavesNothingBehind},
+		{"CloseBeforeRun", "The core closes every consumer, also when Run was never called.", closeBeforeRun},
+		{ruleCloseAnswer, "Close ends Run. It must drain live claims by Handler.Revoke.", closeDrains},
+		{"CloseLeavesTheGroup", "Close must leave the group, so that other members take over at once.", closeLeavesTheGroup},
+		{"CloseKeepsAStaticMember", "A static member must stay in the group until its session times out.", closeKeepsAStaticMember},
+		{ruleCloseInTime, "When ctx ends, Close must sever the connections and return ctx's error, also while a Revoke is stuck.", closeReturnsInTime},
+		{"CloseBoundsRevoke", "The window of every Revoke, running or still to come, must end by the end of Close's ctx.", closeBoundsRevoke},
+		{"CloseWithoutBrokers", "Close must return by the end of its ctx when the brokers are unreachable.", closeWithoutBrokers},
+		{"CloseWhileJoinIsPending", "Close must return by the end of its ctx while a join is pending, and Run must then return as well.", closeWhileJoinIsPending},
+		{"CloseWithEndedContext", "Claims that were not given to Revoke by the end of Close's ctx must be Lost.", closeWithEndedContext},
+		{"CloseTwice", "A second Close must wait for the first, or for its own ctx, and return the same answer.", closeTwice},
+		{"CloseConcurrently", "A Consumer must be safe for concurrent use by several goroutines.", closeConcurrently},
+		{"CloseLeavesNothingBehind", "When Close returns nil, no goroutine or connection of the consumer remains.", closeLeavesNothingBehind},
 	}
 }
 
@@ -77,7 +77,7 @@ func closeKeepsAStaticMember(e *env) {
 	static.InstanceID = "static"
 	consumer, err := e.h.Driver().OpenConsumer(e.context(), static)
 	if errors.Is(err, driver.ErrPermanent) {
-		e.t.Skipf("the driver refuses an InstanceID: %v", err)
+		e.t.Skipf("the driver rejects an InstanceID: %v", err)
 	} else if err != nil {
 		e.fatalf("OpenConsumer with an InstanceID: %v", err)
 	}
@@ -93,14 +93,13 @@ func closeKeepsAStaticMember(e *env) {
 	n := len(b.live())
 	e.mu.Unlock()
 	if n != 1 {
-		e.errorf("after the Close of a static member the other holds %d partitions, want still 1", n)
+		e.errorf("after the Close of a static member the other member holds %d partitions, want 1", n)
 	}
 	again := e.join(static)
 	again.waitClaims(1)
 }
 
-// stuck returns a member that will not return from the Revoke of its claims
-// before release is called.
+// stuck returns a member whose Revoke does not return before release is called.
 func stuck(e *env, partitions int32) (m *member, draining <-chan *member, release func()) {
 	e.t.Helper()
 	m = e.join(e.consumerConfig(e.unique("group"), e.topic(partitions)))
@@ -251,14 +250,15 @@ func closeLeavesNothingBehind(e *env) {
 	m.commit(claims[0], 10)
 	m.stop()
 	if !e.settles(func() bool { return e.connections() <= connections }) {
-		e.errorf("%d connections before the consumer was opened, %d after it was closed", connections, e.connections())
+		e.errorf("%d connections before the consumer was opened, but %d after Close", connections, e.connections())
 	}
 	if !e.settles(func() bool { return len(newGoroutines(goroutines)) == 0 }) {
-		e.errorf("goroutines that are left after Close:\n%s", strings.Join(newGoroutines(goroutines), "\n\n"))
+		e.errorf("goroutines that remain after Close:\n%s", strings.Join(newGoroutines(goroutines), "\n\n"))
 	}
 }
 
-// connections is how many connections there are, if the harness can tell.
+// connections returns the number of connections, or 0 if the harness cannot count
+// them.
 func (e *env) connections() int {
 	e.t.Helper()
 	counter, ok := e.h.(ConnectionCounter)
@@ -270,8 +270,8 @@ func (e *env) connections() int {
 	return n
 }
 
-// goroutines returns the stacks of all goroutines by their first words, which
-// name them: "goroutine 7". The runtime's own are left out.
+// goroutines returns the stacks of all goroutines by name, such as "goroutine 7". It
+// leaves out those of the runtime.
 func goroutines() map[string]string {
 	buf := make([]byte, 1<<20)
 	all := make(map[string]string)
@@ -284,7 +284,7 @@ func goroutines() map[string]string {
 	return all
 }
 
-// newGoroutines returns the stacks of those that were not there before.
+// newGoroutines returns the stacks of the goroutines that are not in before.
 func newGoroutines(before map[string]string) []string {
 	var stacks []string
 	for name, stack := range goroutines() {

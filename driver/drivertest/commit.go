@@ -11,12 +11,12 @@ func commitChecks() []check {
 	return []check{
 		{"CommitIsDurable", "Commit returns nil only if every mark is durable.", commitIsDurable},
 		{"StartIsTheCommittedOffset", "Start is the group's committed offset.", startIsTheCommittedOffset},
-		{rulePerMark, "Commit returns a *CommitError that says of which marks it is not known that they are durable.", commitAnswersPerMark},
-		{"CommitRefusesEndedClaims", "A mark on a claim that has ended is refused with ErrClaimEnded.", commitRefusesEndedClaims},
-		{"CommitRefusesWithoutAsking", "A mark on a claim that has ended is refused without asking the broker.", commitRefusesWithoutAsking},
-		{"CommitNeverRewinds", "A mark at or below what the claim has committed is answered with nil and changes nothing.", commitNeverRewinds},
-		{"CommitBelowStartChangesNothing", "A mark at or below Start is answered with nil and changes nothing.", commitBelowStart},
-		{"CommitInsideRevoke", "Commit may be called from inside Handler.Revoke for the claims that are being revoked.", commitInsideRevoke},
+		{rulePerMark, "Commit returns a *CommitError with every mark that is not known to be durable.", commitAnswersPerMark},
+		{"CommitRefusesEndedClaims", "Commit must refuse a mark on an ended claim with ErrClaimEnded.", commitRefusesEndedClaims},
+		{"CommitRefusesWithoutAsking", "Commit must refuse a mark on an ended claim without asking the broker.", commitRefusesWithoutAsking},
+		{"CommitNeverRewinds", "A mark at or below what the claim has committed succeeds and changes nothing.", commitNeverRewinds},
+		{"CommitBelowStartChangesNothing", "A mark at or below Start succeeds and changes nothing.", commitBelowStart},
+		{"CommitInsideRevoke", "The core may call Commit from inside Handler.Revoke for the claims that are being revoked.", commitInsideRevoke},
 	}
 }
 
@@ -65,9 +65,9 @@ func startIsTheCommittedOffset(e *env) {
 	b.wantValues(e.name, claim, numbered("v", 10)[6:])
 }
 
-// endedAndLive returns a member with a claim that has ended and one that lives,
-// of another partition; 10 records of each have been delivered. The partitions
-// change hands twice, as a second member joins and leaves.
+// endedAndLive returns a member with an ended claim and a live claim of another
+// partition. 10 records of each have been delivered. A second member joins and leaves,
+// so the partitions change hands twice.
 func endedAndLive(e *env, group, topic string) (m *member, ended, live *driver.Claim) {
 	e.t.Helper()
 	e.send(topic, 0, numbered("v", 10)...)
@@ -180,7 +180,7 @@ func commitInsideRevoke(e *env) {
 	b := e.join(cfg)
 	moved := b.waitClaims(1)[0]
 	if moved.Start != 4 {
-		e.errorf("the next owner starts at %d, want what Revoke has committed, 4", moved.Start)
+		e.errorf("the next owner starts at %d, want the offset that Revoke committed, 4", moved.Start)
 	}
 	b.stop()
 	a.stop()

@@ -9,16 +9,16 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// commitWaitChecks are about what a commit waits for, and what comes between.
+// commitWaitChecks check what a commit may wait for and what may interrupt it.
 func commitWaitChecks() []check {
 	return []check{
 		{"CommitWaitsForNoFetch", "Commit must not wait behind a fetch.", commitWaitsForNoFetch},
 		{"CommitWaitsForNoJoin", "Commit must not wait behind a pending join.", commitWaitsForNoJoin},
-		{ruleCommitInTime, "Commit retries until ctx ends; if ctx ended, the errors of the marks wrap ctx's.", commitHonoursItsContext},
-		{"CommitRetries", "Commit retries what is worth retrying until ctx ends.", commitRetries},
-		{"CommitOutlivesARebalance", "A live claim that was refused for a generation that the member has left behind is tried under the new one.", commitOutlivesARebalance},
-		{"CommitIsNotOvertaken", "A later call of Commit never overtakes an attempt that an earlier one gave up.", commitIsNotOvertaken},
-		{"CommitRefusesTheSuperseded", "A mark of a superseded generation is refused by the broker.", commitRefusesTheSuperseded},
+		{ruleCommitInTime, "Commit must retry until ctx ends. If ctx has ended, the errors of the marks wrap ctx's error.", commitHonoursItsContext},
+		{"CommitRetries", "Commit must retry transient failures until ctx ends.", commitRetries},
+		{"CommitOutlivesARebalance", "If a mark on a live claim was refused because the member has moved to a newer generation, Commit must retry it under that one.", commitOutlivesARebalance},
+		{"CommitIsNotOvertaken", "A later Commit must never overtake an attempt that an earlier one gave up.", commitIsNotOvertaken},
+		{"CommitRefusesTheSuperseded", "The broker refuses a mark of a superseded generation.", commitRefusesTheSuperseded},
 	}
 }
 
@@ -29,7 +29,7 @@ func commitWaitsForNoFetch(e *env) {
 	m := e.join(e.consumerConfig(group, topic))
 	claim := m.waitClaims(1)[0]
 	m.waitRecords(claim, n)
-	e.quiet() // now the fetch has nothing to bring, and waits at the broker
+	e.quiet() // now the fetch waits at the broker for new records
 	var took []time.Duration
 	for i := range int64(n) {
 		start := time.Now()
@@ -42,10 +42,10 @@ func commitWaitsForNoFetch(e *env) {
 	}
 }
 
-// commitWaitsForNoJoin makes a join wait while the member that joins owns a
-// claim. Three partitions are shared by two members. A third joins, and the
-// member with two claims is asked for one, which it keeps. Now a fourth joins:
-// the other member joins anew, and its join waits for the one that drains.
+// commitWaitsForNoJoin makes a join wait while the joining member owns a claim. Two
+// members share three partitions. A third joins, and the member with two claims has to
+// give one up, but stays in Revoke. Now a fourth joins: the other member rejoins, and
+// its join waits for the draining member.
 func commitWaitsForNoJoin(e *env) {
 	topic, group := e.topic(3), e.unique("group")
 	for p := range int32(3) {
@@ -92,7 +92,7 @@ func commitHonoursItsContext(e *env) {
 	if ctx.Err() == nil {
 		e.errorf("Commit without brokers gave up before its context ended: %v", err)
 	} else if !errors.Is(err, context.DeadlineExceeded) {
-		e.errorf("Commit without brokers returned %v, want an error that wraps the context's", err)
+		e.errorf("Commit without brokers returned %v, want an error that wraps its context's error", err)
 	}
 }
 
@@ -111,7 +111,7 @@ func commitRetries(e *env) {
 	e.quiet()
 	heal()
 	if err := receive(e, "the answer of Commit", answer); err != nil {
-		e.fatalf("Commit did not outlast a short outage: %v", err)
+		e.fatalf("Commit failed in a short outage: %v", err)
 	}
 	e.wantCommitted(group, topic, 0, 5)
 }
@@ -176,7 +176,7 @@ func commitIsNotOvertaken(e *env) {
 	go func() { answer <- m.tryCommit(e.context(), driver.Mark{Claim: claim, Offset: 7}) }()
 	heal()
 	if err := receive(e, "the answer of Commit", answer); err != nil {
-		e.fatalf("Commit when the answers came again: %v", err)
+		e.fatalf("Commit after the brokers answered again: %v", err)
 	}
 	e.quiet()
 	e.wantCommitted(group, topic, 0, 7)

@@ -10,19 +10,19 @@ import (
 
 func deliverChecks() []check {
 	return []check{
-		{ruleOrder, "Deliver hands over records of a claim: in rising order of offset, none left out, none twice within a claim.", deliverInOrder},
-		{"DeliverWholeRecords", "A Record is one record as it lies in a partition. A nil key or value is told apart from an empty one.", deliverWholeRecords},
-		{"DeliverAllHeaders", "The order and the repetitions of headers count.", deliverAllHeaders},
-		{"DeliverTimestamps", "A Record has the timestamp that lies in the partition.", deliverTimestamps},
-		{ruleBytes, "All that a record points to, its headers' slice included, belongs to the core for good and must never be written.", deliveredBytesAreNeverWritten},
-		{"DeliverLargeRecords", "A record larger than MaxMessageBytes is delivered all the same, never skipped.", deliverLargeRecords},
-		{ruleNoOverlap, "Calls for one claim never overlap.", callsForAClaimNeverOverlap},
-		{ruleNext, "Everything below Next has been delivered or is a hole.", nextPassesHoles},
+		{ruleOrder, "Deliver hands over records of a claim, in rising order of offset, without a gap and without a repetition within the claim.", deliverInOrder},
+		{"DeliverWholeRecords", "A Record is one record as it is stored in a partition. A nil key or value differs from an empty one.", deliverWholeRecords},
+		{"DeliverAllHeaders", "The order of headers is significant, and a key may occur more than once.", deliverAllHeaders},
+		{"DeliverTimestamps", "A Record has the timestamp that is stored in the partition.", deliverTimestamps},
+		{ruleBytes, "Everything that a record points to, including the slice of its headers, belongs to the core after Deliver, and the driver must never write to it.", deliveredBytesAreNeverWritten},
+		{"DeliverLargeRecords", "A record larger than MaxMessageBytes must still be delivered, never skipped.", deliverLargeRecords},
+		{ruleNoOverlap, "A driver must not overlap the calls for one claim.", callsForAClaimNeverOverlap},
+		{ruleNext, "Every offset below Next has been delivered or holds no record.", nextPassesHoles},
 		{"ReadCommitted", "ReadCommitted delivers no record of an open or aborted transaction.", readCommitted},
-		{"ReadUncommitted", "ReadUncommitted delivers the records of open and aborted transactions too.", readUncommitted},
-		{"HighWatermark", "HighWatermark is the offset after the last record of a claim's partition that is replicated, or -1.", highWatermark},
-		{"HighWatermarkOfAPausedClaim", "HighWatermark is at most 30 seconds old while a leader answers, also for a claim that is paused.", highWatermarkOfAPausedClaim},
-		{"HighWatermarkOfAnOpenTransaction", "HighWatermark includes the records of open transactions, also for a claim whose next record belongs to one.", highWatermarkOfAnOpenTransaction},
+		{"ReadUncommitted", "ReadUncommitted also delivers the records of open and aborted transactions.", readUncommitted},
+		{"HighWatermark", "HighWatermark is the offset after the last replicated record of the claim's partition, or -1 while it is unknown.", highWatermark},
+		{"HighWatermarkOfAPausedClaim", "HighWatermark must be at most 30 seconds old while a leader answers, also for a paused claim.", highWatermarkOfAPausedClaim},
+		{"HighWatermarkOfAnOpenTransaction", "HighWatermark must include the records of open transactions, also for a claim whose next record belongs to one.", highWatermarkOfAnOpenTransaction},
 	}
 }
 
@@ -57,8 +57,8 @@ func deliverInOrder(e *env) {
 	}
 }
 
-// wantRecords waits for the records that lie in partition 0 and reports those
-// that were delivered otherwise.
+// wantRecords waits for the records of a claim and reports those that differ from the
+// sent ones.
 func wantRecords(e *env, m *member, c *driver.Claim, sent []driver.Record) {
 	e.t.Helper()
 	got := m.waitRecords(c, len(sent))
@@ -216,7 +216,7 @@ func readUncommitted(e *env) {
 	e.must(end(e.context(), false))
 }
 
-// transaction sends records to partition 0 in a transaction of their own.
+// transaction sends records to partition 0 in one transaction and ends it.
 func (e *env) transaction(tx Transactor, topic string, commit bool, values ...string) {
 	e.t.Helper()
 	var records []driver.Record
@@ -228,25 +228,25 @@ func (e *env) transaction(tx Transactor, topic string, commit bool, values ...st
 	e.must(end(e.context(), commit))
 }
 
-// watermarker returns the consumer of a member as one that knows high watermarks,
-// or skips the case.
+// watermarker returns the consumer of a member as a driver.HighWatermarker, or skips
+// the case.
 func watermarker(e *env, m *member) driver.HighWatermarker {
 	e.t.Helper()
 	hw, ok := m.consumer.(driver.HighWatermarker)
 	if !ok {
-		e.t.Skipf("the consumer is no driver.HighWatermarker")
+		e.t.Skipf("the consumer does not implement driver.HighWatermarker")
 	}
 	return hw
 }
 
-// wantWatermark waits for a high watermark as long as it may be old.
+// wantWatermark waits for a high watermark for as long as an old one may be reported.
 func wantWatermark(e *env, m *member, c *driver.Claim, want int64) {
 	e.t.Helper()
 	hw := watermarker(e, m)
 	deadline := time.Now().Add(30*time.Second + e.Grace)
 	for hw.HighWatermark(c) != want {
 		if time.Now().After(deadline) {
-			e.fatalf("for 30 seconds the high watermark has been %d, want %d", hw.HighWatermark(c), want)
+			e.fatalf("after 30 seconds the high watermark is %d, want %d", hw.HighWatermark(c), want)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -1,10 +1,10 @@
-// Package drivertest is the conformance suite for authors of a Kafka driver.
+// Package drivertest is the conformance suite for authors of Kafka drivers.
 //
 // # Overview
 //
-// Package driver is a contract, and each [Case] of this package checks one
-// sentence of it. An author writes a [Harness], which reaches the cluster
-// without the driver under test, and runs the whole suite:
+// Package driver is a contract. Each [Case] of this package checks one sentence of
+// it. An author writes a [Harness], which accesses the cluster without the driver
+// under test, and runs the whole suite:
 //
 //	func TestConformance(t *testing.T) {
 //		drivertest.Run(t, func(t *testing.T) drivertest.Harness {
@@ -12,25 +12,24 @@
 //		})
 //	}
 //
-// Every case makes topics and groups of its own, so one cluster may serve them
-// all. The cases run one after the other; some of them cut the network.
+// Every case creates its own topics and groups, so one cluster can serve all cases.
+// The cases run one at a time. Some of them cut the network.
 //
 // # Abilities
 //
-// Not every environment can end a session or cut the network. What goes beyond
-// [Harness] is an interface of one method each, such as [SessionEnder]. A case
-// that needs one which the harness lacks is skipped, and says which.
+// Not every environment can end a session or cut the network. Each such ability is an
+// interface of one method, for example [SessionEnder]. A case that needs an ability
+// which the harness lacks is skipped and names it.
 //
 // # Time
 //
-// Cases wait for conditions, so [Settings.Patience] is only spent by a driver
-// that fails. Only where nothing may happen a case looks on for
-// [Settings.Quiet]. The cases of [Cases] also run inside a testing/synctest
-// bubble, if driver and harness do.
+// Cases wait for conditions, so only a failing driver uses up [Settings.Patience]. A
+// case that checks that nothing happens waits for [Settings.Quiet]. The cases of
+// [Cases] also run inside a testing/synctest bubble, if driver and harness do.
 //
-// # Rules that hold all the time
+// # Rules that every case checks
 //
-// Some sentences can be broken at any moment, such as the order of the calls to
-// a Handler. They are judged in every case, and a breach is reported under the
-// name of the case that is about it: "DeliverInOrder: ...".
+// Some sentences can be broken at any moment, for example the order of the calls to a
+// Handler. Every case checks them. A violation is reported under the name of the case
+// that is about that sentence: "DeliverInOrder: ...".
 package drivertest

@@ -10,14 +10,14 @@ type Case struct {
 	Name string
 	Rule string // the sentence
 
-	// Run checks the driver of h. It reports to t what does not hold, and
-	// returns when everything that it started has ended. It calls Fatalf and
-	// Skipf on the goroutine that called it only.
+	// Run checks the driver of h and reports violations to t. It returns when
+	// everything that it started has ended. It calls Fatalf and Skipf only on the
+	// goroutine that called it.
 	Run func(t T, h Harness)
 }
 
-// A T is what a case needs of a *testing.T, *testing.B or rapid.T. All but
-// Fatalf and Skipf must be safe for use by several goroutines at once.
+// A T is the part of *testing.T, *testing.B or rapid.T that a case needs. All methods
+// except Fatalf and Skipf must be safe for concurrent use by several goroutines.
 type T interface {
 	Helper()
 	Cleanup(func())
@@ -28,15 +28,15 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Run runs every case as a subtest, each with a harness of its own.
+// Run runs every case as a subtest with its own harness.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) { c.Run(t, newHarness(t)) })
 	}
 }
 
-// Cases returns the cases in the order in which they should be run: what later
-// cases build upon comes first.
+// Cases returns the cases in the order in which they should run: a case comes after
+// those that check what it relies on.
 func Cases() []Case {
 	var cases []Case
 	for _, c := range slices.Concat(
@@ -49,7 +49,7 @@ func Cases() []Case {
 	return cases
 }
 
-// A check is a case as this package writes it.
+// A check is the definition of a case.
 type check struct {
 	name string
 	rule string

@@ -12,7 +12,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// An env is what a running case works with.
+// An env is the state of a running case.
 type env struct {
 	t    T
 	h    Harness
@@ -22,11 +22,11 @@ type env struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
 	members []*member
-	zombies bool // a member may still hold what another has been given
+	zombies bool // a member may still hold a partition of another member
 	undo    []func()
 
 	reports sync.Mutex
-	over    bool // the case has returned: what is reported now goes nowhere
+	over    bool // the case has returned: later reports are dropped
 }
 
 func newEnv(t T, h Harness, name string) *env {
@@ -49,13 +49,13 @@ func ability[A any](e *env) A {
 	e.t.Helper()
 	a, ok := e.h.(A)
 	if !ok {
-		e.t.Skipf("the harness is no drivertest.%s", reflect.TypeFor[A]().Name())
+		e.t.Skipf("the harness does not implement drivertest.%s", reflect.TypeFor[A]().Name())
 	}
 	return a
 }
 
-// breach reports that rule, the name of a case, does not hold. It may be called
-// by any goroutine at any time.
+// breach reports a violation of rule, which is the name of a case. Any goroutine may
+// call it at any time.
 func (e *env) breach(rule, format string, args ...any) {
 	e.t.Helper()
 	e.reports.Lock()
@@ -65,13 +65,13 @@ func (e *env) breach(rule, format string, args ...any) {
 	}
 }
 
-// errorf reports that the case's own rule does not hold.
+// errorf reports a violation of the case's own rule.
 func (e *env) errorf(format string, args ...any) {
 	e.t.Helper()
 	e.breach(e.name, format, args...)
 }
 
-// fatalf is errorf, and ends the case.
+// fatalf is errorf and ends the case.
 func (e *env) fatalf(format string, args ...any) {
 	e.t.Helper()
 	e.t.Fatalf("%s: %s", e.name, fmt.Sprintf(format, args...))
@@ -85,7 +85,7 @@ func (e *env) must(err error) {
 	}
 }
 
-// context returns a context that lasts as long as the case has patience.
+// context returns a context that ends after Patience.
 func (e *env) context() context.Context { return e.within(e.Patience) }
 
 func (e *env) within(d time.Duration) context.Context {
@@ -94,11 +94,11 @@ func (e *env) within(d time.Duration) context.Context {
 	return ctx
 }
 
-// quiet lets time pass in which nothing may happen.
+// quiet waits for the time in which nothing may happen.
 func (e *env) quiet() { time.Sleep(e.Quiet) }
 
-// atEnd makes sure that f is called once, at the latest before anything of the
-// case is closed.
+// atEnd returns f so that it runs at most once, and runs it before the case closes
+// anything, unless it has run before.
 func (e *env) atEnd(f func()) func() {
 	f = sync.OnceFunc(f)
 	e.mu.Lock()
@@ -107,7 +107,7 @@ func (e *env) atEnd(f func()) func() {
 	return f
 }
 
-// restore ends what a case has done to its surroundings.
+// restore runs all functions of atEnd.
 func (e *env) restore() {
 	e.mu.Lock()
 	undo := e.undo
@@ -117,7 +117,7 @@ func (e *env) restore() {
 	}
 }
 
-// change runs f with the mutex held and wakes who awaits something.
+// change runs f with the mutex held and wakes all waiters of await.
 func (e *env) change(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -126,13 +126,13 @@ func (e *env) change(f func()) {
 	e.changed = make(chan struct{})
 }
 
-// await waits until cond, which is called with the mutex held, holds.
+// await waits until cond is true. It calls cond with the mutex held.
 func (e *env) await(what string, cond func() bool) {
 	e.t.Helper()
 	e.awaitWithin(e.Patience, what, cond)
 }
 
-// awaitWithin is await with a patience of its own.
+// awaitWithin is await with another patience.
 func (e *env) awaitWithin(patience time.Duration, what string, cond func() bool) {
 	e.t.Helper()
 	timer := time.NewTimer(patience)
@@ -147,17 +147,17 @@ func (e *env) awaitWithin(patience time.Duration, what string, cond func() bool)
 		select {
 		case <-changed:
 		case <-timer.C:
-			e.fatalf("waited %v in vain: %s", patience, what)
+			e.fatalf("waited %v without success for: %s", patience, what)
 		}
 	}
 }
 
-// eventually waits until cond holds, which it asks again and again: for what
-// lies in the cluster, which tells nobody.
+// eventually waits until cond is true. It polls, because the cluster notifies no
+// waiter of a change.
 func (e *env) eventually(what string, cond func() bool) {
 	e.t.Helper()
 	if !e.settles(cond) {
-		e.fatalf("waited %v in vain: %s", e.Patience, what)
+		e.fatalf("waited %v without success for: %s", e.Patience, what)
 	}
 }
 
@@ -170,15 +170,15 @@ func (e *env) settles(cond func() bool) bool {
 	return true
 }
 
-// returnsBy runs f and reports whether it returned within d and some grace. If
-// not, that breaks rule, and f goes on alone.
+// returnsBy runs f and reports whether it returned within d and Grace. If it did not,
+// rule is violated and f keeps running.
 func (e *env) returnsBy(rule string, d time.Duration, what string, f func()) bool {
 	e.t.Helper()
 	_, returned := answerBy(e, rule, d, what, func() struct{} { f(); return struct{}{} })
 	return returned
 }
 
-// answerBy is the same for a function with an answer.
+// answerBy is returnsBy for a function with a result.
 func answerBy[V any](e *env, rule string, d time.Duration, what string, f func() V) (answer V, returned bool) {
 	e.t.Helper()
 	answers := make(chan V, 1)
@@ -194,8 +194,8 @@ func answerBy[V any](e *env, rule string, d time.Duration, what string, f func()
 	}
 }
 
-// ends reports whether done is closed within d and some grace. If not, that
-// breaks rule.
+// ends reports whether done is closed within d and Grace. If it is not, rule is
+// violated.
 func (e *env) ends(rule string, d time.Duration, what string, done <-chan struct{}) bool {
 	e.t.Helper()
 	timer := time.NewTimer(d + e.Grace)
@@ -209,7 +209,7 @@ func (e *env) ends(rule string, d time.Duration, what string, done <-chan struct
 	}
 }
 
-// receive waits for what a channel gives.
+// receive waits for a value of a channel.
 func receive[V any](e *env, what string, ch <-chan V) V {
 	e.t.Helper()
 	timer := time.NewTimer(e.Patience + e.Grace)
@@ -218,7 +218,7 @@ func receive[V any](e *env, what string, ch <-chan V) V {
 	case v := <-ch:
 		return v
 	case <-timer.C:
-		e.fatalf("waited %v in vain: %s", e.Patience+e.Grace, what)
+		e.fatalf("waited %v without success for: %s", e.Patience+e.Grace, what)
 		panic("unreachable")
 	}
 }
@@ -236,7 +236,7 @@ func (e *env) topic(partitions int32) string {
 	return topic
 }
 
-// limitedTopic is topic, with limits as a TopicLimiter sets them.
+// limitedTopic creates a topic with the limits of a TopicLimiter.
 func (e *env) limitedTopic(partitions int32, maxBytes int, ahead time.Duration) string {
 	e.t.Helper()
 	topic := e.unique("topic")
@@ -244,7 +244,7 @@ func (e *env) limitedTopic(partitions int32, maxBytes int, ahead time.Duration) 
 	return topic
 }
 
-// send appends records with these values from outside.
+// send appends records with these values through the harness.
 func (e *env) send(topic string, partition int32, values ...string) {
 	e.t.Helper()
 	records := make([]driver.Record, len(values))
@@ -273,7 +273,7 @@ func (e *env) committed(group, topic string, partition int32) int64 {
 	return offset
 }
 
-// wantCommitted reports a committed offset that is not want.
+// wantCommitted reports a committed offset that differs from want.
 func (e *env) wantCommitted(group, topic string, partition int32, want int64) {
 	e.t.Helper()
 	if got := e.committed(group, topic, partition); got != want {

@@ -9,17 +9,18 @@ import (
 
 func errorChecks() []check {
 	return []check{
-		{ruleNamedErrors, "Every error that a driver reports wraps an Error with a code, unless it is one of package driver's sentinels or a context's error.", errorsHaveNames},
-		{"OpenReturnsByItsContext", "OpenConsumer and OpenProducer return by the end of ctx.", openReturnsByItsContext},
-		{"UnknownTopicIsTold", "A topic that does not exist is an error that a retry may cure.", unknownTopicIsTold},
-		{"RunOutlivesAnOutage", "Run cures by itself what a rejoin can cure, telling h.Error.", runOutlivesAnOutage},
-		{"RunDoesNotSpin", "Run must not spin: attempts that fail at once are spaced out.", runDoesNotSpin},
-		{"FencedInstanceEndsRun", "A fenced instance wraps ErrPermanent.", fencedInstanceEndsRun},
+		{ruleNamedErrors, "Every error that a driver reports must wrap an Error with a code, unless it is a sentinel of package driver or a context error.", errorsHaveNames},
+		{"OpenReturnsByItsContext", "OpenConsumer and OpenProducer must return by the end of ctx.", openReturnsByItsContext},
+		{"UnknownTopicIsReported", "A driver must report a topic that does not exist, and never as permanent.", unknownTopicIsReported},
+		{"RunOutlivesAnOutage", "Run must recover from everything that rejoining the group can cure, and must report each such failure to h.Error.", runOutlivesAnOutage},
+		{"RunDoesNotSpin", "Run must not spin: it must space out attempts that fail at once.", runDoesNotSpin},
+		{"FencedInstanceEndsRun", "The error of a fenced instance must wrap ErrPermanent.", fencedInstanceEndsRun},
 	}
 }
 
-// errorsHaveNames brings about the errors that every environment can, and those
-// of an outage and a lost session where it can; each is judged as it comes.
+// errorsHaveNames causes the errors that every environment can cause, and, where the
+// harness is able to, those of an outage and a lost session. The recorder and the
+// sender check each of them.
 func errorsHaveNames(e *env) {
 	topic, group := e.topic(1), e.unique("group")
 	p := e.producer()
@@ -42,14 +43,14 @@ func errorsHaveNames(e *env) {
 	}
 }
 
-// wantTransient reports an error that is nil, has no name, or is permanent.
+// wantTransient reports an error that is nil, has no code, or is permanent.
 func wantTransient(e *env, what string, err error) {
 	e.t.Helper()
 	switch {
 	case err == nil:
 		e.errorf("%s is nil, want an error", what)
 	case errors.Is(err, driver.ErrPermanent):
-		e.errorf("%s is %v, which a retry can cure: want no ErrPermanent", what, err)
+		e.errorf("%s is %v, want no ErrPermanent, because a retry can cure it", what, err)
 	default:
 		e.judgeError(what, err)
 	}
@@ -77,9 +78,9 @@ func openReturnsByItsContext(e *env) {
 	})
 }
 
-// unknownTopicIsTold leaves it to the driver whether it tells by the answer of
-// Open, by that of Run or by Handler.Error.
-func unknownTopicIsTold(e *env) {
+// unknownTopicIsReported accepts the error from OpenConsumer, from Run or from
+// Handler.Error.
+func unknownTopicIsReported(e *env) {
 	cfg := e.consumerConfig(e.unique("group"), e.unique("missing"))
 	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
 	if err != nil {
@@ -97,7 +98,7 @@ func unknownTopicIsTold(e *env) {
 		m.closeAfterFailure()
 		return
 	}
-	wantTransient(e, "what Handler.Error was told", errs[0])
+	wantTransient(e, "the error of Handler.Error", errs[0])
 }
 
 func runOutlivesAnOutage(e *env) {
@@ -146,7 +147,7 @@ func fencedInstanceEndsRun(e *env) {
 	cfg.InstanceID = "static"
 	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
 	if errors.Is(err, driver.ErrPermanent) {
-		e.t.Skipf("the driver refuses an InstanceID: %v", err)
+		e.t.Skipf("the driver rejects an InstanceID: %v", err)
 	} else if err != nil {
 		e.fatalf("OpenConsumer with an InstanceID: %v", err)
 	}

@@ -12,17 +12,18 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A member is one consumer of a case and its Handler.
+// A member is one consumer of a case with its Handler.
 type member struct {
 	*recorder
 	consumer driver.Consumer
 
 	ran    chan struct{} // closed when Run has returned; nil before start
 	runErr error         // set before that
-	closed bool          // the case has closed it, and has judged the answer
+	closed bool          // the case has closed it and has checked the result
 }
 
-// consumerConfig is what a case starts from: it reads from the oldest record.
+// consumerConfig returns the default configuration of a case. It reads from the oldest
+// record.
 func (e *env) consumerConfig(group string, topics ...string) driver.ConsumerConfig {
 	return driver.ConsumerConfig{
 		Brokers:           e.h.Brokers(),
@@ -42,7 +43,7 @@ func (e *env) consumerConfig(group string, topics ...string) driver.ConsumerConf
 	}
 }
 
-// open opens a consumer, which is closed at the end of the case.
+// open opens a consumer and closes it at the end of the case.
 func (e *env) open(cfg driver.ConsumerConfig) *member {
 	e.t.Helper()
 	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
@@ -90,8 +91,8 @@ func (m *member) judgeReturn() {
 	}
 }
 
-// tidy closes the member, unless the case has done so, and judges what must
-// hold at the end of each.
+// tidy closes the member, unless the case has closed it, and checks the rules for the
+// end of a case.
 func (m *member) tidy() {
 	m.e.restore()
 	if !m.closed {
@@ -105,7 +106,7 @@ func (m *member) tidy() {
 		}
 	}
 	if m.e.t.Failed() {
-		m.e.t.Logf("%s was told: %s", m.name, strings.Join(m.history, "; "))
+		m.e.t.Logf("the calls of %s: %s", m.name, strings.Join(m.history, "; "))
 	}
 }
 
@@ -130,7 +131,7 @@ func (m *member) closeAfterFailure() {
 	m.closeWithin(ruleCloseInTime, m.e.Patience)
 }
 
-// waitRun waits for Run and returns its answer.
+// waitRun waits for Run and returns its result.
 func (m *member) waitRun(rule string) error {
 	m.e.t.Helper()
 	if m.ran == nil || !m.e.ends(rule, m.e.Patience, "Run of "+m.name, m.ran) {
@@ -139,14 +140,14 @@ func (m *member) waitRun(rule string) error {
 	return m.runErr
 }
 
-// die ends the member without a drain: nothing is committed. Its place in the
-// group may be left or not.
+// die ends the member without a drain, so that nothing is committed. It may remain in
+// the group until its session times out.
 func (m *member) die() {
 	m.closeWithin(ruleCloseInTime, 0)
 	_ = m.waitRun(ruleCloseInTime)
 }
 
-// tryCommit calls Commit and returns its answer. It must come by the end of ctx.
+// tryCommit calls Commit, which must return by the end of ctx, and returns its result.
 func (m *member) tryCommit(ctx context.Context, marks ...driver.Mark) error {
 	m.e.t.Helper()
 	deadline, _ := ctx.Deadline()
@@ -157,8 +158,8 @@ func (m *member) tryCommit(ctx context.Context, marks ...driver.Mark) error {
 	return err
 }
 
-// closeWithin calls Close with a context that ends after d, and returns its
-// answer. If it does not come, that breaks rule.
+// closeWithin calls Close with a context that ends after d, and returns its result. If
+// Close does not return in time, rule is violated.
 func (m *member) closeWithin(rule string, d time.Duration) (err error, returned bool) {
 	m.e.t.Helper()
 	m.closed = true
@@ -166,10 +167,10 @@ func (m *member) closeWithin(rule string, d time.Duration) (err error, returned 
 	return answerBy(m.e, rule, d, "Close of "+m.name, func() error { return m.callClose(ctx) })
 }
 
-// errNoAnswer stands for the answer of a call that does not return.
+// errNoAnswer stands for the result of a call that does not return.
 var errNoAnswer = errors.New("no answer")
 
-// The calls of the core, named so that a Handler that runs inside one is found.
+// The calls of the core. callOfTheCore finds them by their names on the stack.
 
 func (m *member) callCommit(ctx context.Context, marks ...driver.Mark) error {
 	err := m.consumer.Commit(ctx, marks)
@@ -207,14 +208,14 @@ func (m *member) commit(c *driver.Claim, offset int64) {
 	}
 }
 
-// await waits until cond, which is called with the mutex held, holds.
+// await waits until cond is true. It calls cond with the mutex held.
 func (m *member) await(what string, cond func() bool) {
 	m.e.t.Helper()
 	m.e.await(m.name+": "+what, cond)
 }
 
-// waitClaims waits until the member holds n claims, none of which has been
-// asked back, and returns them by partition.
+// waitClaims waits until the member holds n claims that are not being revoked, and
+// returns them by partition.
 func (m *member) waitClaims(n int) []*driver.Claim {
 	m.e.t.Helper()
 	var claims []*driver.Claim
@@ -225,7 +226,7 @@ func (m *member) waitClaims(n int) []*driver.Claim {
 	return claims
 }
 
-// live returns the claims that have not been asked back, by partition.
+// live returns the claims that are not being revoked, by partition.
 func (m *member) live() []*driver.Claim {
 	var claims []*driver.Claim
 	for _, o := range m.owned {
@@ -246,15 +247,15 @@ func (m *member) calledAssign() bool {
 	return m.assigns > 0
 }
 
-// waitRecords waits until n records of a claim have been delivered, and returns
-// all that have been.
+// waitRecords waits until n records of a claim have been delivered, and returns all
+// delivered records.
 func (m *member) waitRecords(c *driver.Claim, n int) []driver.Record {
 	m.e.t.Helper()
 	m.await(fmt.Sprintf("%d records of partition %d", n, c.Partition), func() bool { return m.count(c) >= n })
 	return m.records(c)
 }
 
-// count is how many records of a claim have been delivered.
+// count returns the number of delivered records of a claim.
 func (m *member) count(c *driver.Claim) int {
 	if o := m.ownership(c); o != nil {
 		return len(o.delivered)
@@ -262,7 +263,7 @@ func (m *member) count(c *driver.Claim) int {
 	return 0
 }
 
-// total is how many records have been delivered.
+// total returns the number of delivered records.
 func (m *member) total() int {
 	n := 0
 	for _, o := range m.owned {
@@ -280,7 +281,7 @@ func (m *member) records(c *driver.Claim) []driver.Record {
 	return nil
 }
 
-// wantValues reports, under rule, records of a claim that are not these.
+// wantValues reports a violation of rule if a claim's records have other values.
 func (m *member) wantValues(rule string, c *driver.Claim, want []string) {
 	m.e.t.Helper()
 	if got := values(m.records(c)); !slices.Equal(got, want) {

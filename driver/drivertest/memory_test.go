@@ -7,14 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/drivertest"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoLeaks(m) }
 
 // A memoryHarness is a broker in memory, which is its own outside.
 type memoryHarness struct {

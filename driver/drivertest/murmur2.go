@@ -1,7 +1,6 @@
 package drivertest
 
-// javaPartition returns the partition of a key among n, as Java's client chooses
-// it.
+// javaPartition returns the partition that Java's client chooses for a key among n.
 func javaPartition(key []byte, n int32) int32 { return (murmur2(key) & 0x7fffffff) % n }
 
 // murmur2 is the hash of Java's client.

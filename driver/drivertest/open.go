@@ -9,17 +9,17 @@ import (
 
 func openChecks() []check {
 	return []check{
-		{"OpenJoinsNothing", "OpenConsumer validates cfg and reaches the cluster; it joins nothing yet.", openJoinsNothing},
-		{"OpenContextEndsNothing", "The consumer that OpenConsumer returns does not depend on ctx any more.", openContextEndsNothing},
-		{"ValidatorAgreesWithOpen", "What a driver can not honour of a configuration it refuses with ErrPermanent; a driver of which that can happen also implements ConsumerValidator and ProducerValidator.", validatorAgreesWithOpen},
-		{ruleAssignFirst, "Assign tells of new claims, before anything of them is delivered.", assignComesFirst},
-		{"AssignWithoutClaims", "Assign is called at least once for each time that the group is joined, without claims if there are none for this member.", assignWithoutClaims},
+		{"OpenJoinsNothing", "OpenConsumer validates cfg and connects to the cluster. It must not join the group.", openJoinsNothing},
+		{"OpenContextEndsNothing", "The consumer that OpenConsumer returns must not depend on ctx.", openContextEndsNothing},
+		{"ValidatorAgreesWithOpen", "A driver must reject a setting that it does not support with ErrPermanent, and should also implement ConsumerValidator and ProducerValidator.", validatorAgreesWithOpen},
+		{ruleAssignFirst, "A driver must call Assign before it delivers any record of a claim.", assignComesFirst},
+		{"AssignWithoutClaims", "A driver must call Assign at least once each time that the member joins the group, without claims if the member got none.", assignWithoutClaims},
 		{ruleFixed, "The exported fields of a Claim never change.", claimsNeverChange},
 		{ruleRunNil, "Run returns nil after Close.", runReturnsNilAfterClose},
-		{"RunAfterCloseReturnsAtOnce", "Called after Close, Run returns nil at once and calls nothing.", runAfterClose},
-		{ruleRunEndsClaims, "Every claim that was assigned has been ended, by Revoke or by Lost, before Run returns.", runEndsEveryClaim},
-		{ruleSilence, "When Run has returned, no method of h runs or will run.", silenceAfterRun},
-		{ruleOwnGoroutine, "No method of a Handler runs inside a call that the core has made, but for Consumer.Run.", handlerRunsOnTheDriversGoroutines},
+		{"RunAfterCloseReturnsAtOnce", "A Run that is called after Close must return nil at once without calling h.", runAfterClose},
+		{ruleRunEndsClaims, "Run must end every assigned claim, by Revoke or by Lost, before it returns.", runEndsEveryClaim},
+		{ruleSilence, "After Run has returned, no method of h runs or will run.", silenceAfterRun},
+		{ruleOwnGoroutine, "A driver must call a Handler from its own goroutines, never from inside a call that the core has made, except from inside Consumer.Run.", handlerRunsOnTheDriversGoroutines},
 	}
 }
 
@@ -34,7 +34,7 @@ func openJoinsNothing(e *env) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := len(a.live()); n != 2 {
-		e.errorf("the member that runs has %d of 2 claims after another was opened, want 2", n)
+		e.errorf("the running member has %d of 2 claims after another consumer was opened, want 2", n)
 	}
 }
 
@@ -55,8 +55,8 @@ func openContextEndsNothing(e *env) {
 	m.commit(claim, 1)
 }
 
-// validatorAgreesWithOpen asks for what the cases use, and for what no driver
-// knows; whether that is refused is the driver's own affair.
+// validatorAgreesWithOpen uses the settings of the other cases, and a mechanism that
+// no driver knows. A driver may accept or reject that mechanism.
 func validatorAgreesWithOpen(e *env) {
 	topic := e.topic(1)
 	for _, sasl := range []*driver.SASL{nil, {Mechanism: "NO-SUCH-MECHANISM", User: "u", Password: "p"}} {
@@ -161,7 +161,7 @@ func runAfterClose(e *env) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(m.history) > 0 || m.total() > 0 {
-		e.errorf("Run after Close has called %v", m.history)
+		e.errorf("Run after Close called the Handler: %v", m.history)
 	}
 }
 

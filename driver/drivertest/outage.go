@@ -1,7 +1,6 @@
 package drivertest
 
-// cut makes the brokers unreachable until the function that it returns is
-// called, or the case ends.
+// cut makes the brokers unreachable until heal is called or the case ends.
 func (e *env) cut(c Cutter) (heal func()) {
 	e.t.Helper()
 	heal, err := c.Cut(e.context())
@@ -9,7 +8,7 @@ func (e *env) cut(c Cutter) (heal func()) {
 	return e.atEnd(heal)
 }
 
-// stall is the same with silent brokers.
+// stall makes the brokers silent until heal is called or the case ends.
 func (e *env) stall(s Staller) (heal func()) {
 	e.t.Helper()
 	heal, err := s.Stall(e.context())
@@ -17,8 +16,8 @@ func (e *env) stall(s Staller) (heal func()) {
 	return e.atEnd(heal)
 }
 
-// silence takes the answers away by whatever means the harness has: the brokers
-// are silent, or else unreachable.
+// silence stops the answers of the brokers with the ability that the harness has: it
+// stalls them or, failing that, cuts them off.
 func (e *env) silence() (heal func()) {
 	e.t.Helper()
 	if s, ok := e.h.(Staller); ok {
@@ -27,6 +26,6 @@ func (e *env) silence() (heal func()) {
 	if c, ok := e.h.(Cutter); ok {
 		return e.cut(c)
 	}
-	e.t.Skipf("the harness is neither a drivertest.Staller nor a drivertest.Cutter")
+	e.t.Skipf("the harness implements neither drivertest.Staller nor drivertest.Cutter")
 	return nil
 }

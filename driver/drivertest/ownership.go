@@ -8,17 +8,17 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// An ownership is what a member was told of one claim. All its fields are
-// guarded by the mutex of the case.
+// An ownership records what a Handler got of one claim. The mutex of the case guards
+// its fields.
 type ownership struct {
 	claim    *driver.Claim
 	assigned driver.Claim // as it was then
 
 	delivered []driver.Record // deep copies
 	kept      []driver.Record // as they were delivered, sharing their bytes
-	next      int64           // where delivery goes on; -1 before the first
+	next      int64           // where delivery continues; -1 before the first record
 
-	calls    int             // methods of the Handler that run for it now
+	calls    int             // running Handler methods for it
 	revoking context.Context // of the Revoke that has begun
 	revoked  bool            // Revoke has returned
 	lost     bool
@@ -29,17 +29,17 @@ func newOwnership(c *driver.Claim) *ownership {
 	return &ownership{claim: c, assigned: *c, next: -1}
 }
 
-// alive reports whether the claim has not ended: neither Revoke nor its window
-// nor the claim itself is over.
+// alive reports whether the claim is live: it was not lost, and neither Revoke nor its
+// window is over.
 func (o *ownership) alive() bool {
 	windowOver := o.revoking != nil && o.revoking.Err() != nil
 	return !o.revoked && !o.lost && !windowOver
 }
 
-// idle reports whether the claim is alive and has not been asked back.
+// idle reports whether the claim is live and not being revoked.
 func (o *ownership) idle() bool { return o.alive() && o.revoking == nil }
 
-// take keeps a batch.
+// take records a batch.
 func (o *ownership) take(b driver.Batch) {
 	for _, r := range b.Records {
 		o.kept = append(o.kept, r)
@@ -49,7 +49,7 @@ func (o *ownership) take(b driver.Batch) {
 	o.next = max(o.next, b.Next)
 }
 
-// rewritten returns a delivered record whose bytes have changed since.
+// rewritten returns a record whose bytes have changed since its delivery.
 func (o *ownership) rewritten() (now, then driver.Record, found bool) {
 	for i := range o.kept {
 		if !sameRecord(o.kept[i], o.delivered[i]) {
@@ -78,8 +78,8 @@ func cloneRecord(r driver.Record) driver.Record {
 	return r
 }
 
-// sameRecord reports whether two records are equal, nil told apart from empty,
-// but for the value of a header, where Kafka's clients differ.
+// sameRecord reports whether two records are equal. It distinguishes nil from empty,
+// except in the value of a header, where Kafka's clients differ.
 func sameRecord(a, b driver.Record) bool {
 	return a.Offset == b.Offset && a.Timestamp.Equal(b.Timestamp) &&
 		sameBytes(a.Key, b.Key) && sameBytes(a.Value, b.Value) && slices.EqualFunc(a.Headers, b.Headers, sameHeader)

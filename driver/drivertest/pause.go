@@ -9,20 +9,20 @@ import (
 func pauseChecks() []check {
 	return []check{
 		{"PauseStopsFetching", "Pause stops fetching for claims.", pauseStopsFetching},
-		{"PauseLeavesOthers", "A paused claim does not hold up the others.", pauseLeavesOthers},
-		{"PauseIsIdempotent", "Pause and Resume are idempotent.", pauseIsIdempotent},
-		{"PauseInsideDeliver", "Pause and Resume may be called from inside any method of Handler.", pauseInsideDeliver},
-		{"PauseInsideAssign", "Pause may be called from inside Assign.", pauseInsideAssign},
-		{"ResumeGoesOnWhereItStopped", "Resume goes on where it stopped.", resumeGoesOn},
+		{"PauseLeavesOthers", "A paused claim must not hold up other claims.", pauseLeavesOthers},
+		{"PauseIsIdempotent", "Pause and Resume must be idempotent.", pauseIsIdempotent},
+		{"PauseInsideDeliver", "The core may call Pause and Resume from inside any method of Handler.", pauseInsideDeliver},
+		{"PauseInsideAssign", "The core may call Pause from inside Assign.", pauseInsideAssign},
+		{"ResumeContinuesWherePauseStopped", "Resume continues where Pause stopped.", resumeGoesOn},
 		{"PauseEndsWithItsClaim", "A pause ends with its claim: a partition that comes back is not paused.", pauseEndsWithItsClaim},
-		{"PauseOfEndedClaimIsIgnored", "Pause of an ended claim is ignored.", pauseOfEndedClaim},
-		{"PauseMakesNoRoundTrip", "Pause and Resume return without a round trip.", pauseMakesNoRoundTrip},
+		{"PauseOfEndedClaimIsIgnored", "Pause and Resume must ignore ended claims.", pauseOfEndedClaim},
+		{"PauseMakesNoRoundTrip", "Pause and Resume must return without a round trip.", pauseMakesNoRoundTrip},
 	}
 }
 
-// wantStopped reports a claim for which fetching goes on. What was fetched
-// before a pause may still arrive, so it sends one record after the other until
-// one stays away.
+// wantStopped reports a claim for which fetching continues. Records that were fetched
+// before the pause may still arrive, so it sends one record at a time until one does
+// not arrive.
 func wantStopped(e *env, m *member, c *driver.Claim) {
 	e.t.Helper()
 	const attempts = 5
@@ -34,7 +34,7 @@ func wantStopped(e *env, m *member, c *driver.Claim) {
 			return
 		}
 	}
-	e.errorf("partition %d is paused, and each of %d records that were sent since was delivered", c.Partition, attempts)
+	e.errorf("partition %d is paused, but all of %d records sent since then were delivered", c.Partition, attempts)
 }
 
 func pauseStopsFetching(e *env) {
@@ -126,7 +126,7 @@ func resumeGoesOn(e *env) {
 	m.wantValues(e.name, claim, values(e.read(topic, 0)))
 }
 
-// comesBack lets the only partition of a group leave a member and come back: a
+// comesBack makes the only partition of a group leave a member and come back: a
 // second member joins and leaves. It returns the new claim.
 func comesBack(e *env, m *member, old *driver.Claim) *driver.Claim {
 	e.t.Helper()

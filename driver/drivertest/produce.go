@@ -14,19 +14,19 @@ import (
 
 func produceChecks() []check {
 	return []check{
-		{"ProduceContextEndsNothing", "The producer that OpenProducer returns does not depend on ctx any more.", produceContextEndsNothing},
-		{ruleAckOnce, "After a nil answer of Produce, Ack is called exactly once, whatever happens.", ackedOnce},
-		{"AckNilMeansStored", "A nil error means that the record is in the log; Partition and Offset say where it lies.", ackNilMeansStored},
-		{"ProduceWholeRecords", "A message is stored with its key and value; a nil value is a tombstone.", produceWholeRecords},
-		{"ProduceAllHeaders", "A message's headers keep their order and their repetitions.", produceAllHeaders},
-		{"ProduceTimestamps", "Timestamp is the record's creation time in milliseconds' precision. The zero time stands for now.", produceTimestamps},
-		{"ProduceKeepsOrder", "The order in which one goroutine calls Produce is the order of its messages in each partition.", produceKeepsOrder},
-		{"ProduceKeepsOrderInAnOutage", "The order is kept also when sends are retried.", produceKeepsOrderInAnOutage},
-		{"ProducePartitionsLikeJava", "Partition -1 lets the key decide as Java's client does (murmur2 of the key).", producePartitionsLikeJava},
-		{"ProduceWithoutKey", "Without a key, any partition.", produceWithoutKey},
-		{"ProduceToPartition", "Partition is where to send the message, whatever its key.", produceToPartition},
-		{"ProduceCompressed", "Each Compression stores the records as they were sent.", produceCompressed},
-		{"ProduceWithoutAcks", "Offset is -1 where the broker gives none: with NoResponse.", produceWithoutAcks},
+		{"ProduceContextEndsNothing", "The producer that OpenProducer returns must not depend on ctx.", produceContextEndsNothing},
+		{ruleAckOnce, "After Produce has returned nil, the driver must call Ack exactly once, in all circumstances.", ackedOnce},
+		{"AckNilMeansStored", "A nil error means that the record is in the log, at Partition and Offset.", ackNilMeansStored},
+		{"ProduceWholeRecords", "A driver must store the key and the value of a message. A nil value is a tombstone.", produceWholeRecords},
+		{"ProduceAllHeaders", "A driver must keep the order and the repetitions of a message's headers.", produceAllHeaders},
+		{"ProduceTimestamps", "Timestamp is the record's creation time, with a precision of one millisecond. The zero time stands for now.", produceTimestamps},
+		{"ProduceKeepsOrder", "A driver must keep the order in which one goroutine calls Produce as the order of its messages in each partition.", produceKeepsOrder},
+		{"ProduceKeepsOrderInAnOutage", "A driver must keep the order also when it retries.", produceKeepsOrderInAnOutage},
+		{"ProducePartitionsLikeJava", "With Partition -1 the driver must choose by the murmur2 hash of the key, as Java's client does.", producePartitionsLikeJava},
+		{"ProduceWithoutKey", "With Partition -1 and without a key, the driver may choose any partition.", produceWithoutKey},
+		{"ProduceToPartition", "Partition is the partition to send to, regardless of the key.", produceToPartition},
+		{"ProduceCompressed", "Every Compression must store the records as they were sent.", produceCompressed},
+		{"ProduceWithoutAcks", "Offset is -1 if the broker returns none: with NoResponse.", produceWithoutAcks},
 	}
 }
 
@@ -56,7 +56,7 @@ func ackedOnce(e *env) {
 		n += len(e.read(topic, part))
 	}
 	if n != goroutines*each {
-		e.errorf("%d messages were sent and acknowledged, %d records are in the log", goroutines*each, n)
+		e.errorf("%d messages were acknowledged, but %d records are in the log", goroutines*each, n)
 	}
 }
 
@@ -71,7 +71,7 @@ func ackNilMeansStored(e *env) {
 	}
 }
 
-// produceEach sends messages to partition 0 and checks what lies there.
+// produceEach sends messages to partition 0 and checks the stored records.
 func produceEach(e *env, messages ...*driver.Message) []*sent {
 	e.t.Helper()
 	topic := e.topic(1)
@@ -126,8 +126,8 @@ func produceTimestamps(e *env) {
 	}
 }
 
-// wantOrder reports values of a partition that start with prefix and are not
-// numbered from 0 to n-1 in order.
+// wantOrder reports a partition in which the values with a prefix are not numbered
+// from 0 to n-1 in order.
 func wantOrder(e *env, topic string, partition int32, prefix string, n int) {
 	e.t.Helper()
 	var got []string
@@ -137,7 +137,7 @@ func wantOrder(e *env, topic string, partition int32, prefix string, n int) {
 		}
 	}
 	if !slices.Equal(got, numbered(prefix, n)) {
-		e.errorf("partition %d holds %s, want the order in which they were sent, %s-0 to %s-%d", partition, brief(got), prefix, prefix, n-1)
+		e.errorf("partition %d holds %s, want %s-0 to %s-%d in the order of sending", partition, brief(got), prefix, prefix, n-1)
 	}
 }
 

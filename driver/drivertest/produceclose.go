@@ -12,13 +12,13 @@ import (
 
 func produceCloseChecks() []check {
 	return []check{
-		{ruleProducerCloseWaits, "Close of a producer sends what was accepted, waits for the answers, and returns.", producerCloseWaits},
-		{"ProduceAfterClose", "After Close, Produce returns ErrClosed, and Ack is never called.", produceAfterClose},
-		{ruleAckSilence, "When Close of a producer has returned no Ack runs or will run.", noAckAfterClose},
-		{ruleProducerCloseInTime, "When ctx ends, Close of a producer returns ctx's error.", producerCloseInTime},
-		{"ProducerCloseTellsUnknown", "When ctx ends, everything unanswered is acknowledged with ErrUnknownOutcome, or with another error if it certainly was never sent.", producerCloseTellsUnknown},
-		{"ProducerCloseTwice", "A second Close of a producer gives the same answer.", producerCloseTwice},
-		{"ProducerCloseConcurrently", "A Producer is safe for use by several goroutines at once, also while it is closed.", producerCloseConcurrently},
+		{ruleProducerCloseWaits, "Close of a producer must send what was accepted and wait for the answers.", producerCloseWaits},
+		{"ProduceAfterClose", "After Close, Produce must return ErrClosed and must never call Ack.", produceAfterClose},
+		{ruleAckSilence, "After Close of a producer has returned, no Ack runs or will run.", noAckAfterClose},
+		{ruleProducerCloseInTime, "When ctx ends, Close of a producer must return ctx's error.", producerCloseInTime},
+		{"ProducerCloseReportsUnknown", "When ctx ends, Close must acknowledge every unanswered message with ErrUnknownOutcome, or with another error if the message was certainly never sent.", producerCloseReportsUnknown},
+		{"ProducerCloseTwice", "A second Close of a producer must return the same answer.", producerCloseTwice},
+		{"ProducerCloseConcurrently", "A Producer must be safe for concurrent use by several goroutines, also while it is being closed.", producerCloseConcurrently},
 	}
 }
 
@@ -45,7 +45,7 @@ func produceAfterClose(e *env) {
 	}
 }
 
-// unanswered returns a producer with n messages that wait for their answer.
+// unanswered returns a producer with n messages that wait for their acknowledgement.
 func unanswered(e *env, n int) (p *sender, waiting []*sent, heal func()) {
 	e.t.Helper()
 	topic := e.topic(1)
@@ -69,9 +69,9 @@ func producerCloseInTime(e *env) {
 	}
 }
 
-// producerCloseTellsUnknown: nothing holds the first message up, so it may have
-// been sent. Of the others the log shows whether they were.
-func producerCloseTellsUnknown(e *env) {
+// producerCloseReportsUnknown requires an unknown outcome of the first message,
+// because nothing keeps a driver from sending it. The log decides about the others.
+func producerCloseReportsUnknown(e *env) {
 	p, waiting, heal := unanswered(e, 20)
 	p.close(ruleProducerCloseInTime, e.Quiet)
 	var certain []string
@@ -91,7 +91,7 @@ func producerCloseTellsUnknown(e *env) {
 	e.quiet()
 	for _, v := range values(e.read(waiting[0].m.Topic, 0)) {
 		if slices.Contains(certain, v) {
-			e.errorf("message %s was acknowledged as if it had not been sent, and is in the log", v)
+			e.errorf("message %s was acknowledged as never sent, but it is in the log", v)
 		}
 	}
 }
@@ -132,8 +132,8 @@ func producerCloseConcurrently(e *env) {
 	wg.Wait()
 }
 
-// produceUntilClosed sends one message after the other until one is refused,
-// which must be with ErrClosed.
+// produceUntilClosed sends messages one at a time until Produce refuses one, which
+// must be with ErrClosed.
 func produceUntilClosed(e *env, p *sender, topic string, partition int32) {
 	for start := time.Now(); time.Since(start) < e.Patience; time.Sleep(time.Millisecond) {
 		m := &driver.Message{Topic: topic, Partition: partition, Value: []byte("v")}
@@ -142,7 +142,7 @@ func produceUntilClosed(e *env, p *sender, topic string, partition int32) {
 		case errors.Is(err, driver.ErrClosed):
 			return
 		default:
-			e.errorf("Produce beside Close returned %v, want ErrClosed", err)
+			e.errorf("Produce during Close returned %v, want ErrClosed", err)
 			return
 		}
 	}

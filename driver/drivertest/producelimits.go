@@ -11,23 +11,23 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// What a broker says of a batch, or of a request, is a verdict on a message only if
-// it is alone in it; and how long a message is sent again is for the configuration
-// to say.
+// produceLimitChecks check two rules. A broker's refusal of a batch or a request
+// applies to a message only if the message is alone in it. The configuration alone
+// decides for how long a message is retried.
 func produceLimitChecks() []check {
 	return []check{
-		{"ProduceSplitsWhatIsTooLarge", "A batch that is too large for the topic is split and sent in order; only a message that is too large by itself fails.", produceSplits},
-		{"ProduceRefusesOneAlone", "A message that the broker refuses fails alone, permanently; those beside it are sent, in order.", produceRefusesOne},
-		{"ProduceRefusesOldDates", "A message dated before 1970 fails alone, permanently, wherever it is.", produceRefusesOldDates},
-		{"ProduceUnknownPartitionSays", "A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION, and never another one.", produceUnknownPartitionSays},
-		{"ProduceHeadersWithoutName", "A header may have an empty key; an empty value is told from none.", produceHeadersWithoutName},
-		{"DeliveryTimeoutOutlasts", "With DeliveryTimeout a send is retried until then, whatever MaxRetries says.", deliveryTimeoutOutlasts},
-		{"DeliveryTimeoutEnds", "At the end of DeliveryTimeout, counted from acceptance, the message is acknowledged with an error.", deliveryTimeoutEnds},
+		{"ProduceSplitsLargeBatches", "A driver must split a batch that is too large for the topic and send its parts in order. Only a message that is too large by itself fails.", produceSplits},
+		{"ProduceRefusesOneAlone", "A message that the broker refuses must fail alone and permanently. The driver must send the others of its batch, in order.", produceRefusesOne},
+		{"ProduceRefusesOldDates", "A message dated before 1970 must fail alone and permanently.", produceRefusesOldDates},
+		{"ProduceToUnknownPartitionNamesIt", "A message to a partition that does not exist must fail with UNKNOWN_TOPIC_OR_PARTITION, and must never go to another partition.", produceUnknownPartitionSays},
+		{"ProduceHeadersWithoutName", "A header may have an empty key, a nil value or an empty value.", produceHeadersWithoutName},
+		{"DeliveryTimeoutOutlasts", "With DeliveryTimeout, a driver must retry until then, regardless of MaxRetries.", deliveryTimeoutOutlasts},
+		{"DeliveryTimeoutEnds", "At the end of DeliveryTimeout, counted from acceptance, the driver must acknowledge the message with an error.", deliveryTimeoutEnds},
 	}
 }
 
-// together hands messages over while nothing is answered, so that a driver that
-// collects messages collects these.
+// together sends messages while no broker answers, so that a driver that batches
+// messages batches these.
 func together(e *env, p *sender, messages ...*driver.Message) (all []*sent) {
 	e.t.Helper()
 	heal := e.silence()
@@ -38,14 +38,14 @@ func together(e *env, p *sender, messages ...*driver.Message) (all []*sent) {
 	return all
 }
 
-// wantAllBut reports a message that is neither bad nor stored, in order, and a bad
-// one that was not refused for good with code.
+// wantAllBut reports a good message that is not stored, in order, and a bad message
+// that was not refused permanently with code.
 func wantAllBut(e *env, all []*sent, code string, bad ...int) {
 	e.t.Helper()
 	var want []string
 	for i, s := range all {
 		if slices.Contains(bad, i) {
-			wantRefusedForGood(e, s, code)
+			wantRefusedPermanently(e, s, code)
 			continue
 		}
 		wantDelivered(e, s)
@@ -56,11 +56,11 @@ func wantAllBut(e *env, all []*sent, code string, bad ...int) {
 		got = append(got, number(v))
 	}
 	if !slices.Equal(got, want) {
-		e.errorf("the log holds %s, want what was sent but %d refused, in order: %s", brief(got), len(bad), brief(want))
+		e.errorf("the log holds %s, want all messages but %d refused ones, in order: %s", brief(got), len(bad), brief(want))
 	}
 }
 
-func wantRefusedForGood(e *env, s *sent, code string) {
+func wantRefusedPermanently(e *env, s *sent, code string) {
 	e.t.Helper()
 	var typed interface{ ErrorType() string }
 	err := s.outcome()
@@ -69,13 +69,13 @@ func wantRefusedForGood(e *env, s *sent, code string) {
 	}
 }
 
-// number is what tells a padded value from the others.
+// number returns the number of a padded value.
 func number(value string) string {
 	n, _, _ := strings.Cut(value, "-")
 	return n
 }
 
-// padded returns n messages to partition 0 of so many bytes, numbered.
+// padded returns n numbered messages to partition 0, with size bytes of padding.
 func padded(topic string, n, size int) (messages []*driver.Message) {
 	for i := range n {
 		value := append(fmt.Appendf(nil, "%04d-", i), bytes.Repeat([]byte("."), size)...)
@@ -125,7 +125,7 @@ func produceUnknownPartitionSays(e *env) {
 	}
 	for id := range int32(2) {
 		if n := len(e.read(topic, id)); n > 0 {
-			e.errorf("a message to partition 99 lies in partition %d", id)
+			e.errorf("a message to partition 99 is stored in partition %d", id)
 		}
 	}
 }
@@ -163,8 +163,8 @@ func deliveryTimeoutEnds(e *env) {
 	}
 	switch took := time.Since(began); {
 	case took < e.Quiet:
-		e.errorf("a message failed after %v, want not before DeliveryTimeout, %v", took, e.Quiet)
+		e.errorf("a message failed after %v, want at least DeliveryTimeout, %v", took, e.Quiet)
 	case took > e.Quiet+e.Grace:
-		e.errorf("a message failed after %v, want DeliveryTimeout, %v", took, e.Quiet)
+		e.errorf("a message failed after %v, want about DeliveryTimeout, %v", took, e.Quiet)
 	}
 }

@@ -12,25 +12,25 @@ import (
 
 func rebalanceChecks() []check {
 	return []check{
-		{ruleOneOwner, "Two claims of one partition never live at once: Revoke has returned before another member is assigned what it gives back.", func(e *env) {
+		{ruleOneOwner, "Two claims of one partition must never be live at once: a driver assigns a partition to another member only after Revoke has returned.", func(e *env) {
 			membersComeAndGo(e, driver.RoundRobin)
 		}},
-		{ruleOneOwnerCooperative, "Two claims of one partition never live at once in a cooperative rebalance.", func(e *env) {
+		{ruleOneOwnerCooperative, "Two claims of one partition must never be live at once, also in a cooperative rebalance.", func(e *env) {
 			membersComeAndGo(e, driver.CooperativeSticky)
 		}},
-		{ruleNothingAfterEnd, "Calls for one claim are made in this order: Assign, then Deliver any number of times, then Revoke or Lost.", nothingIsDeliveredAfterTheEnd},
-		{ruleEndsOnce, "A claim that was assigned is ended by exactly one of Revoke or Lost.", claimsEndOnce},
+		{ruleNothingAfterEnd, "A driver must make the calls for one claim in this order: Assign, any number of Deliver, Revoke or Lost.", nothingIsDeliveredAfterTheEnd},
+		{ruleEndsOnce, "Exactly one of Revoke or Lost must end a claim.", claimsEndOnce},
 		{ruleNewClaim, "A partition that leaves and comes back is a new Claim.", returningPartitionIsANewClaim},
-		{ruleWindow, "The context of Revoke is the drain window: it has a deadline, at most DrainTimeout away unless Close is draining.", revokeHasAWindow},
-		{"StuckRevokeEndsWithItsWindow", "The end of Revoke's window ends the claims: the driver goes on as if Revoke had returned, so a stuck handler can not hold the group.", stuckRevokeEndsWithItsWindow},
-		{"StuckRevokeHoldsUpNothingElse", "A Revoke that overruns its window delays the return of Run, but never the group, Close, or the Assign of other claims.", stuckRevokeHoldsUpNothingElse},
-		{"CooperativeKeepsWhatStays", "CooperativeSticky rebalances without stopping what a member keeps.", cooperativeKeepsWhatStays},
-		{"LostWhenTheSessionEnds", "Lost tells that claims are gone already; Run cures by itself what a rejoin can cure.", lostWhenTheSessionEnds},
-		{"LossCancelsRevoke", "If the claims are lost while Revoke runs, the driver cancels its ctx with that as its cause as soon as it knows, and does not call Lost.", lossCancelsRevoke},
+		{ruleWindow, "The context of Revoke must have a deadline, at most DrainTimeout away unless Close is draining.", revokeHasAWindow},
+		{"StuckRevokeEndsWithItsWindow", "The end of Revoke's context ends the claims: the driver must then proceed as if Revoke had returned, so that a stuck handler cannot hold up the group.", stuckRevokeEndsWithItsWindow},
+		{"StuckRevokeHoldsUpNothingElse", "A Revoke that overruns its window may delay the return of Run, but must never delay the group, Close, or the Assign of other claims.", stuckRevokeHoldsUpNothingElse},
+		{"CooperativeKeepsWhatStays", "CooperativeSticky rebalances without stopping the partitions that a member keeps.", cooperativeKeepsWhatStays},
+		{"LostWhenTheSessionEnds", "Lost reports claims that are already gone. Run must recover from everything that rejoining the group can cure.", lostWhenTheSessionEnds},
+		{"LossCancelsRevoke", "If the claims are lost while Revoke runs, the driver must cancel its ctx with that cause as soon as it knows, and must not call Lost.", lossCancelsRevoke},
 	}
 }
 
-// commitOnRevoke makes a member commit all that was delivered.
+// commitOnRevoke commits every delivered record of the claims.
 func (m *member) commitOnRevoke(ctx context.Context, claims []*driver.Claim) {
 	for _, c := range claims {
 		m.e.mu.Lock()
@@ -45,8 +45,8 @@ func (m *member) commitOnRevoke(ctx context.Context, claims []*driver.Claim) {
 	}
 }
 
-// membersComeAndGo sends records while the members of a group change. As each
-// commits in Revoke all that it was given, each record is delivered once.
+// membersComeAndGo sends records while the members of a group change. Every member
+// commits in Revoke everything it got, so every record is delivered once.
 func membersComeAndGo(e *env, strategy driver.BalanceStrategy) {
 	const partitions = 4
 	topic := e.topic(partitions)
@@ -86,8 +86,8 @@ func membersComeAndGo(e *env, strategy driver.BalanceStrategy) {
 	wantEachOnce(e, sent, a, b, c)
 }
 
-// wantEachOnce waits for all values and reports those that members were not
-// given exactly once.
+// wantEachOnce waits for all values and reports those that the members did not get
+// exactly once.
 func wantEachOnce(e *env, sent []string, members ...*member) {
 	e.t.Helper()
 	delivered := func() (all []string) {
@@ -105,7 +105,7 @@ func wantEachOnce(e *env, sent []string, members ...*member) {
 	slices.Sort(got)
 	want := slices.Sorted(slices.Values(sent))
 	if !slices.Equal(got, want) {
-		e.errorf("%d records were sent and %d delivered; each must be delivered once when Revoke commits all", len(want), len(got))
+		e.errorf("%d records were sent and %d delivered, want each delivered once", len(want), len(got))
 	}
 }
 
@@ -220,7 +220,7 @@ func stuckRevokeHoldsUpNothingElse(e *env) {
 		return
 	}
 	if err == nil {
-		e.errorf("Close returned nil while Revoke is stuck and Run can not have returned")
+		e.errorf("Close returned nil while Revoke is stuck and Run cannot have returned")
 	}
 	select {
 	case <-a.ran:
@@ -243,7 +243,7 @@ func cooperativeKeepsWhatStays(e *env) {
 	receive(e, "a member in Revoke", draining)
 	kept := a.waitClaims(1)[0]
 	if !slices.Contains(claims, kept) {
-		e.errorf("the claim that stays is a new one")
+		e.errorf("the kept claim is a new one")
 	}
 	e.send(topic, kept.Partition, numbered("v", 5)...)
 	a.waitRecords(kept, 5)
@@ -251,7 +251,7 @@ func cooperativeKeepsWhatStays(e *env) {
 	release()
 	b.waitClaims(1)
 	if got := a.waitClaims(1)[0]; got != kept {
-		e.errorf("the claim that stays has changed in the rebalance")
+		e.errorf("the kept claim has changed in the rebalance")
 	}
 	e.send(topic, kept.Partition, numbered("w", 5)...)
 	a.waitRecords(kept, 10)
@@ -303,7 +303,7 @@ func lossCancelsRevoke(e *env) {
 	e.must(ender.EndSessions(e.context(), group))
 	cause := receive(e, "the end of Revoke's context", causes)
 	if errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, context.Canceled) {
-		e.errorf("the cause of the end of Revoke's context is %v, want why the claims are lost", cause)
+		e.errorf("the cause of the end of Revoke's context is %v, want the reason for the loss of the claims", cause)
 	}
 	e.judgeError("the cause of the end of Revoke's context", cause)
 	b.stop()

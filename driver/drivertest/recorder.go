@@ -12,9 +12,9 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A recorder is the Handler of a member. It keeps what it is told, and judges
-// the rules that hold all the time. Its fields are guarded by the mutex of the
-// case; and called without it.
+// A recorder is the Handler of a member. It records all calls and checks the rules of
+// every case. The mutex of the case guards its fields. The recorder calls its hooks
+// without that mutex.
 type recorder struct {
 	e    *env
 	name string
@@ -106,7 +106,7 @@ func (r *recorder) Error(err error) {
 	r.e.change(func() { r.errs = append(r.errs, err) })
 }
 
-// enter judges what holds for every method of a Handler.
+// enter checks the rules for every method of a Handler.
 func (r *recorder) enter(method string) {
 	if call := callOfTheCore(); call != "" {
 		r.e.breach(ruleOwnGoroutine, "%s: %s runs inside %s", r.name, method, call)
@@ -118,7 +118,7 @@ func (r *recorder) enter(method string) {
 	}
 }
 
-// begin judges that claims may be the object of method now.
+// begin checks that method may be called for claims now.
 func (r *recorder) begin(method string, claims ...*driver.Claim) {
 	r.e.mu.Lock()
 	defer r.e.mu.Unlock()
@@ -147,7 +147,7 @@ func (r *recorder) judgeLife(method string, o *ownership) {
 	case ended && method == "Deliver":
 		r.e.breach(ruleNothingAfterEnd, "%s: Deliver of partition %d after Revoke or Lost", r.name, o.claim.Partition)
 	case ended:
-		r.e.breach(ruleEndsOnce, "%s: %s of partition %d, which Revoke or Lost has ended", r.name, method, o.claim.Partition)
+		r.e.breach(ruleEndsOnce, "%s: %s of partition %d after Revoke or Lost", r.name, method, o.claim.Partition)
 	case o.calls > 0:
 		r.e.breach(ruleNoOverlap, "%s: %s of partition %d while another call for it runs", r.name, method, o.claim.Partition)
 	}
@@ -163,7 +163,7 @@ func (r *recorder) judgeAssign(c *driver.Claim) {
 	for _, m := range r.e.members {
 		for _, o := range m.owned {
 			if m.cfg.Group == r.cfg.Group && samePartition(o.claim, c) && o.alive() && (m.recorder == r || !r.e.zombies) {
-				r.e.breach(r.ruleOneOwner(), "%s: Assign of partition %d, of which %s has a live claim", r.name, c.Partition, m.name)
+				r.e.breach(r.ruleOneOwner(), "%s: Assign of partition %d while %s has a live claim of it", r.name, c.Partition, m.name)
 			}
 		}
 	}
@@ -224,8 +224,8 @@ func (r *recorder) note(format string, args ...any) {
 	r.e.change(func() { r.history = append(r.history, fmt.Sprintf(format, args...)) })
 }
 
-// callOfTheCore names the method of a member that the calling goroutine is in,
-// if it is in one.
+// callOfTheCore returns the name of the member's method that is on the stack of the
+// calling goroutine, or "".
 func callOfTheCore() string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -242,7 +242,7 @@ func callOfTheCore() string {
 	}
 }
 
-// judgeError judges that err has a name, as every error of a driver has.
+// judgeError checks that err has a name, as every error of a driver must.
 func (e *env) judgeError(what string, err error) {
 	e.t.Helper()
 	if !named(err) {
@@ -273,7 +273,7 @@ func sameClaim(a, b driver.Claim) bool {
 	return samePartition(&a, &b) && a.Start == b.Start && a.Generation == b.Generation
 }
 
-// partitions lists the partitions of claims, for messages.
+// partitions prints the partitions of claims.
 func partitions(claims []*driver.Claim) string {
 	ps := make([]int32, len(claims))
 	for i, c := range claims {

@@ -6,8 +6,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// holdRevokes makes the members, which run already, stay in Revoke until
-// release is called, or the case ends. draining gives each member as it enters.
+// holdRevokes keeps running members in Revoke until release is called or the case
+// ends. draining gets each member that enters Revoke.
 func (e *env) holdRevokes(members ...*member) (draining <-chan *member, release func()) {
 	entered := make(chan *member, 64)
 	released := make(chan struct{})

@@ -12,7 +12,7 @@ import (
 // maxProcessingTime is the core's default.
 const maxProcessingTime = 100 * time.Millisecond
 
-// The cases whose rules are judged in every case.
+// The cases whose rules every case checks.
 const (
 	ruleOwnGoroutine        = "HandlerRunsOnTheDriversGoroutines"
 	ruleSilence             = "SilenceAfterRun"
@@ -44,7 +44,7 @@ const (
 	ruleProducerCloseWaits  = "ProducerCloseWaits"
 )
 
-// show prints a record so that nil and empty differ and a long value stays short.
+// show prints a record. It distinguishes nil from empty and shortens a long value.
 func show(r driver.Record) string {
 	var headers []string
 	for _, h := range r.Headers {
@@ -65,7 +65,7 @@ func showBytes(b []byte) string {
 	return strconv.Quote(string(b))
 }
 
-// brief prints a long list by its ends.
+// brief prints a list, and of a long list only its length and its ends.
 func brief(list []string) string {
 	const most = 12
 	if len(list) <= most {

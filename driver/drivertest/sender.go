@@ -13,14 +13,14 @@ import (
 type sender struct {
 	e        *env
 	producer driver.Producer
-	closed   bool // the case has closed it, and has judged the answer
+	closed   bool // the case has closed it and has checked the result
 
 	mu       sync.Mutex
 	sent     []*sent
 	silenced bool // Close has returned
 }
 
-// A sent is a message that was accepted, and the Acker that waits for it.
+// A sent is an accepted message and its Acker.
 type sent struct {
 	p    *sender
 	m    *driver.Message
@@ -91,7 +91,7 @@ func (e *env) producerConfig() driver.ProducerConfig {
 	}
 }
 
-// producer opens a producer, which is closed at the end of the case.
+// producer opens a producer and closes it at the end of the case.
 func (e *env) producer(adapt ...func(*driver.ProducerConfig)) *sender {
 	e.t.Helper()
 	cfg := e.producerConfig()
@@ -111,8 +111,8 @@ func (e *env) adoptProducer(p driver.Producer) *sender {
 	return s
 }
 
-// tidy closes the producer, unless the case has done so, and judges that each
-// message has its acknowledgement.
+// tidy closes the producer, unless the case has closed it, and checks that every
+// message was acknowledged.
 func (p *sender) tidy() {
 	p.e.restore()
 	if !p.closed {
@@ -128,7 +128,7 @@ func (p *sender) tidy() {
 		}
 	}
 	if len(missing) > 0 {
-		p.e.breach(ruleAckOnce, "not acknowledged when Close had returned: %s", brief(missing))
+		p.e.breach(ruleAckOnce, "not acknowledged after Close had returned: %s", brief(missing))
 	}
 }
 
@@ -154,8 +154,8 @@ func (p *sender) close(rule string, d time.Duration) (err error, returned bool) 
 	return err, returned
 }
 
-// try hands over a message and reports what Produce answered. A message that
-// was not accepted must not be acknowledged.
+// try sends a message and returns the result of Produce. The driver must not
+// acknowledge a message that it did not accept.
 func (p *sender) try(ctx context.Context, m *driver.Message, then func(error)) (*sent, error) {
 	s := &sent{p: p, m: m, then: then, done: make(chan struct{})}
 	m.Acker = s
@@ -182,8 +182,7 @@ func (p *sender) call(ctx context.Context, m *driver.Message) error {
 	return err
 }
 
-// produce hands over a message, which must be accepted. It may be called by any
-// goroutine.
+// produce sends a message, which the driver must accept. Any goroutine may call it.
 func (p *sender) produce(ctx context.Context, m *driver.Message) *sent {
 	p.e.t.Helper()
 	s, err := p.try(ctx, m, nil)
@@ -194,7 +193,7 @@ func (p *sender) produce(ctx context.Context, m *driver.Message) *sent {
 	return s
 }
 
-// produceAll hands over a message for each value, without a key.
+// produceAll sends a message without a key for each value.
 func (p *sender) produceAll(topic string, partition int32, values ...string) []*sent {
 	p.e.t.Helper()
 	var all []*sent
@@ -223,8 +222,8 @@ func wantDelivered(e *env, sent ...*sent) {
 	}
 }
 
-// wantStored reports a message that does not lie, as it was sent, where its
-// acknowledgement says.
+// wantStored reports a message that is not stored as it was sent, at the partition and
+// the offset of its acknowledgement.
 func wantStored(e *env, s *sent) {
 	e.t.Helper()
 	want := driver.Record{
@@ -242,6 +241,6 @@ func wantStored(e *env, s *sent) {
 		}
 		return
 	}
-	e.errorf("message %s was acknowledged at %s, where no record lies",
+	e.errorf("message %s was acknowledged at %s, where no record is stored",
 		showBytes(s.m.Value), fmt.Sprintf("%d/%d", s.m.Partition, s.m.Offset))
 }

@@ -11,8 +11,8 @@ const ruleDeadline = "LostAtTheSessionDeadline"
 
 func sessionChecks() []check {
 	return []check{
-		{ruleDeadline, "The claims must be Lost, with a cause that wraps ErrMembershipLost, when SessionTimeout has passed since the latest heartbeat that was answered had been sent.", lostAtTheSessionDeadline},
-		{"SessionDeadlineIsHonest", "SessionDeadline is SessionTimeout after the latest heartbeat that was answered had been sent, and the zero time while the consumer is no member.", sessionDeadlineIsHonest},
+		{ruleDeadline, "The claims must be Lost, with a cause that wraps ErrMembershipLost, once SessionTimeout has passed since the member sent the latest heartbeat that was answered.", lostAtTheSessionDeadline},
+		{"SessionDeadlineIsHonest", "SessionDeadline is SessionTimeout after the consumer sent the latest heartbeat that was answered, and the zero time while the consumer is not a member.", sessionDeadlineIsHonest},
 	}
 }
 
@@ -49,7 +49,7 @@ func sessionDeadlineIsHonest(e *env) {
 	m := e.open(e.consumerConfig(e.unique("group"), topic))
 	d, ok := m.consumer.(driver.SessionDeadliner)
 	if !ok {
-		e.t.Skipf("the consumer is no driver.SessionDeadliner")
+		e.t.Skipf("the consumer does not implement driver.SessionDeadliner")
 	}
 	if at := d.SessionDeadline(); !at.IsZero() {
 		e.errorf("before Run the deadline is %v, want the zero time", at)
@@ -77,7 +77,7 @@ func sessionDeadlineIsHonest(e *env) {
 	wantDeadline(e, d)
 }
 
-// wantDeadline reports a deadline that no member can have.
+// wantDeadline reports a deadline that a member cannot have.
 func wantDeadline(e *env, d driver.SessionDeadliner) {
 	e.t.Helper()
 	now := time.Now()

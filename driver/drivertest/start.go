@@ -13,15 +13,15 @@ import (
 func startChecks() []check {
 	return []check{
 		{"OldestStartsAtTheBeginning", "OffsetOldest starts at the beginning of the log.", oldestStartsAtTheBeginning},
-		{"NewestStartsAtTheEnd", "OffsetNewest starts at the end as it is when the group first joins for the topic.", newestStartsAtTheEnd},
-		{"NewestIsPinned", "The position of OffsetNewest is durable before Assign.", newestIsPinned},
-		{"NewestLosesNothing", "With OffsetNewest a crash before the first commit loses nothing.", newestLosesNothing},
-		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later, and that is durable before Assign.", newestReadsLaterPartitionsWhole},
-		{"OutOfRangeEndsRun", "A position that is no longer in the log is never moved silently: the claim is Lost, and Run returns an ErrPermanent with code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
-		{"OutOfRangeEndsRunLater", "A position that is no longer in the log is never moved silently, also when it was when the claim was assigned.", outOfRangeEndsRunLater},
-		{"OutOfRangeOldest", "With OutOfRangeOldest a position that is no longer in the log is moved to the beginning: that is durable, and Handler.Error is told a DataLossError, before a claim that starts there is assigned.", outOfRangeOldest},
-		{"OutOfRangeNewest", "With OutOfRangeNewest a position that is no longer in the log is moved to the end: that is durable, and Handler.Error is told a DataLossError, before a claim that starts there is assigned.", outOfRangeNewest},
-		{"OutOfRangeCommitsFirst", "With OutOfRangeOldest a claim that is overtaken by the beginning of the log is ended by Revoke, so that what was handled counts as handled.", outOfRangeCommitsFirst},
+		{"NewestStartsAtTheEnd", "OffsetNewest starts at the end that the log had when the group first joined for the topic.", newestStartsAtTheEnd},
+		{"NewestIsPinned", "The position of OffsetNewest must be durable before Assign.", newestIsPinned},
+		{"NewestLosesNothing", "With OffsetNewest, a crash before the first commit loses nothing.", newestLosesNothing},
+		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later. That position must be durable before Assign.", newestReadsLaterPartitionsWhole},
+		{"OutOfRangeEndsRun", "Run must never move a position silently that is no longer in the log: with OutOfRangeStop the claim must be Lost, and Run must return an ErrPermanent with the code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
+		{"OutOfRangeEndsRunLater", "Run must never move a position silently that is no longer in the log, also when it still was there at Assign.", outOfRangeEndsRunLater},
+		{"OutOfRangeOldest", "With OutOfRangeOldest, a position that is no longer in the log moves to the beginning. It must be durable, and h.Error must get a DataLossError, before a claim that starts there is assigned.", outOfRangeOldest},
+		{"OutOfRangeNewest", "With OutOfRangeNewest, a position that is no longer in the log moves to the end. It must be durable, and h.Error must get a DataLossError, before a claim that starts there is assigned.", outOfRangeNewest},
+		{"OutOfRangeCommitsFirst", "With OutOfRangeOldest, Revoke must end a claim that the beginning of the log has overtaken, so that handled records can be committed.", outOfRangeCommitsFirst},
 	}
 }
 
@@ -34,7 +34,7 @@ func oldestStartsAtTheBeginning(e *env) {
 	m.waitRecords(claim, 5)
 	m.wantValues(e.name, claim, numbered("v", 5))
 	if claim.Start != 0 && claim.Start != -1 {
-		e.errorf("Start is %d, want 0, or -1 for not known", claim.Start)
+		e.errorf("Start is %d, want 0, or -1 for unknown", claim.Start)
 	}
 }
 
@@ -90,10 +90,9 @@ func newestLosesNothing(e *env) {
 	b.wantValues(e.name, claim, numbered("new", 10))
 }
 
-// newestReadsLaterPartitionsWhole has a member join after the partition was
-// added, as a driver may look for new partitions only from time to time. Nobody
-// is given the partition before it has records: the first member does not let go
-// of its claim until then.
+// newestReadsLaterPartitionsWhole has a member join after the partition was added,
+// because a driver may look for new partitions only from time to time. No member gets
+// the partition before it has records: the first member holds its Revoke until then.
 func newestReadsLaterPartitionsWhole(e *env) {
 	adder := ability[PartitionAdder](e)
 	topic := e.topic(1)
@@ -114,8 +113,7 @@ func newestReadsLaterPartitionsWhole(e *env) {
 	b.waitClaims(1)
 }
 
-// delivered reports whether a member was given the first n records of a
-// partition.
+// delivered reports whether a member got the first n records of a partition.
 func delivered(m *member, partition int32, n int) bool {
 	return slices.ContainsFunc(m.owned, func(o *ownership) bool {
 		return o.claim.Partition == partition && slices.Equal(o.values(), numbered("early", n))
@@ -140,7 +138,7 @@ func outOfRangeEndsRun(e *env) {
 	n := b.total()
 	e.mu.Unlock()
 	if n > 0 {
-		e.errorf("the claim with a position below the log was given %d records, want none", n)
+		e.errorf("the claim with a position below the log got %d records, want none", n)
 	}
 	e.wantCommitted(group, topic, 0, 3)
 }
@@ -160,16 +158,16 @@ func outOfRangeEndsRunLater(e *env) {
 	wantOutOfRange(e, m)
 	for _, v := range values(m.records(claim)) {
 		if strings.HasPrefix(v, "later") {
-			e.errorf("the claim went on behind the gap with %q", v)
+			e.errorf("the claim continued behind the gap with %q", v)
 		}
 	}
 }
 
-func outOfRangeOldest(e *env) { goesOn(e, driver.OutOfRangeOldest, 10) }
-func outOfRangeNewest(e *env) { goesOn(e, driver.OutOfRangeNewest, 20) }
+func outOfRangeOldest(e *env) { continuesBehindGap(e, driver.OutOfRangeOldest, 10) }
+func outOfRangeNewest(e *env) { continuesBehindGap(e, driver.OutOfRangeNewest, 20) }
 
-// goesOn has a group of which the position, 3, is below a log of [10, 20).
-func goesOn(e *env, policy driver.OutOfRange, to int64) {
+// continuesBehindGap runs a group whose position, 3, is below a log of [10, 20).
+func continuesBehindGap(e *env, policy driver.OutOfRange, to int64) {
 	truncater := ability[Truncater](e)
 	topic, group := e.topic(1), e.unique("group")
 	e.send(topic, 0, numbered("v", 20)...)
@@ -183,17 +181,17 @@ func goesOn(e *env, policy driver.OutOfRange, to int64) {
 	e.must(truncater.Truncate(e.context(), topic, 0, 10))
 
 	b := e.open(cfg)
-	var told bool
+	var reported bool
 	at := int64(-1)
 	b.onAssign = func(claims []*driver.Claim) {
-		if len(claims) == 0 || claims[0].Start < 10 { // a claim may have begun before it shows
+		if len(claims) == 0 || claims[0].Start < 10 { // a claim may begin before the driver finds the gap
 			return
 		}
 		offset, err := e.h.Committed(e.context(), group, topic, 0)
 		if err != nil {
 			e.breach("harness", "%v", err)
 		}
-		e.change(func() { told, at = b.toldGap(3, to), offset })
+		e.change(func() { reported, at = b.reportedGap(3, to), offset })
 	}
 	b.start()
 	b.await(fmt.Sprintf("a claim that starts at %d", to), func() bool { return at >= 0 })
@@ -207,13 +205,13 @@ func goesOn(e *env, policy driver.OutOfRange, to int64) {
 	if claim.Start != to || at != to {
 		e.errorf("the claim starts at %d, with %d committed before Assign, want %d", claim.Start, at, to)
 	}
-	if !told {
-		e.errorf("Handler.Error was told %v before Assign, want a DataLossError from 3 to %d", b.errs, to)
+	if !reported {
+		e.errorf("Handler.Error got %v before Assign, want a DataLossError from 3 to %d", b.errs, to)
 	}
 }
 
-// toldGap reports whether the member was told of a gap.
-func (m *member) toldGap(from, to int64) bool {
+// reportedGap reports whether h.Error got the DataLossError of a gap.
+func (m *member) reportedGap(from, to int64) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		gap, ok := errors.AsType[*driver.DataLossError](err)
 		return ok && gap.From == from && gap.To == to && !gap.Recreated
@@ -244,14 +242,14 @@ func outOfRangeCommitsFirst(e *env) {
 	e.must(truncater.Truncate(e.context(), topic, 0, int64(before)))
 	e.send(topic, 0, numbered("later", 3)...)
 	m.callResume(claim)
-	m.await("a gap from 4 on", func() bool { return m.toldGap(4, int64(before)) })
+	m.await("a gap from 4 on", func() bool { return m.reportedGap(4, int64(before)) })
 	claim = m.waitClaims(1)[0]
 	m.waitRecords(claim, 3)
 	m.wantValues(e.name, claim, numbered("later", 3))
 }
 
-// wantOutOfRange waits for the end of Run, which must tell of a position that is
-// no longer in the log, and for which claims must be Lost.
+// wantOutOfRange waits for the end of Run, which must report that a position is no
+// longer in the log and must have lost its claims.
 func wantOutOfRange(e *env, m *member) {
 	e.t.Helper()
 	err := m.waitRun(e.name)

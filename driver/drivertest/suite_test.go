@@ -6,6 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -13,13 +17,10 @@ import (
 func TestCasesAreWhole(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, c := range Cases() {
-		if c.Name == "" || seen[c.Name] {
-			t.Errorf("case %q: the name is empty or is there twice", c.Name)
-		}
+		assert.NotEmpty(t, c.Name)
+		assert.NotContains(t, seen, c.Name, "two cases of one name")
 		seen[c.Name] = true
-		if !strings.HasSuffix(c.Rule, ".") {
-			t.Errorf("case %s: the rule is no sentence: %q", c.Name, c.Rule)
-		}
+		assert.Truef(t, strings.HasSuffix(c.Rule, "."), "case %s: the rule is not a sentence: %q", c.Name, c.Rule)
 	}
 	for _, rule := range []string{
 		ruleOwnGoroutine, ruleSilence, ruleAssignFirst, ruleNothingAfterEnd, ruleEndsOnce, ruleNoOverlap,
@@ -28,9 +29,7 @@ func TestCasesAreWhole(t *testing.T) {
 		rulePerMark, ruleCommitInTime, ruleAckOnce, ruleAckSilence, ruleFlush, ruleProduceInTime,
 		ruleProducerCloseInTime, ruleProducerCloseWaits,
 	} {
-		if !seen[rule] {
-			t.Errorf("%s is reported, and is no case", rule)
-		}
+		assert.Contains(t, seen, rule, "reports need a case of their name")
 	}
 }
 
@@ -44,9 +43,7 @@ func TestMurmur2(t *testing.T) {
 		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
 		"abc": 479470107,
 	} {
-		if got := murmur2([]byte(key)); got != want {
-			t.Errorf("murmur2(%q) = %d, want %d", key, got, want)
-		}
+		assert.Equalf(t, want, murmur2([]byte(key)), "murmur2(%q)", key)
 	}
 }
 
@@ -76,29 +73,25 @@ func TestMissingAbilityIsNamed(t *testing.T) {
 		skip(func(e *env) { e.silence() }),
 	}
 	want := []string{
-		"the harness is no drivertest.SessionEnder",
-		"the harness is no drivertest.Truncater",
-		"the harness is neither a drivertest.Staller nor a drivertest.Cutter",
+		"the harness does not implement drivertest.SessionEnder",
+		"the harness does not implement drivertest.Truncater",
+		"the harness implements neither drivertest.Staller nor drivertest.Cutter",
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("skipped with %q, want %q", got, want)
-	}
+	require.Equal(t, want, got)
 }
 
 // TestSettingsKeepWhatIsSet fills in what is not.
 func TestSettingsKeepWhatIsSet(t *testing.T) {
 	s := Settings{Quiet: 1}.withDefaults()
-	if s.Quiet != 1 || s.Patience == 0 || s.SessionTimeout == 0 {
-		t.Errorf("the settings are %+v", s)
-	}
+	require.Equal(t, time.Duration(1), s.Quiet)
+	require.NotZero(t, s.Patience)
+	require.NotZero(t, s.SessionTimeout)
 }
 
 func TestSameRecord(t *testing.T) {
 	r := driver.Record{Offset: 1, Key: []byte{}, Value: []byte("v"), Headers: []driver.Header{{Key: "a"}, {Key: "b"}}}
 	same := cloneRecord(r)
-	if !sameRecord(r, same) {
-		t.Errorf("%s and %s differ", show(r), show(same))
-	}
+	require.Truef(t, sameRecord(r, same), "%s and %s", show(r), show(same))
 	for name, change := range map[string]func(*driver.Record){
 		"offset":  func(r *driver.Record) { r.Offset++ },
 		"nil key": func(r *driver.Record) { r.Key = nil },
@@ -106,8 +99,7 @@ func TestSameRecord(t *testing.T) {
 		"headers": func(r *driver.Record) { slices.Reverse(r.Headers) },
 	} {
 		other := cloneRecord(r)
-		if change(&other); sameRecord(r, other) {
-			t.Errorf("%s: %s and %s are the same", name, show(r), show(other))
-		}
+		change(&other)
+		require.Falsef(t, sameRecord(r, other), "%s: %s and %s", name, show(r), show(other))
 	}
 }

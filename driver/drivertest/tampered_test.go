@@ -281,11 +281,6 @@ func (p *producer) Close(ctx context.Context) error {
 	return p.Producer.Close(ctx)
 }
 
-// An ackFunc is an Acker.
-type ackFunc func(err error)
-
-func (f ackFunc) Ack(err error) { f(err) }
-
 // A flight is a WaitGroup to which may be added while somebody waits: it waits
 // for a moment at which nothing is under way.
 type flight struct {

@@ -11,23 +11,23 @@ import (
 
 func topicChecks() []check {
 	return []check{
-		{"MissingTopicStopsNoOther", "A topic that is missing keeps Run from no other topic; Run picks it up within a minute of its appearance.", missingTopicStopsNoOther},
-		{"ForbiddenTopicStopsNoOther", "A topic that this member may not read is reported, and keeps Run from no other topic.", forbiddenTopicStopsNoOther},
-		{"ForeignTopicsAreNoError", "Topics that only other members of the group subscribe to are never an error.", foreignTopicsAreNoError},
-		{"StrategiesThatDoNotMeetWait", "Run waits, and reports by h.Error, for members whose balance strategies have nothing in common.", strategiesThatDoNotMeetWait},
-		{"DamageStopsItsPartitionOnly", "A damaged batch is reported by a PartitionError and stops no other partition. What lies intact before it is delivered, and its claim lives on.", damageStopsItsPartitionOnly},
-		{"RecreatedTopicIsAnother", "When a topic is deleted and created again its claim is Lost, h.Error gets a DataLossError with Recreated set, and the claims of the new incarnation start at its beginning.", recreatedTopicIsAnother},
-		{"RecreatedTopicIsReadWhole", "The claims of a new incarnation start at its beginning whatever InitialOffset says.", recreatedTopicIsReadWhole},
-		{"OldPositionNeverCounts", "A position that was earned in the old incarnation of a topic must never count in the new one.", oldPositionNeverCounts},
-		{"StartThatSkipsIsReported", "A NoPositionError reports that a claim starts without a committed position, where that leaves records out.", startThatSkipsIsReported},
+		{"MissingTopicStopsNoOther", "A missing topic must not keep Run from any other topic. Run must pick it up within a minute of its appearance.", missingTopicStopsNoOther},
+		{"ForbiddenTopicStopsNoOther", "Run must report a topic that this member may not read. The topic must not keep Run from any other topic.", forbiddenTopicStopsNoOther},
+		{"ForeignTopicsAreNoError", "Topics to which only other members of the group subscribe are never an error.", foreignTopicsAreNoError},
+		{"NoCommonStrategyWaits", "Run must wait, and report to h.Error, while the members have no balance strategy in common.", noCommonStrategyWaits},
+		{"DamageStopsItsPartitionOnly", "Run must report a damaged batch as a PartitionError and must not stop another partition for it. It must deliver the intact records before it, and must not end the claim.", damageStopsItsPartitionOnly},
+		{"RecreatedTopicIsAnother", "When a topic is deleted and created again, its claims must be Lost, h.Error must get a DataLossError with Recreated set, and the claims of the new incarnation must start at its beginning.", recreatedTopicIsAnother},
+		{"RecreatedTopicIsReadWhole", "The claims of a new incarnation must start at its beginning, regardless of InitialOffset.", recreatedTopicIsReadWhole},
+		{"OldPositionNeverCounts", "A position from the old incarnation of a topic must never apply to the new one.", oldPositionNeverCounts},
+		{"StartThatSkipsIsReported", "A NoPositionError must report a claim that starts without a committed position, if the start skips records.", startThatSkipsIsReported},
 	}
 }
 
-// minute is what the contract gives a driver to notice a change of topics, and some
-// time for what follows.
+// minute is the time that the contract gives a driver to notice a change of topics,
+// with a margin for the consequences.
 func (e *env) minute() time.Duration { return max(e.Patience, 75*time.Second) }
 
-// topicTrouble reports whether the member was told of trouble with a whole topic.
+// topicTrouble reports whether h.Error got a PartitionError of a whole topic.
 func (m *member) topicTrouble(topic string, codes ...string) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		p, ok := errors.AsType[*driver.PartitionError](err)
@@ -35,7 +35,7 @@ func (m *member) topicTrouble(topic string, codes ...string) bool {
 	})
 }
 
-// heard reports whether the member was told of an error with this code.
+// heard reports whether h.Error got an error with this code.
 func (m *member) heard(code string) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool { return codeOf(err) == code })
 }
@@ -129,12 +129,12 @@ func foreignTopicsAreNoError(e *env) {
 	defer e.mu.Unlock()
 	for _, code := range []string{"UNKNOWN_TOPIC_OR_PARTITION", "INVALID_TOPIC_EXCEPTION", "TOPIC_AUTHORIZATION_FAILED"} {
 		if m.heard(code) {
-			e.breach(e.name, "Handler.Error was told %v, want nothing of a topic that only another member reads", m.errs)
+			e.breach(e.name, "Handler.Error got %v, want no error of a topic that only another member reads", m.errs)
 		}
 	}
 }
 
-func strategiesThatDoNotMeetWait(e *env) {
+func noCommonStrategyWaits(e *env) {
 	topic, group := e.topic(1), e.unique("group")
 	cfg := e.consumerConfig(group, topic)
 	a := e.join(cfg)
@@ -145,11 +145,11 @@ func strategiesThatDoNotMeetWait(e *env) {
 	e.quiet()
 	e.wantRunning(b)
 	e.mu.Lock()
-	told := b.errs
+	errs := b.errs
 	e.mu.Unlock()
-	for _, err := range told {
+	for _, err := range errs {
 		if errors.Is(err, driver.ErrPermanent) {
-			e.errorf("Handler.Error was told %v, which passes when the other member leaves: want no ErrPermanent", err)
+			e.errorf("Handler.Error got %v, which passes when the other member leaves: want no ErrPermanent", err)
 		}
 	}
 	a.stop()
@@ -181,7 +181,8 @@ func damageStopsItsPartitionOnly(e *env) {
 	m.wantValues(e.name, claims[0], append(numbered("v", 2), "damaged", "behind"))
 }
 
-// damagedAt reports whether the member was told that a batch can not be read.
+// damagedAt reports whether h.Error got the PartitionError of a batch that cannot be
+// read.
 func (m *member) damagedAt(topic string, partition int32, offset int64) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		p, ok := errors.AsType[*driver.PartitionError](err)
@@ -189,7 +190,8 @@ func (m *member) damagedAt(topic string, partition int32, offset int64) bool {
 	})
 }
 
-// recreate has a group that has committed 3 of 5 live through the end of its topic.
+// recreate returns a member that has committed 3 of 5 records, and a function that
+// recreates its topic.
 func recreate(e *env, adapt func(*driver.ConsumerConfig)) (m *member, old *driver.Claim, again func()) {
 	e.t.Helper()
 	recreater := ability[TopicRecreater](e)
@@ -208,7 +210,7 @@ func recreatedTopicIsAnother(e *env) {
 	again()
 	e.send(old.Topic, 0, numbered("new", 8)...)
 	wantReadWhole(e, m, old)
-	m.await("a DataLossError with Recreated set", func() bool { return m.toldRecreation(old.Topic, 3, 0) })
+	m.await("a DataLossError with Recreated set", func() bool { return m.reportedRecreation(old.Topic, 3, 0) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if o := m.ownership(old); !o.lost {
@@ -233,11 +235,11 @@ func oldPositionNeverCounts(e *env) {
 	e.send(old.Topic, 0, numbered("new", 8)...)
 	wantReadWhole(e, m, old)
 	if got := e.committed(m.cfg.Group, old.Topic, 0); got > 0 {
-		e.errorf("when the new topic is read, %d is committed for it, want 0 or nothing", got)
+		e.errorf("after the new topic was read, its committed offset is %d, want 0 or none", got)
 	}
 }
 
-// wantReadWhole waits for another claim, which must be given all that is new.
+// wantReadWhole waits for a new claim, which must get all records of the new topic.
 func wantReadWhole(e *env, m *member, old *driver.Claim) {
 	e.t.Helper()
 	var claim *driver.Claim
@@ -250,8 +252,9 @@ func wantReadWhole(e *env, m *member, old *driver.Claim) {
 	m.wantValues(e.name, claim, numbered("new", len(all)))
 }
 
-// toldRecreation reports whether the member was told that a topic is another now.
-func (m *member) toldRecreation(topic string, from, to int64) bool {
+// reportedRecreation reports whether h.Error got the DataLossError of a recreated
+// topic.
+func (m *member) reportedRecreation(topic string, from, to int64) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		gap, ok := errors.AsType[*driver.DataLossError](err)
 		return ok && gap.Recreated && gap.Topic == topic && gap.From == from && gap.To == to

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/drivertest"
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -45,10 +47,10 @@ func TestWrongDrivers(t *testing.T) {
 				}
 				r := run(t, c, func(t drivertest.T) drivertest.Harness { return newWrongHarness(t, w) })
 				switch {
-				case c.Name == w.fails && !r.names(w.fails):
-					t.Errorf("%s did not find it; it reports %q", c.Name, r.errors)
-				case c.Name != w.fails && r.Failed() && !r.names(w.fails) && !w.wide && !slices.Contains(w.also, c.Name):
-					t.Errorf("%s, which is not meant for it, reports %q", c.Name, r.errors)
+				case c.Name == w.fails:
+					assert.Truef(t, r.names(w.fails), "%s did not find it; it reports %q", c.Name, r.errors)
+				case r.Failed() && !r.names(w.fails) && !w.wide:
+					assert.Containsf(t, w.also, c.Name, "a case that is not meant for it reports %q", r.errors)
 				}
 			}
 		})
@@ -69,9 +71,8 @@ func opensOf(t *testing.T) map[string]opens {
 			h = newWrongHarness(t, wrong{})
 			return h
 		})
-		if r.Failed() || r.skipped != "" {
-			t.Errorf("%s on the right driver reports %q, and skips %q", c.Name, r.errors, r.skipped)
-		}
+		assert.Emptyf(t, r.errors, "%s on the right driver", c.Name)
+		assert.Emptyf(t, r.skipped, "%s on the right driver", c.Name)
 		all[c.Name] = opens{h.consumers.Load() > 0, h.producers.Load() > 0}
 	}
 	return all
@@ -85,8 +86,7 @@ func (w wrong) matters(o opens) bool {
 // TestEveryCaseCanFail holds the table complete.
 func TestEveryCaseCanFail(t *testing.T) {
 	for _, c := range drivertest.Cases() {
-		if !slices.ContainsFunc(wrongs(), func(w wrong) bool { return w.fails == c.Name }) {
-			t.Errorf("no wrong driver is meant to fail %s", c.Name)
-		}
+		found := slices.ContainsFunc(wrongs(), func(w wrong) bool { return w.fails == c.Name })
+		assert.Truef(t, found, "no wrong driver is meant to fail %s", c.Name)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // eachHandler makes a consumer that has f tamper with its Handler.
@@ -113,7 +114,7 @@ func wrongMembers() []wrong {
 				}
 			}
 		})},
-		{name: "keeps an unknown topic to itself", fails: "UnknownTopicIsTold", consumer: eachHandler(func(h *handler) {
+		{name: "keeps an unknown topic to itself", fails: "UnknownTopicIsReported", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				if code(err) != "UNKNOWN_TOPIC_OR_PARTITION" {
 					h.Handler.Error(err)
@@ -155,7 +156,7 @@ func joinAtOpen(c *consumer) {
 		case h := <-given:
 			return h
 		case <-closing:
-			return nobody{}
+			return testkit.Idle{}
 		}
 	})
 	result := make(chan error, 1)
@@ -178,15 +179,6 @@ func joinAtOpen(c *consumer) {
 		return c.Consumer.Close(ctx)
 	}
 }
-
-// nobody is a Handler that does nothing.
-type nobody struct{}
-
-func (nobody) Assign([]*driver.Claim)                  {}
-func (nobody) Deliver(*driver.Claim, driver.Batch)     {}
-func (nobody) Revoke(context.Context, []*driver.Claim) {}
-func (nobody) Lost([]*driver.Claim, error)             {}
-func (nobody) Error(error)                             {}
 
 // failInAnOutage ends Run with the first error that Handler.Error is told in an
 // outage.

@@ -18,7 +18,7 @@ func wrongPauses() []wrong {
 			c.pause = func([]*driver.Claim) { c.Consumer.Pause(assigned()...) }
 			c.resume = func([]*driver.Claim) { c.Consumer.Resume(assigned()...) }
 		}, also: []string{"PauseOfEndedClaimIsIgnored"}},
-		{name: "counts pauses", fails: "PauseIsIdempotent", consumer: countPauses, also: []string{"ResumeGoesOnWhereItStopped"}},
+		{name: "counts pauses", fails: "PauseIsIdempotent", consumer: countPauses, also: []string{"ResumeContinuesWherePauseStopped"}},
 		{name: "does not pause inside Deliver", fails: "PauseInsideDeliver", consumer: func(c *consumer) {
 			var inside atomic.Int32
 			c.handler = func(h *handler) {
@@ -41,7 +41,7 @@ func wrongPauses() []wrong {
 			}
 			c.pauseUnless(&inside)
 		}},
-		{name: "drops a record after Resume", fails: "ResumeGoesOnWhereItStopped", consumer: func(c *consumer) {
+		{name: "drops a record after Resume", fails: "ResumeContinuesWherePauseStopped", consumer: func(c *consumer) {
 			var resumed atomic.Bool
 			eachBatch(func(b *driver.Batch) {
 				if len(b.Records) > 10 && resumed.Load() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // eachMessage makes a producer that has f change a copy of each message. What
@@ -20,7 +21,7 @@ func eachMessage(f func(p *producer, m *driver.Message)) func(*producer) {
 	return func(p *producer) {
 		p.produce = func(ctx context.Context, m *driver.Message) error {
 			sent := *m
-			sent.Acker = ackFunc(func(err error) {
+			sent.Acker = testkit.AckFunc(func(err error) {
 				m.Partition, m.Offset = sent.Partition, sent.Offset
 				m.Acker.Ack(err)
 			})
@@ -35,7 +36,7 @@ func eachAck(f func(p *producer, m *driver.Message, err error, ack func(error)))
 	return func(p *producer) {
 		p.produce = func(ctx context.Context, m *driver.Message) error {
 			original := m.Acker
-			m.Acker = ackFunc(func(err error) { f(p, m, err, original.Ack) })
+			m.Acker = testkit.AckFunc(func(err error) { f(p, m, err, original.Ack) })
 			return p.Producer.Produce(ctx, m)
 		}
 	}
@@ -105,7 +106,7 @@ func wrongProducers() []wrong {
 		{name: "reorders", fails: "ProduceKeepsOrder", producer: reorder(func(p *producer) bool { return !p.h.beenCut.Load() }),
 			also: []string{"ProduceKeepsOrderInAnOutage", "ProducerCloseWaits"}},
 		{name: "reorders when it sends again", fails: "ProduceKeepsOrderInAnOutage", producer: reorder(func(p *producer) bool { return p.h.cut.Load() }),
-			also: []string{"ProduceSplitsWhatIsTooLarge", "ProduceRefusesOneAlone", "ProduceRefusesOldDates", "DeliveryTimeoutOutlasts", "FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseTellsUnknown"}},
+			also: []string{"ProduceSplitsLargeBatches", "ProduceRefusesOneAlone", "ProduceRefusesOldDates", "DeliveryTimeoutOutlasts", "FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseReportsUnknown"}},
 		{name: "partitions by another hash", fails: "ProducePartitionsLikeJava", producer: eachMessage(func(p *producer, m *driver.Message) {
 			if m.Partition == -1 && m.Key != nil {
 				h := fnv.New32a()
@@ -148,7 +149,7 @@ func wrongProducers() []wrong {
 				err = &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrUnknownOutcome}
 			}
 			ack(err)
-		}), also: []string{"ProduceSplitsWhatIsTooLarge"}},
+		}), also: []string{"ProduceSplitsLargeBatches"}},
 		{name: "returns what Ack is for", fails: "ProduceTooLarge", producer: func(p *producer) {
 			p.produce = func(ctx context.Context, m *driver.Message) error {
 				if len(m.Value) > p.cfg.MaxMessageBytes {
@@ -162,8 +163,8 @@ func wrongProducers() []wrong {
 				err = &driver.Error{Code: "UNKNOWN_TOPIC_OR_PARTITION", Kind: driver.ErrUnknownOutcome}
 			}
 			ack(err)
-		}), also: []string{"ProduceUnknownPartitionSays"}},
-		{name: "is sure of what it does not know", fails: "AckTellsTheTruth", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
+		}), also: []string{"ProduceToUnknownPartitionNamesIt"}},
+		{name: "is sure of what it does not know", fails: "AckIsTruthful", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
 			if bytes.HasPrefix(m.Value, []byte("early-")) {
 				err = &driver.Error{Code: "NOT_ENOUGH_REPLICAS"}
 			}
@@ -211,13 +212,13 @@ func wrongProducers() []wrong {
 				return err
 			}
 		}},
-		{name: "is sure at Close of what was not answered", fails: "ProducerCloseTellsUnknown", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+		{name: "is sure at Close of what was not answered", fails: "ProducerCloseReportsUnknown", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
 			if errors.Is(err, driver.ErrUnknownOutcome) {
 				err = &driver.Error{Code: "CONNECTION_FAILED"}
 			}
 			ack(err)
 		})},
-		{name: "passes on to others that a batch is too large", fails: "ProduceSplitsWhatIsTooLarge", producer: afterRefusal("MESSAGE_TOO_LARGE", func(m *driver.Message) bool { return len(m.Value) > 1000 }),
+		{name: "passes on to others that a batch is too large", fails: "ProduceSplitsLargeBatches", producer: afterRefusal("MESSAGE_TOO_LARGE", func(m *driver.Message) bool { return len(m.Value) > 1000 }),
 			also: []string{"ProduceTooLarge"}},
 		{name: "passes on to others that one is refused", fails: "ProduceRefusesOneAlone", producer: afterRefusal("INVALID_TIMESTAMP", func(m *driver.Message) bool { return m.Timestamp.After(time.Now()) })},
 		{name: "sends an old date as now", fails: "ProduceRefusesOldDates", producer: eachMessage(func(_ *producer, m *driver.Message) {
@@ -225,7 +226,7 @@ func wrongProducers() []wrong {
 				m.Timestamp = time.Time{}
 			}
 		})},
-		{name: "sends elsewhere what has no partition", fails: "ProduceUnknownPartitionSays", producer: eachMessage(func(p *producer, m *driver.Message) {
+		{name: "sends elsewhere what has no partition", fails: "ProduceToUnknownPartitionNamesIt", producer: eachMessage(func(p *producer, m *driver.Message) {
 			if n := int32(p.h.broker.Partitions(m.Topic)); m.Partition >= n {
 				m.Partition %= n
 			}
@@ -311,7 +312,7 @@ func giveUpWithContext(p *producer) {
 	p.produce = func(ctx context.Context, m *driver.Message) error {
 		var once sync.Once
 		sent, original := *m, m.Acker
-		sent.Acker = ackFunc(func(err error) {
+		sent.Acker = testkit.AckFunc(func(err error) {
 			once.Do(func() {
 				m.Partition, m.Offset = sent.Partition, sent.Offset
 				original.Ack(err)

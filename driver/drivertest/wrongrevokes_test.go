@@ -49,7 +49,7 @@ func wrongRevokes() []wrong {
 		{name: "assigns nothing beside a stuck Revoke", fails: "StuckRevokeHoldsUpNothingElse", consumer: assignAfterRevoke},
 		{name: "stops for a rebalance what it keeps", fails: "CooperativeKeepsWhatStays", config: func(cfg *driver.ConsumerConfig) {
 			cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
-		}, also: []string{"StrategiesThatDoNotMeetWait", "CommitWaitsForNoJoin", "CommitOutlivesARebalance"}},
+		}, also: []string{"NoCommonStrategyWaits", "CommitWaitsForNoJoin", "CommitOutlivesARebalance"}},
 		{name: "hides from Revoke that the claims are lost", fails: "LossCancelsRevoke", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			deadline, _ := ctx.Deadline()
 			same, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(-time.Millisecond))

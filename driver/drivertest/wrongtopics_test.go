@@ -30,7 +30,7 @@ func wrongTopics() []wrong {
 			return code(err) == "TOPIC_AUTHORIZATION_FAILED"
 		})},
 		{name: "tells of topics that only others read", fails: "ForeignTopicsAreNoError", consumer: tellOfForeignTopics},
-		{name: "gives up where strategies do not meet", fails: "StrategiesThatDoNotMeetWait", consumer: func(c *consumer) {
+		{name: "gives up where strategies do not meet", fails: "NoCommonStrategyWaits", consumer: func(c *consumer) {
 			failOn("INCONSISTENT_GROUP_PROTOCOL")(c)
 		}},
 		{name: "keeps damage to itself", fails: "DamageStopsItsPartitionOnly", consumer: hiding(func(err error) bool {
