@@ -7,27 +7,27 @@ import (
 	"sync"
 )
 
-// On leaves all calls alone that are not op.
+// On applies i to calls of op only.
 func On(op Op, i Injector) Injector {
 	return selected{fmt.Sprintf("On(%v", op), func(c Call) bool { return c.Op == op }, i}
 }
 
-// Group leaves all calls alone that are not those of a consumer of a group.
+// Group applies i to calls of consumers of the named group only.
 func Group(name string, i Injector) Injector {
 	return selected{fmt.Sprintf("Group(%q", name), func(c Call) bool { return c.Group == name }, i}
 }
 
-// Client leaves all calls alone that are not those of a client ID.
+// Client applies i to calls of consumers and producers with a client ID only.
 func Client(id string, i Injector) Injector {
 	return selected{fmt.Sprintf("Client(%q", id), func(c Call) bool { return c.ClientID == id }, i}
 }
 
-// Topic leaves all calls alone that are not about a topic.
+// Topic applies i to calls for a topic only.
 func Topic(name string, i Injector) Injector {
 	return selected{fmt.Sprintf("Topic(%q", name), func(c Call) bool { return c.Topic == name }, i}
 }
 
-// Partition leaves all calls alone that are not about a partition of that number.
+// Partition applies i to calls for partitions with number n only.
 func Partition(n int32, i Injector) Injector {
 	return selected{fmt.Sprintf("Partition(%d", n), func(c Call) bool { return c.Partition == n }, i}
 }
@@ -47,7 +47,7 @@ func (s selected) Inject(c Call) Fault {
 
 func (s selected) String() string { return fmt.Sprintf("%s, %v)", s.name, s.i) }
 
-// First lets the first n faults of i happen and no more.
+// First lets only the first n faults of i happen.
 func First(n int, i Injector) Injector {
 	return &counted{name: fmt.Sprintf("First(%d", n), i: i, keep: func(k int) bool { return k <= n }}
 }
@@ -57,19 +57,20 @@ func Nth(n int, i Injector) Injector {
 	return &counted{name: fmt.Sprintf("Nth(%d", n), i: i, keep: func(k int) bool { return k == n }}
 }
 
-// Skip leaves the first n faults of i out.
+// Skip suppresses the first n faults of i.
 func Skip(n int, i Injector) Injector {
 	return &counted{name: fmt.Sprintf("Skip(%d", n), i: i, keep: func(k int) bool { return k > n }}
 }
 
-// Chance lets each fault of i happen with probability p. The same seed and the
-// same order of calls give the same faults.
+// Chance lets each fault of i happen with probability p. The same seed and the same
+// order of calls produce the same faults.
 func Chance(p float64, seed uint64, i Injector) Injector {
 	r := rand.New(rand.NewPCG(seed, 0))
 	return &counted{name: fmt.Sprintf("Chance(%v, %d", p, seed), i: i, keep: func(int) bool { return r.Float64() < p }}
 }
 
-// A counted injector asks, under its mutex, which of i's faults to keep.
+// A counted injector keeps the faults of i for which keep, called under the mutex,
+// returns true.
 type counted struct {
 	name string
 	i    Injector
@@ -95,8 +96,8 @@ func (c *counted) Inject(call Call) Fault {
 
 func (c *counted) String() string { return fmt.Sprintf("%s, %v)", c.name, c.i) }
 
-// Any asks one injector after the other until one has a fault. None but the
-// first that has is asked further.
+// Any calls the injectors in order and returns the first fault. It does not call the
+// injectors after that one.
 func Any(is ...Injector) Injector { return anyOf(is) }
 
 type anyOf []Injector
@@ -112,7 +113,7 @@ func (a anyOf) Inject(c Call) Fault {
 
 func (a anyOf) String() string { return list("Any", a) }
 
-// All asks all injectors. Their delays add up, and the first failure counts.
+// All calls all injectors. It adds up their delays and takes the first failure.
 func All(is ...Injector) Injector { return allOf(is) }
 
 type allOf []Injector
@@ -139,7 +140,7 @@ func list(name string, is []Injector) string {
 	return name + "(" + strings.Join(parts, ", ") + ")"
 }
 
-// A Switch is an injector that a test turns on and off. It is off at first.
+// A Switch is an injector that a test turns on and off. It is initially off.
 type Switch struct {
 	i Injector
 

@@ -2,10 +2,11 @@ package fault_test
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -61,15 +62,9 @@ func TestCombine(t *testing.T) {
 		{fault.NewSwitch(before), "---", "---", `NewSwitch(Before(Error("BOOM")))`},
 	}
 	for _, tt := range tests {
-		if got := fates(tt.i, 3, commit); got != tt.commit {
-			t.Errorf("%v: commits %s, want %s", tt.i, got, tt.commit)
-		}
-		if got := fates(tt.i, 3, mark); got != tt.mark {
-			t.Errorf("%v: marks %s, want %s", tt.i, got, tt.mark)
-		}
-		if got := tt.i.String(); got != tt.text {
-			t.Errorf("text %s, want %s", got, tt.text)
-		}
+		assert.Equalf(t, tt.commit, fates(tt.i, 3, commit), "%v: commits", tt.i)
+		assert.Equalf(t, tt.mark, fates(tt.i, 3, mark), "%v: marks", tt.i)
+		assert.Equal(t, tt.text, tt.i.String(), "text")
 	}
 }
 
@@ -80,17 +75,13 @@ func TestSwitch(t *testing.T) {
 		s.Set(on)
 		got += fates(s, 2, fault.Call{})
 	}
-	if got != "BB--BB" {
-		t.Errorf("got %s, want BB--BB", got)
-	}
+	assert.Equal(t, "BB--BB", got)
 }
 
 // The delays of All add up.
 func TestAllAddsDelays(t *testing.T) {
 	f := fault.All(fault.Delay(time.Second), fault.Delay(time.Minute)).Inject(fault.Call{})
-	if f.Delay != 61*time.Second {
-		t.Errorf("delay %v, want 1m1s", f.Delay)
-	}
+	assert.Equal(t, 61*time.Second, f.Delay, "delay")
 }
 
 func TestChanceIsSeeded(t *testing.T) {
@@ -101,12 +92,8 @@ func TestChanceIsSeeded(t *testing.T) {
 			return fates(fault.Chance(p, seed, fault.Never()), 200, fault.Call{})
 		}
 		first, again := draw(seed), draw(seed)
-		if first != again {
-			t.Fatalf("one seed gives two histories")
-		}
-		if first == draw(seed+1) {
-			t.Fatalf("two seeds give one history")
-		}
+		require.True(t, first == again, "one seed gives two histories")
+		require.False(t, first == draw(seed+1), "two seeds give one history")
 	})
 }
 
@@ -125,10 +112,10 @@ func TestErrorsHaveNames(t *testing.T) {
 	}
 	for _, tt := range tests {
 		err := fault.Before(tt.err).Inject(fault.Call{}).Err
-		var e *driver.Error
-		if fmt.Sprint(err) != tt.want || !errors.As(err, &e) || !errors.Is(err, tt.is) ||
-			errors.Is(err, driver.ErrPermanent) != tt.permanent || errors.Is(err, fault.ErrInjected) != tt.ours {
-			t.Errorf("got %v, want %s", err, tt.want)
-		}
+		assert.EqualError(t, err, tt.want)
+		assert.ErrorAs(t, err, new(*driver.Error))
+		assert.ErrorIs(t, err, tt.is)
+		assert.Equal(t, tt.permanent, errors.Is(err, driver.ErrPermanent), tt.want)
+		assert.Equal(t, tt.ours, errors.Is(err, fault.ErrInjected), tt.want)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Commit asks for the fate of the call and of each mark, and lets through what
-// has none.
+// Commit calls the injector for the call and for each mark, and forwards the marks
+// without a failure.
 func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 	whole := c.i.Inject(c.who.op(Commit))
 	fates := make(map[*driver.Claim]Fault)
@@ -40,14 +40,14 @@ func (c *consumer) commit(ctx context.Context, marks []driver.Mark, fates map[*d
 		}
 	}
 	failed = append(failed, c.commitThrough(ctx, through, fates)...)
-	failed = append(failed, c.waitInVain(ctx, unanswered)...)
+	failed = append(failed, c.waitUnanswered(ctx, unanswered)...)
 	if len(failed) > 0 {
 		return &driver.CommitError{Failed: failed}
 	}
 	return nil
 }
 
-// commitThrough commits, and loses the answers that are to be lost.
+// commitThrough forwards marks, and drops the answers of those whose fault says so.
 func (c *consumer) commitThrough(ctx context.Context, marks []driver.Mark, fates map[*driver.Claim]Fault) []driver.MarkError {
 	if len(marks) == 0 {
 		return nil
@@ -69,7 +69,7 @@ func (c *consumer) commitThrough(ctx context.Context, marks []driver.Mark, fates
 	return failed
 }
 
-// byMark returns what an answer of Commit says of a mark.
+// byMark returns the error of each mark in the result of a Commit.
 func byMark(err error) func(driver.Mark) error {
 	var ce *driver.CommitError
 	if !errors.As(err, &ce) {
@@ -85,8 +85,8 @@ func byMark(err error) func(driver.Mark) error {
 	}
 }
 
-// waitInVain waits for answers that do not come.
-func (c *consumer) waitInVain(ctx context.Context, marks []driver.Mark) (failed []driver.MarkError) {
+// waitUnanswered waits for the end of ctx on behalf of marks that get no answer.
+func (c *consumer) waitUnanswered(ctx context.Context, marks []driver.Mark) (failed []driver.MarkError) {
 	if len(marks) == 0 {
 		return nil
 	}

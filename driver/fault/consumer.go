@@ -16,7 +16,7 @@ type consumer struct {
 
 	closing chan struct{} // closed when Close begins
 	ended   chan struct{} // closed when Run has returned, or will never begin
-	closed  chan struct{} // closed when the first Close has its answer
+	closed  chan struct{} // closed when closeErr is set
 
 	mu       sync.Mutex
 	begun    bool // Run has been called
@@ -127,8 +127,8 @@ func (c *consumer) beginClose() bool {
 	return true
 }
 
-// closeInner closes the consumer within. What a crash has left there is no
-// answer to this Close.
+// closeInner closes the inner consumer. After a crash it ignores the inner error, which
+// belongs to the crash.
 func (c *consumer) closeInner(ctx context.Context) error {
 	err := c.inner.Close(ctx)
 	c.mu.Lock()
@@ -147,7 +147,7 @@ func (c *consumer) closeInner(ctx context.Context) error {
 	}
 }
 
-// close closes with a fault: nothing stays open, whatever the answer is.
+// close runs inner with a fault. It closes everything, also when it fails.
 func (f Fault) close(ctx context.Context, inner func(context.Context) error) error {
 	if err := f.begin(ctx); err != nil {
 		inner(ended())

@@ -6,7 +6,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// serve runs the consumer within until Close, or until it is to crash.
+// serve runs the inner consumer until Close or until the crash that f asks for.
 func (c *consumer) serve(h driver.Handler, f Fault) error {
 	s := &session{o: &c.owned, h: h, trouble: c.trouble, joined: make(chan struct{}, 1)}
 	over := make(chan struct{})
@@ -26,7 +26,7 @@ func (c *consumer) serve(h driver.Handler, f Fault) error {
 	return err
 }
 
-// trouble returns what a delivery is reported to have run into, or nil.
+// trouble returns the injected error of a delivery, or nil.
 func (c *consumer) trouble(k *driver.Claim, b driver.Batch) error {
 	f := c.i.Inject(c.who.op(Deliver).at(k.Topic, k.Partition))
 	if f.When != BeforeCall {
@@ -39,7 +39,8 @@ func (c *consumer) trouble(k *driver.Claim, b driver.Batch) error {
 	return &driver.PartitionError{Topic: k.Topic, Partition: k.Partition, Offset: offset, Err: f.Err}
 }
 
-// crashAfter severs the consumer within when its time has come.
+// crashAfter severs the inner consumer once the delay has passed since the first
+// Assign.
 func (c *consumer) crashAfter(s *session, f Fault, over <-chan struct{}) {
 	select {
 	case <-s.joined:
@@ -53,7 +54,8 @@ func (c *consumer) crashAfter(s *session, f Fault, over <-chan struct{}) {
 	c.inner.Close(ended())
 }
 
-// crash reports whether Close has not begun before.
+// crash marks the consumer as crashed, unless Close has begun. It reports whether it
+// did.
 func (c *consumer) crash() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,9 +63,9 @@ func (c *consumer) crash() bool {
 	return c.crashed
 }
 
-// A session is the handler of the consumer within. When that is severed for a
-// crash, it still ends each claim in order; the session makes of every end a
-// loss, and of everything else nothing.
+// A session is the Handler of the inner consumer. After a crash the inner consumer
+// still ends its claims in order. The session reports each end as a loss and drops all
+// other calls.
 type session struct {
 	o       *ownership
 	h       driver.Handler

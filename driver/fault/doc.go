@@ -1,46 +1,47 @@
-// Package fault makes a driver fail on purpose.
+// Package fault injects failures into a driver.
 //
-// [Wrap] gives back the same contract over any driver, in which an [Injector]
-// decides the fate of each call: that it fails before anything is done, that it
-// is done and its answer is lost, that it never answers, or that it is slow.
+// [Wrap] returns a driver around any other driver. An [Injector] decides the fate of
+// each call: it fails before anything is done, it is done but its answer is lost, it
+// never answers, or it is slow.
 //
 //	d := fault.Wrap(broker, fault.On(fault.Commit,
 //		fault.First(2, fault.After(fault.Error("REQUEST_TIMED_OUT")))))
 //
 // # Injectors
 //
-// They are tiny and combine: what to do ([Before], [After], [Never], [Delay]),
-// to which calls ([On], [Client], [Group], [Topic], [Partition]), how often ([First],
-// [Nth], [Skip], [Chance]), one or several ([Any], [All]), and when a test says
-// so ([Switch]). Each prints itself as it is written, is safe for use by several
-// goroutines, and depends on nothing but its seed and the calls that it sees.
+// Injectors combine. [Before], [After], [Never] and [Delay] define a failure. [On],
+// [Client], [Group], [Topic] and [Partition] select calls. [First], [Nth], [Skip] and
+// [Chance] select how often a failure happens. [Any] and [All] combine several
+// injectors. A [Switch] turns one on and off. Every injector prints itself as Go code,
+// is safe for concurrent use by several goroutines, and depends only on its seed and
+// the calls that it sees.
 //
-// # What becomes of each call
+// # Effects
 //
-// The wrapped driver keeps the contract, whatever is injected: an accepted
-// message is acknowledged once, every claim is ended before Run returns, nothing
-// waits longer than its context, and what is closed leaves nothing behind. So a
-// fault means for
+// The returned driver keeps the contract under every fault: it acknowledges every
+// accepted message once, ends every claim before Run returns, lets no call outlast its
+// context, and leaves nothing behind after Close. The effect of a fault depends on the
+// call:
 //
 //   - OpenConsumer, OpenProducer: After opens, closes and fails.
-//   - Run: Before fails without joining. After fails when the first Assign is
-//     Delay ago: live claims are Lost, and the member is not taken out of its
-//     group but severed, as by a crash. Never joins nothing until Close.
-//   - Commit: the call as a whole. Mark is one mark of it, by topic and
-//     partition. Marks that need nothing, as their claim has ended or they are
-//     behind, get the answer that the contract promises.
-//   - Pause, Resume: asked for each claim, and only Delay is honoured.
-//   - Deliver: asked for each batch. Before reports a PartitionError of the batch's
-//     first offset, and delivers the batch all the same: the trouble has passed.
-//     Delay is not honoured, since a delivery never blocks.
-//   - Heartbeat: asked when the session deadline is read. With Delay the latest
-//     heartbeat that was answered was sent so much earlier. Nothing else is honoured.
-//   - CloseConsumer, CloseProducer: Before severs as if the context had ended,
-//     and fails. Never waits for the end of the context.
-//   - Produce: Before acknowledges the error, and nothing was sent. After sends,
-//     and acknowledges an unknown outcome. Never finds no buffer space.
-//   - Ack: asked when the outcome is there. A message that is in the log is
-//     acknowledged as unknown, one that failed as it is. Never keeps the outcome
-//     back until Close gives up. Delay keeps it back so long.
-//   - Flush: as it says.
+//   - Run: Before fails without joining. After fails once Delay has passed since the
+//     first Assign: live claims are Lost, and the connection is severed without leaving
+//     the group, as in a crash. Never waits for Close without joining.
+//   - Commit: the whole call. Mark: one mark of a call, by topic and partition. A mark
+//     on an ended claim, or one that is not ahead of the committed position, gets the
+//     answer that the contract requires.
+//   - Pause, Resume: the injector is called once per claim. Only Delay applies.
+//   - Deliver: the injector is called once per batch. Before reports a PartitionError
+//     at the batch's first offset and then delivers the batch, as if the trouble had
+//     passed. Delay does not apply, because a delivery never blocks.
+//   - Heartbeat: the injector is called when the session deadline is read. Delay moves
+//     the time of the latest answered heartbeat back. Nothing else applies.
+//   - CloseConsumer, CloseProducer: Before severs the connections, as if the context had
+//     ended, and fails. Never waits for the end of the context.
+//   - Produce: Before acknowledges the error and sends nothing. After sends and
+//     acknowledges an unknown outcome. Never finds no buffer space.
+//   - Ack: the injector is called when the outcome is known. Before and After acknowledge
+//     a message that is in the log with an unknown outcome; a failure stays as it is.
+//     Never withholds the outcome until Close gives up. Delay withholds it for that time.
+//   - Flush: Before, After, Never and Delay have their literal meaning.
 package fault

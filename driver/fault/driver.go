@@ -7,9 +7,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Wrap returns d with the faults of i. It forwards every optional interface of
-// the contract; where d lacks one, it answers as the contract allows to who does
-// not know.
+// Wrap returns d with the faults of i. It implements every optional interface of the
+// contract. Where d lacks one, its methods return the answer that stands for unknown.
 func Wrap(d driver.Driver, i Injector) driver.Driver { return &faulty{d, i} }
 
 type faulty struct {
@@ -47,7 +46,7 @@ func (d *faulty) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (d
 		return nil, err
 	}
 	if f.When == AfterCall {
-		c.Close(ctx) // in vain, as is the whole call
+		c.Close(ctx)
 		return nil, f.Err
 	}
 	return newConsumer(c, d.i, who), nil
@@ -80,8 +79,8 @@ func (c Call) at(topic string, partition int32) Call {
 	return c
 }
 
-// begin does what of a fault comes before the call. It returns the error with
-// which the call is over already: the fault's, or that of ctx.
+// begin applies the part of a fault that comes before the call. It returns the error
+// that ends the call at this point, of the fault or of ctx, or nil.
 func (f Fault) begin(ctx context.Context) error {
 	if !f.wait(ctx.Done()) {
 		return ctx.Err()
@@ -92,8 +91,8 @@ func (f Fault) begin(ctx context.Context) error {
 	return nil
 }
 
-// wait blocks as long as the fault wants, and reports whether that has ended
-// before one of stops was closed.
+// wait blocks for the fault's delay, or forever if the fault never answers. It returns
+// false if one of stops was closed first.
 func (f Fault) wait(stops ...<-chan struct{}) bool {
 	var over <-chan time.Time
 	switch {

@@ -9,13 +9,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// told is a Handler that keeps what it is told.
-type told struct {
+// calls is a Handler that records its calls.
+type calls struct {
 	revoke func(ctx context.Context)
 
 	mu     sync.Mutex
@@ -23,7 +27,7 @@ type told struct {
 	log    []string
 }
 
-func (h *told) add(what string, ks []*driver.Claim) {
+func (h *calls) add(what string, ks []*driver.Claim) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, k := range ks {
@@ -31,17 +35,17 @@ func (h *told) add(what string, ks []*driver.Claim) {
 	}
 }
 
-func (h *told) Assign(ks []*driver.Claim) {
+func (h *calls) Assign(ks []*driver.Claim) {
 	h.add("assign", ks)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.claims = append(h.claims, ks...)
 }
 
-func (h *told) Deliver(k *driver.Claim, _ driver.Batch) { h.add("deliver", []*driver.Claim{k}) }
-func (h *told) Error(error)                             {}
+func (h *calls) Deliver(k *driver.Claim, _ driver.Batch) { h.add("deliver", []*driver.Claim{k}) }
+func (h *calls) Error(error)                             {}
 
-func (h *told) Revoke(ctx context.Context, ks []*driver.Claim) {
+func (h *calls) Revoke(ctx context.Context, ks []*driver.Claim) {
 	h.add("revoke", ks)
 	if h.revoke != nil {
 		h.revoke(ctx)
@@ -49,9 +53,9 @@ func (h *told) Revoke(ctx context.Context, ks []*driver.Claim) {
 	}
 }
 
-func (h *told) Lost(ks []*driver.Claim, cause error) { h.add(fmt.Sprint("lost, ", cause), ks) }
+func (h *calls) Lost(ks []*driver.Claim, cause error) { h.add(fmt.Sprint("lost, ", cause), ks) }
 
-func (h *told) taken() []string {
+func (h *calls) taken() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	log := h.log
@@ -62,9 +66,7 @@ func (h *told) taken() []string {
 func newBroker(t *testing.T, partitions int) *memory.Broker {
 	t.Helper()
 	b := memory.NewBroker()
-	if err := b.CreateTopic("t", partitions); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, b.CreateTopic("t", partitions))
 	return b
 }
 
@@ -82,40 +84,19 @@ var producerConfig = driver.ProducerConfig{
 // running is a consumer that runs.
 type running struct {
 	driver.Consumer
-	*told
+	*calls
 	end chan error
 }
 
-func run(t *testing.T, b *memory.Broker, i fault.Injector, h *told) *running {
+func run(t *testing.T, b *memory.Broker, i fault.Injector, h *calls) *running {
 	t.Helper()
 	c, err := fault.Wrap(b, i).OpenConsumer(t.Context(), consumerConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &running{Consumer: c, told: h, end: make(chan error, 1)}
+	require.NoError(t, err)
+	r := &running{Consumer: c, calls: h, end: make(chan error, 1)}
 	go func() { r.end <- c.Run(h) }()
-	t.Cleanup(func() { c.Close(ended()) })
+	t.Cleanup(func() { c.Close(testkit.Ended()) })
 	synctest.Wait()
 	return r
-}
-
-func ended() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}
-
-func equal[T any](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
-		t.Errorf("%s: got %s, want %s", what, g, w)
-	}
-}
-
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func TestOpen(t *testing.T) {
@@ -136,19 +117,19 @@ func TestOpen(t *testing.T) {
 			b := newBroker(t, 1)
 			d := fault.Wrap(b, fault.On(fault.OpenConsumer, tt.fault))
 			begin := time.Now()
-			c, err := d.OpenConsumer(within(t, time.Minute), consumerConfig)
-			equal(t, fmt.Sprint("consumer, ", tt.fault), err, tt.want)
-			equal(t, fmt.Sprint("consumer, ", tt.fault, ": time"), time.Since(begin), tt.took)
+			c, err := d.OpenConsumer(testkit.Within(t, time.Minute), consumerConfig)
+			require.ErrorIsf(t, err, tt.want, "consumer, %v", tt.fault)
+			require.Equalf(t, tt.took, time.Since(begin), "consumer, %v: time", tt.fault)
 			if err == nil {
-				equal(t, "close", c.Close(t.Context()), error(nil))
+				require.NoError(t, c.Close(t.Context()), "close")
 			}
 			d = fault.Wrap(b, fault.On(fault.OpenProducer, tt.fault))
 			begin = time.Now()
-			p, err := d.OpenProducer(within(t, time.Minute), producerConfig)
-			equal(t, fmt.Sprint("producer, ", tt.fault), err, tt.want)
-			equal(t, fmt.Sprint("producer, ", tt.fault, ": time"), time.Since(begin), tt.took)
+			p, err := d.OpenProducer(testkit.Within(t, time.Minute), producerConfig)
+			require.ErrorIsf(t, err, tt.want, "producer, %v", tt.fault)
+			require.Equalf(t, tt.took, time.Since(begin), "producer, %v: time", tt.fault)
 			if err == nil {
-				equal(t, "close", p.Close(t.Context()), error(nil))
+				require.NoError(t, p.Close(t.Context()), "close")
 			}
 		})
 	}
@@ -157,10 +138,10 @@ func TestOpen(t *testing.T) {
 func TestRunFailsBeforeJoining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		r := run(t, b, fault.On(fault.Run, fault.Before(boom)), &told{})
-		equal(t, "Run", <-r.end, boom)
-		equal(t, "told", len(r.taken()), 0)
-		equal(t, "Close", r.Close(t.Context()), error(nil))
+		r := run(t, b, fault.On(fault.Run, fault.Before(boom)), &calls{})
+		require.ErrorIs(t, <-r.end, boom, "Run")
+		require.Empty(t, r.taken(), "calls")
+		require.NoError(t, r.Close(t.Context()), "Close")
 	})
 }
 
@@ -168,21 +149,19 @@ func TestRunFailsBeforeJoining(t *testing.T) {
 func TestRunCrashes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
-		r := run(t, b, fault.On(fault.Run, fault.All(fault.Delay(3*time.Second), fault.After(boom))), &told{})
+		r := run(t, b, fault.On(fault.Run, fault.All(fault.Delay(3*time.Second), fault.After(boom))), &calls{})
 		begin := time.Now()
-		equal(t, "joined", r.taken(), []string{"assign 0", "assign 1"})
-		equal(t, "Run", <-r.end, boom)
-		equal(t, "time", time.Since(begin), 3*time.Second)
-		equal(t, "told", r.taken(), []string{"lost, BOOM: injected 0", "lost, BOOM: injected 1"})
-		equal(t, "members", len(b.Members("g")), 1)
+		require.Equal(t, []string{"assign 0", "assign 1"}, r.taken(), "joined")
+		require.ErrorIs(t, <-r.end, boom, "Run")
+		require.Equal(t, 3*time.Second, time.Since(begin), "time")
+		require.Equal(t, []string{"lost, BOOM: injected 0", "lost, BOOM: injected 1"}, r.taken(), "calls")
+		require.Len(t, b.Members("g"), 1, "members")
 		err := r.Commit(t.Context(), []driver.Mark{{Claim: r.claims[0], Offset: 1}})
-		if !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v, want %v", err, driver.ErrClaimEnded)
-		}
-		equal(t, "Close", r.Close(t.Context()), error(nil))
+		assert.ErrorIs(t, err, driver.ErrClaimEnded, "commit")
+		require.NoError(t, r.Close(t.Context()), "Close")
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		equal(t, "members after the session", len(b.Members("g")), 0)
+		require.Empty(t, b.Members("g"), "members after the session")
 	})
 }
 
@@ -190,14 +169,14 @@ func TestRunCrashes(t *testing.T) {
 func TestRunCrashesDuringRevoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		h := &told{revoke: func(ctx context.Context) { <-ctx.Done() }}
+		h := &calls{revoke: func(ctx context.Context) { <-ctx.Done() }}
 		r := run(t, b, fault.On(fault.Run, fault.All(fault.Delay(3*time.Second), fault.After(boom))), h)
 		time.Sleep(time.Second)
 		b.Rebalance("g")
 		begin := time.Now()
-		equal(t, "Run", <-r.end, boom)
-		equal(t, "time", time.Since(begin), 2*time.Second)
-		equal(t, "told", r.taken(), []string{"assign 0", "revoke 0", "revoked, BOOM: injected 0"})
+		require.ErrorIs(t, <-r.end, boom, "Run")
+		require.Equal(t, 2*time.Second, time.Since(begin), "time")
+		require.Equal(t, []string{"assign 0", "revoke 0", "revoked, BOOM: injected 0"}, r.taken(), "calls")
 	})
 }
 
@@ -210,12 +189,12 @@ func TestCloseBeforeCrash(t *testing.T) {
 			fault.All(fault.Delay(time.Hour), fault.Before(boom)),
 			fault.Never(),
 		} {
-			r := run(t, b, fault.On(fault.Run, f), &told{})
+			r := run(t, b, fault.On(fault.Run, f), &calls{})
 			begin := time.Now()
-			equal(t, "Close", r.Close(t.Context()), error(nil))
-			equal(t, "Run", <-r.end, error(nil))
-			equal(t, "time", time.Since(begin), 0)
-			equal(t, "members", len(b.Members("g")), 0)
+			require.NoError(t, r.Close(t.Context()), "Close")
+			require.NoError(t, <-r.end, "Run")
+			require.Zero(t, time.Since(begin), "time")
+			require.Empty(t, b.Members("g"), "members")
 		}
 	})
 }
@@ -249,21 +228,19 @@ func TestCommit(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			what := tt.fault.String()
 			b := newBroker(t, 2)
-			r := run(t, b, tt.fault, &told{})
+			r := run(t, b, tt.fault, &calls{})
 			marks := []driver.Mark{{Claim: r.claims[0], Offset: 5}, {Claim: r.claims[1], Offset: 5}}
 			committed := func() [2]int64 { return [2]int64{b.Committed("g", "t", 0), b.Committed("g", "t", 1)} }
 			begin := time.Now()
-			err := r.Commit(within(t, time.Minute), marks)
-			equal(t, what+": time", time.Since(begin), tt.took)
+			err := r.Commit(testkit.Within(t, time.Minute), marks)
+			require.Equal(t, tt.took, time.Since(begin), what+": time")
 			for p, m := range marks {
-				if got := errorOf(err, m); !errors.Is(got, tt.errs[p]) {
-					t.Errorf("%s: mark %d: %v, want %v", what, p, got, tt.errs[p])
-				}
+				assert.ErrorIsf(t, errorOf(err, m), tt.errs[p], "%s: mark %d", what, p)
 			}
-			equal(t, what+": committed", committed(), tt.committed)
-			err = r.Commit(within(t, time.Minute), marks)
-			equal(t, what+": second commit succeeds", err == nil, tt.again)
-			equal(t, what+": committed then", committed(), tt.committed2)
+			require.Equal(t, tt.committed, committed(), what+": committed")
+			err = r.Commit(testkit.Within(t, time.Minute), marks)
+			require.Equal(t, tt.again, err == nil, what+": second commit succeeds")
+			require.Equal(t, tt.committed2, committed(), what+": committed then")
 		})
 	}
 }
@@ -285,15 +262,13 @@ func TestCommitOfMarksThatAskForNothing(t *testing.T) {
 	for _, f := range []fault.Injector{fault.Before(boom), fault.After(boom), fault.Never()} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t, 1)
-			r := run(t, b, fault.On(fault.Commit, f), &told{})
+			r := run(t, b, fault.On(fault.Commit, f), &calls{})
 			live := r.claims[0]
-			equal(t, f.String()+": at Start", r.Commit(t.Context(), []driver.Mark{{Claim: live, Offset: 0}}), error(nil))
+			require.NoError(t, r.Commit(t.Context(), []driver.Mark{{Claim: live, Offset: 0}}), f.String()+": at Start")
 			b.Rebalance("g")
 			synctest.Wait()
 			err := r.Commit(t.Context(), []driver.Mark{{Claim: live, Offset: 1}})
-			if !errors.Is(err, driver.ErrClaimEnded) {
-				t.Errorf("%v: on an ended claim: %v", f, err)
-			}
+			assert.ErrorIsf(t, err, driver.ErrClaimEnded, "%v: on an ended claim", f)
 		})
 	}
 }
@@ -302,12 +277,10 @@ func TestCommitOfMarksThatAskForNothing(t *testing.T) {
 func TestClaimEndsWhileCommitIsUnanswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		r := run(t, b, fault.On(fault.Commit, fault.Never()), &told{})
+		r := run(t, b, fault.On(fault.Commit, fault.Never()), &calls{})
 		time.AfterFunc(time.Second, func() { b.Rebalance("g") })
-		err := r.Commit(within(t, time.Minute), []driver.Mark{{Claim: r.claims[0], Offset: 1}})
-		if !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("got %v, want %v", err, driver.ErrClaimEnded)
-		}
+		err := r.Commit(testkit.Within(t, time.Minute), []driver.Mark{{Claim: r.claims[0], Offset: 1}})
+		assert.ErrorIs(t, err, driver.ErrClaimEnded)
 	})
 }
 
@@ -316,23 +289,21 @@ func TestPauseIsDelayed(t *testing.T) {
 		b := newBroker(t, 2)
 		i := fault.All(fault.On(fault.Pause, fault.Partition(0, fault.Delay(time.Second))),
 			fault.On(fault.Resume, fault.All(fault.Delay(time.Minute), fault.Before(boom))))
-		r := run(t, b, i, &told{})
+		r := run(t, b, i, &calls{})
 		r.taken()
 		begin := time.Now()
 		r.Pause(r.claims...)
-		equal(t, "Pause", time.Since(begin), time.Second)
+		require.Equal(t, time.Second, time.Since(begin), "Pause")
 		for p := range int32(2) {
-			if err := b.Send(&driver.Message{Topic: "t", Partition: p}); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, b.Send(&driver.Message{Topic: "t", Partition: p}))
 		}
 		synctest.Wait()
-		equal(t, "paused", r.taken(), []string(nil))
+		require.Empty(t, r.taken(), "paused")
 		r.Resume(r.claims[1])
-		equal(t, "Resume", time.Since(begin), time.Second+time.Minute)
+		require.Equal(t, time.Second+time.Minute, time.Since(begin), "Resume")
 		synctest.Wait()
-		equal(t, "resumed", r.taken(), []string{"deliver 1"})
-		equal(t, "high watermark", r.Consumer.(driver.HighWatermarker).HighWatermark(r.claims[1]), 1)
+		require.Equal(t, []string{"deliver 1"}, r.taken(), "resumed")
+		require.Equal(t, int64(1), r.Consumer.(driver.HighWatermarker).HighWatermark(r.claims[1]), "high watermark")
 	})
 }
 
@@ -341,7 +312,7 @@ func TestCloseConsumer(t *testing.T) {
 		fault   fault.Injector
 		want    error
 		took    time.Duration
-		told    []string
+		calls   []string
 		members int
 	}{
 		{fault.Before(boom), boom, 0, []string{"lost, context canceled 0"}, 1},
@@ -353,15 +324,15 @@ func TestCloseConsumer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			what := tt.fault.String()
 			b := newBroker(t, 1)
-			r := run(t, b, fault.On(fault.CloseConsumer, tt.fault), &told{})
+			r := run(t, b, fault.On(fault.CloseConsumer, tt.fault), &calls{})
 			r.taken()
 			begin := time.Now()
-			equal(t, what, r.Close(within(t, time.Minute)), tt.want)
-			equal(t, what+": Run", <-r.end, error(nil))
-			equal(t, what+": time", time.Since(begin), tt.took)
-			equal(t, what+": told", r.taken(), tt.told)
-			equal(t, what+": members", len(b.Members("g")), tt.members)
-			equal(t, what+": again", r.Close(t.Context()), tt.want)
+			require.ErrorIs(t, r.Close(testkit.Within(t, time.Minute)), tt.want, what)
+			require.NoError(t, <-r.end, what+": Run")
+			require.Equal(t, tt.took, time.Since(begin), what+": time")
+			require.Equal(t, tt.calls, r.taken(), what+": calls")
+			require.Len(t, b.Members("g"), tt.members, what+": members")
+			require.ErrorIs(t, r.Close(t.Context()), tt.want, what+": again")
 		})
 	}
 }
@@ -381,7 +352,7 @@ func TestOptionalInterfaces(t *testing.T) {
 		want error
 	}{{bare{}, nil}, {validating{}, boom}} {
 		d := fault.Wrap(tt.d, fault.Any())
-		equal(t, "consumer", d.(driver.ConsumerValidator).ValidateConsumer(consumerConfig), tt.want)
-		equal(t, "producer", d.(driver.ProducerValidator).ValidateProducer(producerConfig), tt.want)
+		require.ErrorIs(t, d.(driver.ConsumerValidator).ValidateConsumer(consumerConfig), tt.want, "consumer")
+		require.ErrorIs(t, d.(driver.ProducerValidator).ValidateProducer(producerConfig), tt.want, "producer")
 	}
 }

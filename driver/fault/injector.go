@@ -11,7 +11,7 @@ import (
 // An Op is a kind of call.
 type Op int
 
-// The operations. The package comment says what faults do to each.
+// The operations. The package comment describes the effect of a fault on each.
 const (
 	OpenConsumer Op = iota
 	OpenProducer
@@ -42,27 +42,28 @@ func (o Op) String() string {
 	return opNames[o]
 }
 
-// A Call is what an injector knows of a call.
+// A Call describes a call to an injector.
 type Call struct {
 	Op       Op
 	ClientID string
-	Group    string // of a consumer's calls
+	Group    string // "" for a producer's calls
 
 	// Topic and Partition are set for Mark, Pause, Resume, Deliver, Produce and Ack.
-	// Otherwise they are "" and -1, as Partition is when a key is to choose.
+	// Otherwise they are "" and -1. Partition is also -1 for a message whose key chooses
+	// the partition.
 	Topic     string
 	Partition int32
 }
 
-// A When says at which point of a call a fault strikes.
+// A When is the point of a call at which a fault strikes.
 type When int
 
 // The points.
 const (
 	NoFailure   When = iota
 	BeforeCall       // nothing has been done
-	AfterCall        // all has been done, and the answer is lost
-	InsteadOfIt      // no answer comes at all
+	AfterCall        // everything has been done, but the answer is lost
+	InsteadOfIt      // no answer comes
 )
 
 // A Fault is the fate of one call. The zero Fault leaves it alone.
@@ -74,14 +75,14 @@ type Fault struct {
 
 func (f Fault) isNone() bool { return f.Delay == 0 && f.When == NoFailure }
 
-// An Injector decides the fate of calls. It must be safe for use by several
-// goroutines, and prints itself as it is written in Go.
+// An Injector decides the fate of calls. It must be safe for concurrent use by several
+// goroutines. Its String must be the Go code that creates it.
 type Injector interface {
 	Inject(c Call) Fault
 	String() string
 }
 
-// ErrInjected is wrapped by the errors that [Error] and [Permanent] make.
+// ErrInjected is wrapped by the errors of [Error], [Permanent] and [MembershipLost].
 var ErrInjected = errors.New("injected")
 
 // Error returns a transient error with one of Kafka's codes.
@@ -92,8 +93,8 @@ func Permanent(code string) error {
 	return &driver.Error{Code: code, Kind: driver.ErrPermanent, Err: ErrInjected}
 }
 
-// MembershipLost returns the error of a member that its group may have removed, for
-// After and Run.
+// MembershipLost returns the error of a member that its group may have removed. It is
+// meant for After on Run.
 func MembershipLost() error {
 	return &driver.Error{Code: "UNKNOWN_MEMBER_ID", Err: fmt.Errorf("%w: %w", driver.ErrMembershipLost, ErrInjected)}
 }
@@ -101,13 +102,13 @@ func MembershipLost() error {
 // Before fails every call before anything is done.
 func Before(err error) Injector { return always{Fault{When: BeforeCall, Err: proper(err)}} }
 
-// After lets every call be done and loses its answer.
+// After lets every call run and replaces its answer by err.
 func After(err error) Injector { return always{Fault{When: AfterCall, Err: proper(err)}} }
 
-// Never does not answer: what has a context waits for its end.
+// Never answers no call: a call with a context waits for the end of the context.
 func Never() Injector { return always{Fault{When: InsteadOfIt}} }
 
-// Delay has every call wait first, no longer than its context.
+// Delay makes every call wait first, at most until the end of its context.
 func Delay(d time.Duration) Injector { return always{Fault{Delay: d}} }
 
 type always struct{ fault Fault }
@@ -126,7 +127,7 @@ func (a always) String() string {
 	return fmt.Sprintf("Delay(%v)", a.fault.Delay)
 }
 
-// proper gives an error that is none of a driver's the shape of one.
+// proper wraps an error in a driver.Error, unless it already wraps one.
 func proper(err error) error {
 	var e *driver.Error
 	if errors.As(err, &e) {

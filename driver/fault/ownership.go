@@ -7,16 +7,16 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// An ownership is what the handler of one consumer owns, as far as it knows.
+// An ownership tracks the claims of one consumer as its Handler sees them.
 type ownership struct {
 	mu    sync.Mutex
 	live  map[*driver.Claim]*progress
-	cause error // why all is lost, after a crash
+	cause error // of the crash that ended all claims, or nil
 }
 
 type progress struct {
 	committed int64
-	window    context.Context // of the Revoke that runs, or nil
+	window    context.Context // of the running Revoke, or nil
 	cancel    context.CancelCauseFunc
 }
 
@@ -27,7 +27,7 @@ func (o *ownership) crashed() error {
 	return o.cause
 }
 
-// crash ends everything; a Revoke that runs learns of it by its context.
+// crash ends all claims and cancels the contexts of running Revokes.
 func (o *ownership) crash(cause error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,7 +39,7 @@ func (o *ownership) crash(cause error) {
 	}
 }
 
-// assign reports whether the handler is to hear of claims.
+// assign adds claims, unless the consumer has crashed. It reports whether it did.
 func (o *ownership) assign(ks []*driver.Claim) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -52,7 +52,7 @@ func (o *ownership) assign(ks []*driver.Claim) bool {
 	return true
 }
 
-// revoke returns the cause of a crash, and otherwise notes the window.
+// revoke records the window of a Revoke, or returns the cause of a crash.
 func (o *ownership) revoke(ctx context.Context, cancel context.CancelCauseFunc, ks []*driver.Claim) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -67,7 +67,7 @@ func (o *ownership) revoke(ctx context.Context, cancel context.CancelCauseFunc, 
 	return nil
 }
 
-// end forgets claims and returns those that were live.
+// end removes claims and returns those that were live.
 func (o *ownership) end(ks []*driver.Claim) []*driver.Claim {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,7 +81,8 @@ func (o *ownership) end(ks []*driver.Claim) []*driver.Claim {
 	return were
 }
 
-// asks reports whether m asks for anything: its claim is live, and it is ahead.
+// asks reports whether m has an effect: its claim is live, and it is ahead of the
+// committed position.
 func (o *ownership) asks(m driver.Mark) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -97,7 +98,7 @@ func (o *ownership) ended(m driver.Mark) bool {
 	return p == nil || o.cause != nil || p.window != nil && p.window.Err() != nil
 }
 
-// commit notes that m is durable.
+// commit records that m is durable.
 func (o *ownership) commit(m driver.Mark) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -13,10 +13,10 @@ type producer struct {
 	i     Injector
 	who   Call
 
-	work    sync.WaitGroup // acknowledgements that run or are kept back
+	work    sync.WaitGroup // acknowledgements that run or are withheld
 	closing chan struct{}  // closed when Close begins
 	severed chan struct{}  // closed when Close gives up
-	closed  chan struct{}  // closed when the first Close has its answer
+	closed  chan struct{}  // closed when closeErr is set
 
 	mu       sync.Mutex
 	stopping bool       // Close has been called
@@ -53,7 +53,7 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	return nil
 }
 
-// accept takes m in, unless ctx has ended or Close has begun.
+// accept accepts m, unless ctx has ended or Close has begun.
 func (p *producer) accept(ctx context.Context, m *driver.Message, f Fault) (*receipt, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,7 +136,8 @@ func (p *producer) beginClose() bool {
 	return true
 }
 
-// closeInner closes the producer within, and then has no acknowledgement left.
+// closeInner closes the inner producer. When it returns, every message has been
+// acknowledged.
 func (p *producer) closeInner(ctx context.Context) error {
 	err := p.inner.Close(ctx)
 	if late := settled(ctx, p.unsettled()); err == nil {

@@ -2,67 +2,41 @@ package fault_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// answers keeps what messages are acknowledged with, each once.
-type answers struct {
-	t   *testing.T
-	mu  sync.Mutex
-	got map[string]error
-}
-
-type answer struct {
-	*answers
-	value string
-}
-
-func (a answer) Ack(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.got[a.value]; ok {
-		a.t.Errorf("%s: acknowledged twice", a.value)
-	}
-	a.got[a.value] = err
-}
-
-func (a *answers) message(value string) *driver.Message {
-	return &driver.Message{Topic: "t", Value: []byte(value), Acker: answer{a, value}}
-}
-
-// of describes what a message was acknowledged with.
-func (a *answers) of(value string) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch err, ok := a.got[value]; {
-	case !ok:
-		return "none"
-	case err == nil:
-		return "sent"
-	case errors.Is(err, driver.ErrUnknownOutcome):
-		return "unknown"
-	default:
-		return "failed"
-	}
-}
-
-func open(t *testing.T, b *memory.Broker, i fault.Injector) (driver.Producer, *answers) {
+func open(t *testing.T, b *memory.Broker, i fault.Injector) (driver.Producer, *testkit.Acks) {
 	t.Helper()
 	p, err := fault.Wrap(b, i).OpenProducer(t.Context(), producerConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close(ended()) })
-	return p, &answers{t: t, got: map[string]error{}}
+	require.NoError(t, err)
+	t.Cleanup(func() { p.Close(testkit.Ended()) })
+	return p, testkit.NewAcks(t)
+}
+
+// message returns a message to partition 0.
+func message(a *testkit.Acks, value string) *driver.Message {
+	m := a.Message("t", value)
+	m.Partition = 0
+	return m
+}
+
+// outcome is the outcome of a message without the error's code.
+func outcome(a *testkit.Acks, value string) string {
+	kind, _, _ := strings.Cut(a.Outcome(value), ":")
+	return kind
 }
 
 func TestProduce(t *testing.T) {
@@ -98,21 +72,22 @@ func TestProduce(t *testing.T) {
 			b := newBroker(t, 1)
 			p, a := open(t, b, tt.fault)
 			begin := time.Now()
-			equal(t, what+": first", p.Produce(t.Context(), a.message("first")), error(nil))
-			m := a.message("second")
-			equal(t, what+": Produce", p.Produce(within(t, time.Minute), m), tt.produce)
-			equal(t, what+": time", time.Since(begin), tt.took)
-			equal(t, what+": outcome", a.of("second"), tt.outcome)
+			require.NoError(t, p.Produce(t.Context(), message(a, "first")), what+": first")
+			m := message(a, "second")
+			require.ErrorIs(t, p.Produce(testkit.Within(t, time.Minute), m), tt.produce, what+": Produce")
+			require.Equal(t, tt.took, time.Since(begin), what+": time")
+			require.Equal(t, tt.outcome, outcome(a, "second"), what+": outcome")
 			_, end, err := b.Offsets("t", 0)
-			equal(t, what+": log", []any{end, err}, []any{1 + tt.in, nil})
-			equal(t, what+": third", p.Produce(t.Context(), a.message("third")), error(nil))
+			require.NoError(t, err)
+			require.EqualValues(t, 1+tt.in, end, what+": log")
+			require.NoError(t, p.Produce(t.Context(), message(a, "third")), what+": third")
 
-			equal(t, what+": Flush", p.Flush(within(t, time.Minute)), tt.flush)
-			equal(t, what+": Close", p.Close(within(t, time.Minute)), tt.closed)
-			equal(t, what+": all in all", time.Since(begin), tt.duration)
-			equal(t, what+": finally", a.of("second"), tt.finally)
-			equal(t, what+": the others", a.of("first")+a.of("third"), "sentsent")
-			equal(t, what+": the message's own acker", m.Acker, driver.Acker(answer{a, "second"}))
+			require.ErrorIs(t, p.Flush(testkit.Within(t, time.Minute)), tt.flush, what+": Flush")
+			require.ErrorIs(t, p.Close(testkit.Within(t, time.Minute)), tt.closed, what+": Close")
+			require.Equal(t, tt.duration, time.Since(begin), what+": all in all")
+			require.Equal(t, tt.finally, outcome(a, "second"), what+": finally")
+			require.Equal(t, "sentsent", outcome(a, "first")+outcome(a, "third"), what+": the others")
+			require.Equal(t, a.Acker("second"), m.Acker, what+": the message's own acker")
 		})
 	}
 }
@@ -123,22 +98,21 @@ var unknownError = &driver.Error{Code: "REQUEST_TIMED_OUT", Kind: driver.ErrUnkn
 func TestUnknownOutcomeKeepsItsName(t *testing.T) {
 	b := newBroker(t, 1)
 	p, a := open(t, b, fault.On(fault.Ack, fault.After(fault.Permanent("NO"))))
-	equal(t, "Produce", p.Produce(t.Context(), a.message("a")), error(nil))
-	err := a.got["a"]
-	var e *driver.Error
-	if !errors.As(err, &e) || e.Code != "NO" || errors.Is(err, driver.ErrPermanent) || !errors.Is(err, fault.ErrInjected) {
-		t.Errorf("got %v", err)
-	}
+	require.NoError(t, p.Produce(t.Context(), message(a, "a")), "Produce")
+	require.Equal(t, "unknown: NO", a.Outcome("a"))
+	err, _ := a.Err("a")
+	require.NotErrorIs(t, err, driver.ErrPermanent)
+	require.ErrorIs(t, err, fault.ErrInjected)
 }
 
 // A definite failure stays one: the message is not in the log.
 func TestFailureIsNotMadeUnknown(t *testing.T) {
 	b := newBroker(t, 1)
 	p, a := open(t, b, fault.On(fault.Ack, fault.After(boom)))
-	m := a.message("a")
+	m := message(a, "a")
 	m.Topic = "nobody"
-	equal(t, "Produce", p.Produce(t.Context(), m), error(nil))
-	equal(t, "outcome", a.of("a"), "failed")
+	require.NoError(t, p.Produce(t.Context(), m), "Produce")
+	require.Equal(t, "failed", outcome(a, "a"), "outcome")
 }
 
 func TestFlush(t *testing.T) {
@@ -157,10 +131,10 @@ func TestFlush(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t, 1)
 			p, a := open(t, b, fault.All(fault.On(fault.Flush, tt.fault), fault.On(fault.Ack, fault.Delay(2*time.Second))))
-			equal(t, "Produce", p.Produce(t.Context(), a.message("a")), error(nil))
+			require.NoError(t, p.Produce(t.Context(), message(a, "a")), "Produce")
 			begin := time.Now()
-			equal(t, tt.fault.String(), p.Flush(within(t, time.Minute)), tt.want)
-			equal(t, tt.fault.String()+": time", time.Since(begin), tt.took)
+			require.ErrorIs(t, p.Flush(testkit.Within(t, time.Minute)), tt.want, tt.fault.String())
+			require.Equal(t, tt.took, time.Since(begin), tt.fault.String()+": time")
 		})
 	}
 }
@@ -182,13 +156,13 @@ func TestCloseProducer(t *testing.T) {
 			what := tt.fault.String()
 			b := newBroker(t, 1)
 			p, a := open(t, b, fault.All(fault.On(fault.CloseProducer, tt.fault), fault.On(fault.Ack, fault.Delay(2*time.Second))))
-			equal(t, what+": Produce", p.Produce(t.Context(), a.message("a")), error(nil))
+			require.NoError(t, p.Produce(t.Context(), message(a, "a")), what+": Produce")
 			begin := time.Now()
-			equal(t, what, p.Close(within(t, time.Minute)), tt.want)
-			equal(t, what+": time", time.Since(begin), tt.took)
-			equal(t, what+": outcome", a.of("a"), tt.outcome)
-			equal(t, what+": again", p.Close(t.Context()), tt.want)
-			equal(t, what+": late", p.Produce(t.Context(), a.message("late")), driver.ErrClosed)
+			require.ErrorIs(t, p.Close(testkit.Within(t, time.Minute)), tt.want, what)
+			require.Equal(t, tt.took, time.Since(begin), what+": time")
+			require.Equal(t, tt.outcome, outcome(a, "a"), what+": outcome")
+			require.ErrorIs(t, p.Close(t.Context()), tt.want, what+": again")
+			require.ErrorIs(t, p.Produce(t.Context(), message(a, "late")), driver.ErrClosed, what+": late")
 		})
 	}
 }
@@ -199,11 +173,11 @@ func TestCloseEndsBlockedProduce(t *testing.T) {
 		b := newBroker(t, 1)
 		p, a := open(t, b, fault.On(fault.Produce, fault.Never()))
 		end := make(chan error, 1)
-		go func() { end <- p.Produce(context.Background(), a.message("a")) }()
+		go func() { end <- p.Produce(context.Background(), message(a, "a")) }()
 		synctest.Wait()
-		equal(t, "Close", p.Close(t.Context()), error(nil))
-		equal(t, "Produce", <-end, driver.ErrClosed)
-		equal(t, "outcome", a.of("a"), "none")
+		require.NoError(t, p.Close(t.Context()), "Close")
+		require.ErrorIs(t, <-end, driver.ErrClosed, "Produce")
+		require.Equal(t, "none", outcome(a, "a"), "outcome")
 	})
 }
 
@@ -222,22 +196,23 @@ func TestEveryMessageIsAcknowledgedOnce(t *testing.T) {
 		for g := range 4 {
 			wg.Go(func() {
 				for i := range 250 {
-					if err := p.Produce(t.Context(), a.message(fmt.Sprint(g, "-", i))); err != nil {
-						t.Error(err)
-					}
+					assert.NoError(t, p.Produce(t.Context(), message(a, fmt.Sprint(g, "-", i))))
 				}
 			})
 		}
 		wg.Wait()
-		equal(t, "Close", p.Close(within(t, time.Minute)), context.DeadlineExceeded)
+		require.ErrorIs(t, p.Close(testkit.Within(t, time.Minute)), context.DeadlineExceeded, "Close")
 		counts := map[string]int{}
-		for value := range a.got {
-			counts[a.of(value)]++
+		for g := range 4 {
+			for i := range 250 {
+				counts[outcome(a, fmt.Sprint(g, "-", i))]++
+			}
 		}
-		equal(t, "acknowledged", len(a.got), 1000)
+		require.Equal(t, 1000, a.Len(), "acknowledged")
 		_, end, err := b.Offsets("t", 0)
-		if err != nil || counts["sent"]+counts["unknown"] != int(end) || counts["sent"] < 200 || counts["failed"] < 100 {
-			t.Errorf("%v of %d records: %v", counts, end, err)
-		}
+		require.NoError(t, err)
+		require.EqualValues(t, end, counts["sent"]+counts["unknown"], "records in the log")
+		require.GreaterOrEqual(t, counts["sent"], 200)
+		require.GreaterOrEqual(t, counts["failed"], 100)
 	})
 }

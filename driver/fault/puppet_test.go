@@ -8,12 +8,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A puppet is a driver, its consumer and its producer, which do nothing of
-// themselves: the test calls the handler, and no message is ever accepted.
+// A puppet is a driver, its consumer and its producer, which do nothing by themselves:
+// the test calls the Handler, and no message is ever accepted.
 type puppet struct {
 	handler chan driver.Handler
 	end     chan error // what Run returns
@@ -55,44 +58,43 @@ func (puppetProducer) Produce(ctx context.Context, _ *driver.Message) error {
 }
 func (puppetProducer) Flush(context.Context) error { return nil }
 
-// What was opened in vain is closed.
+// After closes what it has opened.
 func TestOpenAfterCloses(t *testing.T) {
 	p := newPuppet()
 	d := fault.Wrap(p, fault.After(boom))
 	_, err1 := d.OpenConsumer(t.Context(), consumerConfig)
 	_, err2 := d.OpenProducer(t.Context(), producerConfig)
-	equal(t, "errors", []error{err1, err2}, []error{boom, boom})
-	equal(t, "closed", p.closed.Load(), 2)
+	require.ErrorIs(t, err1, boom)
+	require.ErrorIs(t, err2, boom)
+	require.Equal(t, int32(2), p.closed.Load(), "closed")
 }
 
-// A client that has crashed may go on for a while: nothing of it is seen but the
-// end of each claim, as a loss.
-func TestCrashedSessionTellsLossesOnly(t *testing.T) {
+// A crashed client may keep running for a while: the Handler sees only the end of each
+// claim, as a loss.
+func TestCrashedSessionReportsLossesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPuppet()
 		c, err := fault.Wrap(p, fault.On(fault.Run, fault.All(fault.Delay(time.Second), fault.After(boom)))).
 			OpenConsumer(t.Context(), consumerConfig)
-		if err != nil {
-			t.Fatal(err)
-		}
-		told := &told{}
+		require.NoError(t, err)
+		seen := &calls{}
 		end := make(chan error, 1)
-		go func() { end <- c.Run(told) }()
+		go func() { end <- c.Run(seen) }()
 		h := <-p.handler
 		one, two, late := &driver.Claim{Partition: 1}, &driver.Claim{Partition: 2}, &driver.Claim{Partition: 3}
 		h.Assign([]*driver.Claim{one, two})
 		time.Sleep(2 * time.Second)
-		equal(t, "closed", p.closed.Load(), 1)
-		told.taken()
+		require.Equal(t, int32(1), p.closed.Load(), "closed")
+		seen.taken()
 
 		h.Deliver(one, driver.Batch{})
 		h.Assign([]*driver.Claim{late})
 		h.Revoke(t.Context(), []*driver.Claim{one, late})
 		h.Lost([]*driver.Claim{two}, errors.New("another cause"))
-		equal(t, "told", told.taken(), []string{"lost, BOOM: injected 1", "lost, BOOM: injected 2"})
+		require.Equal(t, []string{"lost, BOOM: injected 1", "lost, BOOM: injected 2"}, seen.taken(), "calls")
 		p.end <- nil
-		equal(t, "Run", <-end, boom)
-		equal(t, "Close", c.Close(t.Context()), error(nil))
+		require.ErrorIs(t, <-end, boom, "Run")
+		require.NoError(t, c.Close(t.Context()), "Close")
 	})
 }
 
@@ -100,9 +102,9 @@ func TestCrashedSessionTellsLossesOnly(t *testing.T) {
 func TestCloseAfterWithEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		h := &told{revoke: func(ctx context.Context) { <-ctx.Done() }}
+		h := &calls{revoke: func(ctx context.Context) { <-ctx.Done() }}
 		r := run(t, b, fault.On(fault.CloseConsumer, fault.After(boom)), h)
-		equal(t, "Close", r.Close(within(t, time.Second)), context.DeadlineExceeded)
+		require.ErrorIs(t, r.Close(testkit.Within(t, time.Second)), context.DeadlineExceeded, "Close")
 	})
 }
 
@@ -110,20 +112,18 @@ func TestCloseAfterWithEndedContext(t *testing.T) {
 func TestFlushBesideRefusedProduce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := fault.Wrap(newPuppet(), fault.Any()).OpenProducer(t.Context(), producerConfig)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := &answers{t: t, got: map[string]error{}}
-		m := a.message("a")
+		require.NoError(t, err)
+		a := testkit.NewAcks(t)
+		m := message(a, "a")
 		end := make(chan error, 1)
-		go func() { end <- p.Produce(within(t, time.Second), m) }()
+		go func() { end <- p.Produce(testkit.Within(t, time.Second), m) }()
 		synctest.Wait()
 		begin := time.Now()
-		equal(t, "Flush", p.Flush(within(t, time.Minute)), error(nil))
-		equal(t, "time", time.Since(begin), time.Second)
-		equal(t, "Produce", <-end, context.DeadlineExceeded)
-		equal(t, "outcome", a.of("a"), "none")
-		equal(t, "the message's own acker", m.Acker, driver.Acker(answer{a, "a"}))
-		equal(t, "Close", p.Close(t.Context()), error(nil))
+		require.NoError(t, p.Flush(testkit.Within(t, time.Minute)), "Flush")
+		require.Equal(t, time.Second, time.Since(begin), "time")
+		require.ErrorIs(t, <-end, context.DeadlineExceeded, "Produce")
+		require.Equal(t, "none", outcome(a, "a"), "outcome")
+		require.Equal(t, a.Acker("a"), m.Acker, "the message's own acker")
+		require.NoError(t, p.Close(t.Context()), "Close")
 	})
 }

@@ -7,16 +7,16 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A receipt stands in for the Acker of one accepted message.
+// A receipt replaces the Acker of one accepted message.
 type receipt struct {
 	p     *producer
 	m     *driver.Message
 	acker driver.Acker
 	fault Fault         // of Produce
-	done  chan struct{} // closed when acker has been told, or will not be
+	done  chan struct{} // closed when acker has been called, or will never be
 }
 
-// Ack takes the outcome, decides what is told of it, and when.
+// Ack decides which outcome the message's own Acker gets, and when.
 func (r *receipt) Ack(err error) {
 	f := r.p.i.Inject(r.p.who.op(Ack).at(r.m.Topic, r.m.Partition))
 	late := Fault{Delay: f.Delay}
@@ -41,15 +41,15 @@ func (r *receipt) Ack(err error) {
 	})
 }
 
-// settle tells the message's own Acker.
+// settle calls the message's own Acker.
 func (r *receipt) settle(err error) {
 	r.m.Acker = r.acker
 	r.acker.Ack(err)
 	r.close()
 }
 
-// close ends the wait for r, also of a Flush or a Close that began while its
-// message was not refused yet.
+// close ends the wait for r, also for a Flush or a Close that began before its message
+// was refused.
 func (r *receipt) close() {
 	r.p.mu.Lock()
 	defer r.p.mu.Unlock()
@@ -58,8 +58,7 @@ func (r *receipt) close() {
 	close(r.done)
 }
 
-// unknown makes an unknown outcome of an error. It is not permanent any more,
-// whatever it was.
+// unknown turns an error into an unknown outcome, which replaces its kind.
 func unknown(err error) error {
 	var e *driver.Error
 	switch {
