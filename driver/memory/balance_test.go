@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -54,7 +56,7 @@ func TestBalance(t *testing.T) {
 		{"cooperative: what is held goes nowhere yet", driver.CooperativeSticky, []subscription{
 			{topics: []string{"a"}, owned: partitionsOf("a0", "a1", "a2"), previous: partitionsOf("a0", "a1", "a2")},
 			{topics: []string{"a"}},
-		}, [][]TopicPartition{partitionsOf("a0", "a1"), nil}},
+		}, [][]TopicPartition{partitionsOf("a0", "a1"), {}}},
 		{"cooperative: what was given up arrives", driver.CooperativeSticky, []subscription{
 			{topics: []string{"a"}, owned: partitionsOf("a0", "a1"), previous: partitionsOf("a0", "a1")},
 			{topics: []string{"a"}},
@@ -63,9 +65,7 @@ func TestBalance(t *testing.T) {
 	}
 	for _, tt := range tests {
 		got := balance(tt.strategy, tt.subs, func(topic string) int { return counts[topic] })
-		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
-			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
-		}
+		assert.Equal(t, tt.want, got, tt.name)
 	}
 }
 
@@ -101,12 +101,9 @@ func owners(t *rapid.T, plan [][]TopicPartition, subs []subscription) map[TopicP
 	owner := make(map[TopicPartition]int)
 	for i, tps := range plan {
 		for _, tp := range tps {
-			if _, taken := owner[tp]; taken {
-				t.Fatalf("two owners of one partition")
-			}
-			if !subs[i].has(tp.Topic) {
-				t.Fatalf("a member got a topic that it has not subscribed to")
-			}
+			_, taken := owner[tp]
+			require.False(t, taken, "two owners of one partition")
+			require.True(t, subs[i].has(tp.Topic), "a member got a topic that it has not subscribed to")
 			owner[tp] = i
 		}
 	}
@@ -120,9 +117,8 @@ func TestEagerAssignsEachPartitionOnce(t *testing.T) {
 		plan := balance(rapid.SampledFrom(eager).Draw(t, "strategy"), subs, func(s string) int { return counts[s] })
 		owner := owners(t, plan, subs)
 		for _, tp := range subscribed(subs, func(s string) int { return counts[s] }) {
-			if _, ok := owner[tp]; !ok {
-				t.Fatalf("a partition has no owner")
-			}
+			_, owned := owner[tp]
+			require.True(t, owned, "a partition has no owner")
 		}
 	})
 }
@@ -147,16 +143,10 @@ func TestBalancedWithinOne(t *testing.T) {
 				if !slices.Equal(subs[i].topics, subs[j].topics) {
 					continue
 				}
-				if len(sticky[i])-len(sticky[j]) > 1 {
-					t.Fatalf("sticky is not balanced")
-				}
-				if same && len(roundRobin[i])-len(roundRobin[j]) > 1 {
-					t.Fatalf("round robin is not balanced")
-				}
+				require.False(t, len(sticky[i])-len(sticky[j]) > 1, "sticky is not balanced")
+				require.False(t, same && len(roundRobin[i])-len(roundRobin[j]) > 1, "round robin is not balanced")
 				for topic := range counts {
-					if countOf(byRange[i], topic)-countOf(byRange[j], topic) > 1 {
-						t.Fatalf("range is not balanced")
-					}
+					require.False(t, countOf(byRange[i], topic)-countOf(byRange[j], topic) > 1, "range is not balanced")
 				}
 			}
 		}
@@ -190,17 +180,14 @@ func TestStickyKeeps(t *testing.T) {
 					kept++
 				}
 			}
-			if kept < min(len(s.previous), share) {
-				t.Fatalf("a member lost a partition that balance did not ask for")
-			}
+			require.False(t, kept < min(len(s.previous), share), "a member lost a partition that balance did not ask for")
 		}
 		again := slices.Clone(subs)
 		for i := range again {
 			again[i].previous = plan[i]
 		}
-		if fmt.Sprint(balance(driver.Sticky, again, func(s string) int { return counts[s] })) != fmt.Sprint(plan) {
-			t.Fatalf("a balanced plan has changed")
-		}
+		second := balance(driver.Sticky, again, func(s string) int { return counts[s] })
+		require.True(t, slices.EqualFunc(plan, second, slices.Equal), "a balanced plan has changed")
 	})
 }
 
@@ -216,9 +203,7 @@ func TestCooperativeSettlesInTwoRounds(t *testing.T) {
 			plan := balance(driver.CooperativeSticky, subs, partitions)
 			for tp, i := range owners(t, plan, subs) {
 				for j, s := range subs {
-					if j != i && slices.Contains(s.owned, tp) {
-						t.Fatalf("a partition was given away while it was held")
-					}
+					require.False(t, j != i && slices.Contains(s.owned, tp), "a partition was given away while it was held")
 				}
 			}
 			for i := range subs {
@@ -231,8 +216,6 @@ func TestCooperativeSettlesInTwoRounds(t *testing.T) {
 			}
 			return n
 		}
-		if got := balance(driver.CooperativeSticky, subs, partitions); lens(got) != lens(want) {
-			t.Fatalf("partitions are left over after the second round")
-		}
+		require.True(t, lens(want) == lens(balance(driver.CooperativeSticky, subs, partitions)), "partitions are left over after the second round")
 	})
 }

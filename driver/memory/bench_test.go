@@ -4,19 +4,19 @@ import (
 	"context"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A counter is a Handler that counts records up to a number.
 type counter struct {
+	testkit.Idle
 	n, of int
 	done  chan struct{}
 }
 
-func (c *counter) Assign([]*driver.Claim)                  {}
-func (c *counter) Revoke(context.Context, []*driver.Claim) {}
-func (c *counter) Lost([]*driver.Claim, error)             {}
-func (c *counter) Error(error)                             {}
 func (c *counter) Deliver(_ *driver.Claim, b driver.Batch) {
 	c.n += len(b.Records)
 	if c.n == c.of {
@@ -29,14 +29,10 @@ func BenchmarkDeliver(b *testing.B) {
 	broker := newBroker(b, 1)
 	m := &driver.Message{Topic: "t", Value: make([]byte, 100)}
 	for range b.N {
-		if err := broker.Send(m); err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, broker.Send(m))
 	}
 	c, err := broker.OpenConsumer(b.Context(), consumerConfig())
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	h := &counter{of: b.N, done: make(chan struct{})}
 	b.SetBytes(100)
 	b.ReportAllocs()
@@ -45,36 +41,24 @@ func BenchmarkDeliver(b *testing.B) {
 	go func() { end <- c.Run(h) }()
 	<-h.done
 	b.StopTimer()
-	if err := c.Close(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	if err := <-end; err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, c.Close(b.Context()))
+	require.NoError(b, <-end)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mmsg/s")
 }
-
-type ignore struct{}
-
-func (ignore) Ack(error) {}
 
 // BenchmarkProduce appends records of 100 bytes to one partition.
 func BenchmarkProduce(b *testing.B) {
 	broker := newBroker(b, 1)
 	p, err := broker.OpenProducer(b.Context(), producerConfig())
-	if err != nil {
-		b.Fatal(err)
-	}
-	m := &driver.Message{Topic: "t", Value: make([]byte, 100), Acker: ignore{}}
+	require.NoError(b, err)
+	m := &driver.Message{Topic: "t", Value: make([]byte, 100), Acker: testkit.AckFunc(func(error) {})}
 	b.SetBytes(100)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := p.Produce(context.Background(), m); err != nil {
+		if err := p.Produce(context.Background(), m); err != nil { // require costs more than Produce
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mmsg/s")
-	if err := p.Close(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, p.Close(b.Context()))
 }

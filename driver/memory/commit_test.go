@@ -8,30 +8,30 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestCommitNeverMovesBackwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		if err := b.SetCommitted("g", "t", 0, 5); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.SetCommitted("g", "t", 0, 5))
 		r := run(t, b, func(cfg *driver.ConsumerConfig) { cfg.InitialOffset = driver.OffsetNewest })
 		// The log is empty: the position is out of range, so nothing runs on.
 		<-r.done
-		equal(t, "committed beyond the log", code(r.err), "OFFSET_OUT_OF_RANGE")
+		require.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(r.err), "committed beyond the log")
 
 		send(t, b, 0, "a", "b", "c", "d", "e", "f", "g", "h")
 		r = run(t, b)
 		c := r.claim(0)
-		equal(t, "start", c.Start, 5)
+		require.Equal(t, int64(5), c.Start, "start")
 		for _, step := range []struct{ commit, want int64 }{{7, 7}, {6, 7}, {7, 7}, {5, 7}, {3, 7}, {8, 8}} {
-			if err := r.Commit(t.Context(), mark(c, step.commit)); err != nil {
-				t.Errorf("commit %d: %v", step.commit, err)
-			}
-			equal(t, "committed", b.Committed("g", "t", 0), step.want)
+			assert.NoErrorf(t, r.Commit(t.Context(), mark(c, step.commit)), "commit %d", step.commit)
+			require.Equal(t, step.want, b.Committed("g", "t", 0), "committed")
 		}
 	})
 }
@@ -45,14 +45,12 @@ func TestCommitAnswersByMark(t *testing.T) {
 		synctest.Wait()
 		err := r.Commit(t.Context(), []driver.Mark{{Claim: ended, Offset: 1}, {Claim: r.claim(0), Offset: 1}})
 		var ce *driver.CommitError
-		if !errors.As(err, &ce) || len(ce.Failed) != 1 || ce.Failed[0].Mark.Claim != ended {
-			t.Fatalf("commit: %v", err)
-		}
-		if !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v, want %v", err, driver.ErrClaimEnded)
-		}
-		equal(t, "committed", []int64{b.Committed("g", "t", 0), b.Committed("g", "t", 1)}, []int64{1, -1})
-		equal(t, "no marks", r.Commit(t.Context(), nil), error(nil))
+		require.ErrorAs(t, err, &ce)
+		require.Len(t, ce.Failed, 1)
+		require.Equal(t, driver.Mark{Claim: ended, Offset: 1}, ce.Failed[0].Mark)
+		assert.ErrorIs(t, err, driver.ErrClaimEnded, "commit")
+		require.Equal(t, []int64{1, -1}, []int64{b.Committed("g", "t", 0), b.Committed("g", "t", 1)}, "committed")
+		require.NoError(t, r.Commit(t.Context(), nil), "no marks")
 	})
 }
 
@@ -60,14 +58,10 @@ func TestCommitWithEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		r := run(t, b)
-		err := r.Commit(canceled(), mark(r.claim(0), 1))
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("commit: %v, want %v", err, context.Canceled)
-		}
-		equal(t, "committed", b.Committed("g", "t", 0), -1)
-		if err := r.Commit(canceled(), mark(r.claim(0), 0)); err != nil {
-			t.Errorf("a mark at Start asks for nothing: %v", err)
-		}
+		err := r.Commit(testkit.Ended(), mark(r.claim(0), 1))
+		assert.ErrorIs(t, err, context.Canceled, "commit")
+		require.Equal(t, int64(-1), b.Committed("g", "t", 0), "committed")
+		assert.NoError(t, r.Commit(testkit.Ended(), mark(r.claim(0), 0)), "a mark at Start asks for nothing")
 	})
 }
 
@@ -76,9 +70,7 @@ func TestCommitOfForeignClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
 		r1, r2 := run(t, b), run(t, b)
-		if err := r1.Commit(t.Context(), mark(r2.claims[0], 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v", err)
-		}
+		assert.ErrorIs(t, r1.Commit(t.Context(), mark(r2.claims[0], 1)), driver.ErrClaimEnded, "commit")
 	})
 }
 
@@ -89,15 +81,13 @@ func TestCommitDuringEagerRevoke(t *testing.T) {
 		rec := newRecorder(t)
 		var r *runner
 		rec.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
-			if err := r.Commit(ctx, mark(cs[0], 1)); err != nil {
-				t.Errorf("commit in Revoke: %v", err)
-			}
+			assert.NoError(t, r.Commit(ctx, mark(cs[0], 1)), "commit in Revoke")
 		}
 		r = runWith(t, b, rec)
 		b.Rebalance("g")
 		synctest.Wait()
-		equal(t, "committed", b.Committed("g", "t", 0), 1)
-		equal(t, "start", r.claim(0).Start, 1)
+		require.Equal(t, int64(1), b.Committed("g", "t", 0), "committed")
+		require.Equal(t, int64(1), r.claim(0).Start, "start")
 	})
 }
 
@@ -110,20 +100,18 @@ func TestCommitOfSupersededGenerationIsRefused(t *testing.T) {
 		rec := newRecorder(t)
 		rec.onRevoke = func(ctx context.Context, cs []*driver.Claim) {
 			b.Members("g")[0].Expire()
-			// The member has not been told yet, so the broker answers.
+			// The member does not know of it yet, so the broker answers.
 			refused = r.Commit(ctx, mark(cs[0], 1))
 		}
 		r = runWith(t, b, rec)
 		b.Rebalance("g")
 		synctest.Wait()
 		var ce *driver.CommitError
-		if !errors.As(refused, &ce) {
-			t.Fatalf("commit: %v", refused)
+		require.ErrorAs(t, refused, &ce, "commit")
+		if !errors.Is(refused, driver.ErrClaimEnded) {
+			require.Equal(t, "UNKNOWN_MEMBER_ID", testkit.Code(ce.Failed[0].Err))
 		}
-		if got := code(ce.Failed[0].Err); got != "UNKNOWN_MEMBER_ID" && !errors.Is(refused, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v", refused)
-		}
-		equal(t, "committed", b.Committed("g", "t", 0), -1)
+		require.Equal(t, int64(-1), b.Committed("g", "t", 0), "committed")
 	})
 }
 
@@ -133,13 +121,11 @@ func TestCommitObserver(t *testing.T) {
 		b := newBroker(t, 1, memory.WithCommitObserver(func(c memory.Commit) { seen = append(seen, c) }))
 		r := run(t, b)
 		for _, o := range []int64{2, 1, 3} {
-			if err := r.Commit(t.Context(), mark(r.claim(0), o)); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, r.Commit(t.Context(), mark(r.claim(0), o)))
 		}
 		m := b.Members("g")[0].ID
 		tp := memory.TopicPartition{Topic: "t"}
-		equal(t, "seen", seen, []memory.Commit{{"g", m, 1, tp, 2, false}, {"g", m, 1, tp, 3, false}})
+		require.Equal(t, []memory.Commit{{"g", m, 1, tp, 2, false}, {"g", m, 1, tp, 3, false}}, seen, "seen")
 	})
 }
 
@@ -150,9 +136,9 @@ func TestWaitCommitted(t *testing.T) {
 		begin := time.Now()
 		time.AfterFunc(3*time.Second, func() { r.Commit(context.Background(), mark(r.claim(0), 1)) })
 		time.AfterFunc(5*time.Second, func() { r.Commit(context.Background(), mark(r.claim(0), 2)) })
-		equal(t, "WaitCommitted", b.WaitCommitted(t.Context(), "g", "t", 0, 2), error(nil))
-		equal(t, "time", time.Since(begin), 5*time.Second)
-		equal(t, "with an ended context", b.WaitCommitted(canceled(), "g", "t", 0, 9), context.Canceled)
+		require.NoError(t, b.WaitCommitted(t.Context(), "g", "t", 0, 2), "WaitCommitted")
+		require.Equal(t, 5*time.Second, time.Since(begin), "time")
+		require.ErrorIs(t, b.WaitCommitted(testkit.Ended(), "g", "t", 0, 9), context.Canceled, "with an ended context")
 	})
 }
 
@@ -161,13 +147,13 @@ func TestSetCommitted(t *testing.T) {
 		b := newBroker(t, 1)
 		send(t, b, 0, "a", "b", "c")
 		r := run(t, b)
-		equal(t, "with members", code(b.SetCommitted("g", "t", 0, 1)), "UNKNOWN_MEMBER_ID")
-		equal(t, "unknown partition", code(b.SetCommitted("g", "t", 7, 1)), "UNKNOWN_TOPIC_OR_PARTITION")
+		require.Equal(t, "UNKNOWN_MEMBER_ID", testkit.Code(b.SetCommitted("g", "t", 0, 1)), "with members")
+		require.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", testkit.Code(b.SetCommitted("g", "t", 7, 1)), "unknown partition")
 		r.Close(t.Context())
-		equal(t, "without", b.SetCommitted("g", "t", 0, 2), error(nil))
+		require.NoError(t, b.SetCommitted("g", "t", 0, 2), "without")
 		r = run(t, b)
 		synctest.Wait()
-		equal(t, "values", r.got(r.claim(0)), []string{"c"})
+		require.Equal(t, []string{"c"}, r.got(r.claim(0)), "values")
 	})
 }
 
@@ -189,12 +175,10 @@ func TestCommitWhileCompleting(t *testing.T) {
 			}
 		}()
 		for i := range int64(200) {
-			if err := r2.Commit(t.Context(), mark(c, i+1)); err != nil {
-				t.Fatalf("commit %d: %v", i+1, err)
-			}
+			require.NoErrorf(t, r2.Commit(t.Context(), mark(c, i+1)), "commit %d", i+1)
 		}
 		<-stop
-		equal(t, "committed", b.Committed("g", "t", c.Partition), 200)
+		require.Equal(t, int64(200), b.Committed("g", "t", c.Partition), "committed")
 	})
 }
 

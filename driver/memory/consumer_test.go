@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 func TestConsumeCommitClose(t *testing.T) {
@@ -14,20 +16,16 @@ func TestConsumeCommitClose(t *testing.T) {
 		send(t, b, 0, "c")
 		synctest.Wait()
 		c := r.claim(0)
-		equal(t, "values", r.got(c), []string{"a", "b", "c"})
-		if err := r.Commit(t.Context(), mark(c, 3)); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "committed", b.Committed("g", "t", 0), 3)
+		require.Equal(t, []string{"a", "b", "c"}, r.got(c), "values")
+		require.NoError(t, r.Commit(t.Context(), mark(c, 3)))
+		require.Equal(t, int64(3), b.Committed("g", "t", 0), "committed")
 
 		begin := time.Now()
-		if err := r.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, r.Close(t.Context()))
 		<-r.done
-		equal(t, "Run", r.err, error(nil))
-		equal(t, "time to close", time.Since(begin), 0)
-		equal(t, "log", r.takeLog(), []string{"assign t/0", "revoke t/0"})
-		equal(t, "members", len(b.Members("g")), 0)
+		require.NoError(t, r.err, "Run")
+		require.Zero(t, time.Since(begin), "time to close")
+		require.Equal(t, []string{"assign t/0", "revoke t/0"}, r.takeLog(), "log")
+		require.Empty(t, b.Members("g"), "members")
 	})
 }

@@ -2,14 +2,17 @@ package memory_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func newest(cfg *driver.ConsumerConfig) { cfg.InitialOffset = driver.OffsetNewest }
@@ -28,15 +31,13 @@ func TestIsolation(t *testing.T) {
 		step := func(name string, want, wantDirty []string, position int64) {
 			t.Helper()
 			synctest.Wait()
-			equal(t, name+": committed", read.got(read.claim(0)), want)
-			equal(t, name+": uncommitted", dirty.got(dirty.claim(0)), wantDirty)
-			equal(t, name+": position", read.position(read.claim(0)), position)
+			assert.Equal(t, want, read.got(read.claim(0)), name+": committed")
+			assert.Equal(t, wantDirty, dirty.got(dirty.claim(0)), name+": uncommitted")
+			assert.Equal(t, position, read.position(read.claim(0)), name+": position")
 		}
 		in := func(tx interface{ Send(*driver.Message) error }, v string) {
 			t.Helper()
-			if err := tx.Send(&driver.Message{Topic: "t", Partition: 0, Value: []byte(v)}); err != nil {
-				t.Fatal(err)
-			}
+			assert.NoError(t, tx.Send(&driver.Message{Topic: "t", Partition: 0, Value: []byte(v)}))
 		}
 		one, two := b.Begin(), b.Begin()
 		send(t, b, 0, "a")
@@ -44,17 +45,19 @@ func TestIsolation(t *testing.T) {
 		in(two, "c")
 		send(t, b, 0, "d")
 		step("both open", []string{"a"}, []string{"a", "b", "c", "d"}, 1)
-		equal(t, "two commits", two.Commit(), error(nil))
+		require.NoError(t, two.Commit(), "two commits")
 		step("one is open", []string{"a"}, []string{"a", "b", "c", "d"}, 1)
-		equal(t, "one aborts", one.Abort(), error(nil))
+		require.NoError(t, one.Abort(), "one aborts")
 		step("none is open", []string{"a", "c", "d"}, []string{"a", "b", "c", "d"}, 6)
-		equal(t, "after its end", code(one.Send(&driver.Message{Topic: "t"})), "INVALID_TXN_STATE")
-		equal(t, "twice", code(two.Abort()), "INVALID_TXN_STATE")
+		require.Equal(t, "INVALID_TXN_STATE", testkit.Code(one.Send(&driver.Message{Topic: "t"})), "after its end")
+		require.Equal(t, "INVALID_TXN_STATE", testkit.Code(two.Abort()), "twice")
 
 		rs, err := b.Records("t", 0, driver.ReadCommitted)
-		equal(t, "Records", []any{len(rs), err}, []any{3, nil})
+		require.NoError(t, err)
+		require.Len(t, rs, 3)
 		rs, err = b.Records("t", 0, driver.ReadUncommitted)
-		equal(t, "Records", []any{len(rs), err}, []any{4, nil})
+		require.NoError(t, err)
+		require.Len(t, rs, 4)
 	})
 }
 
@@ -62,21 +65,17 @@ func TestNextPassesHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		send(t, b, 0, "a", "b", "c", "d")
-		if err := b.Compact("t", 0, 1, 3); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.Compact("t", 0, 1, 3))
 		r := run(t, b)
 		c := r.claim(0)
-		equal(t, "values", r.got(c), []string{"a", "c"})
-		equal(t, "position", r.position(c), 4)
-		if err := b.AppendControl("t", 0); err != nil {
-			t.Fatal(err)
-		}
+		require.Equal(t, []string{"a", "c"}, r.got(c), "values")
+		require.Equal(t, int64(4), r.position(c), "position")
+		require.NoError(t, b.AppendControl("t", 0))
 		synctest.Wait()
-		equal(t, "position behind a control record", r.position(c), 5)
-		equal(t, "high watermark", r.Consumer.(driver.HighWatermarker).HighWatermark(c), 5)
-		equal(t, "commit", r.Commit(t.Context(), mark(c, 5)), error(nil))
-		equal(t, "compact what is not there", code(b.Compact("t", 0, 1)), "OFFSET_OUT_OF_RANGE")
+		require.Equal(t, int64(5), r.position(c), "position behind a control record")
+		require.Equal(t, int64(5), r.Consumer.(driver.HighWatermarker).HighWatermark(c), "high watermark")
+		require.NoError(t, r.Commit(t.Context(), mark(c, 5)), "commit")
+		require.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(b.Compact("t", 0, 1)), "compact what is not there")
 	})
 }
 
@@ -96,20 +95,16 @@ func TestOutOfRange(t *testing.T) {
 			r.Pause(r.claim(0))
 			send(t, b, 0, "c", "d")
 			synctest.Wait()
-			if err := tt.lose(b); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, tt.lose(b))
 			synctest.Wait()
-			equal(t, tt.name+": while paused", r.held(), []string{"t/0", "t/1"})
+			require.Equal(t, []string{"t/0", "t/1"}, r.held(), tt.name+": while paused")
 			r.Resume(r.claim(0))
 			<-r.done
-			equal(t, tt.name+": code", code(r.err), "OFFSET_OUT_OF_RANGE")
-			if !errors.Is(r.err, driver.ErrPermanent) {
-				t.Errorf("%s: %v is not permanent", tt.name, r.err)
-			}
-			equal(t, tt.name+": log", r.takeLog(), []string{"assign t/0", "assign t/1", "lost t/0", "revoke t/1"})
-			equal(t, tt.name+": members", len(b.Members("g")), 0)
-			equal(t, tt.name+": close", r.Close(t.Context()), error(nil))
+			require.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(r.err), tt.name+": code")
+			assert.ErrorIs(t, r.err, driver.ErrPermanent, tt.name)
+			require.Equal(t, []string{"assign t/0", "assign t/1", "lost t/0", "revoke t/1"}, r.takeLog(), tt.name+": log")
+			require.Empty(t, b.Members("g"), tt.name+": members")
+			require.NoError(t, r.Close(t.Context()), tt.name+": close")
 		})
 	}
 }
@@ -119,24 +114,22 @@ func TestInitialOffset(t *testing.T) {
 		b := newBroker(t, 2)
 		send(t, b, 0, "old")
 		old := run(t, b, group("oldest"))
-		equal(t, "oldest starts at", old.claim(0).Start, 0)
+		require.Zero(t, old.claim(0).Start, "oldest starts at")
 
 		r := run(t, b, newest)
-		equal(t, "newest starts at", []int64{r.claim(0).Start, r.claim(1).Start}, []int64{1, 0})
-		equal(t, "which is durable", []int64{b.Committed("g", "t", 0), b.Committed("g", "t", 1)}, []int64{1, 0})
+		require.Equal(t, []int64{1, 0}, []int64{r.claim(0).Start, r.claim(1).Start}, "newest starts at")
+		require.Equal(t, []int64{1, 0}, []int64{b.Committed("g", "t", 0), b.Committed("g", "t", 1)}, "which is durable")
 
 		// A crash before the first commit loses nothing.
-		r.Close(canceled())
+		r.Close(testkit.Ended())
 		send(t, b, 0, "new")
 		time.Sleep(gone)
 		r = run(t, b, newest)
-		equal(t, "after a crash", r.got(r.claim(0)), []string{"new"})
+		require.Equal(t, []string{"new"}, r.got(r.claim(0)), "after a crash")
 
-		if err := b.DeleteRecords("t", 0, 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.DeleteRecords("t", 0, 1))
 		late := run(t, b, group("late"))
-		equal(t, "oldest of a log that does not begin at 0", late.claim(0).Start, 1)
+		require.Equal(t, int64(1), late.claim(0).Start, "oldest of a log that does not begin at 0")
 	})
 }
 
@@ -145,12 +138,10 @@ func TestNewestOnPartitionCreatedWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		run(t, b, newest).Close(t.Context())
-		if err := b.AddPartitions("t", 2); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.AddPartitions("t", 2))
 		send(t, b, 1, "a")
 		r := run(t, b, newest)
-		equal(t, "values", r.got(r.claim(1)), []string{"a"})
+		require.Equal(t, []string{"a"}, r.got(r.claim(1)), "values")
 	})
 }
 
@@ -164,11 +155,11 @@ func TestPause(t *testing.T) {
 		send(t, b, 0, "a")
 		send(t, b, 1, "b")
 		synctest.Wait()
-		equal(t, "paused", len(r.got(c0)), 0)
-		equal(t, "the other", len(r.got(c1)), 1)
+		require.Empty(t, r.got(c0), "paused")
+		require.Len(t, r.got(c1), 1, "the other")
 		r.Resume(c0)
 		synctest.Wait()
-		equal(t, "resumed", r.got(c0), []string{"a"})
+		require.Equal(t, []string{"a"}, r.got(c0), "resumed")
 
 		// A pause ends with its claim, and an old claim's pause is nobody's.
 		r.Pause(c0)
@@ -177,7 +168,7 @@ func TestPause(t *testing.T) {
 		r.Pause(c0, c1)
 		send(t, b, 0, "c")
 		synctest.Wait()
-		equal(t, "the next claim", r.got(r.claim(0)), []string{"a", "c"})
+		require.Equal(t, []string{"a", "c"}, r.got(r.claim(0)), "the next claim")
 	})
 }
 
@@ -187,16 +178,14 @@ func TestFetchSize(t *testing.T) {
 		b := newBroker(t, 1)
 		send(t, b, 0, "12345", "12345", "12345", "more than ten bytes", "1")
 		c, err := b.OpenConsumer(t.Context(), consumerConfig(func(cfg *driver.ConsumerConfig) { cfg.MaxMessageBytes = 10 }))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		h := &batches{}
 		done := make(chan error)
 		go func() { done <- c.Run(h) }()
 		synctest.Wait()
-		equal(t, "Close", c.Close(t.Context()), error(nil))
-		equal(t, "Run", <-done, error(nil))
-		equal(t, "batches", h.sizes, []int{2, 1, 1, 1})
+		require.NoError(t, c.Close(t.Context()), "Close")
+		require.NoError(t, <-done, "Run")
+		require.Equal(t, []int{2, 1, 1, 1}, h.sizes, "batches")
 	})
 }
 
@@ -212,22 +201,18 @@ func TestRecordIsAsSent(t *testing.T) {
 			{Topic: "t", Partition: -1},
 		}
 		for _, m := range ms {
-			if err := b.Send(m); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, b.Send(m))
 		}
 		key[0], value[0], hv[0] = 'x', 'x', 'x' // the sender's own again
 		rs, err := b.Records("t", 0, driver.ReadCommitted)
-		if err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "offsets", []int64{ms[0].Offset, ms[1].Offset, ms[2].Offset}, []int64{0, 1, 2})
-		equal(t, "timestamp", rs[0].Timestamp, at.Truncate(time.Millisecond))
-		equal(t, "first", fmt.Sprintf("%s %s %q", rs[0].Key, rs[0].Value, rs[0].Headers), `k v [{"b" "h"} {"a" ""} {"b" ""}]`)
-		equal(t, "nil header", []bool{rs[0].Headers[1].Value == nil, rs[0].Headers[2].Value == nil}, []bool{true, false})
-		equal(t, "empty", []bool{rs[1].Key == nil, rs[1].Value == nil}, []bool{false, false})
-		equal(t, "nil", []bool{rs[2].Key == nil, rs[2].Value == nil, rs[2].Headers == nil}, []bool{true, true, true})
-		equal(t, "now", rs[2].Timestamp, time.Now())
+		require.NoError(t, err)
+		require.Equal(t, []int64{0, 1, 2}, []int64{ms[0].Offset, ms[1].Offset, ms[2].Offset}, "offsets")
+		require.Equal(t, at.Truncate(time.Millisecond), rs[0].Timestamp, "timestamp")
+		require.Equal(t, `k v [{"b" "h"} {"a" ""} {"b" ""}]`, fmt.Sprintf("%s %s %q", rs[0].Key, rs[0].Value, rs[0].Headers), "first")
+		require.Equal(t, []bool{true, false}, []bool{rs[0].Headers[1].Value == nil, rs[0].Headers[2].Value == nil}, "nil header")
+		require.Equal(t, []bool{false, false}, []bool{rs[1].Key == nil, rs[1].Value == nil}, "empty")
+		require.Equal(t, []bool{true, true, true}, []bool{rs[2].Key == nil, rs[2].Value == nil, rs[2].Headers == nil}, "nil")
+		require.Equal(t, time.Now(), rs[2].Timestamp, "now")
 	})
 }
 
@@ -243,12 +228,12 @@ func TestAllGoOnThatLoseTheirPlace(t *testing.T) {
 		b.Stop()
 		for p := range int32(2) {
 			send(t, b, p, "gone", "kept")
-			equal(t, "delete", b.DeleteRecords("t", p, 1), error(nil))
+			require.NoError(t, b.DeleteRecords("t", p, 1), "delete")
 		}
 		b.Start()
 		time.Sleep(time.Second)
 		for p := range int32(2) {
-			equal(t, "values", r.got(r.claim(p)), []string{"kept"})
+			require.Equal(t, []string{"kept"}, r.got(r.claim(p)), "values")
 		}
 	})
 }

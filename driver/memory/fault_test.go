@@ -6,8 +6,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // recreated returns the reports of topics that were created again.
@@ -44,24 +48,18 @@ func TestRecreatedTopic(t *testing.T) {
 				send(t, b, 0, "a", "b", "c")
 				synctest.Wait()
 				old, id := r.claim(0), b.TopicID("t")
-				if err := r.Commit(t.Context(), mark(old, 2)); err != nil {
-					t.Fatal(err)
-				}
-				if err := recreate(b); err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, r.Commit(t.Context(), mark(old, 2)))
+				require.NoError(t, recreate(b))
 				send(t, b, 0, "d", "e", "f", "g")
 				synctest.Wait()
 
-				equal(t, name+": another ID", b.TopicID("t") != id, true)
-				equal(t, name+": values", r.got(r.claim(0)), []string{"d", "e", "f", "g"})
-				equal(t, name+": lost", len(r.lost), 1)
-				equal(t, name+": reports", r.recreated(), []driver.DataLossError{
+				require.True(t, b.TopicID("t") != id, name+": another ID")
+				require.Equal(t, []string{"d", "e", "f", "g"}, r.got(r.claim(0)), name+": values")
+				require.Len(t, r.lost, 1, name+": lost")
+				require.Equal(t, []driver.DataLossError{
 					{Topic: "t", From: 2, To: 0, Recreated: true, Begin: 0, End: r.recreated()[0].End},
-				})
-				if err := r.Commit(t.Context(), mark(old, 3)); !errors.Is(err, driver.ErrClaimEnded) {
-					t.Errorf("%s: commit under the old claim: %v", name, err)
-				}
+				}, r.recreated(), name+": reports")
+				assert.ErrorIsf(t, r.Commit(t.Context(), mark(old, 3)), driver.ErrClaimEnded, "%s: commit under the old claim", name)
 			})
 		}
 	}
@@ -74,15 +72,14 @@ func TestCommitForARecreatedTopic(t *testing.T) {
 		r := run(t, b)
 		send(t, b, 0, "a", "b", "c")
 		synctest.Wait()
-		if err := b.RecreateTopic("t", 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.RecreateTopic("t", 1))
 		err := r.Commit(t.Context(), mark(r.claim(0), 3)) // Run has not been scheduled yet
 		var ce *driver.CommitError
-		if !errors.As(err, &ce) || code(ce.Failed[0].Err) != "UNKNOWN_TOPIC_ID" && !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v", err)
+		require.ErrorAs(t, err, &ce)
+		if !errors.Is(err, driver.ErrClaimEnded) {
+			require.Equal(t, "UNKNOWN_TOPIC_ID", testkit.Code(ce.Failed[0].Err))
 		}
-		equal(t, "committed", b.Committed("g", "t", 0), -1)
+		require.Equal(t, int64(-1), b.Committed("g", "t", 0), "committed")
 	})
 }
 
@@ -94,16 +91,14 @@ func TestRecreatedWhileOff(t *testing.T) {
 		r := run(t, b, newest)
 		send(t, b, 0, "a", "b")
 		synctest.Wait()
-		if err := errors.Join(r.Commit(t.Context(), mark(r.claim(0), 2)), r.Close(t.Context()), b.RecreateTopic("t", 1)); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, errors.Join(r.Commit(t.Context(), mark(r.claim(0), 2)), r.Close(t.Context()), b.RecreateTopic("t", 1)))
 		send(t, b, 0, "c")
 		r = run(t, b, newest)
-		equal(t, "start", r.claim(0).Start, 1)
-		equal(t, "reports", *r.starts[0], driver.NoPositionError{Topic: "t", Start: 1, Begin: 0})
+		require.Equal(t, int64(1), r.claim(0).Start, "start")
+		require.Equal(t, driver.NoPositionError{Topic: "t", Start: 1, Begin: 0}, *r.starts[0], "reports")
 		oldest := run(t, b, group("h"))
-		equal(t, "oldest", oldest.got(oldest.claim(0)), []string{"c"})
-		equal(t, "nothing is skipped", len(oldest.starts), 0)
+		require.Equal(t, []string{"c"}, oldest.got(oldest.claim(0)), "oldest")
+		require.Empty(t, oldest.starts, "nothing is skipped")
 	})
 }
 
@@ -115,14 +110,12 @@ func TestRecreatedWhileCut(t *testing.T) {
 		m := b.Members("g")[0]
 		m.Cut()
 		time.Sleep(time.Minute)
-		if err := b.RecreateTopic("t", 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.RecreateTopic("t", 1))
 		send(t, b, 0, "a", "b")
 		m.Heal()
 		synctest.Wait()
-		equal(t, "values", r.got(r.claim(0)), []string{"a", "b"})
-		equal(t, "starts", len(r.starts), 0)
+		require.Equal(t, []string{"a", "b"}, r.got(r.claim(0)), "values")
+		require.Empty(t, r.starts, "starts")
 	})
 }
 
@@ -130,13 +123,11 @@ func TestExpiredOffsets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		r := run(t, b, newest)
-		equal(t, "with members", code(b.ExpireOffsets("g")), "NON_EMPTY_GROUP")
-		if err := errors.Join(r.Close(t.Context()), b.ExpireOffsets("g")); err != nil {
-			t.Fatal(err)
-		}
+		require.Equal(t, "NON_EMPTY_GROUP", testkit.Code(b.ExpireOffsets("g")), "with members")
+		require.NoError(t, errors.Join(r.Close(t.Context()), b.ExpireOffsets("g")))
 		send(t, b, 0, "a", "b", "c")
 		r = run(t, b, newest)
-		equal(t, "reports", *r.starts[0], driver.NoPositionError{Topic: "t", Start: 3, Begin: 0})
+		require.Equal(t, driver.NoPositionError{Topic: "t", Start: 3, Begin: 0}, *r.starts[0], "reports")
 	})
 }
 
@@ -144,51 +135,41 @@ func TestDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
 		send(t, b, 0, "a", "b", "c", "d")
-		if err := b.Damage("t", 0, 2); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "beyond the log", code(b.Damage("t", 0, 4)), "OFFSET_OUT_OF_RANGE")
+		require.NoError(t, b.Damage("t", 0, 2))
+		require.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(b.Damage("t", 0, 4)), "beyond the log")
 		r := run(t, b)
 		c := r.claim(0)
 		send(t, b, 1, "x")
 		synctest.Wait()
-		equal(t, "head", r.got(c), []string{"a", "b"})
-		equal(t, "neighbour", r.got(r.claim(1)), []string{"x"})
+		require.Equal(t, []string{"a", "b"}, r.got(c), "head")
+		require.Equal(t, []string{"x"}, r.got(r.claim(1)), "neighbour")
 		send(t, b, 0, "e")
 		synctest.Wait()
 		var trouble *driver.PartitionError
-		if len(r.errs) != 1 || !errors.As(r.errs[0], &trouble) {
-			t.Fatalf("errors: %v", r.errs)
-		}
-		equal(t, "place", []any{trouble.Topic, trouble.Partition, trouble.Offset, code(trouble)}, []any{"t", 0, 2, "CORRUPT_MESSAGE"})
-		if err := b.Repair("t", 0); err != nil {
-			t.Fatal(err)
-		}
+		require.Len(t, r.errs, 1)
+		require.ErrorAs(t, r.errs[0], &trouble)
+		require.Equal(t, driver.PartitionError{Topic: "t", Offset: 2, Err: trouble.Err}, *trouble)
+		require.Equal(t, "CORRUPT_MESSAGE", testkit.Code(trouble))
+		require.NoError(t, b.Repair("t", 0))
 		synctest.Wait()
-		equal(t, "repaired", r.got(c), []string{"a", "b", "c", "d", "e"})
+		require.Equal(t, []string{"a", "b", "c", "d", "e"}, r.got(c), "repaired")
 
 		// What retention has removed is no trouble any more.
-		if err := errors.Join(b.Damage("t", 0, 0), b.DeleteRecords("t", 0, 1)); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "behind", run(t, b, group("h")).errs, nil)
+		require.NoError(t, errors.Join(b.Damage("t", 0, 0), b.DeleteRecords("t", 0, 1)))
+		require.Empty(t, run(t, b, group("h")).errs, "behind")
 	})
 }
 
 func TestForbiddenTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		if err := errors.Join(b.CreateTopic("u", 1), b.Forbid("u", true)); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, errors.Join(b.CreateTopic("u", 1), b.Forbid("u", true)))
 		r := run(t, b, topics("t", "u"))
-		equal(t, "held", r.held(), []string{"t/0"})
-		equal(t, "error", code(r.errs[0]), "TOPIC_AUTHORIZATION_FAILED")
-		if err := b.Forbid("u", false); err != nil {
-			t.Fatal(err)
-		}
+		require.Equal(t, []string{"t/0"}, r.held(), "held")
+		require.Equal(t, "TOPIC_AUTHORIZATION_FAILED", testkit.Code(r.errs[0]), "error")
+		require.NoError(t, b.Forbid("u", false))
 		synctest.Wait()
-		equal(t, "allowed", r.held(), []string{"t/0", "u/0"})
+		require.Equal(t, []string{"t/0", "u/0"}, r.held(), "allowed")
 	})
 }
 
@@ -199,21 +180,21 @@ func TestSessionDeadline(t *testing.T) {
 		joined := time.Now()
 		r := run(t, b) // a heartbeat each 3 s
 		deadline := func() time.Duration { return r.Consumer.(driver.SessionDeadliner).SessionDeadline().Sub(joined) }
-		equal(t, "joined", deadline(), 10*time.Second)
+		require.Equal(t, 10*time.Second, deadline(), "joined")
 		time.Sleep(4 * time.Second)
-		equal(t, "after a heartbeat", deadline(), 13*time.Second)
+		require.Equal(t, 13*time.Second, deadline(), "after a heartbeat")
 		m := b.Members("g")[0]
 		m.SetDelay(2 * time.Second)
-		equal(t, "whose answer is late", deadline(), 10*time.Second)
+		require.Equal(t, 10*time.Second, deadline(), "whose answer is late")
 		time.Sleep(500 * time.Millisecond)
 		m.Cut()
-		equal(t, "expiry", b.Members("g")[0].Expires.Sub(joined), 14*time.Second)
+		require.Equal(t, 14*time.Second, b.Members("g")[0].Expires.Sub(joined), "expiry")
 		time.Sleep(10*time.Second - 4500*time.Millisecond - 1)
-		equal(t, "held until the deadline", r.held(), []string{"t/0"})
+		require.Equal(t, []string{"t/0"}, r.held(), "held until the deadline")
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		equal(t, "held from then on", r.held(), []string{})
-		equal(t, "no member", r.Consumer.(driver.SessionDeadliner).SessionDeadline(), time.Time{})
+		require.Empty(t, r.held(), "held from then on")
+		require.Equal(t, time.Time{}, r.Consumer.(driver.SessionDeadliner).SessionDeadline(), "no member")
 	})
 }
 
@@ -225,19 +206,17 @@ func TestForeignMember(t *testing.T) {
 		f := b.JoinForeign(consumerConfig(topics("missing", "no such/topic")))
 		synctest.Wait()
 		r := run(t, b)
-		equal(t, "held", r.held(), []string{"t/0", "t/1"})
-		equal(t, "errors", r.errs, nil)
-		equal(t, "left", f.Leave(t.Context()), error(nil))
+		require.Equal(t, []string{"t/0", "t/1"}, r.held(), "held")
+		require.Empty(t, r.errs, "errors")
+		require.NoError(t, f.Leave(t.Context()), "left")
 		synctest.Wait()
-		equal(t, "held alone", r.held(), []string{"t/0", "t/1"})
+		require.Equal(t, []string{"t/0", "t/1"}, r.held(), "held alone")
 	})
 }
 
 func TestTopicLimits(t *testing.T) {
 	b := newBroker(t, 1)
-	if err := errors.Join(b.SetMaxMessageBytes("t", 10), b.SetMaxTimestampAhead("t", time.Hour)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, errors.Join(b.SetMaxMessageBytes("t", 10), b.SetMaxTimestampAhead("t", time.Hour)))
 	for _, tt := range []struct {
 		name string
 		m    driver.Message
@@ -251,8 +230,6 @@ func TestTopicLimits(t *testing.T) {
 	} {
 		tt.m.Topic, tt.m.Partition = "t", -1
 		err := b.Send(&tt.m)
-		if got := err; (got == nil) != (tt.want == "") || got != nil && code(got) != tt.want {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
-		}
+		assert.Equal(t, tt.want, testkit.Code(err), tt.name)
 	}
 }

@@ -6,7 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // The answers to a commit, as GroupCoordinator gives them.
@@ -36,21 +40,17 @@ func TestMayCommit(t *testing.T) {
 		g := &group{name: "g", state: tt.state, generation: 5, members: []*member{
 			{id: "d", c: dynamic}, {id: "s", c: static},
 		}}
-		if got := code(g.mayCommit(tt.instance, tt.id, tt.generation)); got != tt.want {
-			t.Errorf("state %d, instance %q, member %q, generation %d: got %q, want %q",
-				tt.state, tt.instance, tt.id, tt.generation, got, tt.want)
-		}
+		assert.Equalf(t, tt.want, code(g.mayCommit(tt.instance, tt.id, tt.generation)), "state %d, instance %q, member %q, generation %d", tt.state, tt.instance, tt.id, tt.generation)
 	}
 }
 
-// quiet is a Handler that knows its claims.
-type quiet struct{ claims []*driver.Claim }
+// quiet is a Handler that records its claims.
+type quiet struct {
+	testkit.Idle
+	claims []*driver.Claim
+}
 
-func (q *quiet) Assign(cs []*driver.Claim)               { q.claims = append(q.claims, cs...) }
-func (q *quiet) Deliver(*driver.Claim, driver.Batch)     {}
-func (q *quiet) Revoke(context.Context, []*driver.Claim) {}
-func (q *quiet) Lost([]*driver.Claim, error)             {}
-func (q *quiet) Error(error)                             {}
+func (q *quiet) Assign(cs []*driver.Claim) { q.claims = append(q.claims, cs...) }
 
 // A live claim whose generation is not assigned yet, or not known to the member
 // yet, commits as soon as it is.
@@ -79,24 +79,14 @@ func TestCommitIsTriedUnderNextGeneration(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- c.Commit(t.Context(), []driver.Mark{{Claim: q.claims[0], Offset: 1}}) }()
 			synctest.Wait()
-			select {
-			case err := <-done:
-				t.Errorf("%s: commit did not wait: %v", tt.name, err)
-			default:
-			}
+			require.Empty(t, done, "the commit waits")
 			b.mu.Lock()
 			tt.after(c)
 			c.g.changed.fire()
 			b.mu.Unlock()
-			if err := <-done; err != nil {
-				t.Errorf("%s: %v", tt.name, err)
-			}
-			if got := b.Committed("g", "t", 0); got != 1 {
-				t.Errorf("%s: committed %d, want 1", tt.name, got)
-			}
-			if err := c.Close(t.Context()); err != nil {
-				t.Errorf("%s: close: %v", tt.name, err)
-			}
+			assert.NoError(t, <-done, tt.name)
+			assert.Equalf(t, int64(1), b.Committed("g", "t", 0), "%s: committed", tt.name)
+			assert.NoErrorf(t, c.Close(t.Context()), "%s: close", tt.name)
 		})
 	}
 }
@@ -107,9 +97,5 @@ func TestCloseOfRunThatOverran(t *testing.T) {
 	c := newConsumer(NewBroker(), driver.ConsumerConfig{Group: "g"})
 	c.overran = true
 	close(c.ended)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := c.waitEnded(ctx); err != context.Canceled {
-		t.Errorf("got %v, want %v", err, context.Canceled)
-	}
+	require.ErrorIs(t, c.waitEnded(testkit.Ended()), context.Canceled)
 }

@@ -10,7 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func strategies(ss ...driver.BalanceStrategy) func(*driver.ConsumerConfig) {
@@ -30,21 +34,19 @@ func TestEagerRebalanceStopsAll(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t, 4)
 			r1 := run(t, b, strategies(s))
-			equal(t, "alone", r1.held(), []string{"t/0", "t/1", "t/2", "t/3"})
+			require.Equal(t, []string{"t/0", "t/1", "t/2", "t/3"}, r1.held(), "alone")
 			generation := r1.claim(0).Generation
 			r1.takeLog()
 
 			r2 := run(t, b, strategies(s))
-			equal(t, s.String()+": shares", []int{len(r1.held()), len(r2.held())}, []int{2, 2})
-			equal(t, s.String()+": joins", []int{r1.joins, r2.joins}, []int{2, 1})
-			equal(t, s.String()+": generation", r1.all[4].Generation, generation+1)
-			equal(t, s.String()+": revoked", len(r1.takeLog()), 4+2)
+			require.Equal(t, []int{2, 2}, []int{len(r1.held()), len(r2.held())}, s.String()+": shares")
+			require.Equal(t, []int{2, 1}, []int{r1.joins, r2.joins}, s.String()+": joins")
+			require.Equal(t, generation+1, r1.all[4].Generation, s.String()+": generation")
+			require.Len(t, r1.takeLog(), 4+2, s.String()+": revoked")
 
-			if err := r2.Close(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, r2.Close(t.Context()))
 			synctest.Wait()
-			equal(t, s.String()+": alone again", len(r1.held()), 4)
+			require.Len(t, r1.held(), 4, s.String()+": alone again")
 		})
 	}
 }
@@ -57,20 +59,18 @@ func TestCooperativeRebalanceRevokesWhatMoves(t *testing.T) {
 		r1.takeLog()
 		kept := r1.claim(0)
 		r2 := run(t, b, coop)
-		equal(t, "first member", r1.takeLog(), []string{"revoke t/2", "revoke t/3"})
-		equal(t, "second member", r2.takeLog(), []string{"assign t/2", "assign t/3"})
+		require.Equal(t, []string{"revoke t/2", "revoke t/3"}, r1.takeLog(), "first member")
+		require.Equal(t, []string{"assign t/2", "assign t/3"}, r2.takeLog(), "second member")
 
 		// A claim that stays outlives its generation, and still commits.
 		send(t, b, 0, "a")
 		synctest.Wait()
-		equal(t, "the kept claim's values", r1.got(kept), []string{"a"})
-		if err := r1.Commit(t.Context(), mark(kept, 1)); err != nil {
-			t.Errorf("commit under the next generation: %v", err)
-		}
+		require.Equal(t, []string{"a"}, r1.got(kept), "the kept claim's values")
+		assert.NoError(t, r1.Commit(t.Context(), mark(kept, 1)), "commit under the next generation")
 
 		r2.Close(t.Context())
 		synctest.Wait()
-		equal(t, "after the second has left", r1.takeLog(), []string{"assign t/2", "assign t/3"})
+		require.Equal(t, []string{"assign t/2", "assign t/3"}, r1.takeLog(), "after the second has left")
 	})
 }
 
@@ -82,13 +82,14 @@ func TestMixedStrategies(t *testing.T) {
 		r1 := run(t, b, strategies(driver.CooperativeSticky, driver.Range))
 		r1.takeLog()
 		r2 := run(t, b, strategies(driver.CooperativeSticky))
-		equal(t, "the eager member's claims", r1.takeLog(), []string{"assign t/0", "revoke t/0", "revoke t/1"})
-		equal(t, "the other one's", r2.held(), []string{"t/1"})
+		require.Equal(t, []string{"assign t/0", "revoke t/0", "revoke t/1"}, r1.takeLog(), "the eager member's claims")
+		require.Equal(t, []string{"t/1"}, r2.held(), "the other one's")
 
 		// Range is what all support now.
 		r2.Close(t.Context())
 		r3 := run(t, b, strategies(driver.Range, driver.RoundRobin))
-		equal(t, "range", []any{r1.held(), r3.held()}, []any{[]string{"t/0"}, []string{"t/1"}})
+		require.Equal(t, []string{"t/0"}, r1.held(), "range")
+		require.Equal(t, []string{"t/1"}, r3.held(), "range")
 	})
 }
 
@@ -101,29 +102,25 @@ func TestNoCommonStrategy(t *testing.T) {
 		b.Rebalance("g")
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		equal(t, "errors", []any{len(r2.errs), code(r2.errs[0])}, []any{1, "INCONSISTENT_GROUP_PROTOCOL"})
-		if errors.Is(r2.errs[0], driver.ErrPermanent) {
-			t.Errorf("%v is permanent, but passes when the other leaves", r2.errs[0])
-		}
-		equal(t, "held", []any{r1.held(), r2.held()}, []any{[]string{"t/0", "t/1"}, []string{}})
-		if err := r1.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.Len(t, r2.errs, 1)
+		require.Equal(t, "INCONSISTENT_GROUP_PROTOCOL", testkit.Code(r2.errs[0]))
+		assert.NotErrorIs(t, r2.errs[0], driver.ErrPermanent)
+		require.Equal(t, []string{"t/0", "t/1"}, r1.held())
+		require.Empty(t, r2.held())
+		require.NoError(t, r1.Close(t.Context()))
 		synctest.Wait()
-		equal(t, "held alone", r2.held(), []string{"t/0", "t/1"})
+		require.Equal(t, []string{"t/0", "t/1"}, r2.held(), "held alone")
 	})
 }
 
 func TestDifferingSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
-		if err := b.CreateTopic("u", 2); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.CreateTopic("u", 2))
 		r1 := run(t, b, topics("t"))
 		r2 := run(t, b, topics("t", "u"))
-		equal(t, "t alone", r1.held(), []string{"t/0"})
-		equal(t, "both", r2.held(), []string{"t/1", "u/0", "u/1"})
+		require.Equal(t, []string{"t/0"}, r1.held(), "t alone")
+		require.Equal(t, []string{"t/1", "u/0", "u/1"}, r2.held(), "both")
 	})
 }
 
@@ -132,10 +129,9 @@ func TestMoreMembersThanPartitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		r1, r2 := run(t, b), run(t, b)
-		equal(t, "claims", len(r1.held())+len(r2.held()), 1)
-		if r1.joins < 1 || r2.joins < 1 {
-			t.Errorf("Assign calls: %d and %d, want at least one each", r1.joins, r2.joins)
-		}
+		require.Equal(t, 1, len(r1.held())+len(r2.held()), "claims")
+		require.GreaterOrEqual(t, r1.joins, 1)
+		require.GreaterOrEqual(t, r2.joins, 1)
 	})
 }
 
@@ -163,32 +159,26 @@ func TestRevokeWindow(t *testing.T) {
 		send(t, b, 0, "a")
 
 		r2 := run(t, b)
-		equal(t, "before the window's end", r2.held(), []string{})
+		require.Empty(t, r2.held(), "before the window's end")
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		equal(t, "deadline", deadline, 5*time.Second)
-		equal(t, "the group went on after", time.Since(begin), 5*time.Second)
-		equal(t, "the other member", len(r2.held()), 1)
-		if err := stuck.Commit(t.Context(), mark(c, 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit after the window: %v, want %v", err, driver.ErrClaimEnded)
-		}
+		require.Equal(t, 5*time.Second, deadline, "deadline")
+		require.Equal(t, 5*time.Second, time.Since(begin), "the group went on after")
+		require.Len(t, r2.held(), 1, "the other member")
+		assert.ErrorIs(t, stuck.Commit(t.Context(), mark(c, 1)), driver.ErrClaimEnded, "commit after the window")
 
 		// Run waits for the stuck handler; Close does not.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := stuck.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("close: %v", err)
-		}
+		assert.ErrorIs(t, stuck.Close(ctx), context.DeadlineExceeded, "close")
 		select {
 		case <-stuck.done:
-			t.Error("Run returned while Revoke ran")
+			require.Fail(t, "Run returned while Revoke ran")
 		default:
 		}
 		close(release)
 		<-stuck.done
-		if !errors.Is(late, driver.ErrClaimEnded) {
-			t.Errorf("commit from a late Revoke: %v, want %v", late, driver.ErrClaimEnded)
-		}
+		assert.ErrorIs(t, late, driver.ErrClaimEnded, "commit from a late Revoke")
 	})
 }
 
@@ -208,11 +198,11 @@ func TestRebalanceTimeout(t *testing.T) {
 		r2 := run(t, b, slow)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		equal(t, "time", time.Since(begin), 3*time.Second)
-		equal(t, "cause", code(cause), "UNKNOWN_MEMBER_ID")
-		equal(t, "Lost", len(r1.lost), 0)
-		equal(t, "both are back", len(r1.held())+len(r2.held()), 2)
-		equal(t, "members", len(b.Members("g")), 2)
+		require.Equal(t, 3*time.Second, time.Since(begin), "time")
+		require.Equal(t, "UNKNOWN_MEMBER_ID", testkit.Code(cause), "cause")
+		require.Empty(t, r1.lost, "Lost")
+		require.Equal(t, 2, len(r1.held())+len(r2.held()), "both are back")
+		require.Len(t, b.Members("g"), 2, "members")
 	})
 }
 
@@ -220,40 +210,30 @@ func TestMetadataChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		r := run(t, b, topics("t", "u"), func(cfg *driver.ConsumerConfig) { cfg.InitialOffset = driver.OffsetNewest })
-		equal(t, "errors", code(r.errs[0]), "UNKNOWN_TOPIC_OR_PARTITION")
+		require.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", testkit.Code(r.errs[0]), "errors")
 		send(t, b, 0, "before")
 
-		if err := b.AddPartitions("t", 2); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.AddPartitions("t", 2))
 		send(t, b, 1, "early")
 		synctest.Wait()
-		equal(t, "partitions added", r.held(), []string{"t/0", "t/1"})
-		equal(t, "a new partition is read from its beginning", r.got(r.claim(1)), []string{"early"})
-		equal(t, "which is durable", b.Committed("g", "t", 1), 0)
+		require.Equal(t, []string{"t/0", "t/1"}, r.held(), "partitions added")
+		require.Equal(t, []string{"early"}, r.got(r.claim(1)), "a new partition is read from its beginning")
+		require.Zero(t, b.Committed("g", "t", 1), "which is durable")
 
 		joins := r.joins
-		if err := b.CreateTopic("v", 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.CreateTopic("v", 1))
 		synctest.Wait()
-		equal(t, "joins for a topic of others", r.joins-joins, 0)
-		if err := b.CreateTopic("u", 1); err != nil {
-			t.Fatal(err)
-		}
+		require.Zero(t, r.joins-joins, "joins for a topic of others")
+		require.NoError(t, b.CreateTopic("u", 1))
 		synctest.Wait()
-		equal(t, "topic created", r.held(), []string{"t/0", "t/1", "u/0"})
+		require.Equal(t, []string{"t/0", "t/1", "u/0"}, r.held(), "topic created")
 
 		old := r.claim(1)
-		if err := b.DeleteTopic("t"); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.DeleteTopic("t"))
 		synctest.Wait()
-		equal(t, "topic deleted", r.held(), []string{"u/0"})
-		equal(t, "what was committed for it", b.Committed("g", "t", 0), -1)
-		if err := r.Commit(t.Context(), mark(old, 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v", err)
-		}
+		require.Equal(t, []string{"u/0"}, r.held(), "topic deleted")
+		require.Equal(t, int64(-1), b.Committed("g", "t", 0), "what was committed for it")
+		assert.ErrorIs(t, r.Commit(t.Context(), mark(old, 1)), driver.ErrClaimEnded, "commit")
 	})
 }
 
@@ -267,15 +247,11 @@ func TestTopicCreatedAnew(t *testing.T) {
 			send(t, b, 0, "a", "b")
 			synctest.Wait()
 			old := r.claim(0)
-			if err := errors.Join(b.DeleteTopic("t"), b.CreateTopic("t", 1)); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, errors.Join(b.DeleteTopic("t"), b.CreateTopic("t", 1)))
 			send(t, b, 0, "c")
 			synctest.Wait()
-			if r.claim(0) == old {
-				t.Fatalf("%v: the claim has survived its topic", s)
-			}
-			equal(t, s.String()+": values", r.got(r.claim(0)), []string{"c"})
+			require.NotSamef(t, old, r.claim(0), "%v: the claim has survived its topic", s)
+			require.Equal(t, []string{"c"}, r.got(r.claim(0)), s.String()+": values")
 		})
 	}
 }
@@ -287,20 +263,18 @@ func TestStaticMemberRestarts(t *testing.T) {
 		held := r1.held()
 		r2.takeLog()
 
-		if err := r1.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, r1.Close(t.Context()))
 		time.Sleep(9 * time.Second)
 		r1 = run(t, b, instance("one"))
-		equal(t, "its partitions", r1.held(), held)
+		require.Equal(t, held, r1.held(), "its partitions")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		equal(t, "the other member", r2.takeLog(), []string{})
+		require.Empty(t, r2.takeLog(), "the other member")
 
 		r1.Close(t.Context())
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		equal(t, "after the session timeout", r2.held(), []string{"t/0", "t/1"})
+		require.Equal(t, []string{"t/0", "t/1"}, r2.held(), "after the session timeout")
 	})
 }
 
@@ -311,18 +285,12 @@ func TestStaticMemberFencesOlder(t *testing.T) {
 		c := r1.claim(0)
 		r2 := run(t, b, instance("one"))
 		<-r1.done
-		equal(t, "code", code(r1.err), "FENCED_INSTANCE_ID")
-		if !errors.Is(r1.err, driver.ErrPermanent) {
-			t.Errorf("%v is not permanent", r1.err)
-		}
-		equal(t, "the older", r1.takeLog(), []string{"assign t/0", "lost t/0"})
-		if err := r1.Commit(t.Context(), mark(c, 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit: %v", err)
-		}
-		if err := r1.Close(t.Context()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-		equal(t, "the newer", r2.held(), []string{"t/0"})
+		require.Equal(t, "FENCED_INSTANCE_ID", testkit.Code(r1.err), "code")
+		assert.ErrorIs(t, r1.err, driver.ErrPermanent)
+		require.Equal(t, []string{"assign t/0", "lost t/0"}, r1.takeLog(), "the older")
+		assert.ErrorIs(t, r1.Commit(t.Context(), mark(c, 1)), driver.ErrClaimEnded, "commit")
+		assert.NoError(t, r1.Close(t.Context()), "close")
+		require.Equal(t, []string{"t/0"}, r2.held(), "the newer")
 	})
 }
 
@@ -330,14 +298,12 @@ func TestStaticMemberFencesOlder(t *testing.T) {
 func TestStaticMemberChangesSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)
-		if err := b.CreateTopic("u", 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.CreateTopic("u", 1))
 		r1, r2 := run(t, b, instance("one")), run(t, b, instance("two"))
 		r1.Close(t.Context())
 		r1 = run(t, b, instance("one"), topics("u"))
-		equal(t, "itself", r1.held(), []string{"u/0"})
-		equal(t, "the other", r2.held(), []string{"t/0", "t/1"})
+		require.Equal(t, []string{"u/0"}, r1.held(), "itself")
+		require.Equal(t, []string{"t/0", "t/1"}, r2.held(), "the other")
 	})
 }
 
@@ -355,14 +321,10 @@ func TestStaticMemberAwayDuringRebalance(t *testing.T) {
 		run(t, b, sticky, quick)
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		equal(t, "members", len(b.Members("g")), 3)
+		require.Len(t, b.Members("g"), 3, "members")
 		r1 = run(t, b, sticky, quick, instance("one"))
-		equal(t, "shares", len(r1.held())+len(r2.held()), 6)
-		for _, p := range append(r1.held(), r2.held()...) {
-			if !slices.Contains(slices.Concat(had1[:3], had2[:3]), p) {
-				t.Errorf("%s has moved: before %v and %v, now %v and %v", p, had1, had2, r1.held(), r2.held())
-			}
-		}
+		require.Equal(t, 6, len(r1.held())+len(r2.held()), "shares")
+		require.Subset(t, slices.Concat(had1[:3], had2[:3]), append(r1.held(), r2.held()...), "no other partition has moved")
 	})
 }
 
@@ -374,8 +336,8 @@ func TestForcedRebalance(t *testing.T) {
 			b.Rebalance("g")
 			synctest.Wait()
 		}
-		equal(t, "joins", r.joins, 4)
-		equal(t, "generation", r.claim(0).Generation, 4)
-		equal(t, "members", fmt.Sprint(b.Members("g")[0].Assignment), "[{t 0}]")
+		require.Equal(t, 4, r.joins, "joins")
+		require.Equal(t, int32(4), r.claim(0).Generation, "generation")
+		require.Equal(t, "[{t 0}]", fmt.Sprint(b.Members("g")[0].Assignment), "members")
 	})
 }

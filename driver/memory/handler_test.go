@@ -10,14 +10,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A recorder is a Handler that keeps what it is told, and fails the test when
-// the life of a claim goes wrong.
+// A recorder is a Handler that records its calls. It fails the test when a call breaks
+// the life of a claim.
 type recorder struct {
-	t        tester
+	t        require.TestingT
 	onAssign func()
 	onRevoke func(ctx context.Context, cs []*driver.Claim)
 
@@ -28,21 +32,13 @@ type recorder struct {
 	values map[*driver.Claim][]string
 	next   map[*driver.Claim]int64
 	lost   []error
-	errs   []error // but for the starts without a position
+	errs   []error // except the starts without a position
 	starts []*driver.NoPositionError
 	log    []string // "assign t/0", "revoke t/0", "lost t/0"
 	joins  int
 }
 
-// A tester is what is common to testing and rapid.
-type tester interface {
-	Helper()
-	Errorf(format string, args ...any)
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}
-
-func newRecorder(t tester) *recorder {
+func newRecorder(t require.TestingT) *recorder {
 	return &recorder{
 		t: t, window: map[*driver.Claim]context.Context{},
 		values: map[*driver.Claim][]string{}, next: map[*driver.Claim]int64{},
@@ -61,9 +57,7 @@ func (r *recorder) Assign(cs []*driver.Claim) {
 	for _, c := range cs {
 		for _, live := range r.claims {
 			over := r.window[live] != nil && r.window[live].Err() != nil
-			if name(live) == name(c) && !over {
-				r.t.Errorf("assign %s: another claim of it is live", name(c))
-			}
+			assert.Falsef(r.t, name(live) == name(c) && !over, "assign %s: another claim of it is live", name(c))
 		}
 		r.log = append(r.log, "assign "+name(c))
 		r.claims, r.all = append(r.claims, c), append(r.all, c)
@@ -74,13 +68,9 @@ func (r *recorder) Assign(cs []*driver.Claim) {
 func (r *recorder) Deliver(c *driver.Claim, b driver.Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.Contains(r.claims, c) {
-		r.t.Errorf("deliver %s: the claim is not live", name(c))
-	}
+	assert.Truef(r.t, slices.Contains(r.claims, c), "deliver %s: the claim is not live", name(c))
 	for _, rec := range b.Records {
-		if rec.Offset < r.next[c] {
-			r.t.Errorf("deliver %s: offset %d after %d", name(c), rec.Offset, r.next[c])
-		}
+		assert.GreaterOrEqualf(r.t, rec.Offset, r.next[c], "deliver %s", name(c))
 		r.next[c] = rec.Offset + 1
 		r.values[c] = append(r.values[c], string(rec.Value))
 	}
@@ -113,8 +103,7 @@ func (r *recorder) end(how string, cs []*driver.Claim) {
 	defer r.mu.Unlock()
 	for _, c := range cs {
 		i := slices.Index(r.claims, c)
-		if i < 0 {
-			r.t.Errorf("%s%s: the claim is not live", how, name(c))
+		if !assert.GreaterOrEqualf(r.t, i, 0, "%s%s: the claim is not live", how, name(c)) {
 			continue
 		}
 		r.claims = slices.Delete(r.claims, i, i+1)
@@ -156,13 +145,9 @@ func (r *recorder) takeLog() []string {
 func (r *recorder) claim(partition int32) *driver.Claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, c := range r.claims {
-		if c.Partition == partition {
-			return c
-		}
-	}
-	r.t.Fatalf("partition %d is not assigned", partition)
-	return nil
+	i := slices.IndexFunc(r.claims, func(c *driver.Claim) bool { return c.Partition == partition })
+	require.GreaterOrEqualf(r.t, i, 0, "partition %d is not assigned", partition)
+	return r.claims[i]
 }
 
 func (r *recorder) got(c *driver.Claim) []string {
@@ -215,41 +200,29 @@ func run(t *testing.T, b *memory.Broker, change ...func(*driver.ConsumerConfig))
 func runWith(t *testing.T, b *memory.Broker, rec *recorder, change ...func(*driver.ConsumerConfig)) *runner {
 	t.Helper()
 	c, err := b.OpenConsumer(t.Context(), consumerConfig(change...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	r := &runner{recorder: rec, Consumer: c, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = c.Run(rec)
 	}()
-	t.Cleanup(func() { c.Close(canceled()) })
+	t.Cleanup(func() { c.Close(testkit.Ended()) })
 	synctest.Wait()
 	return r
-}
-
-func canceled() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 func newBroker(t testing.TB, partitions int, opts ...memory.Option) *memory.Broker {
 	t.Helper()
 	b := memory.NewBroker(opts...)
-	if err := b.CreateTopic("t", partitions); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, b.CreateTopic("t", partitions))
 	return b
 }
 
-// send sends values to one partition from outside.
+// send appends values to one partition without a producer.
 func send(t *testing.T, b *memory.Broker, partition int32, values ...string) {
 	t.Helper()
 	for _, v := range values {
-		if err := b.Send(&driver.Message{Topic: "t", Partition: partition, Value: []byte(v)}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.Send(&driver.Message{Topic: "t", Partition: partition, Value: []byte(v)}))
 	}
 }
 
@@ -257,31 +230,16 @@ func mark(c *driver.Claim, offset int64) []driver.Mark {
 	return []driver.Mark{{Claim: c, Offset: offset}}
 }
 
-func equal[T any](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if g, w := fmt.Sprintf("%v", got), fmt.Sprintf("%v", want); g != w {
-		t.Errorf("%s: got %s, want %s", what, g, w)
-	}
-}
-
-func code(err error) string {
-	if e, ok := errors.AsType[*driver.Error](err); ok {
-		return e.Code
-	}
-	return fmt.Sprint(err)
-}
-
-// gone is when a group has removed a member whose link was cut as it had just sent
-// a heartbeat.
+// gone is the time until a group removes a member whose link was cut just after it had
+// sent a heartbeat.
 const gone = 10*time.Second + time.Millisecond
 
-// batches is a Handler that keeps the sizes of what is delivered for one claim.
-type batches struct{ sizes []int }
+// batches is a Handler that records the sizes of the batches of one claim.
+type batches struct {
+	testkit.Idle
+	sizes []int
+}
 
-func (b *batches) Assign([]*driver.Claim)                  {}
-func (b *batches) Lost([]*driver.Claim, error)             {}
-func (b *batches) Error(error)                             {}
-func (b *batches) Revoke(context.Context, []*driver.Claim) {}
 func (b *batches) Deliver(_ *driver.Claim, bt driver.Batch) {
 	b.sizes = append(b.sizes, len(bt.Records))
 }

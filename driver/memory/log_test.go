@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -65,18 +67,12 @@ func readAll(t *rapid.T, l *partitionLog, level driver.IsolationLevel, maxBytes 
 	for {
 		records, after := l.read(next, level, maxBytes)
 		if after == next {
-			if len(records) > 0 {
-				t.Fatalf("records without progress")
-			}
+			require.False(t, len(records) > 0, "records without progress")
 			return all, next
 		}
 		for _, r := range records {
-			if cap(records) != len(records) {
-				t.Fatalf("who appends to what was read would write to the log")
-			}
-			if r.Offset < next || r.Offset >= after {
-				t.Fatalf("a record lies outside of its batch")
-			}
+			require.Equal(t, len(records), cap(records), "who appends to what was read would write to the log")
+			require.False(t, r.Offset < next || r.Offset >= after, "a record lies outside of its batch")
 		}
 		all = append(all, seenIn(records)...)
 		next = after
@@ -129,9 +125,7 @@ func (lm *logMachine) remove(t *rapid.T) {
 			lm.m.entries[i].value = "" // a hole, which still opens its transaction
 		}
 	}
-	if lm.l.remove(offset) != want {
-		t.Fatalf("remove has the wrong answer")
-	}
+	require.Equal(t, want, lm.l.remove(offset), "remove has the wrong answer")
 }
 
 func (lm *logMachine) deleteBefore(t *rapid.T) {
@@ -148,31 +142,31 @@ func (lm *logMachine) truncate(t *rapid.T) {
 	lm.m.entries = slices.DeleteFunc(lm.m.entries, func(e modelEntry) bool { return e.offset >= end })
 }
 
+// same is require.Equal with a message that does not depend on the values: rapid
+// shrinks a failure only as long as its message stays the same.
+func same(t *rapid.T, want, got any, message string) {
+	if !assert.ObjectsAreEqual(want, got) {
+		t.Logf("want %v\ngot  %v", want, got)
+		require.Fail(t, message)
+	}
+}
+
 func (lm *logMachine) check(t *rapid.T) {
 	maxBytes := rapid.SampledFrom([]int{1, 10, 1 << 20}).Draw(t, "max bytes")
 	for _, level := range []driver.IsolationLevel{driver.ReadCommitted, driver.ReadUncommitted} {
 		got, next := readAll(t, &lm.l, level, maxBytes)
-		if !slices.Equal(got, lm.m.read(level)) {
-			t.Logf("got  %v\nwant %v", got, lm.m.read(level))
-			t.Fatalf("the log reads differently from its model")
-		}
-		if next != max(lm.m.start, lm.m.limit(level)) {
-			t.Logf("got %d, want %d", next, lm.m.limit(level))
-			t.Fatalf("reading ends at the wrong offset")
-		}
+		same(t, lm.m.read(level), got, "the log reads differently from its model")
+		same(t, max(lm.m.start, lm.m.limit(level)), next, "reading ends at the wrong offset")
 	}
-	if lm.l.start != lm.m.start || lm.l.end != lm.m.end {
-		t.Fatalf("the log has other bounds than its model")
-	}
+	same(t, lm.m.start, lm.l.start, "the log has another start than its model")
+	same(t, lm.m.end, lm.l.end, "the log has another end than its model")
 	lm.checkGiven(t)
 }
 
 // checkGiven holds the log to never changing what it has given out.
 func (lm *logMachine) checkGiven(t *rapid.T) {
 	for i, records := range lm.given {
-		if !slices.Equal(seenIn(records), lm.was[i]) {
-			t.Fatalf("a record has changed after it was given out")
-		}
+		require.True(t, slices.Equal(seenIn(records), lm.was[i]), "a record has changed after it was given out")
 	}
 	if len(lm.given) < 8 {
 		records, _ := lm.l.read(lm.l.start, driver.ReadUncommitted, 100)
@@ -198,12 +192,8 @@ func TestLogAgainstModel(t *testing.T) {
 
 func TestArenaKeepsNilAndEmptyApart(t *testing.T) {
 	var a arena
-	if got := a.copy(nil); got != nil {
-		t.Errorf("copy(nil) = %#v, want nil", got)
-	}
-	if got := a.copy([]byte{}); got == nil || len(got) != 0 {
-		t.Errorf("copy(empty) = %#v, want empty and not nil", got)
-	}
+	assert.Nil(t, a.copy(nil))
+	assert.Equal(t, []byte{}, a.copy([]byte{}))
 	var kept [][]byte
 	for n := range 2000 {
 		b := slices.Repeat([]byte{byte(n)}, n)
@@ -211,8 +201,7 @@ func TestArenaKeepsNilAndEmptyApart(t *testing.T) {
 		clear(b)
 	}
 	for n, b := range kept {
-		if !slices.Equal(b, slices.Repeat([]byte{byte(n)}, n)) || cap(b) != n && n > 0 {
-			t.Fatalf("copy of %d bytes: got %d of them, capacity %d, or others", n, len(b), cap(b))
-		}
+		require.Equal(t, slices.Repeat([]byte{byte(n)}, n), b)
+		require.Equal(t, n, cap(b), "an append to a copy must not write to the next one")
 	}
 }

@@ -1,6 +1,10 @@
 package memory
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
 
 // The first six are those of Kafka's own UtilsTest, the others librdkafka's.
 func TestMurmur2(t *testing.T) {
@@ -23,9 +27,7 @@ func TestMurmur2(t *testing.T) {
 		{"4", 0x5a4b5ca1},
 	}
 	for _, tt := range tests {
-		if got := murmur2([]byte(tt.key)); got != uint32(tt.want) {
-			t.Errorf("murmur2(%q) = %#x, want %#x", tt.key, got, uint32(tt.want))
-		}
+		assert.Equalf(t, uint32(tt.want), murmur2([]byte(tt.key)), "murmur2(%q)", tt.key)
 	}
 }
 
@@ -41,8 +43,6 @@ func TestPartitionOf(t *testing.T) {
 		{"foobar", 1, 0},
 	}
 	for _, tt := range tests {
-		if got := partitionOf([]byte(tt.key), tt.n); got != tt.want {
-			t.Errorf("partitionOf(%q, %d) = %d, want %d", tt.key, tt.n, got, tt.want)
-		}
+		assert.Equalf(t, tt.want, partitionOf([]byte(tt.key), tt.n), "partitionOf(%q, %d)", tt.key, tt.n)
 	}
 }

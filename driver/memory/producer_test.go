@@ -2,7 +2,6 @@ package memory_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -11,52 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// acks keeps the outcomes of messages by their values, and fails the test when
-// one is acknowledged twice.
-type acks struct {
-	t   *testing.T
-	mu  sync.Mutex
-	got map[string]error
-}
-
-func newAcks(t *testing.T) *acks { return &acks{t: t, got: map[string]error{}} }
-
-type ack struct {
-	*acks
-	value string
-}
-
-func (a ack) Ack(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.got[a.value]; ok {
-		a.t.Errorf("%s: acknowledged twice", a.value)
-	}
-	a.got[a.value] = err
-}
-
-func (a *acks) message(value string) *driver.Message {
-	return &driver.Message{Topic: "t", Partition: -1, Value: []byte(value), Acker: ack{a, value}}
-}
-
-func (a *acks) outcome(value string) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch err, ok := a.got[value]; {
-	case !ok:
-		return "none"
-	case err == nil:
-		return "sent"
-	case errors.Is(err, driver.ErrUnknownOutcome):
-		return "unknown: " + code(err)
-	default:
-		return "failed: " + code(err)
-	}
-}
+// message returns a message whose key chooses the partition.
+func message(a *testkit.Acks, value string) *driver.Message { return a.Message("t", value) }
 
 func openProducer(t *testing.T, b *memory.Broker, change ...func(*driver.ProducerConfig)) driver.Producer {
 	t.Helper()
@@ -65,17 +28,15 @@ func openProducer(t *testing.T, b *memory.Broker, change ...func(*driver.Produce
 		f(&cfg)
 	}
 	p, err := b.OpenProducer(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close(canceled()) })
+	require.NoError(t, err)
+	t.Cleanup(func() { p.Close(testkit.Ended()) })
 	return p
 }
 
 func TestProduceChoosesPartition(t *testing.T) {
 	b := newBroker(t, 3)
 	p := openProducer(t, b)
-	a := newAcks(t)
+	a := testkit.NewAcks(t)
 	tests := []struct {
 		value     string
 		partition int32
@@ -92,12 +53,11 @@ func TestProduceChoosesPartition(t *testing.T) {
 		{"explicit", 2, []byte("abc"), 2},
 	}
 	for _, tt := range tests {
-		m := a.message(tt.value)
+		m := message(a, tt.value)
 		m.Partition, m.Key = tt.partition, tt.key
-		if err := p.Produce(t.Context(), m); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, tt.value, []any{a.outcome(tt.value), m.Partition}, []any{"sent", tt.want})
+		require.NoError(t, p.Produce(t.Context(), m))
+		require.Equal(t, "sent", a.Outcome(tt.value), tt.value)
+		require.Equal(t, tt.want, m.Partition, tt.value)
 	}
 }
 
@@ -117,40 +77,41 @@ func TestProduceRefusals(t *testing.T) {
 		{"low", "failed: UNKNOWN_TOPIC_OR_PARTITION", func(m *driver.Message) { m.Partition = -2 }},
 	}
 	for _, tt := range tests {
-		a := newAcks(t)
-		m := a.message(tt.value)
+		a := testkit.NewAcks(t)
+		m := message(a, tt.value)
 		tt.change(m)
-		equal(t, tt.value, p.Produce(t.Context(), m), error(nil))
-		equal(t, tt.value, a.outcome(tt.value), tt.want)
+		require.NoError(t, p.Produce(t.Context(), m), tt.value)
+		require.Equal(t, tt.want, a.Outcome(tt.value), tt.value)
 	}
 	_, end, err := b.Offsets("t", 0)
-	equal(t, "log end", []any{end, err}, []any{1, nil})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, end, "log end")
 
-	a := newAcks(t)
-	if err := p.Produce(canceled(), a.message("late")); !errors.Is(err, context.Canceled) {
-		t.Errorf("produce with an ended context: %v", err)
-	}
+	a := testkit.NewAcks(t)
+	assert.ErrorIs(t, p.Produce(testkit.Ended(), message(a, "late")), context.Canceled, "produce with an ended context")
 	p.Close(t.Context())
-	equal(t, "after Close", p.Produce(t.Context(), a.message("closed")), driver.ErrClosed)
-	equal(t, "acks of what was not accepted", len(a.got), 0)
+	require.ErrorIs(t, p.Produce(t.Context(), message(a, "closed")), driver.ErrClosed, "after Close")
+	require.Zero(t, a.Len(), "acks of what was not accepted")
 }
 
 func TestProduceWithoutResponse(t *testing.T) {
 	b := newBroker(t, 1)
 	p := openProducer(t, b, func(cfg *driver.ProducerConfig) { cfg.RequiredAcks = driver.NoResponse })
-	a := newAcks(t)
-	m := a.message("a")
-	equal(t, "Produce", p.Produce(t.Context(), m), error(nil))
-	equal(t, "message", []any{a.outcome("a"), m.Partition, m.Offset}, []any{"sent", 0, -1})
+	a := testkit.NewAcks(t)
+	m := message(a, "a")
+	require.NoError(t, p.Produce(t.Context(), m), "Produce")
+	require.Equal(t, "sent", a.Outcome("a"))
+	require.Zero(t, m.Partition)
+	require.EqualValues(t, -1, m.Offset)
 }
 
 func TestAutoCreate(t *testing.T) {
 	b := memory.NewBroker(memory.WithAutoCreate(3))
 	p := openProducer(t, b)
-	a := newAcks(t)
-	equal(t, "Produce", p.Produce(t.Context(), a.message("a")), error(nil))
-	equal(t, "outcome", a.outcome("a"), "sent")
-	equal(t, "topics", fmt.Sprint(b.Topics(), b.Partitions("t")), "[t] 3")
+	a := testkit.NewAcks(t)
+	require.NoError(t, p.Produce(t.Context(), message(a, "a")), "Produce")
+	require.Equal(t, "sent", a.Outcome("a"), "outcome")
+	require.Equal(t, "[t] 3", fmt.Sprint(b.Topics(), b.Partitions("t")), "topics")
 }
 
 // What is accepted in an outage is sent in order when it is over, if the
@@ -171,23 +132,21 @@ func TestProduceInOutage(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t, 1)
 			p := openProducer(t, b, func(cfg *driver.ProducerConfig) { cfg.MaxRetries = tt.retries })
-			a := newAcks(t)
+			a := testkit.NewAcks(t)
 			b.Stop()
 			for i := range 5 {
-				equal(t, "Produce", p.Produce(t.Context(), a.message(fmt.Sprint(i))), error(nil))
+				require.NoError(t, p.Produce(t.Context(), message(a, fmt.Sprint(i))), "Produce")
 			}
 			time.AfterFunc(tt.outage, b.Start)
-			equal(t, tt.name+": Flush", p.Flush(t.Context()), error(nil))
+			require.NoError(t, p.Flush(t.Context()), tt.name+": Flush")
 			for i := range 5 {
-				equal(t, tt.name, a.outcome(fmt.Sprint(i)), tt.want)
+				require.Equal(t, tt.want, a.Outcome(fmt.Sprint(i)), tt.name)
 			}
 			time.Sleep(tt.outage + time.Millisecond)
-			p.Produce(t.Context(), a.message("after"))
-			equal(t, tt.name+": after", a.outcome("after"), "sent")
+			p.Produce(t.Context(), message(a, "after"))
+			require.Equal(t, "sent", a.Outcome("after"), tt.name+": after")
 			rs, err := b.Records("t", 0, driver.ReadCommitted)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			var values []string
 			for _, r := range rs {
 				values = append(values, string(r.Value))
@@ -196,7 +155,7 @@ func TestProduceInOutage(t *testing.T) {
 			if tt.want == "sent" {
 				want = "0 1 2 3 4 after"
 			}
-			equal(t, tt.name+": log", strings.Join(values, " "), want)
+			require.Equal(t, want, strings.Join(values, " "), tt.name+": log")
 		})
 	}
 }
@@ -206,22 +165,23 @@ func TestProducerCloseInOutage(t *testing.T) {
 		b := newBroker(t, 1)
 		forever := func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 1 << 30 }
 		p := openProducer(t, b, forever)
-		a := newAcks(t)
+		a := testkit.NewAcks(t)
 		b.Stop()
-		p.Produce(t.Context(), a.message("a"))
+		p.Produce(t.Context(), message(a, "a"))
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		equal(t, "Flush", p.Flush(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, p.Flush(ctx), context.DeadlineExceeded, "Flush")
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		equal(t, "Close", p.Close(ctx), context.DeadlineExceeded)
-		equal(t, "outcome", a.outcome("a"), "unknown: CONNECTION_FAILED")
-		equal(t, "time", time.Since(begin), 2*time.Second)
-		equal(t, "again", p.Close(t.Context()), context.DeadlineExceeded)
+		require.ErrorIs(t, p.Close(ctx), context.DeadlineExceeded, "Close")
+		require.Equal(t, "unknown: CONNECTION_FAILED", a.Outcome("a"), "outcome")
+		require.Equal(t, 2*time.Second, time.Since(begin), "time")
+		require.ErrorIs(t, p.Close(t.Context()), context.DeadlineExceeded, "again")
 		b.Start()
 		_, end, err := b.Offsets("t", 0)
-		equal(t, "log end", []any{end, err}, []any{0, nil})
+		require.NoError(t, err)
+		require.EqualValues(t, 0, end, "log end")
 	})
 }
 
@@ -230,12 +190,12 @@ func TestProducerCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		p := openProducer(t, b, func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 1000 })
-		a := newAcks(t)
+		a := testkit.NewAcks(t)
 		b.Stop()
-		p.Produce(t.Context(), a.message("a"))
+		p.Produce(t.Context(), message(a, "a"))
 		time.AfterFunc(time.Second, b.Start)
-		equal(t, "Close", p.Close(t.Context()), error(nil))
-		equal(t, "outcome", a.outcome("a"), "sent")
+		require.NoError(t, p.Close(t.Context()), "Close")
+		require.Equal(t, "sent", a.Outcome("a"), "outcome")
 	})
 }
 
@@ -245,37 +205,37 @@ func TestProduceBlocksWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		p := openProducer(t, b, func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 1000 })
-		a := newAcks(t)
+		a := testkit.NewAcks(t)
 		b.Stop()
 		n := 0
 		for {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			err := p.Produce(ctx, a.message(fmt.Sprint(n)))
+			err := p.Produce(ctx, message(a, fmt.Sprint(n)))
 			cancel()
 			if err != nil {
-				equal(t, "error", err, context.DeadlineExceeded)
+				require.ErrorIs(t, err, context.DeadlineExceeded, "error")
 				break
 			}
 			n++
 		}
-		equal(t, "accepted", n, 10_000)
+		require.Equal(t, 10_000, n, "accepted")
 		room, closed := make(chan error, 1), make(chan error, 1)
-		go func() { room <- p.Produce(t.Context(), a.message("room")) }()
+		go func() { room <- p.Produce(t.Context(), message(a, "room")) }()
 		synctest.Wait()
 		b.Start()
-		equal(t, "room", <-room, error(nil))
-		equal(t, "Flush", p.Flush(t.Context()), error(nil))
-		equal(t, "acks", len(a.got), n+1)
+		require.NoError(t, <-room, "room")
+		require.NoError(t, p.Flush(t.Context()), "Flush")
+		require.Equal(t, n+1, a.Len(), "acks")
 
 		b.Stop()
 		for i := range 10_000 {
-			p.Produce(t.Context(), a.message(fmt.Sprint("again", i)))
+			p.Produce(t.Context(), message(a, fmt.Sprint("again", i)))
 		}
-		go func() { closed <- p.Produce(t.Context(), a.message("closed")) }()
+		go func() { closed <- p.Produce(t.Context(), message(a, "closed")) }()
 		synctest.Wait()
-		equal(t, "Close", p.Close(canceled()), context.Canceled)
-		equal(t, "blocked in Close", <-closed, driver.ErrClosed)
-		equal(t, "acks", len(a.got), n+1+10_000)
+		require.ErrorIs(t, p.Close(testkit.Ended()), context.Canceled, "Close")
+		require.ErrorIs(t, <-closed, driver.ErrClosed, "blocked in Close")
+		require.Equal(t, n+1+10_000, a.Len(), "acks")
 	})
 }
 
@@ -285,17 +245,15 @@ func TestProduceWaitsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		p := openProducer(t, b)
-		a := newAcks(t)
+		a := testkit.NewAcks(t)
 		for range 100 {
 			b.Stop()
-			first, second := a.message(fmt.Sprint(len(a.got))), a.message(fmt.Sprint(len(a.got), "b"))
+			first, second := message(a, fmt.Sprint(a.Len())), message(a, fmt.Sprint(a.Len(), "b"))
 			p.Produce(t.Context(), first)
 			b.Start()
 			p.Produce(t.Context(), second)
 			synctest.Wait()
-			if first.Offset > second.Offset {
-				t.Fatalf("offsets %d and %d", first.Offset, second.Offset)
-			}
+			require.Less(t, first.Offset, second.Offset)
 		}
 	})
 }
@@ -316,19 +274,19 @@ func TestProduceInsideAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		p := openProducer(t, b)
-		a := newAcks(t)
+		a := testkit.NewAcks(t)
 		produce := func(value string) {
-			m := a.message("")
-			m.Acker = again{p, a.message(value)}
+			m := message(a, "")
+			m.Acker = again{p, message(a, value)}
 			p.Produce(t.Context(), m)
 		}
 		produce("online")
 		b.Stop()
 		produce("waiting")
 		b.Start()
-		equal(t, "Flush", p.Flush(t.Context()), error(nil))
-		equal(t, "Close", p.Close(t.Context()), error(nil))
-		equal(t, "outcomes", []string{a.outcome("online"), a.outcome("waiting")}, []string{"sent", "sent"})
+		require.NoError(t, p.Flush(t.Context()), "Flush")
+		require.NoError(t, p.Close(t.Context()), "Close")
+		require.Equal(t, []string{"sent", "sent"}, []string{a.Outcome("online"), a.Outcome("waiting")}, "outcomes")
 	})
 }
 
@@ -337,15 +295,13 @@ func TestProduceInsideAck(t *testing.T) {
 func TestProduceKeepsOrder(t *testing.T) {
 	b := newBroker(t, 1)
 	p := openProducer(t, b, func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 1000 })
-	a := newAcks(t)
+	a := testkit.NewAcks(t)
 	const each = 2000
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range each {
-				if err := p.Produce(context.Background(), a.message(fmt.Sprintf("%d-%d", g, i))); err != nil {
-					t.Error(err)
-				}
+				assert.NoError(t, p.Produce(context.Background(), message(a, fmt.Sprintf("%d-%d", g, i))))
 				if i%100 == g {
 					b.Stop()
 					b.Start()
@@ -354,19 +310,18 @@ func TestProduceKeepsOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	equal(t, "Close", p.Close(t.Context()), error(nil))
+	require.NoError(t, p.Close(t.Context()), "Close")
 	rs, err := b.Records("t", 0, driver.ReadCommitted)
-	equal(t, "records", []any{len(rs), err}, []any{4 * each, nil})
+	require.NoError(t, err)
+	require.Len(t, rs, 4*each)
 	next := make([]int, 4)
 	for _, r := range rs {
 		var g, i int
 		fmt.Sscanf(string(r.Value), "%d-%d", &g, &i)
-		if i != next[g] {
-			t.Fatalf("goroutine %d: message %d where %d was due", g, i, next[g])
-		}
+		require.Equalf(t, next[g], i, "goroutine %d: message", g)
 		next[g]++
 	}
-	equal(t, "acks", len(a.got), 4*each)
+	require.Equal(t, 4*each, a.Len(), "acks")
 }
 
 // A send is retried until its DeliveryTimeout ends, whatever MaxRetries says, and
@@ -377,10 +332,8 @@ func TestDeliveryTimeout(t *testing.T) {
 		cfg := producerConfig()
 		cfg.MaxRetries, cfg.DeliveryTimeout = 0, 2*time.Minute
 		p, err := b.OpenProducer(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.Close(canceled())
+		require.NoError(t, err)
+		defer p.Close(testkit.Ended())
 		var mu sync.Mutex
 		outcomes := map[string]error{}
 		answers := func() map[string]error {
@@ -391,37 +344,29 @@ func TestDeliveryTimeout(t *testing.T) {
 		}
 		send := func(topic, value string) {
 			m := &driver.Message{Topic: topic, Partition: -1, Value: []byte(value)}
-			m.Acker = acked(func(err error) {
+			m.Acker = testkit.AckFunc(func(err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				outcomes[value] = err
 			})
-			if err := p.Produce(t.Context(), m); err != nil {
-				t.Fatal(err)
-			}
+			assert.NoError(t, p.Produce(t.Context(), m))
 		}
 		send("missing", "a")
 		send("t", "b")
-		equal(t, "b is not kept waiting", answers(), map[string]error{"b": nil})
+		require.Equal(t, map[string]error{"b": nil}, answers(), "b is not kept waiting")
 		time.Sleep(time.Minute)
-		if err := b.CreateTopic("missing", 1); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, "the topic exists", answers(), map[string]error{"a": nil, "b": nil})
+		require.NoError(t, b.CreateTopic("missing", 1))
+		require.Equal(t, map[string]error{"a": nil, "b": nil}, answers(), "the topic exists")
 
 		b.Stop()
 		send("t", "c")
 		time.Sleep(2*time.Minute - 1)
-		equal(t, "in time", len(answers()), 2)
+		require.Len(t, answers(), 2, "in time")
 		time.Sleep(time.Nanosecond)
-		equal(t, "too late", code(answers()["c"]), "CONNECTION_FAILED")
+		require.Equal(t, "CONNECTION_FAILED", testkit.Code(answers()["c"]), "too late")
 		b.Start()
 		send("never", "d")
 		time.Sleep(2 * time.Minute)
-		equal(t, "never", code(answers()["d"]), "UNKNOWN_TOPIC_OR_PARTITION")
+		require.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", testkit.Code(answers()["d"]), "never")
 	})
 }
-
-type acked func(err error)
-
-func (f acked) Ack(err error) { f(err) }

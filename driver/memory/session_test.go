@@ -2,14 +2,16 @@ package memory_test
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A member that is cut off goes on with what it has until its session has ended.
@@ -26,28 +28,24 @@ func TestZombie(t *testing.T) {
 
 		time.Sleep(10*time.Second - time.Nanosecond)
 		synctest.Wait()
-		equal(t, "before the session timeout", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+		require.Equal(t, []int{1, 1}, []int{len(r1.held()), len(r2.held())}, "before the session timeout")
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		equal(t, "at the session timeout", []int{len(r1.held()), len(r2.held())}, []int{0, 1})
-		if !errors.Is(r1.lost[0], driver.ErrMembershipLost) {
-			t.Errorf("the cause is %v", r1.lost[0])
-		}
+		require.Equal(t, []int{0, 1}, []int{len(r1.held()), len(r2.held())}, "at the session timeout")
+		assert.ErrorIs(t, r1.lost[0], driver.ErrMembershipLost, "the cause")
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		equal(t, "its partitions go to the other", len(r2.held()), 2)
-		equal(t, "what the zombie gets", len(r1.got(c)), 0)
-		if err := r1.Commit(t.Context(), mark(c, 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit of a zombie: %v", err)
-		}
-		equal(t, "errors told", []any{len(r1.errs), code(r1.errs[0]), code(r1.errs[1])}, []any{2, "CONNECTION_FAILED", "SESSION_TIMED_OUT"})
+		require.Len(t, r2.held(), 2, "its partitions go to the other")
+		require.Empty(t, r1.got(c), "what the zombie gets")
+		assert.ErrorIs(t, r1.Commit(t.Context(), mark(c, 1)), driver.ErrClaimEnded, "commit of a zombie")
+		require.Len(t, r1.errs, 2)
+		require.Equal(t, "CONNECTION_FAILED", testkit.Code(r1.errs[0]))
+		require.Equal(t, "SESSION_TIMED_OUT", testkit.Code(r1.errs[1]))
 
 		zombie.Heal()
 		synctest.Wait()
-		equal(t, "back in the group", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
-		if err := r1.Commit(t.Context(), mark(c, 1)); !errors.Is(err, driver.ErrClaimEnded) {
-			t.Errorf("commit on the lost claim: %v", err)
-		}
+		require.Equal(t, []int{1, 1}, []int{len(r1.held()), len(r2.held())}, "back in the group")
+		assert.ErrorIs(t, r1.Commit(t.Context(), mark(c, 1)), driver.ErrClaimEnded, "commit on the lost claim")
 	})
 }
 
@@ -66,8 +64,8 @@ func TestShortCut(t *testing.T) {
 			m.Heal()
 			synctest.Wait()
 		}
-		equal(t, "values", len(r.got(c)), 3)
-		equal(t, "joins", r.joins, 1)
+		require.Len(t, r.got(c), 3, "values")
+		require.Equal(t, 1, r.joins, "joins")
 	})
 }
 
@@ -82,11 +80,9 @@ func TestCommitOutlastsCut(t *testing.T) {
 			b.Start()
 		}()
 		begin := time.Now()
-		if err := r.Commit(t.Context(), mark(r.claim(0), 1)); err != nil {
-			t.Error(err)
-		}
-		equal(t, "time", time.Since(begin), 3*time.Second)
-		equal(t, "committed", b.Committed("g", "t", 0), 1)
+		assert.NoError(t, r.Commit(t.Context(), mark(r.claim(0), 1)))
+		require.Equal(t, 3*time.Second, time.Since(begin), "time")
+		require.Equal(t, int64(1), b.Committed("g", "t", 0), "committed")
 	})
 }
 
@@ -103,11 +99,8 @@ func TestCommitDoesNotOutliveItsClaim(t *testing.T) {
 		go func() { answer <- r.Commit(t.Context(), mark(c, 1)) }()
 		time.Sleep(time.Minute)
 		m.Heal()
-		err := <-answer
-		if got := code(errors.Unwrap(&driver.Error{Err: err})); got == "" || err == nil {
-			t.Errorf("commit: %v", err)
-		}
-		equal(t, "committed", b.Committed("g", "t", 0), -1)
+		require.ErrorIs(t, <-answer, driver.ErrClaimEnded)
+		require.Equal(t, int64(-1), b.Committed("g", "t", 0), "committed")
 	})
 }
 
@@ -117,15 +110,15 @@ func TestExpire(t *testing.T) {
 		r := run(t, b)
 		b.Members("g")[0].Expire()
 		synctest.Wait()
-		equal(t, "log", r.takeLog(), []string{"assign t/0", "assign t/0", "lost t/0"})
-		equal(t, "error", code(r.errs[0]), "UNKNOWN_MEMBER_ID")
+		require.Equal(t, []string{"assign t/0", "assign t/0", "lost t/0"}, r.takeLog(), "log")
+		require.Equal(t, "UNKNOWN_MEMBER_ID", testkit.Code(r.errs[0]), "error")
 
 		// Cut and expired: a process that has crashed.
 		m := b.Members("g")[0]
 		m.Cut()
 		m.Expire()
 		r2 := run(t, b)
-		equal(t, "another takes over at once", r2.held(), []string{"t/0"})
+		require.Equal(t, []string{"t/0"}, r2.held(), "another takes over at once")
 	})
 }
 
@@ -135,10 +128,8 @@ func TestCloseOfExpiredMember(t *testing.T) {
 		b := newBroker(t, 1)
 		r := run(t, b)
 		b.Members("g")[0].Expire()
-		equal(t, "Close", r.Close(t.Context()), error(nil))
-		if log := r.takeLog(); !slices.Contains(log, "lost t/0") {
-			t.Errorf("log: %v, without lost", log)
-		}
+		require.NoError(t, r.Close(t.Context()), "Close")
+		require.Contains(t, r.takeLog(), "lost t/0")
 	})
 }
 
@@ -148,24 +139,21 @@ func TestOutage(t *testing.T) {
 		r := run(t, b)
 		b.Stop()
 		_, err := b.OpenConsumer(t.Context(), consumerConfig())
-		equal(t, "OpenConsumer", code(err), "CONNECTION_FAILED")
+		require.Equal(t, "CONNECTION_FAILED", testkit.Code(err), "OpenConsumer")
 		_, err = b.OpenProducer(t.Context(), producerConfig())
-		equal(t, "OpenProducer", code(err), "CONNECTION_FAILED")
-		if errors.Is(err, driver.ErrPermanent) {
-			t.Errorf("%v is permanent", err)
-		}
-		if _, err := b.OpenProducer(canceled(), producerConfig()); !errors.Is(err, context.Canceled) {
-			t.Errorf("OpenProducer with an ended context: %v", err)
-		}
+		require.Equal(t, "CONNECTION_FAILED", testkit.Code(err), "OpenProducer")
+		assert.NotErrorIs(t, err, driver.ErrPermanent)
+		_, err = b.OpenProducer(testkit.Ended(), producerConfig())
+		require.ErrorIs(t, err, context.Canceled)
 		send(t, b, 0, "a")
 		time.Sleep(gone)
 		synctest.Wait()
-		equal(t, "members", len(b.Members("g")), 0)
-		equal(t, "held", r.held(), []string{})
+		require.Empty(t, b.Members("g"), "members")
+		require.Empty(t, r.held(), "held")
 		b.Start()
 		synctest.Wait()
-		equal(t, "log", r.takeLog(), []string{"assign t/0", "assign t/0", "lost t/0"})
-		equal(t, "values", r.got(r.claim(0)), []string{"a"})
+		require.Equal(t, []string{"assign t/0", "assign t/0", "lost t/0"}, r.takeLog(), "log")
+		require.Equal(t, []string{"a"}, r.got(r.claim(0)), "values")
 	})
 }
 
@@ -195,11 +183,11 @@ func TestCloseWhileCut(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
 			defer cancel()
 			err := r.Close(ctx)
-			equal(t, tt.name+": error", err, tt.err)
-			equal(t, tt.name+": time", time.Since(begin), tt.took)
+			require.ErrorIs(t, err, tt.err, tt.name+": error")
+			require.Equal(t, tt.took, time.Since(begin), tt.name+": time")
 			<-r.done
-			equal(t, tt.name+": log", r.takeLog(), []string{"assign t/0", "revoke t/0"})
-			equal(t, tt.name+": again", r.Close(t.Context()), tt.err)
+			require.Equal(t, []string{"assign t/0", "revoke t/0"}, r.takeLog(), tt.name+": log")
+			require.ErrorIs(t, r.Close(t.Context()), tt.err, tt.name+": again")
 		})
 	}
 }
@@ -209,15 +197,15 @@ func TestSeveredMemberExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		r := run(t, b)
-		equal(t, "Close", r.Close(canceled()), context.Canceled)
+		require.ErrorIs(t, r.Close(testkit.Ended()), context.Canceled, "Close")
 		<-r.done
-		equal(t, "log", r.takeLog(), []string{"assign t/0", "lost t/0"})
-		equal(t, "members", len(b.Members("g")), 1)
+		require.Equal(t, []string{"assign t/0", "lost t/0"}, r.takeLog(), "log")
+		require.Len(t, b.Members("g"), 1, "members")
 		r2 := run(t, b)
-		equal(t, "before", r2.held(), []string{})
+		require.Empty(t, r2.held(), "before")
 		time.Sleep(gone)
 		synctest.Wait()
-		equal(t, "after", r2.held(), []string{"t/0"})
+		require.Equal(t, []string{"t/0"}, r2.held(), "after")
 	})
 }
 
@@ -228,12 +216,10 @@ func TestCloseWhileJoinIsPending(t *testing.T) {
 		b.Members("g")[0].Cut()
 		r2 := run(t, b) // waits for the first member
 		begin := time.Now()
-		if err := r2.Close(t.Context()); err != nil {
-			t.Errorf("close: %v", err)
-		}
+		assert.NoError(t, r2.Close(t.Context()), "close")
 		<-r2.done
-		equal(t, "time", time.Since(begin), 0)
-		equal(t, "the first member", r1.held(), []string{"t/0"})
+		require.Zero(t, time.Since(begin), "time")
+		require.Equal(t, []string{"t/0"}, r1.held(), "the first member")
 	})
 }
 
@@ -255,7 +241,7 @@ func TestLeaderClosesWhileJoining(t *testing.T) {
 			}
 			close(release)
 			time.Sleep(time.Millisecond) // the group completes
-			equal(t, "commit", r1.Commit(ctx, mark(cs[0], 1)), error(nil))
+			assert.NoError(t, r1.Commit(ctx, mark(cs[0], 1)), "commit")
 		}
 		r1 = runWith(t, b, leader, coop)
 		synctest.Wait()
@@ -265,9 +251,9 @@ func TestLeaderClosesWhileJoining(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		begin := time.Now()
 		r1.Close(t.Context())
-		equal(t, "time", time.Since(begin), time.Millisecond)
+		require.Equal(t, time.Millisecond, time.Since(begin), "time")
 		synctest.Wait()
-		equal(t, "other holds", len(other.held()), 2)
+		require.Len(t, other.held(), 2, "other holds")
 	})
 }
 
@@ -283,9 +269,9 @@ func TestCloseDuringRevoke(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		equal(t, "Close", r.Close(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, r.Close(ctx), context.DeadlineExceeded, "Close")
 		<-r.done
-		equal(t, "time", time.Since(begin), time.Second)
+		require.Equal(t, time.Second, time.Since(begin), "time")
 	})
 }
 
@@ -298,28 +284,24 @@ func TestCloseLengthensWindow(t *testing.T) {
 		r := runWith(t, b, rec)
 		c := r.claim(0)
 		time.AfterFunc(19*time.Second, func() {
-			if err := r.Commit(context.Background(), mark(c, 1)); err != nil {
-				t.Errorf("commit in the window: %v", err)
-			}
+			assert.NoError(t, r.Commit(context.Background(), mark(c, 1)), "commit in the window")
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		equal(t, "Close", r.Close(ctx), error(nil))
-		equal(t, "committed", b.Committed("g", "t", 0), 1)
+		require.NoError(t, r.Close(ctx), "Close")
+		require.Equal(t, int64(1), b.Committed("g", "t", 0), "committed")
 	})
 }
 
 func TestCloseWithoutRun(t *testing.T) {
 	b := memory.NewBroker()
 	c, err := b.OpenConsumer(t.Context(), consumerConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "Close", c.Close(t.Context()), error(nil))
-	equal(t, "again", c.Close(t.Context()), error(nil))
+	require.NoError(t, err)
+	require.NoError(t, c.Close(t.Context()), "Close")
+	require.NoError(t, c.Close(t.Context()), "again")
 	rec := newRecorder(t)
-	equal(t, "Run", c.Run(rec), error(nil))
-	equal(t, "joins", rec.joins, 0)
+	require.NoError(t, c.Run(rec), "Run")
+	require.Zero(t, rec.joins, "joins")
 }
 
 // A cooperative member keeps its claims, and commits on them, while the group
@@ -335,16 +317,14 @@ func TestSilentMemberHoldsRebalance(t *testing.T) {
 		b.Rebalance("g")
 		synctest.Wait()
 		c := r2.claims[0]
-		if err := r2.Commit(t.Context(), mark(c, 1)); err != nil {
-			t.Errorf("commit while the group is preparing: %v", err)
-		}
+		assert.NoError(t, r2.Commit(t.Context(), mark(c, 1)), "commit while the group is preparing")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		equal(t, "the other member", r2.held(), []string{"t/0", "t/1"})
-		equal(t, "its first claim", r2.claims[0] == c, true)
+		require.Equal(t, []string{"t/0", "t/1"}, r2.held(), "the other member")
+		require.True(t, r2.claims[0] == c, "its first claim")
 		leader.Heal()
 		synctest.Wait()
-		equal(t, "both", []int{len(r1.held()), len(r2.held())}, []int{1, 1})
+		require.Equal(t, []int{1, 1}, []int{len(r1.held()), len(r2.held())}, "both")
 	})
 }
 
@@ -403,9 +383,7 @@ func (p *bypassed) close(t *testing.T, before func()) {
 	before()
 	p.member.Heal()
 	<-p.done
-	if took := time.Since(began); took != 0 {
-		t.Errorf("the end took %v", took)
-	}
+	require.Zero(t, time.Since(began), "the time until the end")
 }
 
 // goOn has the group go through another generation without the member, and the
@@ -415,9 +393,7 @@ func (p *bypassed) goOn(t *testing.T) (committed []int64) {
 	time.Sleep(30 * time.Second)
 	for _, o := range p.others {
 		for _, c := range o.claims {
-			if err := o.Commit(t.Context(), mark(c, 4)); err != nil {
-				t.Error(err)
-			}
+			assert.NoError(t, o.Commit(t.Context(), mark(c, 4)))
 		}
 	}
 	return p.committed()
@@ -434,9 +410,7 @@ func (p *bypassed) committed() (offsets []int64) {
 func (p *bypassed) wantNotBefore(t *testing.T, before []int64) {
 	t.Helper()
 	for partition, now := range p.committed() {
-		if now < before[partition] {
-			t.Errorf("t/%d went back from %d to %d", partition, before[partition], now)
-		}
+		require.GreaterOrEqualf(t, now, before[partition], "the position of t/%d", partition)
 	}
 }
 
@@ -461,9 +435,7 @@ func TestBypassedMemberLosesItsClaims(t *testing.T) {
 		p.member.Heal()
 		time.Sleep(time.Minute)
 		p.wantNotBefore(t, before)
-		if len(p.lost) == 0 {
-			t.Error("no claim was lost")
-		}
+		require.NotEmpty(t, p.lost, "lost claims")
 	})
 }
 
@@ -476,9 +448,7 @@ func TestCloseWhileTheGroupPrepares(t *testing.T) {
 		}
 		synctest.Wait()
 		p.close(t, synctest.Wait)
-		if p.refused == 0 {
-			t.Error("no commit was refused, though the generation was not joined")
-		}
+		require.NotZero(t, p.refused, "commits that were refused because the generation was not joined")
 	})
 }
 
@@ -488,12 +458,8 @@ func TestExpelledMemberMovesNoPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
 		send(t, b, 0, "a", "b", "c")
-		if err := b.SetCommitted("g", "t", 0, 0); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.DeleteRecords("t", 0, 2); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.SetCommitted("g", "t", 0, 0))
+		require.NoError(t, b.DeleteRecords("t", 0, 2))
 		rec := newRecorder(t)
 		once := false
 		rec.onRevoke = func(context.Context, []*driver.Claim) {
@@ -506,8 +472,6 @@ func TestExpelledMemberMovesNoPosition(t *testing.T) {
 		}
 		runWith(t, b, rec, func(cfg *driver.ConsumerConfig) { cfg.OutOfRange = driver.OutOfRangeOldest })
 		time.Sleep(time.Second)
-		if b.Committed("g", "t", 0) != 0 {
-			t.Error("a member that is cut and expelled has moved the group's position")
-		}
+		assert.Zero(t, b.Committed("g", "t", 0), "a member that is cut and expelled has moved the group's position")
 	})
 }

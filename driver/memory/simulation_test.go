@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -48,9 +49,7 @@ func newSimulation(t *rapid.T) *simulation {
 		{driver.RoundRobin}, {driver.Range}, {driver.Sticky}, {driver.CooperativeSticky},
 		{driver.CooperativeSticky, driver.Sticky},
 	}).Draw(t, "strategies")
-	if err := s.b.CreateTopic("t", rapid.IntRange(1, 5).Draw(t, "partitions")); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.b.CreateTopic("t", rapid.IntRange(1, 5).Draw(t, "partitions")))
 	return s
 }
 
@@ -147,13 +146,9 @@ func (s *simulation) close(m *simulated, timeout time.Duration) {
 	defer cancel()
 	begin := time.Now()
 	m.Close(ctx)
-	if time.Since(begin) > timeout {
-		s.t.Fatalf("Close overran its context")
-	}
+	require.False(s.t, time.Since(begin) > timeout, "Close overran its context")
 	<-m.done
-	if len(m.live()) > 0 {
-		s.t.Fatalf("Run returned with live claims")
-	}
+	require.Empty(s.t, m.live(), "Run returned with live claims")
 	s.members = slices.DeleteFunc(s.members, func(o *simulated) bool { return o == m })
 }
 
@@ -197,16 +192,12 @@ func (s *simulation) addPartition(t *rapid.T) {
 	if n == 8 {
 		t.Skip("enough partitions")
 	}
-	if err := s.b.AddPartitions("t", n+1); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.b.AddPartitions("t", n+1))
 }
 
 func (s *simulation) send(t *rapid.T) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
-		if err := s.b.Send(&driver.Message{Topic: "t", Partition: -1}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, s.b.Send(&driver.Message{Topic: "t", Partition: -1}))
 	}
 }
 
@@ -220,23 +211,19 @@ func (s *simulation) check(t *rapid.T) {
 	s.mu.Lock()
 	rewound := s.rewound
 	s.mu.Unlock()
-	if rewound {
-		t.Fatalf("a committed offset has moved backwards")
-	}
+	require.False(t, rewound, "a committed offset has moved backwards")
 	owner := make(map[int32]bool)
 	for _, m := range s.members {
 		select {
 		case <-m.done:
-			t.Fatalf("Run returned before Close")
+			require.Fail(t, "Run returned before Close")
 		default:
 		}
 		if m.cut.Load() || s.down.Load() {
 			continue // may be a zombie
 		}
 		for _, c := range m.live() {
-			if owner[c.Partition] {
-				t.Fatalf("two members hold one partition")
-			}
+			require.False(t, owner[c.Partition], "two members hold one partition")
 			owner[c.Partition] = true
 		}
 	}
@@ -255,20 +242,15 @@ func (s *simulation) settle(t *rapid.T) {
 	for _, m := range s.members {
 		n := len(m.live())
 		owners, least, most = owners+n, min(least, n), max(most, n)
-		if err := m.commit(t.Context(), m.live()); err != nil {
-			t.Fatalf("a settled group does not commit")
-		}
+		require.NoError(t, m.commit(t.Context(), m.live()), "a settled group does not commit")
 	}
 	n := s.b.Partitions("t")
-	if owners != n || most-least > 1 {
-		t.Logf("%d partitions, %d owners, shares from %d to %d", n, owners, least, most)
-		t.Fatalf("the group has not settled")
-	}
+	t.Logf("%d partitions, %d owners, shares from %d to %d", n, owners, least, most)
+	require.True(t, owners == n && most-least <= 1, "the group has not settled")
 	for p := range int32(n) {
 		_, end, err := s.b.Offsets("t", p)
-		if err != nil || max(0, s.b.Committed("g", "t", p)) != end {
-			t.Fatalf("not everything was delivered and committed")
-		}
+		require.NoError(t, err)
+		require.True(t, max(0, s.b.Committed("g", "t", p)) == end, "not everything was delivered and committed")
 	}
 }
 

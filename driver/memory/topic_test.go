@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
 )
@@ -39,19 +42,15 @@ func TestTopicErrors(t *testing.T) {
 		{"delete what is deleted", b.DeleteRecords("t", 0, 0), `<nil>`},
 	}
 	for _, tt := range tests {
-		if got := fmt.Sprint(tt.err); got != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
-		}
+		assert.Equal(t, tt.want, fmt.Sprint(tt.err), tt.name)
 	}
 }
 
 func TestTopics(t *testing.T) {
 	b := memory.NewBroker()
 	for _, name := range []string{"c", "a", "b"} {
-		if err := b.CreateTopic(name, 1); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.CreateTopic(name, 1))
 	}
-	equal(t, "topics", b.Topics(), []string{"a", "b", "c"})
-	equal(t, "partitions of an unknown topic", b.Partitions("z"), 0)
+	require.Equal(t, []string{"a", "b", "c"}, b.Topics(), "topics")
+	require.Zero(t, b.Partitions("z"), "partitions of an unknown topic")
 }
