@@ -84,8 +84,8 @@ var openers = map[string]func(t *testing.T, brokers []string) error{
 	},
 }
 
-// TestFault_H2_WrongPortCostsNoMemory holds that what is no Kafka is refused by
-// its first bytes, and that the reason is what came.
+// TestFault_H2_WrongPortCostsNoMemory holds that a peer that is no Kafka is
+// refused by its first bytes, and that the reason names them.
 func TestFault_H2_WrongPortCostsNoMemory(t *testing.T) {
 	length := func(n uint32, rest ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, n), rest...)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -33,9 +35,7 @@ func cpu(b *testing.B) (report func()) {
 
 func cpuTime(b *testing.B) time.Duration {
 	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &r))
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
@@ -100,16 +100,12 @@ func BenchmarkConsume(b *testing.B) {
 func runRaw(b *testing.B, cluster *kfake.Cluster, h ibm.ConsumerGroupHandler, done <-chan struct{}, adapt func(*ibm.Config)) {
 	cfg := consumerConfig(cluster.ListenAddrs())
 	conf, err := Driver{}.consumerConfig(cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	if adapt != nil {
 		adapt(conf)
 	}
 	group, err := ibm.NewConsumerGroup(cfg.Brokers, "g", conf)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	b.ReportAllocs()
@@ -128,9 +124,7 @@ func runDriver(b *testing.B, cluster *kfake.Cluster, h driver.Handler, done <-ch
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.Topics = []string{"bench"}
 	c, err := Driver{}.OpenConsumer(context.Background(), cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	b.ReportAllocs()
 	b.ResetTimer()
 	defer cpu(b)()
@@ -138,9 +132,7 @@ func runDriver(b *testing.B, cluster *kfake.Cluster, h driver.Handler, done <-ch
 	go func() { ran <- c.Run(h) }()
 	<-done
 	b.StopTimer()
-	if err := c.Close(within(b, patienceTest)); err != nil {
-		b.Error(err)
-	}
+	assert.NoError(b, c.Close(within(b, patienceTest)))
 	<-ran
 }
 
@@ -156,13 +148,9 @@ var payload = make([]byte, 100)
 func produceRaw(b *testing.B, partitions int32) {
 	cluster := synthetic(b, partitions)
 	conf, err := Driver{}.producerConfig(producerConfig(cluster.ListenAddrs()))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	p, err := ibm.NewAsyncProducer(cluster.ListenAddrs(), conf)
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	var drains sync.WaitGroup
 	drains.Go(func() {
 		for range p.Successes() {
@@ -198,9 +186,7 @@ func (a *countAck) Ack(err error) {
 func produceDriver(b *testing.B, partitions int32) {
 	cluster := synthetic(b, partitions)
 	p, err := Driver{}.OpenProducer(context.Background(), producerConfig(cluster.ListenAddrs()))
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	var wg sync.WaitGroup
 	acker := &countAck{b, &wg}
 	wg.Add(b.N)
@@ -213,9 +199,7 @@ func produceDriver(b *testing.B, partitions int32) {
 			b.Fatal(err)
 		}
 	}
-	if err := p.Close(ctx); err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, p.Close(ctx))
 	wg.Wait()
 }
 
@@ -317,9 +301,7 @@ func BenchmarkSlowHandler(b *testing.B) {
 			cfg := consumerConfig(cluster.ListenAddrs())
 			cfg.Topics = []string{"bench"}
 			c, err := Driver{}.OpenConsumer(context.Background(), cfg)
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			h := &slowHandler{counter: newCounter(b.N), consumer: c, work: work, filled: make(chan struct{}, 1)}
 			stop := make(chan struct{})
 			var worker sync.WaitGroup
@@ -329,9 +311,7 @@ func BenchmarkSlowHandler(b *testing.B) {
 			go func() { ran <- c.Run(h) }()
 			<-h.done
 			b.StopTimer()
-			if err := c.Close(within(b, patienceTest)); err != nil {
-				b.Error(err)
-			}
+			assert.NoError(b, c.Close(within(b, patienceTest)))
 			<-ran
 			close(stop)
 			worker.Wait()

@@ -14,6 +14,8 @@ import (
 	snappy "github.com/klauspost/compress/snappy/xerial"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
@@ -56,9 +58,8 @@ func heapPeak(t *testing.T) (stop func() int) {
 func zeros(t *testing.T, w io.Writer, n int) {
 	t.Helper()
 	for chunk := make([]byte, mebi); n > 0; n -= len(chunk) {
-		if _, err := w.Write(chunk[:min(n, len(chunk))]); err != nil {
-			t.Fatal(err)
-		}
+		_, err := w.Write(chunk[:min(n, len(chunk))])
+		require.NoError(t, err)
 	}
 }
 
@@ -78,18 +79,14 @@ func compressed(t *testing.T, codec int16, write func(io.Writer)) []byte {
 		w = lz4.NewWriter(&b)
 	case 4:
 		z, err := zstd.NewWriter(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		w = z
 	default:
 		write(&b)
 		return b.Bytes()
 	}
 	write(w)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, w.Close())
 	return b.Bytes()
 }
 
@@ -167,19 +164,15 @@ func standsAlone(t *testing.T, bomb []byte) {
 	})
 	s.mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
-	if p := peak(); p > 450*mebi {
-		t.Errorf("the heap has grown by %d MiB", p/mebi)
-	} else {
-		t.Logf("the heap has grown by %d MiB", p/mebi)
-	}
+	p := peak()
+	t.Logf("the heap has grown by %d MiB", p/mebi)
+	assert.LessOrEqual(t, p, 450*mebi, "growth of the heap")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
-	expect(t, "claims assigned", len(r.assigned), 2)
+	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	assert.Len(t, r.assigned, 2, "claims assigned")
 	for _, err := range r.troubles() {
-		if err.Partition != 0 || err.Offset != 20 || errorCode(err) != "RECORD_TOO_LARGE" {
-			t.Errorf("told %v, want RECORD_TOO_LARGE at t/0 at offset 20", err)
-		}
+		wantTrouble(t, err, "t", 20, "RECORD_TOO_LARGE")
 	}
 }
 
@@ -207,11 +200,9 @@ func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
 	})
 	p := peak()
 	t.Logf("the heap has grown by %d MiB", p/mebi)
-	if p > 350*mebi {
-		t.Errorf("the heap has grown by %d MiB", p/mebi)
-	}
+	assert.LessOrEqual(t, p, 350*mebi, "growth of the heap")
 	m.recorder.mu.Lock()
 	defer m.recorder.mu.Unlock()
-	expect(t, "offsets of partition 0", m.offsets(0), upTo(20))
-	expect(t, "errors", len(m.errs), 0)
+	assert.Equal(t, upTo(20), m.offsets(0), "offsets of partition 0")
+	assert.Empty(t, m.errs)
 }

@@ -252,7 +252,7 @@ func TestPace(t *testing.T) {
 	assert.NotZero(t, p.next(nil, 0), "sessions that end at once follow each other without a pause")
 }
 
-// TestFault_H1_BoundAboveSaramasIsRefused: Sarama would refuse what the bound allows.
+// TestFault_H1_BoundAboveSaramasIsRefused: Sarama would refuse batches that the bound allows.
 func TestFault_H1_BoundAboveSaramasIsRefused(t *testing.T) {
 	cfg := consumerConfig([]string{"127.0.0.1:9"})
 	cfg.MaxDecompressedBytes = saramaBound

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -15,7 +17,7 @@ import (
 const fleet = 8
 
 // A fleet of static members is restarted one after the other, as a deployment
-// does. Each gets back what it had, and the others do not hear of it.
+// does. Each gets back its partition, and the others notice nothing.
 func TestRollingDeploy(t *testing.T) {
 	cluster := fake(t, kfake.SeedTopics(fleet, "fleet"))
 	rollingDeploy(t, cluster.ListenAddrs(), "fleet")
@@ -24,9 +26,7 @@ func TestRollingDeploy(t *testing.T) {
 func TestRealRollingDeploy(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
 	topic := fmt.Sprintf("fleet-%d", time.Now().UnixNano())
-	if err := cluster.CreateTopic(t.Context(), topic, fleet, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), topic, fleet, nil))
 	rollingDeploy(t, strings.Split(cluster.Bootstrap(), ","), topic)
 }
 
@@ -54,23 +54,19 @@ func rollingDeploy(t *testing.T, brokers []string, topic string) {
 		members[i], recorders[i] = member(i)
 		r := recorders[i]
 		r.wait(t, "its partition again", func() bool { return len(r.live) == 1 })
-		if r.claim(had[i]) == nil {
-			t.Errorf("member %d had partition %d and came back to another", i, had[i])
-		}
+		assert.NotNil(t, r.claim(had[i]), "member %d had partition %d and came back to another", i, had[i])
 		joins[i] = 1
 	}
 	for i, r := range recorders {
 		r.mu.Lock()
-		if r.joins != joins[i] || len(r.lost) > 0 || len(r.revoked) > 0 {
-			t.Errorf("member %d: joined %d times, want %d; %d revoked, %d lost", i, r.joins, joins[i], len(r.revoked), len(r.lost))
-		}
+		assert.Equal(t, joins[i], r.joins, "joins of member %d", i)
+		assert.Empty(t, r.revoked, "claims of member %d that were revoked", i)
+		assert.Empty(t, r.lost, "claims that member %d lost", i)
 		r.mu.Unlock()
 	}
 	seed(t, brokers, topic, had[0], "after")
 	recorders[0].waitRecords(t, 1)
-	if err := members[0].Commit(within(t, patienceTest), []driver.Mark{{Claim: recorders[0].claim(had[0]), Offset: 1}}); err != nil {
-		t.Errorf("Commit after the deployment = %v", err)
-	}
+	assert.NoError(t, members[0].Commit(within(t, patienceTest), []driver.Mark{{Claim: recorders[0].claim(had[0]), Offset: 1}}), "after the deployment")
 }
 
 // onePartitionEach waits until all members have joined the same generation, and
@@ -94,6 +90,6 @@ func onePartitionEach(t *testing.T, recorders []*recorder) []int32 {
 			return had
 		}
 	}
-	t.Fatal("the members never had one partition each")
+	require.FailNow(t, "the members never had one partition each")
 	return nil
 }

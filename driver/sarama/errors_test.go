@@ -2,15 +2,15 @@ package sarama
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -39,9 +39,9 @@ func TestFault_C2_WhatPassesIsNotPermanent(t *testing.T) {
 	} {
 		err := soften(wrap(c.err), c.sasl)
 		var de *driver.Error
-		if isPermanent(err) != c.permanent || !errors.As(err, &de) || !errors.Is(err, c.err) {
-			t.Errorf("%v with %v: %v, want permanent %v", c.err, c.sasl, err, c.permanent)
-		}
+		assert.ErrorAs(t, err, &de)
+		assert.ErrorIs(t, err, c.err)
+		assert.Equal(t, c.permanent, isPermanent(err), "permanent: %v with %v", err, c.sasl)
 	}
 }
 
@@ -62,7 +62,7 @@ func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
 		{"certificate required", alert(116), true},
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
+		require.NoError(t, err)
 		var served atomic.Bool
 		done := make(chan struct{})
 		go func() {
@@ -85,12 +85,10 @@ func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
 		l.Close()
 		<-done
 		var de *driver.Error
-		if !served.Load() || !errors.As(err, &de) || isPermanent(err) != c.permanent {
-			t.Errorf("%s: %v, want permanent %v", c.name, err, c.permanent)
-		}
-		if !strings.Contains(fmt.Sprint(err), "TLS") {
-			t.Errorf("%s: %v says nothing of TLS", c.name, err)
-		}
+		assert.True(t, served.Load(), "%s: served", c.name)
+		assert.ErrorAs(t, err, &de, c.name)
+		assert.Equal(t, c.permanent, isPermanent(err), "%s: permanent: %v", c.name, err)
+		assert.ErrorContains(t, err, "TLS", c.name)
 	}
 }
 
@@ -103,19 +101,14 @@ func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.waitRecords(t, 20)
-	must(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 3}}))
+	require.NoError(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 3}}))
 	m.stop(t)
-	must(t, h.Truncate(t.Context(), "t", 0, 10))
+	require.NoError(t, h.Truncate(t.Context(), "t", 0, 10))
 
 	again := start(t, Driver{}, cfg, newRecorder())
 	err := again.ranOut(t)
-	var de *driver.Error
-	if !isPermanent(err) || !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" {
-		t.Errorf("Run = %v", err)
-	}
-	if want := "t/0: offset 3, the log holds [10, 20)"; !strings.Contains(fmt.Sprint(err), want) {
-		t.Errorf("Run = %v, want it to say %q", err, want)
-	}
+	wantError(t, err, "OFFSET_OUT_OF_RANGE", true)
+	assert.ErrorContains(t, err, "t/0: offset 3, the log holds [10, 20)")
 }
 
 // TestFault_E5_NewPartitionsAreNoticed: within a minute, whatever the strategy.
@@ -132,7 +125,7 @@ func TestFault_E5_NewPartitionsAreNoticed(t *testing.T) {
 			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 			time.Sleep(time.Second) // Sarama takes its first look
 			began := time.Now()
-			must(t, h.AddPartitions(t.Context(), "t", 3))
+			require.NoError(t, h.AddPartitions(t.Context(), "t", 3))
 			r.waitFor(t, time.Minute, "the new partitions", func() bool { return len(r.live) == 3 })
 			t.Logf("noticed after %v", time.Since(began))
 		})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -49,8 +51,8 @@ func moveCoordinator(cluster *kfake.Cluster, group string, from int32) {
 }
 
 // TestFrozenCoordinatorKeepsTheSession freezes the coordinator with its
-// connections open, and lets another broker take the group over. Nobody has to
-// hear of that: the heartbeats find the new one in time, and the commits, too.
+// connections open, and lets another broker take the group over. The handler does not
+// notice: heartbeats and commits find the new coordinator in time.
 func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 	testkit.Slow(t, "waits for a frozen coordinator")
 	// A commit renews the session as a heartbeat does, so each is looked at alone.
@@ -62,12 +64,8 @@ func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 		t.Parallel()
 		freezeCoordinator(t, func(m *running, claim *driver.Claim) {
 			began := time.Now()
-			if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}); err != nil {
-				t.Fatalf("Commit = %v", err)
-			}
-			if took := time.Since(began); took > m.consumer.cfg.SessionTimeout {
-				t.Errorf("the commit took %v, longer than the session", took)
-			}
+			require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}))
+			assert.LessOrEqual(t, time.Since(began), m.consumer.cfg.SessionTimeout, "the commit took longer than the session")
 		})
 	})
 }
@@ -85,14 +83,10 @@ func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 	claim := r.claim(0)
 
 	frozen := cluster.CoordinatorFor("g")
-	if err := cluster.MoveTopicPartition("t", 0, (frozen+1)%3); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.MoveTopicPartition("t", 0, (frozen+1)%3))
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
 	r.waitRecords(t, 10)
-	if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 5}}); err != nil {
-		t.Fatalf("Commit = %v", err)
-	}
+	require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 5}}))
 	thaw := gates[frozen].stall()
 	defer thaw()
 	began := time.Now()
@@ -102,16 +96,12 @@ func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 	thaw()
 	seed(t, brokers, "t", 0, "10")
 	r.waitRecords(t, 11)
-	if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 11}}); err != nil {
-		t.Errorf("Commit after the session timeout = %v", err)
-	}
+	assert.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 11}}), "after the session timeout")
 	wantOneSession(t, r)
-	if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 11 {
-		t.Errorf("committed %d, want 11", got)
-	}
+	assert.Equal(t, int64(11), cluster.GroupInfo("g").Commits["t"][0].Offset, "committed")
 }
 
-// TestNoCoordinatorForAWhile lets the coordinator resign while nobody takes over,
+// TestNoCoordinatorForAWhile lets the coordinator resign while no broker takes over,
 // for longer than Sarama's ten attempts last and for less than a session.
 func TestNoCoordinatorForAWhile(t *testing.T) {
 	testkit.Slow(t, "waits for an absent coordinator")
@@ -125,15 +115,11 @@ func TestNoCoordinatorForAWhile(t *testing.T) {
 	back, heartbeats := resign(cluster)
 	time.Sleep(6 * time.Second)
 	back.Store(true)
-	for since := time.Now(); heartbeats.Load() < 2; time.Sleep(10 * time.Millisecond) {
-		if time.Since(since) > patienceTest {
-			t.Fatal("no heartbeat")
-		}
-	}
+	require.Eventually(t, func() bool { return heartbeats.Load() >= 2 }, patienceTest, 10*time.Millisecond, "heartbeats")
 	wantOneSession(t, r)
 }
 
-// resign lets the coordinator resign while nobody takes over, until it is back.
+// resign lets the coordinator resign while no broker takes over, until it is back.
 // Heartbeats are those that were answered since.
 func resign(cluster *kfake.Cluster) (back *atomic.Bool, heartbeats *atomic.Int32) {
 	back, heartbeats = new(atomic.Bool), new(atomic.Int32)
@@ -151,8 +137,8 @@ func resign(cluster *kfake.Cluster) (back *atomic.Bool, heartbeats *atomic.Int32
 	return back, heartbeats
 }
 
-// hideCoordinator lets nobody say who coordinates a group, until it is back. It
-// counts who asks.
+// hideCoordinator lets no broker name the coordinator of a group, until it is back.
+// It counts the requests.
 func hideCoordinator(cluster *kfake.Cluster, back *atomic.Bool) (asked *atomic.Int32) {
 	asked = new(atomic.Int32)
 	cluster.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -173,9 +159,9 @@ func wantOneSession(t *testing.T, r *recorder) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.revoked)+len(r.lost) > 0 {
-		t.Errorf("%d joins, %d claims revoked, %d lost (%v); want the one session to go on", r.joins, len(r.revoked), len(r.lost), r.causes)
-	}
+	assert.Equal(t, 1, r.joins, "joins")
+	assert.Empty(t, r.revoked, "claims revoked")
+	assert.Empty(t, r.lost, "claims lost, for %v", r.causes)
 }
 
 // TestNoCoordinatorForASession: a member whose coordinator has resigned, and which
@@ -193,19 +179,15 @@ func TestNoCoordinatorForASession(t *testing.T) {
 	back, _ := resign(cluster)
 	defer back.Store(true)
 	r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
-	if took := time.Since(began); took > 2*cfg.SessionTimeout {
-		t.Errorf("lost after %v, a session lasts %v", took, cfg.SessionTimeout)
-	}
+	assert.LessOrEqual(t, time.Since(began), 2*cfg.SessionTimeout, "time until the loss")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.ContainsFunc(r.causes, func(err error) bool { return errors.Is(err, errSessionExpired) }) {
-		t.Errorf("lost for %v, want %v", r.causes, errSessionExpired)
-	}
+	assert.ErrorIs(t, errors.Join(r.causes...), errSessionExpired)
 }
 
-// TestJoinTellsWhy: a join that has waited in vain for a coordinator tells that, and
-// not only that it was cut short.
-func TestJoinTellsWhy(t *testing.T) {
+// TestJoinReportsItsReason: a join that has found no coordinator in time reports that,
+// and not only that it was cut short.
+func TestJoinReportsItsReason(t *testing.T) {
 	testkit.Slow(t, "waits for joins to time out")
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets")) // without it Sarama sleeps
@@ -221,15 +203,11 @@ func TestJoinTellsWhy(t *testing.T) {
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, err := range r.errs {
-		if errors.Is(err, context.Canceled) {
-			t.Errorf("told %v", err)
-		}
-	}
+	assert.NotErrorIs(t, errors.Join(r.errs...), context.Canceled)
 }
 
-// TestLateAnswerCostsNoSession: an answer has come too late, and nobody can say who
-// coordinates the group. The one that did still does.
+// TestLateAnswerCostsNoSession: an answer has come too late, and no broker can name
+// the coordinator of the group. It is still the same broker.
 func TestLateAnswerCostsNoSession(t *testing.T) {
 	testkit.Slow(t, "waits for late answers")
 	t.Parallel()
@@ -242,14 +220,12 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	asked := hideCoordinator(cluster, new(atomic.Bool))
 	m.split.doubt()
 	time.Sleep(cfg.SessionTimeout + time.Second)
-	if asked.Load() == 0 {
-		t.Error("nobody was asked for the coordinator")
-	}
+	assert.NotZero(t, asked.Load(), "no broker was asked for the coordinator")
 	wantOneSession(t, r)
 }
 
-// TestNothingAskedIsNoBadConnection: a commit that has found out that there is
-// nothing to commit any more leaves the connection alone, which others need.
+// TestNothingAskedIsNoBadConnection: a commit that finds all its claims ended sends
+// nothing, and leaves the connection open, which others need.
 func TestNothingAskedIsNoBadConnection(t *testing.T) {
 	cluster := fake(t)
 	r := newRecorder()
@@ -260,12 +236,10 @@ func TestNothingAskedIsNoBadConnection(t *testing.T) {
 		asked = b
 		return struct{}{}, driver.ErrClaimEnded
 	})
-	if err != driver.ErrClaimEnded {
-		t.Fatal(err)
-	}
-	if ok, err := asked.Connected(); !ok || err != nil {
-		t.Errorf("the coordinator is connected: %v, %v", ok, err)
-	}
+	require.True(t, err == driver.ErrClaimEnded, "exchange = %v", err)
+	ok, err := asked.Connected()
+	assert.NoError(t, err)
+	assert.True(t, ok, "the coordinator is connected")
 }
 
 // TestJoinIsWaitedFor holds that the short wait for a heartbeat is not that for a
@@ -286,7 +260,5 @@ func TestJoinIsWaitedFor(t *testing.T) {
 	second.wait(t, "an assignment of the second member", func() bool { return len(second.live) == 1 })
 	second.mu.Lock()
 	defer second.mu.Unlock()
-	if len(second.errs) > 0 {
-		t.Errorf("the join was told to fail: %v", second.errs)
-	}
+	assert.Empty(t, second.errs, "the join failed")
 }

@@ -3,12 +3,13 @@ package sarama
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -104,13 +105,9 @@ func wantEachOnce(t *testing.T, all []*churner) {
 			c.mu.Unlock()
 		}
 	}
-	if got, want := len(counts), churnPartitions*churnRounds*churnEach; got != want {
-		t.Errorf("%d records were delivered, want %d", got, want)
-	}
+	assert.Equal(t, churnPartitions*churnRounds*churnEach, len(counts), "records that were delivered")
 	for at, n := range counts {
-		if n > 1 {
-			t.Errorf("%d/%d was delivered %d times although every revocation was committed", at[0], at[1], n)
-		}
+		assert.Equal(t, 1, n, "deliveries of %d/%d, although every revocation was committed", at[0], at[1])
 	}
 }
 
@@ -130,18 +127,15 @@ func TestCooperativeKeepsWhatStays(t *testing.T) {
 	start(t, Driver{}, cfg, b)
 	b.wait(t, "an assignment of the second member", func() bool { return len(b.live) == 2 })
 	a.wait(t, "the revocation", func() bool { return len(a.revoked) == 2 })
-	if len(a.assigned) != 4 || len(a.lost) != 0 {
-		t.Errorf("the first member was assigned %d claims and lost %d", len(a.assigned), len(a.lost))
-	}
+	assert.Len(t, a.assigned, 4, "claims assigned to the first member")
+	assert.Empty(t, a.lost, "claims that the first member lost")
 	for _, c := range kept {
 		if slices.Contains(a.revoked, c) {
 			continue
 		}
 		seed(t, brokers, "coop", c.Partition, "v")
 		a.waitRecords(t, 1)
-		if err := ma.Commit(within(t, patienceTest), []driver.Mark{{Claim: c, Offset: 1}}); err != nil {
-			t.Errorf("Commit of a claim that outlived its generation = %v", err)
-		}
+		assert.NoError(t, ma.Commit(within(t, patienceTest), []driver.Mark{{Claim: c, Offset: 1}}), "a claim that outlived its generation")
 		break
 	}
 	a.wait(t, "a call of Assign for the second generation", func() bool { return a.joins > 4 })
@@ -152,7 +146,7 @@ func TestCommitFaults(t *testing.T) {
 	cases := []struct {
 		name    string
 		fault   *kerr.Error
-		count   int // -1 is for ever
+		count   int // -1 is forever
 		durable bool
 		code    string
 		took    time.Duration // at most
@@ -162,7 +156,7 @@ func TestCommitFaults(t *testing.T) {
 		{"loading", kerr.CoordinatorLoadInProgress, 3, true, "", time.Second},
 		{"rebalance in progress", kerr.RebalanceInProgress, 3, true, "", time.Second},
 		{"timed out, applied", kerr.RequestTimedOut, 2, true, "", time.Second},
-		{"for ever", kerr.CoordinatorLoadInProgress, -1, false, "REQUEST_TIMED_OUT", 2 * time.Second},
+		{"loading forever", kerr.CoordinatorLoadInProgress, -1, false, "REQUEST_TIMED_OUT", 2 * time.Second},
 		{"not authorized", kerr.GroupAuthorizationFailed, -1, false, "GROUP_AUTHORIZATION_FAILED", time.Second},
 		{"topic not authorized", kerr.TopicAuthorizationFailed, -1, false, "TOPIC_AUTHORIZATION_FAILED", time.Second},
 	}
@@ -179,25 +173,17 @@ func TestCommitFaults(t *testing.T) {
 			err := m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: 5}})
 			h.Remove()
 			if c.durable {
-				if err != nil {
-					t.Fatalf("Commit = %v", err)
-				}
-				if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 5 {
-					t.Errorf("committed %d", got)
-				}
+				require.NoError(t, err)
+				assert.Equal(t, int64(5), cluster.GroupInfo("g").Commits["t"][0].Offset, "committed")
 				return
 			}
 			var ce *driver.CommitError
-			var de *driver.Error
-			if !errors.As(err, &ce) || len(ce.Failed) != 1 || !errors.As(ce.Failed[0].Err, &de) || de.Code != c.code {
-				t.Fatalf("Commit = %v, want one failed mark with %s", err, c.code)
-			}
-			if errors.Is(err, context.DeadlineExceeded) != (c.count < 0 && c.code == "REQUEST_TIMED_OUT") {
-				t.Errorf("Commit = %v", err)
-			}
-			if err := m.Commit(within(t, time.Second), []driver.Mark{{Claim: claim, Offset: 6}}); err != nil {
-				t.Errorf("after the fault: Commit = %v", err)
-			}
+			require.ErrorAs(t, err, &ce)
+			require.Len(t, ce.Failed, 1)
+			require.Equal(t, c.code, errorCode(ce.Failed[0].Err), "code of %v", err)
+			timedOut := c.count < 0 && c.code == "REQUEST_TIMED_OUT"
+			assert.Equal(t, timedOut, errors.Is(err, context.DeadlineExceeded), "the context has ended: %v", err)
+			assert.NoError(t, m.Commit(within(t, time.Second), []driver.Mark{{Claim: claim, Offset: 6}}), "after the fault")
 		})
 	}
 }
@@ -213,18 +199,13 @@ func TestCoordinatorMoves(t *testing.T) {
 	claim := r.claim(0)
 	for i := range int64(20) {
 		cluster.RehashCoordinators()
-		if err := m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: i + 1}}); err != nil {
-			t.Fatalf("Commit %d = %v", i, err)
-		}
+		require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: i + 1}}), "commit %d", i)
 	}
-	if got := cluster.GroupInfo("g").Commits["t"][0].Offset; got != 20 {
-		t.Errorf("committed %d", got)
-	}
+	assert.Equal(t, int64(20), cluster.GroupInfo("g").Commits["t"][0].Offset, "committed")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.lost) > 0 || len(r.revoked) > 0 {
-		t.Errorf("the claim was ended: %v", r.causes)
-	}
+	assert.Empty(t, r.lost, "claims lost, for %v", r.causes)
+	assert.Empty(t, r.revoked, "claims revoked")
 }
 
 // TestIdleCloseIsFast closes beside a fetch that waits at the broker for maxWait.
@@ -233,9 +214,7 @@ func TestIdleCloseIsFast(t *testing.T) {
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.Topics = []string{"idle"}
 	wantFastClose(t, cfg, 50*time.Millisecond)
-	if n := len(cluster.GroupInfo("g").Members); n != 0 {
-		t.Fatalf("%d members are left in the group", n)
-	}
+	require.Empty(t, cluster.GroupInfo("g").Members, "members that are left in the group")
 }
 
 func wantFastClose(t *testing.T, cfg driver.ConsumerConfig, limit time.Duration) {
@@ -251,9 +230,7 @@ func wantFastClose(t *testing.T, cfg driver.ConsumerConfig, limit time.Duration)
 		best = min(best, time.Since(began))
 	}
 	t.Logf("the fastest of 5 took %v", best)
-	if best > limit {
-		t.Errorf("the fastest of 5 took %v, want %v", best, limit)
-	}
+	assert.LessOrEqual(t, best, limit, "the fastest of 5")
 }
 
 // TestNewestOfATopicThatIsNewToALiveGroup: the group has members and positions,
@@ -287,19 +264,15 @@ func TestNewestOfATopicThatIsNewToALiveGroup(t *testing.T) {
 			})
 			b.mu.Lock()
 			for c := range b.live {
-				if c.Topic == "new" && c.Start != 10 {
-					t.Errorf("%s/%d starts at %d, want 10", c.Topic, c.Partition, c.Start)
+				if c.Topic == "new" {
+					assert.Equal(t, int64(10), c.Start, "start of new/%d", c.Partition)
 				}
 			}
 			b.mu.Unlock()
-			if got := cluster.GroupInfo("g").Commits["new"][0].Offset; got != 10 {
-				t.Errorf("the start that is committed is %d, want 10", got)
-			}
+			assert.Equal(t, int64(10), cluster.GroupInfo("g").Commits["new"][0].Offset, "the start that is committed")
 			seed(t, brokers, "new", 1, "fresh")
 			b.waitRecords(t, 1)
-			if got := b.values(); !slices.Equal(got, []string{"fresh"}) {
-				t.Errorf("delivered %v", got)
-			}
+			assert.Equal(t, []string{"fresh"}, b.values())
 		})
 	}
 }
@@ -320,9 +293,8 @@ func TestLeaderMovesLoseNothing(t *testing.T) {
 	r.waitRecords(t, 150)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.records) != 150 || len(r.assigned) != 3 {
-		t.Errorf("%d records, %d claims", len(r.records), len(r.assigned))
-	}
+	assert.Len(t, r.records, 150)
+	assert.Len(t, r.assigned, 3)
 }
 
 // TestAuthorizationEndsRun: an answer that no retry cures comes on Sarama's
@@ -337,17 +309,13 @@ func TestAuthorizationEndsRun(t *testing.T) {
 			cluster := fake(t)
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: code, Count: -1})
 			m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
-			err := m.ranOut(t)
-			var de *driver.Error
-			if !errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != code.Message {
-				t.Errorf("Run = %v, want %s", err, code.Message)
-			}
+			wantError(t, m.ranOut(t), code.Message, true)
 		})
 	}
 }
 
-// TestPanickingHandler: a panic in a method of the handler is told, and ends
-// nothing but that call.
+// TestPanickingHandler: a panic in a method of the handler is reported, and ends
+// that call only.
 func TestPanickingHandler(t *testing.T) {
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 3)...)
@@ -359,7 +327,6 @@ func TestPanickingHandler(t *testing.T) {
 	r.wait(t, "the report of a panic", func() bool { return len(r.errs) > 0 })
 	m.stop(t)
 	r.update(func() { clear(r.live) }) // Revoke did not get that far
-	if got := fmt.Sprint(r.errs[0]); got != "HANDLER_PANIC: panic in Handler.Deliver: boom" {
-		t.Errorf("told of %q", got)
-	}
+	assert.Equal(t, "HANDLER_PANIC", errorCode(r.errs[0]))
+	assert.EqualError(t, r.errs[0], "HANDLER_PANIC: panic in Handler.Deliver: boom")
 }

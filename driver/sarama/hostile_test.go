@@ -142,8 +142,8 @@ func TestFault_H6_FetchAnswerReportsItsOwnReason(t *testing.T) {
 	m.waitRecords(t, 1)
 }
 
-// TestFault_H9_OneAnswerThatIsNotTLSPasses holds that it is told apart from a peer
-// that cannot be trusted.
+// TestFault_H9_OneAnswerThatIsNotTLSPasses holds that such an answer does not
+// count as a peer that cannot be trusted.
 func TestFault_H9_OneAnswerThatIsNotTLSPasses(t *testing.T) {
 	cert, pool := certificate(t)
 	secure := fake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}}))
@@ -193,7 +193,8 @@ func copyAll(to, from net.Conn) {
 	}
 }
 
-// TestFault_H9_AlertsThatPass holds which alerts of a peer end a client for good.
+// TestFault_H9_AlertsThatPass holds which alerts of a peer end a client
+// permanently.
 func TestFault_H9_AlertsThatPass(t *testing.T) {
 	for number, permanent := range map[byte]bool{
 		10: false, 80: false, 90: false, // unexpected_message, internal_error, user_canceled

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -73,27 +75,25 @@ func TestRealFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 
 func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic string, form recreation) {
 	ctx := within(t, 4*patienceTest)
-	must(t, cluster.CreateTopic(ctx, topic, 1))
+	require.NoError(t, cluster.CreateTopic(ctx, topic, 1))
 	cfg := consumerConfig(brokers)
 	cfg.Topics, cfg.Group, cfg.InitialOffset = []string{topic}, topic, form.initial
 	cfg.BalanceStrategies = []driver.BalanceStrategy{form.strategy}
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-	must(t, sendMany(ctx, cluster, topic, "old", 60))
+	require.NoError(t, sendMany(ctx, cluster, topic, "old", 60))
 	r.waitRecords(t, 60)
 	old := r.claim(0)
-	must(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 50}}))
+	require.NoError(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 50}}))
 
 	deleteTopic(ctx, t, cluster, topic)
 	time.Sleep(form.pause)
 	createAgain(ctx, t, cluster, topic)
-	must(t, sendMany(ctx, cluster, topic, "new", form.records))
+	require.NoError(t, sendMany(ctx, cluster, topic, "new", form.records))
 	if form.handling { // what was earned in the old topic is committed to the new one
 		var refused *driver.CommitError
-		if err := m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 60}}); !errors.As(err, &refused) {
-			t.Errorf("a commit of the old topic = %v, want it refused", err)
-		}
+		assert.ErrorAs(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 60}}), &refused, "a commit of the old topic")
 	}
 	fresh := func() (values []string) {
 		for _, g := range r.records {
@@ -105,10 +105,10 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 	}
 	r.waitFor(t, 2*patienceTest, "the records of the new topic", func() bool { return len(fresh()) >= form.records })
 	claim := r.claim(0)
-	must(t, m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: int64(form.records)}}))
-	if at, err := cluster.Committed(ctx, topic, topic, 0); err != nil || at != int64(form.records) {
-		t.Errorf("committed %d, %v; want %d", at, err, form.records)
-	}
+	require.NoError(t, m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: int64(form.records)}}))
+	at, err := cluster.Committed(ctx, topic, topic, 0)
+	assert.NoError(t, err)
+	assert.EqualValues(t, form.records, at, "committed")
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,18 +116,16 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 	for i := range want {
 		want[i] = fmt.Sprint("new", i)
 	}
-	if got := fresh(); !slices.Equal(got, want) {
-		t.Errorf("delivered %q, want all of the new topic from its beginning", got)
-	}
-	if !slices.Contains(r.lost, old) {
-		t.Errorf("the claim of the old topic was not lost; revoked %d, lost %d, errors %v", len(r.revoked), len(r.lost), r.errs)
-	}
-	if gaps := r.gaps(); len(gaps) != 1 || !gaps[0].Recreated || gaps[0].From != 50 || gaps[0].To != 0 {
-		t.Errorf("told of %+v, want one gap from 50 to 0; all: %v", gaps, r.errs)
+	assert.Equal(t, want, fresh(), "records of the new topic, from its beginning")
+	assert.True(t, slices.Contains(r.lost, old),
+		"the claim of the old topic was not lost; revoked %d, lost %d, errors %v", len(r.revoked), len(r.lost), r.errs)
+	if gaps := r.gaps(); assert.Len(t, gaps, 1, "gaps among %v", r.errs) {
+		gap := gaps[0]
+		assert.Equal(t, driver.DataLossError{Topic: topic, From: 50, To: 0, Begin: gap.Begin, End: gap.End, Recreated: true}, gap)
 	}
 }
 
-// gaps returns what the handler was told to be lost; the mutex must be held.
+// gaps returns the losses of data that were reported; the mutex must be held.
 func (r *recorder) gaps() (gaps []driver.DataLossError) {
 	for _, err := range r.errs {
 		var gap *driver.DataLossError
@@ -136,13 +134,6 @@ func (r *recorder) gaps() (gaps []driver.DataLossError) {
 		}
 	}
 	return gaps
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // sendMany appends n records whose values are a prefix and a number.
@@ -157,15 +148,15 @@ func sendMany(ctx context.Context, cluster outside.Client, topic, prefix string,
 func deleteTopic(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
 	t.Helper()
 	cl, err := cluster.New()
-	must(t, err)
+	require.NoError(t, err)
 	defer cl.Close()
 	rt := kmsg.NewDeleteTopicsRequestTopic()
 	rt.Topic = &topic
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.Topics, req.TopicNames = append(req.Topics, rt), []string{topic}
 	resp, err := req.RequestWith(ctx, cl)
-	must(t, err)
-	must(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
 }
 
 // createAgain creates a topic that may still be about to be deleted.
@@ -178,7 +169,8 @@ func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topi
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal(err)
+	require.NoError(t, err)
+	require.NoError(t, ctx.Err(), "before the topic was created again")
 }
 
 // TestIncarnations holds the rules about IDs against answers made by hand.
@@ -190,35 +182,28 @@ func TestIncarnations(t *testing.T) {
 	i := newIncarnations()
 	learns := func(what string, s survey, want byte) {
 		t.Helper()
-		if got := i.learn(s)["t"]; got != id(want) {
-			t.Errorf("%s: another topic %v, want %v", what, got, id(want))
-		}
+		assert.Equal(t, id(want), i.learn(s)["t"], what)
 	}
 	learns("a broker without IDs", say("c", 0), 0)
 	learns("the first ID", say("c", 1), 0)
 	learns("the same", say("c", 1), 0)
-	learns("no ID any more", say("c", 0), 0)
+	learns("an ID no longer", say("c", 0), 0)
 	learns("another", say("c", 2), 2)
-	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 1}); ok {
-		t.Errorf("elected %v although as many brokers name the old one", got)
-	}
-	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 2, id(0): 3}); !ok || got != id(2) {
-		t.Errorf("elected %v, %v; want the new one", got, ok)
-	}
-	if !i.supersede("t", id(2)) || i.supersede("t", id(2)) {
-		t.Error("a change must count once")
-	}
+	got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 1})
+	assert.False(t, ok, "elected %v although as many brokers name the old one", got)
+	got, ok = i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 2, id(0): 3})
+	assert.True(t, ok, "the new ID is elected")
+	assert.Equal(t, id(2), got, "the new ID is elected")
+	assert.True(t, i.supersede("t", id(2)), "a change must count once")
+	assert.False(t, i.supersede("t", id(2)), "a change must count once")
 	learns("a broker that is behind", say("c", 1), 0)
-	if got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 3}); ok {
-		t.Errorf("elected %v, which was superseded", got)
-	}
-	if i.holds("t", 0, id(2)) || !i.holds("t", 1, id(2)) || i.holds("t", 1, id(1)) {
-		t.Error("a position holds in its own topic, as the coordinator names it, and in no other")
-	}
+	got, ok = i.elect("t", map[ibm.Uuid]int{id(1): 3})
+	assert.False(t, ok, "elected %v, which was superseded", got)
+	assert.True(t, i.holds("t", 1, id(2)), "a position holds in its own topic, as the coordinator names it")
+	assert.False(t, i.holds("t", 0, id(2)), "a position holds in no other topic")
+	assert.False(t, i.holds("t", 1, id(1)), "a position holds in no other topic")
 	learns("another cluster", say("mirror", 7), 0)
-	if !i.holds("t", 1, id(7)) {
-		t.Error("a position must hold in a mirrored cluster")
-	}
+	assert.True(t, i.holds("t", 1, id(7)), "a position must hold in a mirrored cluster")
 }
 
 // TestFault_A1_RestartAtTheAssignment: between the sessions the beginning could not be
@@ -241,7 +226,5 @@ func TestFault_A1_RestartAtTheAssignment(t *testing.T) {
 	recreateUnder(t, outside.Of(brokers...), brokers, "re", recreation{
 		initial: driver.OffsetNewest, records: 100, handling: true,
 	})
-	if refused.Load() == 0 {
-		t.Error("no attempt was refused")
-	}
+	assert.NotZero(t, refused.Load(), "no attempt was refused")
 }

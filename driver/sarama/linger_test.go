@@ -23,7 +23,8 @@ func openWith(t testing.TB, cfg driver.ProducerConfig, configure func(*ibm.Confi
 	return p.(*producer)
 }
 
-// hand hands messages over, and returns who counts their acknowledgements.
+// hand passes messages to the producer, and returns the recorder of their
+// acknowledgements.
 func hand(t testing.TB, p *producer, messages ...*driver.Message) *acks {
 	t.Helper()
 	answers := newAcks()
@@ -52,7 +53,7 @@ func TestFault_A3_WhatLingersIsSentAtOnce(t *testing.T) {
 				cluster := fake(t)
 				p := openWith(t, producerConfig(cluster.ListenAddrs()), configure)
 				answers := hand(t, p, sized("t", 10, 10)...)
-				time.Sleep(20 * time.Millisecond) // what should not happen can only be waited for
+				time.Sleep(20 * time.Millisecond) // long enough for a batch that is sent too early
 				require.Empty(t, answers.of(0), "the message did not linger")
 				require.NoError(t, send(t, p))
 				for i := range 10 {
@@ -211,8 +212,8 @@ func TestFault_C5_MissingTopicIsAlwaysTheReason(t *testing.T) {
 	assert.Equal(t, []error{nil}, waits.of(0), "the message that was accepted before the topic was there")
 }
 
-// TestFault_C5_UnreachableBrokersAlwaysSayWhy: each failed message says why there
-// was no connection, and not only that there is none.
+// TestFault_C5_UnreachableBrokersAlwaysSayWhy: the error of each failed message
+// names the cause of the missing connection.
 func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
 	testkit.Slow(t, "waits for an unreachable broker")
 	cluster := fake(t)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -42,7 +44,7 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 				cfg := consumerConfig(cluster.ListenAddrs())
 				cfg.SessionTimeout, cfg.BalanceStrategies = 4*time.Second, []driver.BalanceStrategy{strategy}
 				coordinator := cluster.CoordinatorFor("g")
-				must(t, cluster.MoveTopicPartition("t", 0, (coordinator+1)%3))
+				require.NoError(t, cluster.MoveTopicPartition("t", 0, (coordinator+1)%3))
 				r := newRecorder()
 				var lostAt, lastRecord atomic.Int64
 				r.onRecord = func(*driver.Claim, driver.Record) { lastRecord.Store(time.Now().UnixNano()) }
@@ -72,24 +74,16 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 					}
 				}()
 				deadline := m.SessionDeadline()
-				if deadline.IsZero() {
-					t.Fatal("a member without a deadline")
-				}
+				require.NotZero(t, deadline, "a member without a deadline")
 				r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
 				removed := heard.last().Add(cfg.SessionTimeout) // when the coordinator gives the member up
-				if at := time.Unix(0, lostAt.Load()); at.After(removed.Add(cfg.HeartbeatInterval + time.Second)) {
-					t.Errorf("lost %v after the coordinator gave the member up", at.Sub(removed))
-				}
-				if at := time.Unix(0, lastRecord.Load()); at.After(removed.Add(100 * time.Millisecond)) {
-					t.Errorf("a record was delivered %v after the coordinator gave the member up", at.Sub(removed))
-				}
-				if deadline := m.SessionDeadline(); !deadline.IsZero() {
-					t.Errorf("the deadline is %v after the membership is over", deadline)
-				}
+				assert.LessOrEqual(t, time.Unix(0, lostAt.Load()).Sub(removed), cfg.HeartbeatInterval+time.Second,
+					"time from the coordinator giving the member up to the loss")
+				assert.LessOrEqual(t, time.Unix(0, lastRecord.Load()).Sub(removed), 100*time.Millisecond,
+					"time from the coordinator giving the member up to the last record")
+				assert.Zero(t, m.SessionDeadline(), "the deadline after the membership is over")
 				r.mu.Lock()
-				if !errors.Is(r.causes[0], driver.ErrMembershipLost) {
-					t.Errorf("lost for %v", r.causes[0])
-				}
+				assert.ErrorIs(t, r.causes[0], driver.ErrMembershipLost)
 				r.mu.Unlock()
 				for _, heal := range heals {
 					heal()
@@ -152,9 +146,7 @@ func TestFault_D2_LostMembershipIsReported(t *testing.T) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			for _, cause := range r.causes {
-				if !lost(cause) {
-					t.Errorf("lost for %v", cause)
-				}
+				assert.ErrorIs(t, cause, driver.ErrMembershipLost)
 			}
 		})
 	}
@@ -189,9 +181,7 @@ func TestFault_H3_RefusedJoinsArePaced(t *testing.T) {
 				return slices.ContainsFunc(r.errs, func(err error) bool { return errors.Is(err, errJoinRefused) })
 			})
 			n, took := joins.Load(), time.Since(began)
-			if limit := int32(10 + 10*took.Seconds()); n > limit {
-				t.Errorf("%d joins within %v, want at most %d", n, took, limit)
-			}
+			assert.LessOrEqual(t, n, int32(10+10*took.Seconds()), "joins within %v", took)
 			refusal.Remove()
 			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 		})
@@ -212,7 +202,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestEar holds what an ear hears against answers made by hand.
+// TestEar checks the codes that an ear reports against answers made by hand.
 func TestEar(t *testing.T) {
 	request := func(key, version uint16) []byte {
 		b := binary.BigEndian.AppendUint32(nil, 20)
@@ -241,9 +231,11 @@ func TestEar(t *testing.T) {
 		for len(conn.answer) > 0 {
 			e.Read(make([]byte, 10))
 		}
-		if want := []ibm.KError{ibm.ErrRebalanceInProgress}; c.heard && !slices.Equal(heard, want) || !c.heard && len(heard) > 0 {
-			t.Errorf("%s: heard %v", c.name, heard)
+		var want []ibm.KError
+		if c.heard {
+			want = append(want, ibm.ErrRebalanceInProgress)
 		}
+		assert.Equal(t, want, heard, c.name)
 	}
 }
 
@@ -261,7 +253,8 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 		r.wait(t, "an assignment", func() bool { return len(r.live) > 0 })
 		return r
 	}
-	// Who has to give something up to the third is up to the strategy: that one drains.
+	// The strategy chooses the member that gives a partition to the third one: that
+	// member drains.
 	var begin sync.Once
 	var late atomic.Bool
 	draining := make(chan struct{})
@@ -286,14 +279,13 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 	select {
 	case <-draining:
 	case <-time.After(patienceTest):
-		t.Fatal("nothing is revoked")
+		require.FailNow(t, "nothing is revoked")
 	}
 	join(newRecorder()) // the join that this makes the others send waits for the one that drains
 	for _, r := range []*recorder{first, second} {
 		r.mu.Lock()
-		if len(r.lost) > 0 || len(r.errs) > 0 {
-			t.Errorf("lost %d claims, for %v; told %v", len(r.lost), r.causes, r.errs)
-		}
+		assert.Empty(t, r.lost, "claims lost, for %v", r.causes)
+		assert.Empty(t, r.errs)
 		r.mu.Unlock()
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/driver"
 )
 
@@ -17,7 +20,7 @@ func TestFault_A4_StartWithoutPositionIsReported(t *testing.T) {
 		t.Run(c.initial.String(), func(t *testing.T) {
 			h, _ := fakeHarness(t)
 			seed(t, h.brokers, "t", 0, numbered(0, 10)...)
-			must(t, h.Truncate(t.Context(), "t", 0, 3))
+			require.NoError(t, h.Truncate(t.Context(), "t", 0, 3))
 			cfg := consumerConfig(h.brokers)
 			cfg.InitialOffset = c.initial
 			r := newRecorder()
@@ -25,17 +28,15 @@ func TestFault_A4_StartWithoutPositionIsReported(t *testing.T) {
 			want := []driver.NoPositionError{{Topic: "t", Start: c.start, Begin: 3}}
 			r.wait(t, "the report", func() bool { return slices.Equal(r.starts, want) })
 			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-			must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("more")}))
+			require.NoError(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("more")}))
 			r.wait(t, "a record", func() bool { return len(r.records) > 0 })
-			must(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 11}}))
+			require.NoError(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 11}}))
 			m.stop(t)
 
 			again := newRecorder()
 			start(t, Driver{}, cfg, again)
 			again.wait(t, "the assignment", func() bool { return len(again.live) == 1 })
-			if len(again.starts) > 0 {
-				t.Errorf("told of %+v although the group has a position", again.starts)
-			}
+			assert.Empty(t, again.starts, "reported although the group has a position")
 		})
 	}
 }

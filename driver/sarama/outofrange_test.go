@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,16 +18,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A position is moved, and the answer to that is lost: the gap is told all the
-// same. The first commit of the new position is answered with an error, and is
-// then made by the test in the member's name.
-func TestGapIsToldAlsoWhenItsCommitWasAppliedUnheard(t *testing.T) {
+// TestGapIsReportedIfTheAnswerToItsCommitIsLost: the driver moves a position, and the
+// answer to its commit is lost. The first commit of the new position is answered with
+// an error, and the test then makes that commit in the member's name.
+func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
 	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer admin.Close()
 	ctx := within(t, patienceTest)
 	commitOffset(ctx, t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, 3)
@@ -57,7 +57,7 @@ func TestGapIsToldAlsoWhenItsCommitWasAppliedUnheard(t *testing.T) {
 	select {
 	case commit = <-refused:
 	case <-time.After(patienceTest):
-		t.Fatal("the position was not moved")
+		require.FailNow(t, "the position was not moved")
 	}
 	commitOffset(ctx, t, admin, commit, 10)
 	applied.Store(true)
@@ -65,21 +65,19 @@ func TestGapIsToldAlsoWhenItsCommitWasAppliedUnheard(t *testing.T) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var told []driver.DataLossError
+	var gaps []driver.DataLossError
 	for _, err := range r.errs {
 		var gap *driver.DataLossError
 		if errors.As(err, &gap) {
-			told = append(told, *gap)
+			gaps = append(gaps, *gap)
 		}
 	}
-	if want := (driver.DataLossError{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}); len(told) != 1 || told[0] != want {
-		t.Errorf("told of %+v, want %+v once", told, want)
-	}
+	assert.Equal(t, []driver.DataLossError{{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}}, gaps)
 }
 
-// TestOutOfRangeOfAReplicaAloneIsTold: who answers a fetch says that the position
-// is not in the log, and the leader, asked between two sessions, that it is.
-func TestOutOfRangeOfAReplicaAloneIsTold(t *testing.T) {
+// TestOutOfRangeOfAReplicaAloneIsReported: the replica that answers a fetch has the
+// position outside its log. The leader, asked between two sessions, has it inside.
+func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
@@ -90,14 +88,9 @@ func TestOutOfRangeOfAReplicaAloneIsTold(t *testing.T) {
 	r.waitRecords(t, 10)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.errs) == 0 {
-		t.Fatal("nothing was told")
-	}
+	require.NotEmpty(t, r.errs, "no error was reported")
 	for _, err := range r.errs {
-		var de *driver.Error
-		if !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" {
-			t.Errorf("told %v, want OFFSET_OUT_OF_RANGE", err)
-		}
+		assert.Equal(t, "OFFSET_OUT_OF_RANGE", errorCode(err), "code of %v", err)
 	}
 }
 
@@ -112,12 +105,8 @@ func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg
 	topic.Topic, topic.Partitions = "t", []kmsg.OffsetCommitRequestTopicPartition{p}
 	req.Topics = []kmsg.OffsetCommitRequestTopic{topic}
 	resp, err := req.RequestWith(ctx, client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
 }
 
 // deleteBelow removes the records of partition 0 of t below offset.
@@ -130,10 +119,6 @@ func deleteBelow(ctx context.Context, t *testing.T, client *kgo.Client, offset i
 	topic.Topic, topic.Partitions = "t", []kmsg.DeleteRecordsRequestTopicPartition{p}
 	req.Topics = []kmsg.DeleteRecordsRequestTopic{topic}
 	resp, err := req.RequestWith(ctx, client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
 }

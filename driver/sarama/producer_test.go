@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -25,12 +26,10 @@ import (
 func openProducer(t testing.TB, cfg driver.ProducerConfig) *producer {
 	t.Helper()
 	p, err := Driver{}.OpenProducer(within(t, patienceTest), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() {
-		if err := p.Close(within(t, 5*time.Second)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Close = %v", err)
+		if err := p.Close(within(t, 5*time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+			assert.NoError(t, err)
 		}
 	})
 	return p.(*producer)
@@ -41,16 +40,10 @@ func send(t testing.TB, p *producer, m *driver.Message) error {
 	t.Helper()
 	answers := newAcks()
 	m.Acker = ack{answers, 0}
-	if err := p.Produce(within(t, patienceTest), m); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Flush(within(t, patienceTest)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, p.Produce(within(t, patienceTest), m))
+	require.NoError(t, p.Flush(within(t, patienceTest)))
 	got := answers.of(0)
-	if len(got) != 1 {
-		t.Fatalf("%d acknowledgements", len(got))
-	}
+	require.Len(t, got, 1, "acknowledgements")
 	return got[0]
 }
 
@@ -61,7 +54,7 @@ var errCertain = errors.New("certain")
 func TestOutcomes(t *testing.T) {
 	cases := []struct {
 		fault *kerr.Error
-		count int // -1 is for ever
+		count int // -1 is forever
 		code  string
 		kind  error // nil is stored
 	}{
@@ -89,21 +82,18 @@ func TestOutcomes(t *testing.T) {
 				h := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: c.fault, Count: c.count})
 				err := send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")})
 				h.Remove()
-				var de *driver.Error
-				switch {
-				case c.kind == nil && err != nil:
-					t.Errorf("ack = %v, want nil", err)
-				case c.kind == errCertain:
-					if errors.Is(err, driver.ErrUnknownOutcome) || errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != c.code {
-						t.Errorf("ack = %v, want a certain %s that may pass", err, c.code)
-					}
-				case c.kind != nil && (!errors.Is(err, c.kind) || !errors.As(err, &de) || de.Code != c.code):
-					t.Errorf("ack = %v, want %s (%v)", err, c.code, c.kind)
+				switch c.kind {
+				case nil:
+					assert.NoError(t, err)
+				case errCertain:
+					wantError(t, err, c.code, false)
+					assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
+				default:
+					assert.ErrorIs(t, err, c.kind)
+					assert.Equal(t, c.code, errorCode(err), "code of %v", err)
 				}
-				// What comes after is not harmed.
-				if err := send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("next")}); err != nil {
-					t.Errorf("the next message: ack = %v", err)
-				}
+				// The message after it succeeds.
+				assert.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("next")}))
 			})
 		}
 	}
@@ -119,9 +109,7 @@ func TestATruthOfOneAttemptOnly(t *testing.T) {
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge, Count: 1},
 	)
 	err := send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")})
-	if !errors.Is(err, driver.ErrUnknownOutcome) {
-		t.Errorf("ack = %v, want an unknown outcome", err)
-	}
+	assert.ErrorIs(t, err, driver.ErrUnknownOutcome)
 }
 
 func TestNeverSentIsNeverUnknown(t *testing.T) {
@@ -142,16 +130,14 @@ func TestNeverSentIsNeverUnknown(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			err := send(t, p, &c.m)
-			var de *driver.Error
-			if errors.Is(err, driver.ErrUnknownOutcome) || !errors.As(err, &de) || de.Code != c.code {
-				t.Errorf("ack = %v, want %s", err, c.code)
-			}
+			assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
+			assert.Equal(t, c.code, errorCode(err), "code of %v", err)
 		})
 	}
 }
 
-// TestReasonOfAnOutage: that one topic is refused is no reason why brokers can not
-// be reached; that they refuse the password is, until one has answered.
+// TestReasonOfAnOutage: the refusal of a topic does not explain why no broker can
+// be reached. The refusal of a password does, until a broker has answered.
 func TestReasonOfAnOutage(t *testing.T) {
 	m := &reasons{}
 	for _, step := range []struct {
@@ -170,9 +156,7 @@ func TestReasonOfAnOutage(t *testing.T) {
 		{nil, false},
 	} {
 		m.note(step.noted)
-		if got := isPermanent(wrap(m.blame(ibm.ErrOutOfBrokers))); got != step.permanent {
-			t.Errorf("after %v an outage is permanent: %v, want %v", step.noted, got, step.permanent)
-		}
+		assert.Equal(t, step.permanent, isPermanent(wrap(m.blame(ibm.ErrOutOfBrokers))), "an outage is permanent after %v", step.noted)
 	}
 }
 
@@ -193,41 +177,29 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 			time.AfterFunc(2*time.Second, heal)
 		}
 		m := &driver.Message{Topic: "out", Partition: int32(i % 4), Value: fmt.Append(nil, i), Acker: ack{answers, i}}
-		if err := p.Produce(within(t, patienceTest), m); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, p.Produce(within(t, patienceTest), m))
 		time.Sleep(5 * time.Millisecond)
 	}
-	if err := p.Flush(within(t, patienceTest)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, p.Flush(within(t, patienceTest)))
 	for i := range n {
-		if got := answers.of(i); !slices.Equal(got, []error{nil}) {
-			t.Fatalf("message %d: %v", i, got)
-		}
+		require.Equal(t, []error{nil}, answers.of(i), "acknowledgements of message %d", i)
 	}
 	for id := range int32(4) {
 		records, err := h.Read(t.Context(), "out", id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		last := -1
 		for _, r := range records {
 			var i int
 			fmt.Sscan(string(r.Value), &i)
-			if i <= last {
-				t.Fatalf("partition %d: %d after %d", id, i, last)
-			}
+			require.Greater(t, i, last, "order of partition %d", id)
 			last = i
 		}
-		if len(records) != n/4 {
-			t.Errorf("partition %d has %d records, want %d", id, len(records), n/4)
-		}
+		assert.Len(t, records, n/4, "records of partition %d", id)
 	}
 }
 
-// TestTrustThatComesBack: while the brokers can not be trusted a message fails
-// with the reason, and certainly; and the first one after that is sent. Sarama's
+// TestTrustThatComesBack: while no broker can be trusted, a message fails with
+// that reason and a certain outcome. The first one after that is sent. Sarama's
 // circuit breaker would be open for ten seconds.
 func TestTrustThatComesBack(t *testing.T) {
 	good, pool := certificate(t)
@@ -241,23 +213,17 @@ func TestTrustThatComesBack(t *testing.T) {
 	cfg.TLS, cfg.MaxRetries = &tls.Config{RootCAs: pool}, 2
 	p := openProducer(t, cfg)
 	message := func() *driver.Message { return &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")} }
-	if err := send(t, p, message()); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, send(t, p, message()))
 	shown.Store(&foreign)
 	h.gate.cut()()
 	_ = send(t, p, message()) // this one may have been on the connection
 	for i := range 5 {
 		err := send(t, p, message())
-		var de *driver.Error
-		if !errors.As(err, &de) || de.Code != "TLS_HANDSHAKE_FAILED" || errors.Is(err, driver.ErrUnknownOutcome) {
-			t.Errorf("message %d: ack = %v, want a certain TLS_HANDSHAKE_FAILED", i, err)
-		}
+		assert.Equal(t, "TLS_HANDSHAKE_FAILED", errorCode(err), "code of message %d: %v", i, err)
+		assert.NotErrorIs(t, err, driver.ErrUnknownOutcome, "message %d", i)
 	}
 	shown.Store(&good)
-	if err := send(t, p, message()); err != nil {
-		t.Errorf("the first message after that: ack = %v", err)
-	}
+	assert.NoError(t, send(t, p, message()), "the first message after that")
 }
 
 func TestHeadersArriveWhole(t *testing.T) {
@@ -269,20 +235,19 @@ func TestHeadersArriveWhole(t *testing.T) {
 	}
 	headers = append(headers, driver.Header{Key: "", Value: nil}, driver.Header{Key: "big", Value: make([]byte, 500_000)})
 	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-	if err := send(t, p, &driver.Message{Topic: "t", Partition: -1, Headers: headers, Timestamp: at}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: -1, Headers: headers, Timestamp: at}))
 	var got driver.Record
 	r := newRecorder()
 	r.onRecord = func(_ *driver.Claim, rec driver.Record) { got = rec }
 	start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.waitRecords(t, 1)
-	if got.Key != nil || got.Value != nil || !got.Timestamp.Equal(at) {
-		t.Errorf("key %v, value %v, timestamp %v", got.Key, got.Value, got.Timestamp)
-	}
-	same := func(a, b driver.Header) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) }
-	if !slices.EqualFunc(got.Headers, headers, same) {
-		t.Errorf("%d headers arrived of %d, or other ones", len(got.Headers), len(headers))
+	assert.Nil(t, got.Key)
+	assert.Nil(t, got.Value)
+	assert.WithinDuration(t, at, got.Timestamp, 0)
+	require.Len(t, got.Headers, len(headers))
+	for i, h := range headers {
+		assert.Equal(t, h.Key, got.Headers[i].Key, "key of header %d", i)
+		assert.True(t, bytes.Equal(h.Value, got.Headers[i].Value), "value of header %d", i)
 	}
 }
 
@@ -291,9 +256,9 @@ func TestNoResponseGivesNoOffset(t *testing.T) {
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.Idempotent, cfg.RequiredAcks = false, driver.NoResponse
 	m := &driver.Message{Topic: "t", Partition: -1, Value: []byte("v")}
-	if err := send(t, openProducer(t, cfg), m); err != nil || m.Offset != -1 || m.Partition != 0 {
-		t.Errorf("ack = %v, partition %d, offset %d", err, m.Partition, m.Offset)
-	}
+	assert.NoError(t, send(t, openProducer(t, cfg), m))
+	assert.Equal(t, int64(-1), m.Offset)
+	assert.Zero(t, m.Partition)
 }
 
 func TestPartitioner(t *testing.T) {
@@ -306,35 +271,32 @@ func TestPartitioner(t *testing.T) {
 	}
 	for _, key := range []string{"", "1", "21", "foobar", "a-little-bit-long-string", "\xff\x00\xfe"} {
 		got, err := p.Partition(message(-1, []byte(key), 1), 1000)
-		if want := javaPartition(key, 1000); err != nil || got != want {
-			t.Errorf("key %q goes to %d, %v, want %d", key, got, err, want)
-		}
+		assert.NoError(t, err, "key %q", key)
+		assert.Equal(t, javaPartition(key, 1000), got, "key %q", key)
 	}
-	if got, err := p.Partition(message(3, []byte("k"), 1), 4); err != nil || got != 3 {
-		t.Errorf("an explicit partition became %d, %v", got, err)
-	}
+	got, err := p.Partition(message(3, []byte("k"), 1), 4)
+	assert.NoError(t, err)
+	assert.Equal(t, int32(3), got, "an explicit partition")
 	for _, none := range []int32{4, -2} {
-		if got, err := p.Partition(message(none, []byte("k"), 1), 4); !errors.Is(err, ibm.ErrUnknownTopicOrPartition) {
-			t.Errorf("partition %d, which does not exist, became %d, %v", none, got, err)
-		}
+		got, err := p.Partition(message(none, []byte("k"), 1), 4)
+		assert.ErrorIs(t, err, ibm.ErrUnknownTopicOrPartition, "partition %d, which does not exist, became %d", none, got)
 	}
 	changes, last, seen := 0, int32(-1), map[int32]bool{}
 	for range 16 * 100 {
 		got, err := p.Partition(message(-1, nil, 1024), 8)
-		if err != nil || got < 0 || got >= 8 {
-			t.Fatalf("Partition = %d, %v", got, err)
-		}
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, got, int32(0))
+		require.Less(t, got, int32(8))
 		if got != last {
 			changes++
 		}
 		last, seen[got] = got, true
 	}
-	if len(seen) != 8 || changes > 100 {
-		t.Errorf("without a key %d partitions were used, changing %d times in 100 batches", len(seen), changes)
-	}
-	if got, err := p.Partition(message(-1, nil, 1), 1); err != nil || got != 0 {
-		t.Errorf("with fewer partitions than before: %d, %v", got, err)
-	}
+	assert.Len(t, seen, 8, "partitions used without a key")
+	assert.LessOrEqual(t, changes, 100, "changes of the partition in 100 batches without a key")
+	got, err = p.Partition(message(-1, nil, 1), 1)
+	assert.NoError(t, err)
+	assert.Zero(t, got, "with fewer partitions than before")
 }
 
 // TestBuffer fills the buffer in virtual time.
@@ -342,14 +304,11 @@ func TestBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBuffer()
 		full, err := b.add(t.Context(), bufferBytes+1, func() {})
-		if err != nil {
-			t.Fatal(err) // what is larger than the buffer may pass alone
-		}
+		require.NoError(t, err, "a message that is larger than the buffer may pass alone")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := b.add(ctx, 1, func() {}); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("add to a full buffer = %v", err)
-		}
+		_, err = b.add(ctx, 1, func() {})
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "add to a full buffer")
 		flushed := make(chan error, 1)
 		go func() { flushed <- b.flush(t.Context(), func() {}) }()
 		added := make(chan error, 2)
@@ -362,16 +321,12 @@ func TestBuffer(t *testing.T) {
 		synctest.Wait()
 		full.fill(&driver.Message{Acker: ack{newAcks(), 0}})
 		b.ack([]*slot{full}, func(int, *slot) error { return nil })
-		if err := errors.Join(<-added, <-added, <-flushed); err != nil {
-			t.Error(err)
-		}
+		assert.NoError(t, errors.Join(<-added, <-added, <-flushed))
 		closing := make(chan struct{})
-		if !b.close(closing) || b.close(closing) {
-			t.Error("close does not tell the first time from the second")
-		}
-		if _, err := b.add(t.Context(), 1, func() {}); !errors.Is(err, driver.ErrClosed) {
-			t.Errorf("add after close = %v", err)
-		}
+		assert.True(t, b.close(closing), "the first close")
+		assert.False(t, b.close(closing), "the second close")
+		_, err = b.add(t.Context(), 1, func() {})
+		assert.ErrorIs(t, err, driver.ErrClosed, "add after close")
 	})
 }
 
@@ -385,9 +340,7 @@ func TestAbandonedOnce(t *testing.T) {
 	for i := range n {
 		m := &driver.Message{Acker: ack{answers, i}}
 		s, err := b.add(t.Context(), cost(m), func() {})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		s.fill(m)
 		slots <- s
 	}
@@ -404,14 +357,10 @@ func TestAbandonedOnce(t *testing.T) {
 	for i := range n {
 		total += len(answers.of(i))
 	}
-	if total != n {
-		t.Errorf("when abandon had returned, %d of %d were acknowledged", total, n)
-	}
+	assert.Equal(t, n, total, "acknowledgements when abandon had returned")
 	drains.Wait()
 	for i := range n {
-		if got := answers.of(i); len(got) != 1 {
-			t.Fatalf("message %d was acknowledged %d times", i, len(got))
-		}
+		require.Len(t, answers.of(i), 1, "acknowledgements of message %d", i)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A rawMember is a consumer as Sarama's users write it, with Sarama's defaults.
@@ -25,7 +27,7 @@ func startRaw(t *testing.T, brokers []string, group string, topics ...string) *r
 	conf.MetricRegistry = newNoMetrics()
 	conf.Consumer.Group.Heartbeat.Interval = 200 * time.Millisecond
 	cg, err := ibm.NewConsumerGroup(brokers, group, conf)
-	must(t, err)
+	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &rawMember{group: cg, stop: stop, live: map[partition]bool{}}
 	r.runs.Go(func() {
@@ -45,9 +47,7 @@ func startRaw(t *testing.T, brokers []string, group string, topics ...string) *r
 func (r *rawMember) close(t *testing.T) {
 	r.stop()
 	r.runs.Wait()
-	if err := r.group.Close(); err != nil {
-		t.Errorf("the raw member: %v", err)
-	}
+	assert.NoError(t, r.group.Close(), "the raw member")
 }
 
 func (r *rawMember) claims() (ps []partition) {
@@ -61,11 +61,9 @@ func (r *rawMember) claims() (ps []partition) {
 
 func (r *rawMember) waitClaims(t *testing.T, n int) {
 	t.Helper()
-	for began := time.Now(); len(r.claims()) != n; time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > patienceTest {
-			t.Fatalf("the raw member has %d claims, want %d", len(r.claims()), n)
-		}
-	}
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		assert.Len(t, r.claims(), n, "claims of the raw member")
+	}, patienceTest, 10*time.Millisecond)
 }
 
 func (r *rawMember) Setup(ibm.ConsumerGroupSession) error   { return nil }

@@ -3,12 +3,13 @@ package sarama
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
@@ -22,9 +23,7 @@ func TestRealRebalance(t *testing.T) {
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			topic := fmt.Sprintf("churn-%s-%d", strategy, time.Now().UnixNano())
-			if err := cluster.CreateTopic(t.Context(), topic, churnPartitions, nil); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, cluster.CreateTopic(t.Context(), topic, churnPartitions, nil))
 			cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
 			cfg.Group, cfg.Topics, cfg.BalanceStrategies = topic, []string{topic}, []driver.BalanceStrategy{strategy}
 			churn(t, cfg)
@@ -35,9 +34,7 @@ func TestRealRebalance(t *testing.T) {
 func TestRealIdleCloseIsFast(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
 	topic := fmt.Sprintf("idle-%d", time.Now().UnixNano())
-	if err := cluster.CreateTopic(t.Context(), topic, 8, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 8, nil))
 	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
 	cfg.Group, cfg.Topics = topic, []string{topic}
 	wantFastClose(t, cfg, 50*time.Millisecond)
@@ -48,9 +45,7 @@ func TestRealSecurity(t *testing.T) {
 		Users:      map[string]string{"alice": "secret-alice", "bob": "secret-bob"},
 		SuperUsers: []string{"User:alice"},
 	}})
-	if err := cluster.CreateTopic(t.Context(), "t", 1, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 1, nil))
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(cluster.Authority().PEM())
 	trusted := &tls.Config{RootCAs: pool}
@@ -77,18 +72,14 @@ func TestRealSecurity(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			err := opens(t, strings.Split(cluster.Addr(c.listener), ","), c.tls, c.sasl, dialer.HandshakeTimeout+time.Second)
-			var de *driver.Error
-			switch {
-			case c.code == "" && err != nil:
-				t.Errorf("err = %v", err)
-			case c.code != "" && (!errors.As(err, &de) || de.Code != c.code):
-				t.Errorf("err = %v, want %s", err, c.code)
-			case err != nil && strings.Contains(err.Error(), "wrong-"):
-				t.Errorf("the password shows in %v", err)
+			if c.code == "" {
+				assert.NoError(t, err)
+			} else if assert.Equal(t, c.code, errorCode(err), "code of %v", err) {
+				assert.NotContains(t, err.Error(), "wrong-", "the password")
 			}
 			wantPermanent := c.code == "SASL_AUTHENTICATION_FAILED" || c.name == "untrusted authority" || c.name == "no client certificate"
-			if wantPermanent && !errors.Is(err, driver.ErrPermanent) {
-				t.Errorf("err = %v, want it to be permanent", err)
+			if wantPermanent {
+				assert.ErrorIs(t, err, driver.ErrPermanent)
 			}
 		})
 	}
@@ -99,15 +90,12 @@ func TestRealSecurity(t *testing.T) {
 		consumer := consumerConfig(brokers)
 		consumer.TLS, consumer.SASL = trusted, bob
 		m := start(t, Driver{}, consumer, newRecorder())
-		if err := m.ranOut(t); !errors.Is(err, driver.ErrPermanent) {
-			t.Errorf("Run = %v, want it to be permanent", err)
-		}
+		assert.ErrorIs(t, m.ranOut(t), driver.ErrPermanent, "Run")
 		producer := producerConfig(brokers)
 		producer.TLS, producer.SASL, producer.Idempotent = trusted, bob, false
 		err := send(t, openProducer(t, producer), &driver.Message{Topic: "t", Partition: 0})
-		if !errors.Is(err, driver.ErrPermanent) || errors.Is(err, driver.ErrUnknownOutcome) {
-			t.Errorf("ack = %v, want it to be permanent", err)
-		}
+		assert.ErrorIs(t, err, driver.ErrPermanent)
+		assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
 	})
 }
 
@@ -115,9 +103,7 @@ func TestRealSecurity(t *testing.T) {
 // group, while records are sent and consumed.
 func TestRealBrokerDies(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: 3, Private: true})
-	if err := cluster.CreateTopic(t.Context(), "t", 3, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
 	brokers := strings.Split(cluster.Bootstrap(), ",")
 	r := newRecorder()
 	start(t, Driver{}, consumerConfig(brokers), r)
@@ -128,23 +114,15 @@ func TestRealBrokerDies(t *testing.T) {
 	const n = 3000
 	for i := range n {
 		if i == n/3 {
-			if err := cluster.Broker(1).Kill(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, cluster.Broker(1).Kill())
 		}
 		m := &driver.Message{Topic: "t", Partition: int32(i % 3), Value: fmt.Append(nil, i), Acker: ack{answers, i}}
-		if err := p.Produce(within(t, time.Minute), m); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, p.Produce(within(t, time.Minute), m))
 		time.Sleep(time.Millisecond)
 	}
-	if err := p.Flush(within(t, time.Minute)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, p.Flush(within(t, time.Minute)))
 	for i := range n {
-		if got := answers.of(i); !slices.Equal(got, []error{nil}) {
-			t.Fatalf("message %d: %v", i, got)
-		}
+		require.Equal(t, []error{nil}, answers.of(i), "acknowledgements of message %d", i)
 	}
 	seen := map[string]bool{}
 	r.wait(t, "all records", func() bool {

@@ -5,11 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -22,9 +23,7 @@ import (
 func appendRaw(t *testing.T, cluster *kafkacluster.Cluster, topic string, id int32, b []byte) {
 	t.Helper()
 	cl, err := cluster.Client(kgo.MaxVersions(kversion.V3_6_0()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	p := kmsg.NewProduceRequestTopicPartition()
 	p.Partition, p.Records = id, b
@@ -33,21 +32,16 @@ func appendRaw(t *testing.T, cluster *kafkacluster.Cluster, topic string, id int
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis, req.Topics = -1, 30000, append(req.Topics, of)
 	resp, err := req.RequestWith(within(t, 30*time.Second), cl)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := resp.Topics[0].Partitions[0]; got.ErrorCode != 0 {
-		t.Fatalf("the broker answered with code %d: %v", got.ErrorCode, got.ErrorMessage)
-	}
+	require.NoError(t, err)
+	got := resp.Topics[0].Partitions[0]
+	require.Zero(t, got.ErrorCode, "the broker's answer: %v", got.ErrorMessage)
 }
 
 // TestFault_B1_RealDamagedLog: one bit is flipped in the log of a real broker.
 func TestFault_B1_RealDamagedLog(t *testing.T) {
 	dir := t.TempDir()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Dir: dir, Private: true})
-	if err := cluster.CreateTopic(t.Context(), "damaged", 2, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), "damaged", 2, nil))
 	for p := range int32(2) {
 		for i := range 4 {
 			seed(t, strings.Split(cluster.Bootstrap(), ","), "damaged", p, numbered(10*i, 10*i+10)...)
@@ -62,11 +56,9 @@ func TestFault_B1_RealDamagedLog(t *testing.T) {
 		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 	})
 	r.mu.Lock()
-	p := r.troubles()[0]
-	if p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
-		t.Errorf("told %v, want CORRUPT_MESSAGE at damaged/0 at offset 20", p)
-	}
-	expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+	wantTrouble(t, r.troubles()[0], "damaged", 20, "CORRUPT_MESSAGE")
+	assert.Empty(t, r.revoked)
+	assert.Empty(t, r.lost)
 	r.mu.Unlock()
 	seed(t, cfg.Brokers, "damaged", 1, numbered(40, 50)...)
 	r.wait(t, "the rest of the other partition", func() bool { return len(r.offsets(1)) >= 50 })
@@ -74,7 +66,7 @@ func TestFault_B1_RealDamagedLog(t *testing.T) {
 	r.wait(t, "the rest of the partition", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
 }
 
 // flipInLog flips one bit in the last byte but one of a batch, by its place in the
@@ -88,26 +80,20 @@ func flipInLog(t *testing.T, dir, partition string, place int) {
 		}
 		return err
 	})
-	if err != nil || len(logs) != 1 {
-		t.Fatalf("logs of %s: %q, %v", partition, logs, err)
-	}
+	require.NoError(t, err)
+	require.Len(t, logs, 1, "logs of %s", partition)
 	f, err := os.OpenFile(logs[0], os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer f.Close()
 	b, err := os.ReadFile(logs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	at := 0
 	for range place + 1 {
 		c := cursor{b: b, at: at + 8}
 		at += recordbatch.LengthBytes + int(c.int32())
 	}
-	if _, err := f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2)); err != nil {
-		t.Fatal(err)
-	}
+	_, err = f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2))
+	require.NoError(t, err)
 }
 
 // TestFault_H1_RealBatchesThatInflate and H5: a real broker accepts them.
@@ -132,9 +118,7 @@ func TestFault_H1_RealBatchesThatInflate(t *testing.T) {
 
 func realBomb(t *testing.T, cluster *kafkacluster.Cluster, topic string, bomb []byte) {
 	t.Helper()
-	if err := cluster.CreateTopic(t.Context(), topic, 2, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 2, nil))
 	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
 	cfg.Topics, cfg.Group = []string{topic}, topic
 	for p := range int32(2) {
@@ -152,14 +136,12 @@ func realBomb(t *testing.T, cluster *kafkacluster.Cluster, topic string, bomb []
 	})
 	p := peak()
 	t.Logf("a batch of %d bytes; the heap has grown by %d MiB", len(bomb), p/mebi)
-	if p > 450*mebi {
-		t.Errorf("the heap has grown by %d MiB", p/mebi)
-	}
+	assert.LessOrEqual(t, p, 450*mebi, "growth of the heap")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(10))
-	expect(t, "offsets of partition 1", r.offsets(1), upTo(20))
-	if slices.ContainsFunc(r.errs, func(err error) bool { return errorCode(err) != "RECORD_TOO_LARGE" && errorCode(err) != "NO_POSITION" }) {
-		t.Errorf("told %v, want RECORD_TOO_LARGE", r.errs)
+	assert.Equal(t, upTo(10), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, upTo(20), r.offsets(1), "offsets of partition 1")
+	for _, err := range r.errs {
+		assert.Contains(t, []string{"RECORD_TOO_LARGE", "NO_POSITION"}, errorCode(err), "code of %v", err)
 	}
 }

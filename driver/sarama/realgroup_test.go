@@ -2,13 +2,14 @@ package sarama
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -31,7 +32,7 @@ func TestRealFault_C1_BesideOtherClients(t *testing.T) {
 	}
 	topicOf := func(t *testing.T) string {
 		topic := fmt.Sprintf("shared-%d", time.Now().UnixNano())
-		must(t, cluster.CreateTopic(t.Context(), topic, 4, nil))
+		require.NoError(t, cluster.CreateTopic(t.Context(), topic, 4, nil))
 		return topic
 	}
 	t.Run("Sarama", func(t *testing.T) {
@@ -64,17 +65,16 @@ func TestRealFault_C1_BesideOtherClients(t *testing.T) {
 func waitMembers(t *testing.T, cluster *kafkacluster.Cluster, group string) {
 	t.Helper()
 	cl, err := cluster.Client()
-	must(t, err)
+	require.NoError(t, err)
 	defer cl.Close()
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{group}
-	for began := time.Now(); time.Since(began) < 2*patienceTest; time.Sleep(50 * time.Millisecond) {
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		resp, err := req.RequestWith(t.Context(), cl)
-		if err == nil && len(resp.Groups[0].Members) > 0 && resp.Groups[0].State == "Stable" {
-			return
-		}
-	}
-	t.Fatal("no member has joined")
+		require.NoError(c, err)
+		assert.NotEmpty(c, resp.Groups[0].Members)
+		assert.Equal(c, "Stable", resp.Groups[0].State)
+	}, 2*patienceTest, 50*time.Millisecond)
 }
 
 // TestRealFault_B2_UnreadableTopics: of three topics one may be read, one may be
@@ -84,7 +84,7 @@ func TestRealFault_B2_UnreadableTopics(t *testing.T) {
 		Users: map[string]string{"alice": "secret-alice", "bob": "secret-bob"}, SuperUsers: []string{"User:alice"},
 	}})
 	for _, topic := range []string{"mine", "peek", "secret"} {
-		must(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
+		require.NoError(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
 	}
 	grant(t, cluster, kmsg.ACLResourceTypeGroup, "g", kmsg.ACLOperationRead)
 	grant(t, cluster, kmsg.ACLResourceTypeTopic, "mine", kmsg.ACLOperationRead)
@@ -95,27 +95,25 @@ func TestRealFault_B2_UnreadableTopics(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the claim of what may be read", func() bool { return r.has("mine") && len(r.live) == 1 })
-	r.wait(t, "the reports", func() bool { return len(r.toldOf("secret")) > 0 && len(r.toldOf("peek")) > 0 })
+	r.wait(t, "the reports", func() bool { return len(r.codesOf("secret")) > 0 && len(r.codesOf("peek")) > 0 })
 	grant(t, cluster, kmsg.ACLResourceTypeTopic, "secret", kmsg.ACLOperationRead)
 	r.waitFor(t, time.Minute, "the claim of what was granted", func() bool { return r.has("secret") && r.has("mine") })
 	select {
 	case err := <-m.done:
-		t.Fatalf("Run = %v", err)
+		require.FailNow(t, "Run has returned", "%v", err)
 	default:
 	}
 
 	cfg.Topics = []string{"peek"}
 	alone := start(t, Driver{}, cfg, newRecorder())
-	if err := alone.ranOut(t); !errors.Is(err, driver.ErrPermanent) {
-		t.Errorf("Run for what may not be read at all = %v, want it to be permanent", err)
-	}
+	assert.ErrorIs(t, alone.ranOut(t), driver.ErrPermanent, "Run for a topic that may not be read")
 }
 
 // grant lets bob do op.
 func grant(t *testing.T, cluster *kafkacluster.Cluster, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := cluster.Client()
-	must(t, err)
+	require.NoError(t, err)
 	defer cl.Close()
 	acl := kmsg.NewCreateACLsRequestCreation()
 	acl.ResourceType, acl.ResourceName, acl.ResourcePatternType = kind, name, kmsg.ACLResourcePatternTypeLiteral
@@ -123,15 +121,15 @@ func grant(t *testing.T, cluster *kafkacluster.Cluster, kind kmsg.ACLResourceTyp
 	req := kmsg.NewPtrCreateACLsRequest()
 	req.Creations = append(req.Creations, acl)
 	resp, err := req.RequestWith(t.Context(), cl)
-	must(t, err)
-	must(t, kerr.ErrorForCode(resp.Results[0].ErrorCode))
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Results[0].ErrorCode))
 }
 
 // TestRealFault_E1_FrozenCoordinator stops the process of the coordinator, while
 // another broker leads the partition and records keep coming.
 func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: 3, Private: true})
-	must(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
+	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
 	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
 	cfg.SessionTimeout = 6 * time.Second
 	r := newRecorder()
@@ -140,10 +138,10 @@ func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 3 })
 	coordinator, err := cluster.Coordinator(t.Context(), "g")
-	must(t, err)
+	require.NoError(t, err)
 
 	// It may take over the group before the session is over; then it goes on.
-	must(t, coordinator.Pause())
+	require.NoError(t, coordinator.Pause())
 	defer coordinator.Continue()
 	frozen := time.Now()
 	ctx, stop := context.WithTimeout(t.Context(), cfg.SessionTimeout+4*time.Second)
@@ -153,8 +151,8 @@ func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
 		r.mu.Lock()
 		lost := len(r.lost)
 		r.mu.Unlock()
-		if now := time.Now(); !deadline.IsZero() && now.After(deadline.Add(time.Second)) && lost == 0 {
-			t.Fatalf("the claims live %v after the deadline", now.Sub(deadline))
+		if !deadline.IsZero() && lost == 0 {
+			require.LessOrEqual(t, time.Since(deadline), time.Second, "time that the claims live after the deadline")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -163,10 +161,8 @@ func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
 	r.mu.Unlock()
 	t.Logf("%v after the coordinator froze: lost %d, for %v; last deadline %v", time.Since(frozen), lost, causes, m.SessionDeadline())
 	for _, cause := range causes {
-		if !errors.Is(cause, driver.ErrMembershipLost) {
-			t.Errorf("lost for %v", cause)
-		}
+		assert.ErrorIs(t, cause, driver.ErrMembershipLost)
 	}
-	must(t, coordinator.Continue())
+	require.NoError(t, coordinator.Continue())
 	r.waitFor(t, 3*patienceTest, "all claims", func() bool { return len(r.live) == 3 })
 }

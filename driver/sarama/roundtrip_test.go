@@ -45,15 +45,12 @@ func TestProduceAndConsume(t *testing.T) {
 	assert.Equal(t, []driver.Header{{Key: "h", Value: []byte("1")}, {Key: "h", Value: nil}}, headers)
 	c := r.claim(0)
 	require.NoError(t, m.Commit(within(t, time.Second), []driver.Mark{{Claim: c, Offset: 40}}))
-	if hwm := m.HighWatermark(c); hwm != 100 {
-		t.Errorf("high watermark = %d", hwm)
-	}
+	assert.Equal(t, int64(100), m.HighWatermark(c))
 	began := time.Now()
 	require.NoError(t, m.stop(t), "Run")
 	t.Logf("closed after %v", time.Since(began))
-	if len(r.revoked) != 1 || len(r.lost) != 0 {
-		t.Errorf("revoked %d, lost %d", len(r.revoked), len(r.lost))
-	}
+	assert.Len(t, r.revoked, 1)
+	assert.Empty(t, r.lost)
 
 	again := newRecorder()
 	start(t, Driver{}, consumerConfig(brokers), again)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver/drivertest"
@@ -30,9 +31,8 @@ func TestRealConformance(t *testing.T) {
 	brokers := 1
 	if text := os.Getenv("GOPKG_BROKERS"); text != "" {
 		var err error
-		if brokers, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+		brokers, err = strconv.Atoi(text)
+		require.NoError(t, err)
 	}
 	h, _ := realHarness(t, brokers)
 	drivertest.Run(t, func(*testing.T) drivertest.Harness { return h })

@@ -12,11 +12,12 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -29,28 +30,22 @@ import (
 func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(parsed)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// opens reports what OpenConsumer and OpenProducer say, and checks that both
+// opens returns the error of OpenConsumer, and checks that OpenProducer and it
 // take less than limit.
 func opens(t *testing.T, brokers []string, tlsConf *tls.Config, sasl *driver.SASL, limit time.Duration) error {
 	t.Helper()
@@ -59,12 +54,8 @@ func opens(t *testing.T, brokers []string, tlsConf *tls.Config, sasl *driver.SAS
 	began := time.Now()
 	c, consumerErr := Driver{}.OpenConsumer(within(t, patienceTest), consumer)
 	p, producerErr := Driver{}.OpenProducer(within(t, patienceTest), producer)
-	if took := time.Since(began); took > 2*limit {
-		t.Errorf("to open took %v", took)
-	}
-	if (consumerErr == nil) != (producerErr == nil) {
-		t.Errorf("consumer: %v, producer: %v", consumerErr, producerErr)
-	}
+	assert.LessOrEqual(t, time.Since(began), 2*limit, "time to open both")
+	assert.Equal(t, consumerErr == nil, producerErr == nil, "consumer: %v, producer: %v", consumerErr, producerErr)
 	if consumerErr == nil {
 		defer c.Close(within(t, patienceTest))
 	}
@@ -72,12 +63,9 @@ func opens(t *testing.T, brokers []string, tlsConf *tls.Config, sasl *driver.SAS
 		defer p.Close(within(t, patienceTest))
 		answers := newAcks()
 		m := &driver.Message{Topic: "t", Partition: -1, Value: []byte("v"), Acker: ack{answers, 0}}
-		if err := p.Produce(t.Context(), m); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Flush(within(t, patienceTest)); err != nil || answers.of(0)[0] != nil {
-			t.Errorf("Flush = %v, ack = %v", err, answers.of(0))
-		}
+		require.NoError(t, p.Produce(t.Context(), m))
+		assert.NoError(t, p.Flush(within(t, patienceTest)))
+		assert.NoError(t, answers.of(0)[0])
 	}
 	return consumerErr
 }
@@ -111,12 +99,12 @@ func TestTLS(t *testing.T) {
 				testkit.Slow(t, "waits for a handshake to time out")
 			}
 			err := opens(t, c.brokers, c.conf, nil, dialer.HandshakeTimeout+time.Second)
-			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-				t.Errorf("err = %v, want %q", err, c.want)
+			if c.want == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, c.want)
 			}
-			if c.permanent != errors.Is(err, driver.ErrPermanent) {
-				t.Errorf("err = %v, permanent: want %v", err, c.permanent)
-			}
+			assert.Equal(t, c.permanent, isPermanent(err), "permanent: %v", err)
 		})
 	}
 }
@@ -124,9 +112,7 @@ func TestTLS(t *testing.T) {
 // TestTLSNeverBecomesPlaintext looks at the bytes that come to a plaintext port.
 func TestTLSNeverBecomesPlaintext(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var mu sync.Mutex
 	var first []byte
 	var wg sync.WaitGroup
@@ -145,19 +131,13 @@ func TestTLSNeverBecomesPlaintext(t *testing.T) {
 		}
 	})
 	sasl := &driver.SASL{Mechanism: driver.SASLPlain, User: "u", Password: "hunter2"}
-	if err := opens(t, []string{l.Addr().String()}, &tls.Config{}, sasl, dialer.HandshakeTimeout); err == nil {
-		t.Error("a port that does not speak TLS was accepted")
-	}
+	assert.Error(t, opens(t, []string{l.Addr().String()}, &tls.Config{}, sasl, dialer.HandshakeTimeout), "a port that does not speak TLS was accepted")
 	l.Close()
 	wg.Wait()
 	const handshakeRecord = 22
-	if len(first) == 0 {
-		t.Error("nothing was dialed")
-	}
+	assert.NotEmpty(t, first, "no connection was made")
 	for _, b := range first {
-		if b != handshakeRecord {
-			t.Errorf("a connection began with byte %d, want that of a TLS handshake", b)
-		}
+		assert.EqualValues(t, handshakeRecord, b, "first byte of a connection")
 	}
 }
 
@@ -182,11 +162,9 @@ func TestSASL(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			err := opens(t, brokers, nil, c.sasl, 3*time.Second)
-			if (err == nil) != c.ok {
-				t.Errorf("err = %v, want success: %v", err, c.ok)
-			}
-			if err != nil && strings.Contains(err.Error(), "wrong-") {
-				t.Errorf("the password shows in %v", err)
+			assert.Equal(t, c.ok, err == nil, "success: %v", err)
+			if err != nil {
+				assert.NotContains(t, err.Error(), "wrong-", "the password")
 			}
 		})
 	}
@@ -209,20 +187,18 @@ func TestTokenSource(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			token, err := tokens{c.source}.Token()
 			if c.want == "" {
-				if err != nil || token.Token != "abc" || token.Extensions["k"] != "v" {
-					t.Errorf("Token = %+v, %v", token, err)
-				}
+				require.NoError(t, err)
+				assert.Equal(t, "abc", token.Token)
+				assert.Equal(t, "v", token.Extensions["k"])
 				return
 			}
-			if !errors.Is(err, errToken) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("err = %v, want %q", err, c.want)
-			}
+			assert.ErrorIs(t, err, errToken)
+			assert.ErrorContains(t, err, c.want)
 		})
 	}
 	tokens{func(ctx context.Context) (driver.Token, error) {
-		if _, ok := ctx.Deadline(); !ok {
-			t.Error("the context of a token source has no deadline")
-		}
+		_, ok := ctx.Deadline()
+		assert.True(t, ok, "the context of a token source has no deadline")
 		return driver.Token{Value: "v"}, nil
 	}}.Token()
 }

@@ -24,6 +24,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -71,7 +73,7 @@ func (e *everything) Write(b []byte) (int, error) {
 	return e.text.Write(b)
 }
 
-// A relay passes on what Sarama logs, while somebody wants it. Sarama's two loggers
+// A relay passes on what Sarama logs, while a test wants it. Sarama's two loggers
 // are variables that its goroutines read, so they are set before there are any.
 type relay struct{ to atomic.Pointer[everything] }
 
@@ -124,9 +126,7 @@ func newSecured(t *testing.T) *secured {
 		},
 	})
 	s.ca = s.Authority().PEM()
-	if err := s.CreateTopic(t.Context(), "t", 1, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.CreateTopic(t.Context(), "t", 1, nil))
 	return s
 }
 
@@ -134,9 +134,7 @@ func newSecured(t *testing.T) *secured {
 func (s *secured) file(t *testing.T, name string, data []byte) string {
 	t.Helper()
 	path := filepath.Join(s.dir, name)
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, data, 0o600))
 	return path
 }
 
@@ -157,9 +155,7 @@ func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSCo
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := u.manager.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown = %v", err)
-		}
+		assert.NoError(t, u.manager.Shutdown(ctx))
 	})
 	consumer := kafka.ConsumerConfig{
 		JobName: "job", BootstrapServers: addr, Topic: "t", ConsumerGroup: group, TLS: tlsConf, SASL: sasl,
@@ -172,9 +168,7 @@ func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSCo
 	consumerErr = u.manager.RegisterConsumer(t.Context(), kafka.NewConsumer(consumer, func(context.Context, *kafka.Message) error { return nil }))
 	if consumerErr == nil {
 		u.switchOn(t)
-		if err := u.manager.StartAllConsumers(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, u.manager.StartAllConsumers(context.Background()))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // it tries until then, unless the refusal is permanent
 	defer cancel()
@@ -186,9 +180,7 @@ func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSCo
 
 func (u *user) switchOn(t *testing.T) {
 	t.Helper()
-	if err := u.manager.SetConsumerSwitch("job", true); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, u.manager.SetConsumerSwitch("job", true))
 }
 
 // settled waits until the consumer runs or has been disabled, and returns its
@@ -204,16 +196,12 @@ func (u *user) until(t *testing.T, what string, is func(kafka.ConsumerStatus) bo
 	began := time.Now()
 	for {
 		s, err := u.manager.Consumer("job")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		u.s.seen.note(s)
 		if is(s) {
 			return s, time.Since(began)
 		}
-		if time.Since(began) > patience {
-			t.Fatalf("the consumer never %s; status %+v", what, s)
-		}
+		require.LessOrEqual(t, time.Since(began), patience, "the consumer never %s; status %+v", what, s)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -231,14 +219,11 @@ func (u *user) send(t *testing.T) (time.Duration, error) {
 func (e *everything) wantHidden(t *testing.T, secrets ...string) {
 	t.Helper()
 	out := e.String()
-	if len(out) == 0 {
-		t.Error("nothing was printed")
-	}
+	assert.NotEmpty(t, out, "nothing was printed")
 	for _, secret := range secrets {
 		for _, form := range disguises(secret) {
-			if i := strings.Index(out, form); i >= 0 {
-				t.Errorf("%q shows as %q in …%s…", secret, form, out[max(0, i-200):min(len(out), i+200)])
-			}
+			i := strings.Index(out, form)
+			assert.Negative(t, i, "%q shows as %q in …%s…", secret, form, out[max(0, i-200):min(len(out), max(0, i)+200)])
 		}
 	}
 }
@@ -262,9 +247,7 @@ func disguises(secret string) []string {
 func (s *secured) clientPair(t *testing.T, name string) (certFile, keyFile string) {
 	t.Helper()
 	cert, key, err := s.Authority().Issue(kafkacluster.Certificate{CommonName: name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s.file(t, name+".pem", cert), s.file(t, name+".key", key)
 }
 
@@ -288,9 +271,7 @@ func login(m kafka.SASLMechanism, name, password string) *kafka.SASLConfig {
 func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := s.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	if grant {
 		req := kmsg.NewPtrCreateACLsRequest()
@@ -302,9 +283,7 @@ func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name 
 		if err == nil {
 			err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		s.awaitACL(t, true, kind, name, op)
 		return
 	}
@@ -318,9 +297,8 @@ func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name 
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
 	}
-	if err != nil || len(resp.Results[0].MatchingACLs) == 0 {
-		t.Fatalf("withdraw: %v, %d matched", err, len(resp.Results[0].MatchingACLs))
-	}
+	require.NoError(t, err)
+	require.NotEmpty(t, resp.Results[0].MatchingACLs, "ACLs that were withdrawn")
 	s.awaitACL(t, false, kind, name, op)
 }
 
@@ -331,13 +309,9 @@ func (s *secured) password(t *testing.T, name, password string) {
 	const scramSHA512, iterations = 2, 4096
 	salt := []byte("salt of a test")
 	salted, err := pbkdf2.Key(sha512.New, password, salt, iterations, sha512.Size)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	cl, err := s.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
 	u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
@@ -347,9 +321,7 @@ func (s *secured) password(t *testing.T, name, password string) {
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Results[0].ErrorCode)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s.awaitLogin(t, name, password)
 }
 
@@ -357,14 +329,10 @@ func (s *secured) password(t *testing.T, name, password string) {
 func (s *secured) certify(t *testing.T, authority *kafkacluster.Authority, name string) {
 	t.Helper()
 	cert, key, err := authority.Issue(kafkacluster.Certificate{CommonName: "broker", Hosts: []string{"127.0.0.1", "localhost"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	path := s.file(t, name, slices.Concat(cert, key))
 	cl, err := s.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	r := kmsg.NewIncrementalAlterConfigsRequestResource()
@@ -381,9 +349,7 @@ func (s *secured) certify(t *testing.T, authority *kafkacluster.Authority, name 
 			err = fmt.Errorf("%w: %s", err, *resp.Resources[0].ErrorMessage)
 		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s.awaitCertificate(t, cert)
 }
 
@@ -422,9 +388,7 @@ func await(t *testing.T, what string, try func() error) {
 		if err == nil {
 			return
 		}
-		if time.Since(began) > patience {
-			t.Fatalf("waited %v for %s: %v", patience, what, err)
-		}
+		require.LessOrEqual(t, time.Since(began), patience, "waited for %s: %v", what, err)
 	}
 }
 
@@ -449,9 +413,7 @@ func (s *secured) awaitLogin(t *testing.T, name, password string) {
 func (s *secured) awaitACL(t *testing.T, granted bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := s.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	req := kmsg.NewPtrDescribeACLsRequest()
 	principal := "User:bob"
@@ -469,7 +431,7 @@ func (s *secured) awaitACL(t *testing.T, granted bool, kind kmsg.ACLResourceType
 	})
 }
 
-// A row is what is tried, and what must be seen.
+// A row is one configuration, and the outcome that it must have.
 type row struct {
 	name     string
 	listener string
@@ -484,8 +446,8 @@ type row struct {
 }
 
 // A client of TLS 1.3 is done before the broker has looked at its certificate, and
-// a port that wants SASL says so to nobody: one request can be on its way by then,
-// which has no more in it than the client's name.
+// a port that wants SASL does not ask for it: the client may have sent one request
+// by then, which holds the client's name only.
 const lonelyRequest = 120
 
 func TestRealSecurityTable(t *testing.T) {
@@ -498,17 +460,13 @@ func TestRealSecurityTable(t *testing.T) {
 // testStart tries what is right or wrong from the beginning.
 func (s *secured) testStart(t *testing.T) {
 	foreign, err := kafkacluster.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ca := s.file(t, "ca.pem", s.ca)
 	foreignCA := s.file(t, "foreign-ca.pem", foreign.PEM())
 	certFile, keyFile := s.clientPair(t, "alice")
 	_, otherKey := s.clientPair(t, "other")
 	fcert, fkey, err := foreign.Issue(kafkacluster.Certificate{CommonName: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	foreignCert, foreignKey := s.file(t, "f.pem", fcert), s.file(t, "f.key", fkey)
 	trusted := &kafka.TLSConfig{CAFile: ca}
 	alice := login(kafka.SASLScramSHA512, "alice", passwordOfAlice)
@@ -555,9 +513,7 @@ func (s *secured) testStart(t *testing.T) {
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) { s.try(t, i, r, started) })
 	}
-	if !strings.Contains(s.seen.String(), "certificates are not verified") {
-		t.Error("nobody was warned of InsecureSkipVerify")
-	}
+	assert.True(t, strings.Contains(s.seen.String(), "certificates are not verified"), "no log warns of InsecureSkipVerify")
 }
 
 // try runs a row with one consumer and one producer.
@@ -573,41 +529,29 @@ func (s *secured) try(t *testing.T, i int, r row, limit time.Duration) {
 	producerTook := time.Since(began)
 	seen, consumerTook := "", time.Duration(0)
 	if r.refused != "" {
-		for _, err := range []error{consumerErr, producerErr} {
-			if err == nil || !strings.Contains(err.Error(), r.refused) {
-				t.Errorf("registration: %v, want %s", err, r.refused)
-			}
-		}
-		if dials := taps[0].dialed(); dials != 0 {
-			t.Errorf("%d connections were made", dials)
-		}
-		s.tell(t, "| %s | refused at registration: %s | 0 s | the same | 0 s | 0, nothing is dialed |", r.name, brief(consumerErr))
+		assert.ErrorContains(t, consumerErr, r.refused)
+		assert.ErrorContains(t, producerErr, r.refused)
+		assert.Zero(t, taps[0].dialed(), "connections")
+		s.line(t, "| %s | refused at registration: %s | 0 s | the same | 0 s | 0, nothing is dialed |", r.name, brief(consumerErr))
 		return
 	}
-	if consumerErr != nil {
-		t.Fatalf("RegisterConsumer: %v", consumerErr)
-	}
+	require.NoError(t, consumerErr)
 	status, _ := u.settled(t)
 	consumerTook = status.Since.Sub(u.began)
 	if producerErr == nil {
 		producerTook, producerErr = u.send(t)
 	}
 	if r.disabled == "" {
-		if status.State != kafka.StateRunning || producerErr != nil {
-			t.Fatalf("consumer %v (%v), producer %v; want both to work", status.State, status.Reason, producerErr)
-		}
-		s.tell(t, "| %s | runs | %s | sent | %s | |", r.name, short(consumerTook), short(producerTook))
+		require.Equal(t, kafka.StateRunning, status.State, "state of the consumer: %v", status.Reason)
+		require.NoError(t, producerErr)
+		s.line(t, "| %s | runs | %s | sent | %s | |", r.name, short(consumerTook), short(producerTook))
 		return
 	}
-	if status.State != kafka.StateDisabled || !strings.Contains(status.Reason.Error(), r.disabled) {
-		t.Errorf("consumer %v: %v; want it disabled with %q", status.State, status.Reason, r.disabled)
-	}
-	if producerErr == nil || !strings.Contains(producerErr.Error(), r.disabled) {
-		t.Errorf("producer: %v, want %q", producerErr, r.disabled)
-	}
-	if consumerTook > limit || producerTook > limit {
-		t.Errorf("it took %v and %v, more than %v", consumerTook, producerTook, limit)
-	}
+	assert.Equal(t, kafka.StateDisabled, status.State, "state of the consumer: %v", status.Reason)
+	assert.ErrorContains(t, status.Reason, r.disabled)
+	assert.ErrorContains(t, producerErr, r.disabled)
+	assert.LessOrEqual(t, consumerTook, limit, "time of the consumer")
+	assert.LessOrEqual(t, producerTook, limit, "time of the producer")
 	if status.State == kafka.StateDisabled {
 		seen = "disabled: " + brief(status.Reason)
 	}
@@ -620,16 +564,15 @@ func (s *secured) try(t *testing.T, i int, r row, limit time.Duration) {
 		} else if application, names = plainApplication(p.sent()); len(names) > 0 {
 			introduced = " (" + strings.Join(names, ", ") + " before)"
 		}
-		if err != nil || application > r.most*p.dialed() {
-			t.Errorf("%d bytes of application data left the machine (%v)", application, err)
-		}
+		assert.NoError(t, err)
+		assert.LessOrEqual(t, application, r.most*p.dialed(), "bytes of application data that left the machine")
 	}
-	s.tell(t, "| %s | %s | %s | %s | %s | %d%s |", r.name, seen, short(consumerTook), brief(producerErr), short(producerTook), application, introduced)
+	s.line(t, "| %s | %s | %s | %s | %s | %d%s |", r.name, seen, short(consumerTook), brief(producerErr), short(producerTook), application, introduced)
 }
 
 func short(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// brief cuts an error to what tells.
+// brief returns the text of an error as one cell of a table.
 func brief(err error) string {
 	if err == nil {
 		return "-"
@@ -641,17 +584,11 @@ func brief(err error) string {
 func expired(t *testing.T, authority *kafkacluster.Authority) string {
 	t.Helper()
 	cert, key, err := authority.Issue(kafkacluster.Certificate{CommonName: "broker", Hosts: []string{"127.0.0.1"}, NotAfter: time.Now().Add(-time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -670,8 +607,8 @@ func expired(t *testing.T, authority *kafkacluster.Authority) string {
 	return newTap(t, l.Addr().String()).addr()
 }
 
-// tell writes a line of the table.
-func (s *secured) tell(t *testing.T, format string, args ...any) {
+// line writes a line of the table.
+func (s *secured) line(t *testing.T, format string, args ...any) {
 	t.Helper()
 	t.Log(strings.ReplaceAll(fmt.Sprintf(format, args...), s.dir+"/", ""))
 }
@@ -688,9 +625,7 @@ func (s *secured) cut() {
 func (u *user) wantDisabled(t *testing.T, code string) (string, time.Duration) {
 	t.Helper()
 	status, took := u.until(t, "is disabled", func(s kafka.ConsumerStatus) bool { return s.State == kafka.StateDisabled })
-	if !strings.Contains(status.Reason.Error(), code) {
-		t.Errorf("disabled for %v, want %s", status.Reason, code)
-	}
+	assert.ErrorContains(t, status.Reason, code)
 	return brief(status.Reason), took
 }
 
@@ -706,18 +641,14 @@ func (u *user) wantRunning(t *testing.T) time.Duration {
 func (u *user) wantSent(t *testing.T) time.Duration {
 	t.Helper()
 	took, err := u.send(t)
-	if err != nil {
-		t.Fatalf("Send = %v", err)
-	}
+	require.NoError(t, err)
 	return took
 }
 
 func (u *user) wantRefused(t *testing.T, code string) (string, time.Duration) {
 	t.Helper()
 	took, err := u.send(t)
-	if err == nil || !strings.Contains(err.Error(), code) {
-		t.Errorf("Send = %v, want %s", err, code)
-	}
+	assert.ErrorContains(t, err, code)
 	return brief(err), took
 }
 
@@ -728,10 +659,10 @@ func (s *secured) testRunning(t *testing.T) {
 	trusted := &kafka.TLSConfig{CAFile: ca}
 	addr := s.taps["SASL_SSL"].addr()
 	u, _, producerErr := s.newUser(t, addr, "bobs", trusted, bob)
-	s.tell(t, "| changed | the consumer | after | the producer | after |")
-	s.tell(t, "|---|---|---|---|---|")
+	s.line(t, "| changed | the consumer | after | the producer | after |")
+	s.line(t, "|---|---|---|---|---|")
 	say := func(what, consumer string, consumerTook time.Duration, producer string, producerTook time.Duration) {
-		s.tell(t, "| %s | %s | %s | %s | %s |", what, consumer, short(consumerTook), producer, short(producerTook))
+		s.line(t, "| %s | %s | %s | %s | %s |", what, consumer, short(consumerTook), producer, short(producerTook))
 	}
 	refused := func(what, consumerCode, producerCode string) {
 		seen, took := u.wantDisabled(t, consumerCode)
@@ -747,16 +678,12 @@ func (s *secured) testRunning(t *testing.T) {
 	const read, write = kmsg.ACLOperationRead, kmsg.ACLOperationWrite
 
 	seen, took := u.wantDisabled(t, "_AUTHORIZATION_FAILED")
-	if producerErr == nil || !strings.Contains(producerErr.Error(), "CLUSTER_AUTHORIZATION_FAILED") {
-		t.Errorf("RegisterProducer = %v", producerErr)
-	}
+	assert.ErrorContains(t, producerErr, "CLUSTER_AUTHORIZATION_FAILED")
 	say("nothing is granted", seen, took, brief(producerErr), 0)
 	s.acl(t, true, topic, "t", read)
 	s.acl(t, true, topic, "t", write)
 	u, _, producerErr = s.newUser(t, addr, "bobs", trusted, bob)
-	if producerErr != nil {
-		t.Fatal(producerErr)
-	}
+	require.NoError(t, producerErr)
 	seen, took = u.wantDisabled(t, "GROUP_AUTHORIZATION_FAILED")
 	say("topic granted, group not", seen, took, "sent", u.wantSent(t))
 	s.acl(t, true, group, "bobs", read)
@@ -787,16 +714,12 @@ func (s *secured) testRunning(t *testing.T) {
 	renewed, _, _ := s.newUser(t, addr, "bobs", trusted, login(kafka.SASLScramSHA512, "bob", passwordOfBob+"-new"))
 	took = renewed.wantRunning(t)
 	say("another service with the new password", "runs", took, "sent", renewed.wantSent(t))
-	if err := renewed.manager.SetConsumerSwitch("job", false); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, renewed.manager.SetConsumerSwitch("job", false))
 	s.password(t, "bob", passwordOfBob)
 	works("password rotated back, switched on")
 
 	foreign, err := kafkacluster.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s.certify(t, s.Authority(), "second.pem")
 	s.cut()
 	works("broker's certificate replaced, connections cut")
@@ -816,16 +739,13 @@ func (s *secured) testClientCertificate(t *testing.T, foreign *kafkacluster.Auth
 	conf := &kafka.TLSConfig{CAFile: filepath.Join(s.dir, "ca.pem")}
 	issue := func(a *kafkacluster.Authority) {
 		cert, key, err := a.Issue(kafkacluster.Certificate{CommonName: "alice"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		conf.CertFile, conf.KeyFile = s.file(t, "renewed.pem", cert), s.file(t, "renewed.key", key)
 	}
 	issue(s.Authority())
 	var err error
-	if *u, _, err = s.newUser(t, s.taps["SSL"].addr(), "certified", conf, nil); err != nil {
-		t.Fatal(err)
-	}
+	*u, _, err = s.newUser(t, s.taps["SSL"].addr(), "certified", conf, nil)
+	require.NoError(t, err)
 	works("mutual TLS")
 	issue(foreign)
 	s.cut()

@@ -28,7 +28,7 @@ func TestRefusedSequencesEnd(t *testing.T) {
 }
 
 // TestPendingMessagesAreNotOvertaken: a topic's partitions become known while messages
-// wait for that. What comes next goes behind these.
+// wait for that. Later messages go behind these.
 func TestPendingMessagesAreNotOvertaken(t *testing.T) {
 	p := newProducer(producerConfig([]string{"127.0.0.1:1"}), testConfig(t))
 	tp := newTopic(p, "t")

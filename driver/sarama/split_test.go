@@ -2,7 +2,6 @@ package sarama
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -50,7 +49,7 @@ func produceTogether(t testing.TB, h *harness, p *producer, messages ...*driver.
 }
 
 // wantAllBut reports a message that was refused, or stored out of order, unless it
-// is bad; and a bad one that was not refused for good with code.
+// is bad; and a bad one that was not refused permanently with code.
 func wantAllBut(t testing.TB, h *harness, messages []*driver.Message, errs []error, code string, bad ...int) {
 	t.Helper()
 	want := []string{"first"}
@@ -145,7 +144,7 @@ func TestFault_B4_RefusedBatchIsSplitReal(t *testing.T) {
 	}
 }
 
-// TestFault_B4_LimitThatIsRaised: what was learned of a topic is not kept.
+// TestFault_B4_LimitThatIsRaised: the limit that was learned of a topic is forgotten.
 func TestFault_B4_LimitThatIsRaised(t *testing.T) {
 	topic := newTopic(newProducer(producerConfig(nil), mustConfig(t)), "t")
 	most := topic.batchBytes()
@@ -324,8 +323,8 @@ func TestFault_B6_DatesThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// TestFault_B7_HeadersWithoutAName: they are kept, and an empty value is told from
-// none, both ways.
+// TestFault_B7_HeadersWithoutAName: they are kept, and an empty value stays
+// different from none, both ways.
 func TestFault_B7_HeadersWithoutAName(t *testing.T) {
 	h, _ := fakeHarness(t)
 	want := []driver.Header{{Key: "", Value: []byte("v")}, {Key: "", Value: nil}, {Key: "", Value: []byte{}}, {Key: "k", Value: nil}, {Key: "k", Value: []byte{}}}
@@ -355,21 +354,15 @@ func TestCutsCoverTheBatch(t *testing.T) {
 		indexes := named(block, first, n)
 		total, alone := 0, map[int]bool{}
 		for _, k := range around(indexes, n) {
-			if k < 1 {
-				rt.Fatalf("a cut of %d", k)
-			}
+			require.Positive(rt, k, "size of a cut")
 			if k == 1 {
 				alone[total] = true
 			}
 			total += k
 		}
-		if total != n {
-			rt.Fatalf("the cuts have %d messages of %d", total, n)
-		}
+		require.Equal(rt, n, total, "messages of the cuts")
 		for _, i := range indexes {
-			if !alone[i] {
-				rt.Fatalf("%d is not alone", i)
-			}
+			require.True(rt, alone[i], "%d is not alone", i)
 		}
 	})
 }
@@ -388,9 +381,7 @@ func TestFifo(t *testing.T) {
 			"pop": func(rt *rapid.T) {
 				n := rapid.IntRange(0, len(model)).Draw(rt, "n")
 				taken = q.pop(n)
-				if !slices.Equal(taken, model[:n]) {
-					rt.Fatal("other slots were taken")
-				}
+				require.True(rt, slices.Equal(taken, model[:n]), "other slots were taken")
 				model = model[n:]
 			},
 			"unpop": func(*rapid.T) {
@@ -401,14 +392,11 @@ func TestFifo(t *testing.T) {
 			"": func(rt *rapid.T) {
 				bytes := 0
 				for i, s := range model {
-					if q.at(i) != s {
-						rt.Fatalf("another slot at %d", i)
-					}
+					require.Same(rt, s, q.at(i), "slot %d", i)
 					bytes += s.size
 				}
-				if q.len() != len(model) || q.bytes != bytes {
-					rt.Fatalf("%d slots of %d bytes, want %d of %d", q.len(), q.bytes, len(model), bytes)
-				}
+				require.Equal(rt, len(model), q.len(), "slots")
+				require.Equal(rt, bytes, q.bytes, "bytes")
 			},
 		})
 	})
@@ -425,5 +413,5 @@ func TestAnsweredButNotThere(t *testing.T) {
 		return r.(*kmsg.ProduceRequest).ResponseKind(), nil, true
 	})
 	err := send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")})
-	require.True(t, errors.Is(err, driver.ErrUnknownOutcome), "%v", err)
+	require.ErrorIs(t, err, driver.ErrUnknownOutcome)
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -147,14 +148,7 @@ func upTo(n int) (offsets []int64) {
 	return offsets
 }
 
-func expect[T any](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
-}
-
-// troubles returns the errors told of partitions.
+// troubles returns the errors that name a partition.
 func (r *recorder) troubles() (all []*driver.PartitionError) {
 	for _, err := range r.errs {
 		var p *driver.PartitionError
@@ -171,6 +165,16 @@ func errorCode(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+// wantTrouble checks that err is the error code of partition 0 at offset.
+func wantTrouble(t testing.TB, err error, topic string, offset int64, code string) {
+	t.Helper()
+	var p *driver.PartitionError
+	if assert.ErrorAs(t, err, &p) {
+		assert.Equal(t, driver.PartitionError{Topic: topic, Offset: offset, Err: p.Err}, *p)
+		assert.Equal(t, code, errorCode(err), "code of %v", err)
+	}
 }
 
 func startStore(t *testing.T, s *store, limit int) *running {
@@ -242,28 +246,24 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 				return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 			})
 			r.mu.Lock()
-			expect(t, "offsets of partition 1", r.offsets(1), upTo(40))
-			expect(t, "offsets of partition 0", r.offsets(0), upTo(20))
+			assert.Equal(t, upTo(40), r.offsets(1), "offsets of partition 1")
+			assert.Equal(t, upTo(20), r.offsets(0), "offsets of partition 0")
 			for _, err := range r.errs {
-				var p *driver.PartitionError
-				if !errors.As(err, &p) || p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
-					t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", err)
-				}
+				wantTrouble(t, err, "t", 20, "CORRUPT_MESSAGE")
 			}
-			expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+			assert.Empty(t, r.revoked)
+			assert.Empty(t, r.lost)
 			r.mu.Unlock()
 			// It is fetched once per look, and not in a loop.
 			asked := s.asked[0].Load()
 			time.Sleep(500 * time.Millisecond)
-			if n := s.asked[0].Load() - asked; n > 3 {
-				t.Errorf("the partition was fetched %d times in half a second", n)
-			}
+			assert.LessOrEqual(t, s.asked[0].Load()-asked, int64(3), "fetches of the partition in half a second")
 			s.mend.Store(true)
 			r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
-			expect(t, "claims assigned", len(r.assigned), 2)
+			assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+			assert.Len(t, r.assigned, 2, "claims assigned")
 		})
 	}
 }
@@ -278,28 +278,24 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	r := m.recorder
 	r.wait(t, "delivery of what is there", func() bool { return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 })
 	cl := m.claimOf(partition{"t", 0})
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		if _, since := cl.feed.state(); !since.IsZero() {
-			break
-		}
-		if time.Since(began) > patienceTest {
-			t.Fatal("nothing is noticed")
-		}
-	}
+	require.Eventually(t, func() bool {
+		_, since := cl.feed.state()
+		return !since.IsZero()
+	}, patienceTest, time.Millisecond, "the feed notices nothing")
 	watch := mender{c: m.consumer, stand: map[*claim]*standing{}, stuck: map[*claim]time.Time{}}
 	watch.round(time.Now())
 	r.mu.Lock()
-	expect(t, "errors at first", len(r.errs), 0)
+	assert.Empty(t, r.errs, "errors at first")
 	r.mu.Unlock()
 	later := time.Now().Add(stuckAfter + time.Second)
 	watch.round(later)
 	watch.round(later.Add(time.Second))
 	r.mu.Lock()
-	all := r.troubles()
-	if len(all) != 1 || all[0].Partition != 0 || all[0].Offset != 20 || errorCode(all[0]) != "FETCH_STALLED" {
-		t.Errorf("told %v, want FETCH_STALLED at t/0 at offset 20", r.errs)
+	if all := r.troubles(); assert.Len(t, all, 1, "troubles among %v", r.errs) {
+		wantTrouble(t, all[0], "t", 20, "FETCH_STALLED")
 	}
-	expect(t, "claims revoked and lost", len(r.revoked)+len(r.lost), 0)
+	assert.Empty(t, r.revoked)
+	assert.Empty(t, r.lost)
 	r.mu.Unlock()
 	s.mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
@@ -321,11 +317,10 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	wantTrouble(t, r.troubles()[0], "t", 20, "CORRUPT_MESSAGE")
 	for _, err := range r.errs {
-		if p := r.troubles()[0]; p.Partition != 0 || p.Offset != 20 || errorCode(err) != "CORRUPT_MESSAGE" {
-			t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", err)
-		}
+		assert.Equal(t, "CORRUPT_MESSAGE", errorCode(err), "code of %v", err)
 	}
 }
 
@@ -341,11 +336,8 @@ func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 	})
 	r.mu.Lock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(20))
-	p := r.troubles()[0]
-	if p.Partition != 0 || p.Offset != 20 || errorCode(p) != "CORRUPT_MESSAGE" {
-		t.Errorf("told %v, want CORRUPT_MESSAGE at t/0 at offset 20", p)
-	}
+	assert.Equal(t, upTo(20), r.offsets(0), "offsets of partition 0")
+	wantTrouble(t, r.troubles()[0], "t", 20, "CORRUPT_MESSAGE")
 	r.mu.Unlock()
 	s.mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
@@ -361,12 +353,12 @@ func TestFault_B1_DamagedFirstBatch(t *testing.T) {
 	r := m.recorder
 	r.wait(t, "a report", func() bool { return len(r.offsets(1)) >= 40 && len(r.troubles()) > 0 })
 	r.mu.Lock()
-	expect(t, "offsets of partition 0", len(r.offsets(0)), 0)
-	expect(t, "place of the damage", r.troubles()[0].Offset, int64(0))
+	assert.Empty(t, r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, int64(0), r.troubles()[0].Offset, "place of the damage")
 	r.mu.Unlock()
 	s.mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	expect(t, "offsets of partition 0", r.offsets(0), upTo(40))
+	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
 }

@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A tap stands before a listener and keeps what clients send to it.
@@ -17,7 +19,7 @@ type tap struct {
 	backend  string
 	workers  sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	open  map[net.Conn]bool
 	said  [][]byte // by connection, what the client sent first
 	dials int
@@ -28,9 +30,7 @@ const tapKeeps = 1 << 16
 func newTap(t testing.TB, backend string) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	p := &tap{listener: l, backend: backend, open: map[net.Conn]bool{}}
 	p.workers.Go(p.accept)
 	t.Cleanup(func() {
@@ -126,7 +126,7 @@ func (p *tap) dialed() int {
 var introductions = map[uint16]string{17: "SaslHandshake", 18: "ApiVersions", 36: "SaslAuthenticate"}
 
 // plainApplication counts the bytes of requests that are no introduction, in what
-// was sent without TLS. It also tells which introductions there were.
+// was sent without TLS. It also returns the names of the introductions.
 func plainApplication(said [][]byte) (application int, introduced []string) {
 	for _, b := range said {
 		for len(b) >= 6 {
@@ -165,24 +165,23 @@ func tlsApplication(said [][]byte, handshake int) (application int, err error) {
 	return application, nil
 }
 
-// TestTapTellsApplicationData holds the counting against bytes made by hand.
-func TestTapTellsApplicationData(t *testing.T) {
+// TestTapCountsApplicationData holds the counting against bytes made by hand.
+func TestTapCountsApplicationData(t *testing.T) {
 	request := func(key uint16, size int) []byte {
 		b := binary.BigEndian.AppendUint32(nil, uint32(size))
 		return append(binary.BigEndian.AppendUint16(b, key), make([]byte, size-2)...)
 	}
 	said := [][]byte{slices.Concat(request(18, 20), request(17, 10), request(36, 30)), slices.Concat(request(18, 20), request(3, 40))}
-	if n, names := plainApplication(said); n != 44 || strings.Join(names, " ") != "ApiVersions SaslHandshake SaslAuthenticate" {
-		t.Errorf("application %d, introductions %q", n, names)
-	}
+	n, names := plainApplication(said)
+	assert.Equal(t, 44, n, "bytes of application data")
+	assert.Equal(t, []string{"ApiVersions", "SaslHandshake", "SaslAuthenticate"}, names, "introductions")
 	record := func(kind byte, size int) []byte {
 		return append([]byte{kind, 3, 3, 0, byte(size)}, make([]byte, size)...)
 	}
 	said = [][]byte{slices.Concat(record(22, 100), record(20, 1), record(23, 50), record(23, 60))}
-	if n, err := tlsApplication(said, 1); n != 60 || err != nil {
-		t.Errorf("application %d, %v", n, err)
-	}
-	if _, err := tlsApplication([][]byte{request(18, 20)}, 0); err == nil {
-		t.Error("plaintext passed for TLS")
-	}
+	n, err := tlsApplication(said, 1)
+	require.NoError(t, err)
+	assert.Equal(t, 60, n, "bytes of application data")
+	_, err = tlsApplication([][]byte{request(18, 20)}, 0)
+	assert.Error(t, err, "plaintext passed for TLS")
 }

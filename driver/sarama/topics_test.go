@@ -10,6 +10,8 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,9 +31,9 @@ func (r *recorder) has(topic string) bool {
 	return false
 }
 
-// toldOf returns the codes that were reported of a whole topic; the mutex must be
+// codesOf returns the codes that were reported of a whole topic; the mutex must be
 // held.
-func (r *recorder) toldOf(topic string) (codes []string) {
+func (r *recorder) codesOf(topic string) (codes []string) {
 	for _, err := range r.errs {
 		var at *driver.PartitionError
 		var de *driver.Error
@@ -57,21 +59,17 @@ func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
 				r := newRecorder()
 				start(t, Driver{}, cfg, r)
 				r.waitFor(t, 5*time.Second, "a claim of the topic that exists", func() bool { return r.has("t") })
-				r.wait(t, "the report", func() bool { return len(r.toldOf("missing")) > 0 })
-				must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("there")}))
+				r.wait(t, "the report", func() bool { return len(r.codesOf("missing")) > 0 })
+				require.NoError(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("there")}))
 				r.waitRecords(t, 1)
 
-				must(t, h.CreateTopic(t.Context(), "missing", 1))
-				must(t, h.Send(t.Context(), "missing", 0, driver.Record{Value: []byte("late")}))
+				require.NoError(t, h.CreateTopic(t.Context(), "missing", 1))
+				require.NoError(t, h.Send(t.Context(), "missing", 0, driver.Record{Value: []byte("late")}))
 				r.wait(t, "a claim of the topic that appeared", func() bool { return r.has("missing") && r.has("t") })
 				r.mu.Lock()
 				defer r.mu.Unlock()
-				if codes := r.toldOf("missing"); codes[0] != "UNKNOWN_TOPIC_OR_PARTITION" {
-					t.Errorf("reported %v", codes)
-				}
-				if len(r.lost) > 0 {
-					t.Errorf("%d claims were lost", len(r.lost))
-				}
+				assert.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", r.codesOf("missing")[0])
+				assert.Empty(t, r.lost)
 			})
 		}
 	}
@@ -85,20 +83,18 @@ func TestFault_B2_AllTopicsMissing(t *testing.T) {
 	cfg.Topics = []string{"a", "b"}
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
-	r.wait(t, "the reports", func() bool { return len(r.toldOf("a")) > 0 && len(r.toldOf("b")) > 0 })
+	r.wait(t, "the reports", func() bool { return len(r.codesOf("a")) > 0 && len(r.codesOf("b")) > 0 })
 	time.Sleep(3 * time.Second) // some attempts
 	select {
 	case err := <-m.done:
-		t.Fatalf("Run = %v", err)
+		require.FailNow(t, "Run has returned", "%v", err)
 	default:
 	}
-	must(t, h.CreateTopic(t.Context(), "b", 1))
+	require.NoError(t, h.CreateTopic(t.Context(), "b", 1))
 	r.wait(t, "a claim", func() bool { return r.has("b") })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if codes := r.toldOf("b"); len(codes) > 1 {
-		t.Errorf("reported %d times within a minute: %v", len(codes), codes)
-	}
+	assert.LessOrEqual(t, len(r.codesOf("b")), 1, "reports within a minute: %v", r.codesOf("b"))
 }
 
 // TestFault_B2_TopicDisappears: a topic is deleted while it is consumed, and
@@ -112,15 +108,15 @@ func TestFault_B2_TopicDisappears(t *testing.T) {
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "both claims", func() bool { return len(r.live) == 2 })
 	deleteTopic(t.Context(), t, h.Client, "doomed")
-	r.wait(t, "the report", func() bool { return len(r.toldOf("doomed")) > 0 })
+	r.wait(t, "the report", func() bool { return len(r.codesOf("doomed")) > 0 })
 	for i := range 3 {
-		must(t, h.Send(t.Context(), "t", 0, driver.Record{Value: fmt.Append(nil, i)}))
+		require.NoError(t, h.Send(t.Context(), "t", 0, driver.Record{Value: fmt.Append(nil, i)}))
 		r.waitRecords(t, i+1)
 		time.Sleep(time.Second)
 	}
 	select {
 	case err := <-m.done:
-		t.Fatalf("Run = %v", err)
+		require.FailNow(t, "Run has returned", "%v", err)
 	default:
 	}
 }
@@ -137,15 +133,13 @@ func TestFault_B2_UnreadableTopicStopsNoOther(t *testing.T) {
 			cfg.Topics = []string{"secret", "t"}
 			r := newRecorder()
 			start(t, Driver{}, cfg, r)
-			r.wait(t, "the report", func() bool { return slices.Contains(r.toldOf("secret"), "TOPIC_AUTHORIZATION_FAILED") })
+			r.wait(t, "the report", func() bool { return slices.Contains(r.codesOf("secret"), "TOPIC_AUTHORIZATION_FAILED") })
 			seed(t, cluster.ListenAddrs(), "t", 0, "there")
 			r.waitRecords(t, 1)
 
 			cfg.Group, cfg.Topics = "alone", []string{"secret"}
 			alone := start(t, Driver{}, cfg, newRecorder())
-			if err := alone.ranOut(t); !errors.Is(err, driver.ErrPermanent) {
-				t.Errorf("Run for that topic alone = %v, want it to be permanent", err)
-			}
+			assert.ErrorIs(t, alone.ranOut(t), driver.ErrPermanent, "Run for that topic alone")
 		})
 	}
 }
@@ -195,14 +189,10 @@ func leadBeside(t *testing.T, strategy driver.BalanceStrategy, topics ...string)
 
 	join := joinBeside(t, cluster, strategy.String(), topics...)
 	r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
-	if err := join(); err != nil {
-		t.Errorf("the other member: %v", err)
-	}
+	assert.NoError(t, join(), "the other member")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.errs) > 0 {
-		t.Errorf("reported %v, of topics that are not ours", r.errs)
-	}
+	assert.Empty(t, r.errs, "reports of topics that are not ours")
 }
 
 // joinBeside has a member join the group, by hand, that subscribes to topics. The
@@ -210,7 +200,7 @@ func leadBeside(t *testing.T, strategy driver.BalanceStrategy, topics ...string)
 func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ...string) func() error {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
-	must(t, err)
+	require.NoError(t, err)
 	t.Cleanup(cl.Close)
 	member := kmsg.NewConsumerMemberMetadata()
 	member.Version, member.Topics = 1, topics
@@ -275,12 +265,11 @@ func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "some refusals", func() bool { return len(r.errs) >= 3 })
-	if !isCode(r.errs[0], ibm.ErrInconsistentGroupProtocol) || isPermanent(r.errs[0]) {
-		t.Errorf("told %v", r.errs[0])
-	}
+	assert.True(t, isCode(r.errs[0], ibm.ErrInconsistentGroupProtocol), "reported %v", r.errs[0])
+	assert.False(t, isPermanent(r.errs[0]), "reported %v", r.errs[0])
 	select {
 	case err := <-m.done:
-		t.Fatalf("Run = %v", err)
+		require.FailNow(t, "Run has returned", "%v", err)
 	default:
 	}
 	other.stop(t)

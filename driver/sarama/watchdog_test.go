@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -26,11 +28,7 @@ type stall struct {
 func (s *stall) begin(t *testing.T) {
 	t.Helper()
 	s.on.Store(true)
-	for began := time.Now(); s.answered.Load() == 0; time.Sleep(time.Millisecond) {
-		if time.Since(began) > patienceTest {
-			t.Fatal("nothing is fetched")
-		}
-	}
+	require.Eventually(t, func() bool { return s.answered.Load() > 0 }, patienceTest, time.Millisecond, "nothing is fetched")
 }
 
 func stallable(t *testing.T) (*kfake.Cluster, *stall) {
@@ -60,8 +58,8 @@ func stallable(t *testing.T) (*kfake.Cluster, *stall) {
 	return cluster, s
 }
 
-// TestStalledFetchEndsTheSession: a claim whose log grows and which hears nothing
-// of it is fetched again after the group has been joined anew.
+// TestStalledFetchEndsTheSession: a claim whose log grows, and which gets nothing
+// of it, is fetched again after the group has been joined again.
 func TestStalledFetchEndsTheSession(t *testing.T) {
 	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
@@ -79,12 +77,10 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.errs) == 0 || !isStall(r.errs[0]) {
-		t.Errorf("told %v, want FETCH_STALLED", r.errs)
+	if assert.NotEmpty(t, r.errs) {
+		assert.True(t, isStall(r.errs[0]), "reported %v, want FETCH_STALLED", r.errs)
 	}
-	if len(r.lost) > 0 {
-		t.Errorf("%d claims were lost, want them revoked", len(r.lost))
-	}
+	assert.Empty(t, r.lost, "claims lost instead of revoked")
 }
 
 // TestStallOfAClaimThatHasEnded: while the leader is asked about a claim, that ends.
@@ -115,12 +111,11 @@ func TestStallOfAClaimThatHasEnded(t *testing.T) {
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 2 || len(r.errs) > 0 {
-		t.Errorf("%d joins, errors %v; want the second session to go on", r.joins, r.errs)
-	}
+	assert.Equal(t, 2, r.joins, "the second session goes on")
+	assert.Empty(t, r.errs)
 }
 
-// A busyListener does something when it is told of a stall.
+// A busyListener does something when a stall is reported.
 type busyListener struct {
 	*recorder
 	stalled func()
@@ -138,17 +133,15 @@ func isStall(err error) bool {
 	return errors.As(err, &de) && de.Code == "FETCH_STALLED"
 }
 
-// TestStallEndsItsOwnSession: while the user is told of a stall, the session ends
-// for another reason. The next one is not that of the stall.
+// TestStallEndsItsOwnSession: while a stall is reported, the session ends for
+// another reason. The next one is not that of the stall.
 func TestStallEndsItsOwnSession(t *testing.T) {
 	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
 	r := newRecorder()
 	c, err := Driver{}.OpenConsumer(t.Context(), consumerConfig(brokers))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	m := c.(*consumer)
 	h := &busyListener{recorder: r, stalled: func() {
 		m.end(errors.New("a rebalance"))
@@ -168,9 +161,8 @@ func TestStallEndsItsOwnSession(t *testing.T) {
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 2 || len(r.revoked) != 1 {
-		t.Errorf("%d joins, %d claims revoked; want the second session to go on", r.joins, len(r.revoked))
-	}
+	assert.Equal(t, 2, r.joins, "the second session goes on")
+	assert.Len(t, r.revoked, 1)
 }
 
 // TestSilenceIsNoStall looks as the watchdog does, at moments of the test's: neither
@@ -187,7 +179,7 @@ func TestSilenceIsNoStall(t *testing.T) {
 	idle = m.check(idle)
 
 	m.Pause(r.claim(0))
-	time.Sleep(2*holdTime + maxWait) // what is under way has come
+	time.Sleep(2*holdTime + maxWait) // until the fetch that is in flight has come
 	seed(t, brokers, "t", 0, numbered(10, 20)...)
 	paused := m.check(idle)
 	paused = m.check(paused)
@@ -200,9 +192,8 @@ func TestSilenceIsNoStall(t *testing.T) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.errs) > 0 {
-		t.Errorf("%d joins, errors %v; want one session without any", r.joins, r.errs)
-	}
+	assert.Equal(t, 1, r.joins, "joins")
+	assert.Empty(t, r.errs)
 }
 
 // TestRecordNearALookIsNoStall: a quiet partition gets records at about the time of
@@ -228,7 +219,6 @@ func TestRecordNearALookIsNoStall(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.joins != 1 || len(r.errs) > 0 {
-		t.Errorf("%d joins, errors %v; want one session without any", r.joins, r.errs)
-	}
+	assert.Equal(t, 1, r.joins, "joins")
+	assert.Empty(t, r.errs)
 }

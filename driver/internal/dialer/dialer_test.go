@@ -65,7 +65,7 @@ func TestFault_H4_SeveringWakesAConnection(t *testing.T) {
 			case err := <-wrote:
 				assert.ErrorIs(t, err, net.ErrClosed)
 			case <-time.After(patience):
-				t.Fatal("the write still waits")
+				require.FailNow(t, "the write still waits")
 			}
 		})
 	}

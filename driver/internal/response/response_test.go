@@ -102,19 +102,16 @@ func checkLayout(t *rapid.T, key, version int16) {
 	r.start(Request{Key: key, Version: version, Bytes: 1 << 20}, len(wire)-headBytes)
 	for from := headBytes; from < len(got); {
 		to := min(len(got), from+1+rng.IntN(12))
-		if err := r.read(got[from:to]); err != nil {
-			t.Fatalf("read = %v\nanswer %+v\nwire %x", err, resp, wire)
-		}
+		require.NoError(t, r.read(got[from:to]), "read\nanswer %+v\nwire %x", resp, wire)
 		from = to
 	}
-	if r.settle(); r.at != len(r.fields) || r.rest != 0 || r.skip != 0 || r.depth != 0 || r.digits != 0 {
-		t.Fatalf("after the answer: %+v\nanswer %+v\nwire %x", r, resp, wire)
-	}
+	r.settle()
+	ended := r
+	ended.at, ended.rest, ended.skip, ended.depth, ended.digits = len(r.fields), 0, 0, 0, 0
+	require.Equal(t, ended, r, "after the answer\nanswer %+v\nwire %x", resp, wire)
 	again := kmsg.ResponseForKey(key)
 	again.SetVersion(version)
-	if err := again.ReadFrom(got[len(wire)-len(body):]); err != nil {
-		t.Fatalf("decode what was passed on: %v", err)
-	}
+	require.NoError(t, again.ReadFrom(got[len(wire)-len(body):]), "decode what was passed on")
 	asked := int32(0)
 	if f := reflect.ValueOf(resp).Elem().FieldByName("ThrottleMillis"); f.IsValid() {
 		if first, _ := throttleSince(key); version >= first {
@@ -122,12 +119,8 @@ func checkLayout(t *rapid.T, key, version int16) {
 		}
 		f.SetInt(0)
 	}
-	if want := resp.AppendTo(nil); !bytes.Equal(want, again.AppendTo(nil)) {
-		t.Fatalf("passed on\n%x, want\n%x", again.AppendTo(nil), want)
-	}
-	if r.pause != asked {
-		t.Fatalf("pause = %d, want %d", r.pause, asked)
-	}
+	require.Equal(t, resp.AppendTo(nil), again.AppendTo(nil), "passed on")
+	require.Equal(t, asked, r.pause, "pause")
 }
 
 // throttleSince returns the first version of an API with a throttle time.
