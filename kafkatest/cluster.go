@@ -10,7 +10,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver/memory"
 )
 
-// A cluster is the broker as the manager sees it: it tells of joins, and refuses
+// A cluster is the broker as the manager sees it. It reports joins, and refuses
 // commits when a test wants that.
 type cluster struct {
 	*memory.Broker

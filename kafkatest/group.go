@@ -8,7 +8,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// Rebalance makes all members of the group that a job is in join anew, and waits
+// Rebalance makes all members of the group that a job is in join again, and waits
 // until they have and every partition is assigned again. A handler that runs meanwhile
 // finds its context cancelled with ErrRevoked; what it handles within the drain
 // window is committed.
@@ -21,9 +21,9 @@ func (k *Kafka) Rebalance(job string) {
 }
 
 // Crash ends the session of a job's member without a goodbye, and waits until
-// the job has joined anew and every partition of its group is assigned again.
-// Nothing is committed on the way: what was handled and not yet committed is
-// handled again, and so is a record whose handler is running, which finds its
+// the job has joined again and every partition of its group is assigned again.
+// Nothing is committed on the way: a record that was handled and not yet committed
+// is handled again, and so is a record whose handler is running, which finds its
 // context cancelled with ErrPartitionLost. A member commits soon after it has
 // run out of records, so to see a record that was handled be handled again, have
 // [Kafka.FailCommits] keep it from that.
@@ -153,9 +153,9 @@ func memberOf(s kafka.ConsumerStatus, members []memory.Member) int {
 
 // joined reports whether no member of a group is between two assignments. It has
 // the last word on whether a group is settled. Otherwise this could happen: a
-// member is seen with what it has, loses it, joins anew and is assigned the same
-// again; that fits what the broker says, but the member has nothing yet. Nor need
-// a hook that an assignment is told to have returned.
+// member is seen with what it has, loses it, joins again and is assigned the same
+// again; that agrees with the broker, but the member has nothing yet. Nor need
+// a hook that is called with an assignment have returned.
 func (k *Kafka) joined(group string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -55,7 +55,7 @@ func New(t testing.TB, opts ...kafka.Option) *Kafka {
 	out := &output{w: t.Output()}
 	// The observation is the outermost middleware, so that it sees what the core
 	// sees, and the last hook, so that a wait is over when the test's own have
-	// been told.
+	// returned.
 	first := []kafka.Option{
 		kafka.WithLogger(slog.New(slog.NewTextHandler(out, nil))),
 		kafka.WithMiddleware(k.observe),
@@ -70,7 +70,7 @@ func New(t testing.TB, opts ...kafka.Option) *Kafka {
 	return k
 }
 
-// defaultTimeout tells a bubble by its clock, which begins with the year 2000.
+// defaultTimeout recognizes a bubble by its clock, which begins with the year 2000.
 func defaultTimeout() time.Duration {
 	if time.Now().UTC().Year() == 2000 {
 		return 10 * time.Minute

@@ -35,8 +35,8 @@ func positionOf(job string, m *kafka.Message) position {
 	return position{partitionOf(job, m.Topic, m.Partition), m.Offset}
 }
 
-// observe is a middleware: it notes what goes into a handler and what is done.
-// Failures are told by the core, which alone knows what counts as one.
+// observe is a middleware: it notes the records that go into a handler and those that
+// are done. The core reports failures, since it alone knows what counts as one.
 func (k *Kafka) observe(next kafka.HandlerFunc) kafka.HandlerFunc {
 	return func(ctx context.Context, ms []*kafka.Message) error {
 		hs := k.begin(kafka.JobName(ctx), ms)
@@ -104,7 +104,7 @@ func (h hook) Event(e kafka.Event) {
 }
 
 // fire wakes all waits. The caller holds the mutex; closing a channel under it
-// blocks nobody.
+// blocks no goroutine.
 func (k *Kafka) fire() {
 	close(k.changed)
 	k.changed = make(chan struct{})

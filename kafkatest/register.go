@@ -17,8 +17,8 @@ func (k *Kafka) register(c kafka.Consumer) error {
 }
 
 // A named consumer overhears its job's name when the manager asks for its
-// configuration, which may be done once only. What is new in the manager would
-// not do for a name: somebody else may be registering at the same time.
+// configuration, which may be done once only. The newest job of the manager may have
+// another name: another goroutine may register at the same time.
 type named struct {
 	kafka.Consumer
 	job string

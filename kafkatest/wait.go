@@ -111,8 +111,8 @@ func (k *Kafka) WaitState(job string, state kafka.State) kafka.ConsumerStatus {
 	return k.must(job)
 }
 
-// state returns the state that a job was last told to be in. The status would
-// say so earlier, before the hooks of the test have been told.
+// state returns the latest state that the hooks were called with for a job. The status
+// changes earlier, before the hooks of the test have returned.
 func (k *Kafka) state(job string) kafka.State {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -87,7 +87,7 @@ func sendAsync(ctx context.Context, producer *kafka.Producer, topic string, n in
 	return errors.Join(errs...)
 }
 
-// explain says what a failed send means for the one who sent.
+// explain says what a failed send means for the sender.
 func explain(err error) error {
 	if errors.Is(err, kafka.ErrUnknownOutcome) {
 		return fmt.Errorf("may or may not be in the log: %w", err)

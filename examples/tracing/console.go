@@ -81,7 +81,7 @@ func (t *tree) find(id trace.SpanID) sdktrace.ReadOnlySpan {
 	return nil
 }
 
-// notes tells of a span what a line has room for.
+// notes returns as much of a span as a line has room for.
 func (t *tree) notes(s sdktrace.ReadOnlySpan) string {
 	var notes []string
 	for _, l := range s.Links() {
@@ -152,7 +152,7 @@ func points[N int64 | float64](all []metricdata.DataPoint[N]) (lines []string) {
 	return lines
 }
 
-// labels shows what tells the series of this program from each other.
+// labels returns the attributes that distinguish the series of this program.
 func labels(s attribute.Set) string {
 	var all []string
 	for _, a := range s.ToSlice() {

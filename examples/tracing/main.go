@@ -11,7 +11,7 @@
 //	go -C examples/tracing run . -brokers localhost:9092 -role produce
 //
 // Spans and metrics are printed at the end, and sent by OTLP where -otlp, or
-// OTEL_EXPORTER_OTLP_ENDPOINT, names who listens.
+// OTEL_EXPORTER_OTLP_ENDPOINT, names a receiver.
 package main
 
 import (
@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	committed := commits{made: make(chan struct{}, 1)}
 	m := kafka.New(d,
-		kafka.WithLogger(slog.New(slog.DiscardHandler)), // the trace tells the story here
+		kafka.WithLogger(slog.New(slog.DiscardHandler)), // the trace shows the same
 		kafka.WithHook(committed, otelkafka.New(
 			otelkafka.WithTracerProvider(t.tracers),
 			otelkafka.WithMeterProvider(t.meters),
@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// commits is a hook of our own, beside OpenTelemetry's: it tells of commits.
+// commits is a hook of our own, beside OpenTelemetry's: it reports commits.
 type commits struct {
 	kafka.NopHook
 	made chan struct{}
@@ -120,7 +120,7 @@ func (c commits) Start(ctx context.Context, op *kafka.Op) (context.Context, kafk
 	return ctx, nil
 }
 
-// End tells of a commit that was made.
+// End reports a commit that was made.
 func (c commits) End(_ kafka.OpToken, op *kafka.Op) {
 	if op.Err != nil {
 		return

@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// A telemetry is the program's OpenTelemetry SDK: what is emitted is kept for
-// the console, and sent by OTLP if somebody listens.
+// A telemetry is the program's OpenTelemetry SDK: it keeps spans and metrics for
+// the console, and sends them by OTLP if a receiver is named.
 type telemetry struct {
 	tracers *sdktrace.TracerProvider
 	meters  *sdkmetric.MeterProvider

@@ -13,6 +13,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// The tests of this file use package testing alone: kafkatest asks for no assertion
+// library, and works with any.
+
 func TestInvoiceIsSent(t *testing.T) {
 	k := kafkatest.New(t)
 	k.Start(&Consumer{Producer: k.Producer()})
