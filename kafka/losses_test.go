@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // loggedProducer is a producer whose events and log lines a test sees.
@@ -77,8 +78,6 @@ func TestFault_A2_FailedSendWithoutACallbackIsReported(t *testing.T) {
 
 // A2: a message that is refused before the driver sees it is lost, too.
 func TestFault_A2_RefusedSendWithoutACallbackIsReported(t *testing.T) {
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
 	cases := []struct {
 		name string
 		cfg  ProducerConfig
@@ -87,7 +86,7 @@ func TestFault_A2_RefusedSendWithoutACallbackIsReported(t *testing.T) {
 	}{
 		{"async is not enabled", ProducerConfig{}, func(p *Producer) { p.SendAsync(context.Background(), "orders", nil, nil, nil) }, ErrNotEnabled},
 		{"no topic", both(), func(p *Producer) { p.SendAsync(context.Background(), "", nil, nil, nil) }, ErrPermanent},
-		{"context ended", both(), func(p *Producer) { p.SendAsync(ended, "orders", nil, nil, nil) }, context.Canceled},
+		{"context ended", both(), func(p *Producer) { p.SendAsync(testkit.Ended(), "orders", nil, nil, nil) }, context.Canceled},
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {

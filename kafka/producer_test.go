@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func newProducer(t *testing.T, cfg ProducerConfig) (*Producer, *fakeProducer) {
@@ -137,8 +138,6 @@ func TestB12_CallbackMaySendAndClose(t *testing.T) {
 func TestB39_CallbackNeverRunsOnTheCallersGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newProducer(t, both())
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
 		var mu sync.Mutex
 		var errs []error
 		callback := func(_ *ProducerMessage, err error) {
@@ -147,7 +146,7 @@ func TestB39_CallbackNeverRunsOnTheCallersGoroutine(t *testing.T) {
 			errs = append(errs, err)
 		}
 		mu.Lock()
-		p.SendAsync(ended, "orders", nil, nil, callback)
+		p.SendAsync(testkit.Ended(), "orders", nil, nil, callback)
 		p.SendAsync(t.Context(), "not a topic", nil, nil, callback)
 		p.SendAsync(t.Context(), "orders", nil, nil, callback) // the fake acknowledges inside Produce
 		mu.Unlock()

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // A watcher is a hook that keeps each operation as it was at its end, and fails
@@ -122,13 +123,7 @@ func TestEverySendIsOneOperation(t *testing.T) {
 		w := &watcher{t: t}
 		p, f, _ := watchedProducer(t, w)
 		refused := &driver.Error{Code: "NOT_ENOUGH_REPLICAS"}
-		gone, cancel := context.WithCancel(t.Context())
-		cancel()
-		brief := func() context.Context {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			t.Cleanup(cancel)
-			return ctx
-		}
+		brief := func() context.Context { return testkit.Within(t, time.Second) }
 		type outcome struct {
 			sent      bool
 			partition int32
@@ -176,7 +171,7 @@ func TestEverySendIsOneOperation(t *testing.T) {
 		nothing := func() {}
 		both("success", t.Context, func() { f.sent = nil }, nothing, outcome{true, 0, 0, ""})
 		both("refusal", t.Context, func() { f.hold = true }, func() { f.release(refused) }, outcome{true, -1, -1, "NOT_ENOUGH_REPLICAS"})
-		both("cancelled before", func() context.Context { return gone }, nothing, nothing, outcome{false, -1, -1, "some"})
+		both("cancelled before", testkit.Ended, nothing, nothing, outcome{false, -1, -1, "some"})
 		both("no buffer space", brief, func() { f.block = true }, func() { time.Sleep(2 * time.Second) }, outcome{false, -1, -1, "buffer_full"})
 		f.block, f.hold = false, false
 		require.NoError(t, p.Close())

@@ -9,19 +9,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-func TestMain(m *testing.M) {
-	// Sarama marks fetches in the global registry of go-metrics, whose one
-	// goroutine lives as long as the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
-}
+func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }
 
 func TestEmbedded(t *testing.T) {
 	broker := memory.NewBroker()

@@ -10,17 +10,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-func TestMain(m *testing.M) {
-	// Sarama marks fetches in the global registry of go-metrics, whose one
-	// goroutine lives as long as the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
-}
+func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }
 
 func TestEmbedded(t *testing.T) {
 	var out bytes.Buffer

@@ -19,7 +19,6 @@ import (
 	collecttrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -31,9 +30,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	// Sarama marks fetches in the global registry of go-metrics, whose one
-	// goroutine lives as long as the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	testkit.NoLeaksBesideSarama(m)
 }
 
 // The tree that the README shows.
