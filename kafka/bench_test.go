@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -69,7 +68,7 @@ func BenchmarkConsume(b *testing.B) {
 			check(b, broker.CreateTopic("bench", 1))
 			value := make([]byte, 100)
 			for range b.N {
-				check(b, broker.Send(&driver.Message{Topic: "bench", Value: value}))
+				check(b, broker.Send("bench", nil, value))
 			}
 			m := newManager(b, broker)
 			n := &counter{cfg: consumerConfig(), want: int64(b.N), all: make(chan struct{})}

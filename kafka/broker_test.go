@@ -41,7 +41,7 @@ func orders() kafka.ConsumerConfig {
 func send(t testing.TB, b *memory.Broker, partition int32, from, to int) {
 	t.Helper()
 	for i := from; i < to; i++ {
-		require.NoError(t, b.Send(&driver.Message{Topic: "orders", Partition: partition, Value: fmt.Appendf(nil, "%d/%d", partition, i)}))
+		require.NoError(t, b.Send("orders", nil, fmt.Appendf(nil, "%d/%d", partition, i), memory.ToPartition(partition)))
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -17,7 +16,7 @@ import (
 func ExampleDraining() {
 	broker := memory.NewBroker()
 	_ = broker.CreateTopic("orders", 1)
-	_ = broker.Send(&driver.Message{Topic: "orders", Value: []byte("1")})
+	_ = broker.Send("orders", nil, []byte("1"))
 
 	waiting := make(chan struct{}, 1)
 	store := func([]byte) error { return errors.New("the database is away") }

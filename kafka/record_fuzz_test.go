@@ -51,7 +51,7 @@ func given(b []byte, present byte) []byte {
 func roundTrip(t *testing.T, want driver.Record) {
 	b := newBroker(t, 1)
 	const copies = 2
-	require.NoError(t, b.Send(&driver.Message{Topic: "orders", Key: want.Key, Value: want.Value, Headers: want.Headers}))
+	require.NoError(t, b.Send("orders", want.Key, want.Value, memory.Headers(want.Headers...)))
 	sendRecord(t, b, want)
 	attempts := 0
 	launch(t, b, orders(), func(_ context.Context, m *kafka.Message) error {

@@ -40,7 +40,7 @@ func TestB38_TheWholeRecordBothWays(t *testing.T) {
 func TestB42_LargerRecordIsDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
-		require.NoError(t, b.Send(&driver.Message{Topic: "orders", Partition: 0, Value: make([]byte, 10_000)}))
+		require.NoError(t, b.Send("orders", nil, make([]byte, 10_000)))
 		send(t, b, 0, 1, 2)
 		cfg := orders()
 		cfg.MaxMessageBytes, cfg.MaxBufferedBytes = 1000, 1000

@@ -176,20 +176,17 @@ func (k *Kafka) SendMessage(m *kafka.ProducerMessage) *kafka.Message {
 	if at.IsZero() {
 		at = time.Now()
 	}
-	dm := &driver.Message{
-		Topic: m.Topic, Partition: -1, Key: m.Key, Value: m.Value, Headers: m.Headers,
-		Timestamp: at.Truncate(time.Millisecond),
-	}
+	at = at.Truncate(time.Millisecond)
+	opts := []memory.SendOption{memory.Headers(m.Headers...), memory.Timestamp(at), memory.Placed(&m.Partition, &m.Offset)}
 	if m.ToPartition != nil {
-		dm.Partition = *m.ToPartition
+		opts = append(opts, memory.ToPartition(*m.ToPartition))
 	}
-	if err := k.Broker.Send(dm); err != nil {
+	if err := k.Broker.Send(m.Topic, m.Key, m.Value, opts...); err != nil {
 		k.t.Fatalf("kafkatest: send to %q: %v", m.Topic, err)
 	}
-	m.Partition, m.Offset = dm.Partition, dm.Offset
 	return &kafka.Message{
-		Topic: dm.Topic, Partition: dm.Partition, Offset: dm.Offset, Timestamp: dm.Timestamp,
-		Key: dm.Key, Value: dm.Value, Headers: dm.Headers,
+		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: at,
+		Key: m.Key, Value: m.Value, Headers: m.Headers,
 	}
 }
 

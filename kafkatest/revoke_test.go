@@ -74,7 +74,7 @@ func revokeApart(t *testing.T, lost bool) {
 	broker := memory.NewBroker()
 	require.NoError(t, broker.CreateTopic("orders", partitions))
 	for p := range int32(partitions) {
-		require.NoError(t, broker.Send(&driver.Message{Topic: "orders", Partition: p}))
+		require.NoError(t, broker.Send("orders", nil, nil, memory.ToPartition(p)))
 	}
 	slow := fault.Wrap(apart{broker, lost}, fault.On(fault.Commit, fault.Delay(100*time.Millisecond)))
 	m := kafka.New(slow, kafka.WithLogger(slog.New(slog.DiscardHandler)))

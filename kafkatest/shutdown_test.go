@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -23,7 +22,7 @@ import (
 func serveOrders(t *testing.T, m *kafka.Manager, broker *memory.Broker, handle func(context.Context, *kafka.Message) error) context.CancelFunc {
 	t.Helper()
 	require.NoError(t, broker.CreateTopic("orders", 1))
-	require.NoError(t, broker.Send(&driver.Message{Topic: "orders", Value: []byte("v")}))
+	require.NoError(t, broker.Send("orders", nil, []byte("v")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cfg := kafka.ConsumerConfig{
 		JobName: "orders", Topic: "orders", BootstrapServers: "memory:1", ConsumerGroup: "g",

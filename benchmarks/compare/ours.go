@@ -44,7 +44,7 @@ func oursOnMemory() client {
 			}
 			value := make([]byte, s.bytes)
 			for i := range messages {
-				if err := broker.Send(&driver.Message{Topic: topic, Partition: int32(i % s.partitions), Value: value}); err != nil {
+				if err := broker.Send(topic, nil, value, memory.ToPartition(int32(i%s.partitions))); err != nil {
 					return err
 				}
 			}

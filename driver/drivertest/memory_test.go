@@ -65,18 +65,16 @@ func (h *memoryHarness) CreateLimitedTopic(_ context.Context, topic string, part
 
 func (h *memoryHarness) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {
 	for i := range records {
-		if err := h.broker.Send(message(topic, partition, records[i])); err != nil {
+		r := &records[i]
+		if err := h.broker.Send(topic, r.Key, r.Value, options(partition, r)...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func message(topic string, partition int32, r driver.Record) *driver.Message {
-	return &driver.Message{
-		Topic: topic, Partition: partition,
-		Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
-	}
+func options(partition int32, r *driver.Record) []memory.SendOption {
+	return []memory.SendOption{memory.ToPartition(partition), memory.Headers(r.Headers...), memory.Timestamp(r.Timestamp)}
 }
 
 func (h *memoryHarness) Read(_ context.Context, topic string, partition int32) ([]driver.Record, error) {
@@ -119,7 +117,7 @@ func (h *memoryHarness) MakeHole(_ context.Context, topic string, partition int3
 func (h *memoryHarness) Begin(_ context.Context, topic string, partition int32, records ...driver.Record) (func(context.Context, bool) error, error) {
 	tx := h.broker.Begin()
 	for _, r := range records {
-		if err := tx.Send(message(topic, partition, r)); err != nil {
+		if err := tx.Send(topic, r.Key, r.Value, options(partition, &r)...); err != nil {
 			return nil, err
 		}
 	}

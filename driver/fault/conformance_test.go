@@ -56,10 +56,8 @@ func (h *harness) CreateLimitedTopic(_ context.Context, topic string, partitions
 
 func (h *harness) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {
 	for _, r := range records {
-		err := h.broker.Send(&driver.Message{
-			Topic: topic, Partition: partition,
-			Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
-		})
+		err := h.broker.Send(topic, r.Key, r.Value,
+			memory.ToPartition(partition), memory.Headers(r.Headers...), memory.Timestamp(r.Timestamp))
 		if err != nil {
 			return err
 		}

@@ -295,7 +295,7 @@ func TestPauseIsDelayed(t *testing.T) {
 		r.Pause(r.claims...)
 		require.Equal(t, time.Second, time.Since(begin), "Pause")
 		for p := range int32(2) {
-			require.NoError(t, b.Send(&driver.Message{Topic: "t", Partition: p}))
+			require.NoError(t, b.Send("t", nil, nil, memory.ToPartition(p)))
 		}
 		synctest.Wait()
 		require.Empty(t, r.taken(), "paused")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
+	"github.com/aarontianqx/gopkg/driver/memory"
 )
 
 // An errorCalls also records the errors that Error gets.
@@ -41,7 +42,7 @@ func TestDeliverFailsOnce(t *testing.T) {
 		h.taken()
 		for range 2 {
 			for p := range int32(2) {
-				require.NoError(t, b.Send(&driver.Message{Topic: "t", Partition: p}))
+				require.NoError(t, b.Send("t", nil, nil, memory.ToPartition(p)))
 				synctest.Wait()
 			}
 		}

@@ -27,9 +27,9 @@ func (c *counter) Deliver(_ *driver.Claim, b driver.Batch) {
 // BenchmarkDeliver reads records of 100 bytes of one partition.
 func BenchmarkDeliver(b *testing.B) {
 	broker := newBroker(b, 1)
-	m := &driver.Message{Topic: "t", Value: make([]byte, 100)}
+	value := make([]byte, 100)
 	for range b.N {
-		require.NoError(b, broker.Send(m))
+		require.NoError(b, broker.Send("t", nil, value))
 	}
 	c, err := broker.OpenConsumer(b.Context(), consumerConfig())
 	require.NoError(b, err)

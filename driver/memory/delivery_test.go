@@ -35,9 +35,9 @@ func TestIsolation(t *testing.T) {
 			assert.Equal(t, wantDirty, dirty.got(dirty.claim(0)), name+": uncommitted")
 			assert.Equal(t, position, read.position(read.claim(0)), name+": position")
 		}
-		in := func(tx interface{ Send(*driver.Message) error }, v string) {
+		in := func(tx *memory.Transaction, v string) {
 			t.Helper()
-			assert.NoError(t, tx.Send(&driver.Message{Topic: "t", Partition: 0, Value: []byte(v)}))
+			assert.NoError(t, tx.Send("t", nil, []byte(v), memory.ToPartition(0)))
 		}
 		one, two := b.Begin(), b.Begin()
 		send(t, b, 0, "a")
@@ -49,7 +49,7 @@ func TestIsolation(t *testing.T) {
 		step("one is open", []string{"a"}, []string{"a", "b", "c", "d"}, 1)
 		require.NoError(t, one.Abort(), "one aborts")
 		step("none is open", []string{"a", "c", "d"}, []string{"a", "b", "c", "d"}, 6)
-		require.Equal(t, "INVALID_TXN_STATE", testkit.Code(one.Send(&driver.Message{Topic: "t"})), "after its end")
+		require.Equal(t, "INVALID_TXN_STATE", testkit.Code(one.Send("t", nil, nil)), "after its end")
 		require.Equal(t, "INVALID_TXN_STATE", testkit.Code(two.Abort()), "twice")
 
 		rs, err := b.Records("t", 0, driver.ReadCommitted)
@@ -194,19 +194,22 @@ func TestRecordIsAsSent(t *testing.T) {
 		b := newBroker(t, 1)
 		at := time.Date(2024, 2, 29, 1, 2, 3, 4567890, time.UTC)
 		key, value, hv := []byte("k"), []byte("v"), []byte("h")
-		ms := []*driver.Message{
-			{Topic: "t", Partition: -1, Key: key, Value: value, Timestamp: at,
-				Headers: []driver.Header{{Key: "b", Value: hv}, {Key: "a"}, {Key: "b", Value: []byte{}}}},
-			{Topic: "t", Partition: -1, Value: []byte{}, Key: []byte{}},
-			{Topic: "t", Partition: -1},
+		var offsets []int64
+		send := func(key, value []byte, opts ...memory.SendOption) {
+			t.Helper()
+			partition, offset := int32(-1), int64(-1)
+			require.NoError(t, b.Send("t", key, value, append(opts, memory.Placed(&partition, &offset))...))
+			require.Equal(t, int32(0), partition)
+			offsets = append(offsets, offset)
 		}
-		for _, m := range ms {
-			require.NoError(t, b.Send(m))
-		}
+		send(key, value, memory.Timestamp(at),
+			memory.Headers(driver.Header{Key: "b", Value: hv}, driver.Header{Key: "a"}, driver.Header{Key: "b", Value: []byte{}}))
+		send([]byte{}, []byte{})
+		send(nil, nil)
 		key[0], value[0], hv[0] = 'x', 'x', 'x' // the sender's own again
 		rs, err := b.Records("t", 0, driver.ReadCommitted)
 		require.NoError(t, err)
-		require.Equal(t, []int64{0, 1, 2}, []int64{ms[0].Offset, ms[1].Offset, ms[2].Offset}, "offsets")
+		require.Equal(t, []int64{0, 1, 2}, offsets, "offsets")
 		require.Equal(t, at.Truncate(time.Millisecond), rs[0].Timestamp, "timestamp")
 		require.Equal(t, `k v [{"b" "h"} {"a" ""} {"b" ""}]`, fmt.Sprintf("%s %s %q", rs[0].Key, rs[0].Value, rs[0].Headers), "first")
 		require.Equal(t, []bool{true, false}, []bool{rs[0].Headers[1].Value == nil, rs[0].Headers[2].Value == nil}, "nil header")

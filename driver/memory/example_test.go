@@ -15,8 +15,8 @@ func ExampleBroker_Begin() {
 		return
 	}
 	paid, failed := broker.Begin(), broker.Begin()
-	paid.Send(&driver.Message{Topic: "orders", Value: []byte("paid")})
-	failed.Send(&driver.Message{Topic: "orders", Value: []byte("failed")})
+	paid.Send("orders", nil, []byte("paid"))
+	failed.Send("orders", nil, []byte("failed"))
 
 	print := func(when string) {
 		records, _ := broker.Records("orders", 0, driver.ReadCommitted)

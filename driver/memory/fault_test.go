@@ -218,18 +218,18 @@ func TestTopicLimits(t *testing.T) {
 	b := newBroker(t, 1)
 	require.NoError(t, errors.Join(b.SetMaxMessageBytes("t", 10), b.SetMaxTimestampAhead("t", time.Hour)))
 	for _, tt := range []struct {
-		name string
-		m    driver.Message
-		want string
+		name  string
+		value []byte
+		opt   memory.SendOption
+		want  string
 	}{
-		{"good", driver.Message{Value: make([]byte, 10)}, ""},
-		{"too large", driver.Message{Value: make([]byte, 11)}, "MESSAGE_TOO_LARGE"},
-		{"ahead", driver.Message{Timestamp: time.Now().Add(2 * time.Hour)}, "INVALID_TIMESTAMP"},
-		{"before 1970", driver.Message{Timestamp: time.Unix(-1, 0)}, "INVALID_TIMESTAMP"},
-		{"an empty key of a header", driver.Message{Headers: []driver.Header{{}}}, ""},
+		{"good", make([]byte, 10), memory.ToPartition(-1), ""},
+		{"too large", make([]byte, 11), memory.ToPartition(-1), "MESSAGE_TOO_LARGE"},
+		{"ahead", nil, memory.Timestamp(time.Now().Add(2 * time.Hour)), "INVALID_TIMESTAMP"},
+		{"before 1970", nil, memory.Timestamp(time.Unix(-1, 0)), "INVALID_TIMESTAMP"},
+		{"an empty key of a header", nil, memory.Headers(driver.Header{}), ""},
 	} {
-		tt.m.Topic, tt.m.Partition = "t", -1
-		err := b.Send(&tt.m)
+		err := b.Send("t", nil, tt.value, tt.opt)
 		assert.Equal(t, tt.want, testkit.Code(err), tt.name)
 	}
 }

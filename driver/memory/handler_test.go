@@ -222,7 +222,7 @@ func newBroker(t testing.TB, partitions int, opts ...memory.Option) *memory.Brok
 func send(t *testing.T, b *memory.Broker, partition int32, values ...string) {
 	t.Helper()
 	for _, v := range values {
-		require.NoError(t, b.Send(&driver.Message{Topic: "t", Partition: partition, Value: []byte(v)}))
+		require.NoError(t, b.Send("t", nil, []byte(v), memory.ToPartition(partition)))
 	}
 }
 

@@ -6,13 +6,64 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Send appends m from outside, as a producer that is always connected would,
-// and sets its Partition and Offset. It copies what m points to, and calls no
-// Acker.
-func (b *Broker) Send(m *driver.Message) error {
+// A SendOption changes what [Broker.Send] and [Transaction.Send] append.
+type SendOption func(*sending)
+
+// A sending is one Send under way.
+type sending struct {
+	m         driver.Message
+	partition *int32 // where the caller wants the partition to be written, or nil
+	offset    *int64 // likewise the offset
+}
+
+// ToPartition appends to one partition, whatever the key. With -1 the key decides,
+// as without this option.
+func ToPartition(partition int32) SendOption {
+	return func(s *sending) { s.m.Partition = partition }
+}
+
+// Headers gives the record headers, which are copied.
+func Headers(headers ...driver.Header) SendOption {
+	return func(s *sending) { s.m.Headers = headers }
+}
+
+// Timestamp dates the record. The zero time, which is the default, stands for now.
+func Timestamp(at time.Time) SendOption {
+	return func(s *sending) { s.m.Timestamp = at }
+}
+
+// Placed writes down where the record lies. A Send that returns an error writes
+// nothing.
+func Placed(partition *int32, offset *int64) SendOption {
+	return func(s *sending) { s.partition, s.offset = partition, offset }
+}
+
+// Send appends a record from outside, as a producer that is always connected
+// would. A key chooses the partition as Java's client does; a nil key is none,
+// and then the partitions take turns. A nil value is a tombstone. Send copies what
+// it is given.
+func (b *Broker) Send(topic string, key, value []byte, opts ...SendOption) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.send(m, nil, nil)
+	return b.sendFromOutside(nil, topic, key, value, opts)
+}
+
+// sendFromOutside appends a record, as part of tx if that is not nil.
+func (b *Broker) sendFromOutside(tx *Transaction, topic string, key, value []byte, opts []SendOption) error {
+	s := sending{m: driver.Message{Topic: topic, Partition: -1, Key: key, Value: value}}
+	for _, o := range opts {
+		o(&s)
+	}
+	if err := b.send(&s.m, tx, nil); err != nil {
+		return err
+	}
+	if s.partition != nil {
+		*s.partition = s.m.Partition
+	}
+	if s.offset != nil {
+		*s.offset = s.m.Offset
+	}
+	return nil
 }
 
 // send appends m. turn is whose turn it is without a key; nil stands for the

@@ -197,7 +197,7 @@ func (s *simulation) addPartition(t *rapid.T) {
 
 func (s *simulation) send(t *rapid.T) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
-		require.NoError(t, s.b.Send(&driver.Message{Topic: "t", Partition: -1}))
+		require.NoError(t, s.b.Send("t", nil, nil))
 	}
 }
 

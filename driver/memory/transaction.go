@@ -1,10 +1,6 @@
 package memory
 
-import (
-	"slices"
-
-	"github.com/aarontianqx/gopkg/driver"
-)
+import "slices"
 
 // A Transaction sends messages that committed readers see together or never.
 type Transaction struct {
@@ -26,13 +22,13 @@ const (
 func (b *Broker) Begin() *Transaction { return &Transaction{b: b} }
 
 // Send is as [Broker.Send], within the transaction.
-func (tx *Transaction) Send(m *driver.Message) error {
+func (tx *Transaction) Send(topic string, key, value []byte, opts ...SendOption) error {
 	tx.b.mu.Lock()
 	defer tx.b.mu.Unlock()
 	if err := tx.mustBeOpen(); err != nil {
 		return err
 	}
-	return tx.b.send(m, tx, nil)
+	return tx.b.sendFromOutside(tx, topic, key, value, opts)
 }
 
 // Commit makes the records readable, and leaves a control record behind them.

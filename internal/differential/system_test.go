@@ -71,10 +71,8 @@ func (s inMemory) CreateTopic(_ context.Context, topic string, partitions int32)
 
 func (s inMemory) Send(_ context.Context, topic string, partition int32, records ...driver.Record) error {
 	for _, r := range records {
-		err := s.broker.Send(&driver.Message{
-			Topic: topic, Partition: partition,
-			Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp,
-		})
+		err := s.broker.Send(topic, r.Key, r.Value,
+			memory.ToPartition(partition), memory.Headers(r.Headers...), memory.Timestamp(r.Timestamp))
 		if err != nil {
 			return err
 		}

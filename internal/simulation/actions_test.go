@@ -10,7 +10,6 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -127,7 +126,7 @@ func sleep(t *rapid.T) {
 func (w *world) appendRecords(t *rapid.T) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
 		value := w.value("r")
-		w.must(t, w.broker.Send(&driver.Message{Topic: w.topic(t), Partition: -1, Key: value, Value: value}))
+		w.must(t, w.broker.Send(w.topic(t), value, value))
 	}
 }
 
@@ -420,7 +419,7 @@ func (w *world) transaction(t *rapid.T) {
 	w.open = append(w.open, tx)
 	for range rapid.IntRange(1, 5).Draw(t, "records") {
 		value := w.value("t")
-		w.must(t, tx.Send(&driver.Message{Topic: orders, Partition: -1, Key: value, Value: value}))
+		w.must(t, tx.Send(orders, value, value))
 	}
 }
 

@@ -150,7 +150,7 @@ func (w *world) appear(t *rapid.T) {
 func (w *world) sendTo(t *rapid.T, topic string) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
 		value := w.value("r")
-		w.must(t, w.broker.Send(&driver.Message{Topic: topic, Partition: -1, Key: value, Value: value}))
+		w.must(t, w.broker.Send(topic, value, value))
 	}
 }
 
