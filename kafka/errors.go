@@ -75,8 +75,22 @@ type StopError struct {
 	// Running names what had not ended, such as
 	// `consumer "orders": handler of orders/3 at offset 42`.
 	Running []string
+	// Handlers are the handlers among these.
+	Handlers []RunningHandler
 	// Err is the error of the context that ended.
 	Err error
+}
+
+// A RunningHandler is a handler that has not returned.
+type RunningHandler struct {
+	JobName   string
+	Partition TopicPartition
+	Offset    int64 // of the record that it handles, the first one of a batch
+}
+
+// String returns text such as `consumer "orders": handler of orders/3 at offset 42`.
+func (h RunningHandler) String() string {
+	return fmt.Sprintf("consumer %q: handler of %v at offset %d", h.JobName, h.Partition, h.Offset)
 }
 
 // Error lists what was still running.

@@ -12,28 +12,28 @@ type StateChanged struct {
 	Reason   error // as in ConsumerStatus
 }
 
-// PartitionsAssigned is an [Event]: partitions, as topic/partition, are owned
-// from now on. It is told before the first of their records is handed out.
+// PartitionsAssigned is an [Event]: partitions are owned from now on. Hooks get it
+// before the first of their records is handed out.
 type PartitionsAssigned struct {
 	JobName    string
 	Group      string
-	Partitions []string
+	Partitions []TopicPartition
 }
 
 // PartitionsRevoked is an [Event]: partitions have been drained and let go.
 type PartitionsRevoked struct {
 	JobName    string
 	Group      string
-	Partitions []string
-	Stuck      []string      // those whose handler outlived the drain window
-	Took       time.Duration // the drain and the commit
+	Partitions []TopicPartition
+	Stuck      []TopicPartition // those whose handler outlived the drain window
+	Took       time.Duration    // the drain and the commit
 }
 
 // PartitionsLost is an [Event]: partitions are gone without having been drained.
 type PartitionsLost struct {
 	JobName    string
 	Group      string
-	Partitions []string
+	Partitions []TopicPartition
 	Err        error
 }
 

@@ -70,7 +70,7 @@ type poison struct {
 	failures int
 }
 
-func (j *job) countPoison(key partitionKey, offset int64) int {
+func (j *job) countPoison(key TopicPartition, offset int64) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	p := j.poison[key]
@@ -82,14 +82,14 @@ func (j *job) countPoison(key partitionKey, offset int64) int {
 	return p.failures
 }
 
-func (j *job) poisoned(key partitionKey) bool {
+func (j *job) poisoned(key TopicPartition) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	_, ok := j.poison[key]
 	return ok
 }
 
-func (j *job) clearPoison(key partitionKey) {
+func (j *job) clearPoison(key TopicPartition) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.poison, key)

@@ -30,8 +30,8 @@ type job struct {
 	changed chan struct{} // closed and replaced when wish changes
 	session *session      // the one that lives, if any
 	status  jobStatus
-	workers map[partitionKey]*partition // the latest of each partition, until it is clear
-	poison  map[partitionKey]poison     // records that fail, across claims
+	workers map[TopicPartition]*partition // the latest of each partition, until it is clear
+	poison  map[TopicPartition]poison     // records that fail, across claims
 
 	// silent says that nothing has come of the brokers since the driver's latest
 	// error: a contact may not be counted but while it is true.
@@ -63,13 +63,6 @@ type jobStatus struct {
 	commitErr error
 }
 
-type partitionKey struct {
-	topic     string
-	partition int32
-}
-
-func keyOf(c *driver.Claim) partitionKey { return partitionKey{c.Topic, c.Partition} }
-
 func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handler) *job {
 	log, lines := thin(m.log.With("consumer", cfg.JobName))
 	dcfg.Logger = log
@@ -84,8 +77,8 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		status:  jobStatus{since: time.Now()},
-		workers: make(map[partitionKey]*partition),
-		poison:  make(map[partitionKey]poison),
+		workers: make(map[TopicPartition]*partition),
+		poison:  make(map[TopicPartition]poison),
 	}
 }
 

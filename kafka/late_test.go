@@ -34,6 +34,7 @@ func TestFault_D7_HandlerThatOutlivesTheShutdown(t *testing.T) {
 		var gaveUp *StopError
 		require.ErrorAs(t, m.Shutdown(ctx), &gaveUp)
 		assert.Equal(t, []string{`consumer "job": handler of orders/0 at offset 1`}, gaveUp.Running)
+		assert.Equal(t, []RunningHandler{{"job", TopicPartition{"orders", 0}, 1}}, gaveUp.Handlers)
 		assert.Empty(t, eventsOf[ShutdownEnded](r))
 		close(release)
 		synctest.Wait()

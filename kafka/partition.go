@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -94,9 +93,6 @@ func newPartition(s *session, c *driver.Claim) *partition {
 	p.committed.Store(c.Start)
 	return p
 }
-
-// name returns topic/partition.
-func (p *partition) name() string { return fmt.Sprintf("%s/%d", p.claim.Topic, p.claim.Partition) }
 
 // ended reports whether the worker has handed out its last record.
 func (p *partition) ended() bool { return isClosed(p.done) }

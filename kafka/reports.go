@@ -74,7 +74,7 @@ const maxTroubles = 1000
 func (s *session) noteTrouble(e *driver.PartitionError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := partitionKey{e.Topic, e.Partition}
+	key := TopicPartition{e.Topic, e.Partition}
 	for _, p := range s.parts {
 		if keyOf(p.claim) == key {
 			p.noteTrouble(e)
@@ -85,7 +85,7 @@ func (s *session) noteTrouble(e *driver.PartitionError) {
 		return
 	}
 	if s.troubles == nil {
-		s.troubles = make(map[partitionKey]TopicError)
+		s.troubles = make(map[TopicPartition]TopicError)
 	}
 	s.troubles[key] = TopicError{Topic: e.Topic, Partition: e.Partition, Err: e, At: time.Now()}
 	s.troubled.Store(true)
@@ -94,9 +94,9 @@ func (s *session) noteTrouble(e *driver.PartitionError) {
 // endTrouble forgets what was reported of a topic and of one of its partitions,
 // since that partition is assigned now, or brings records. The caller holds the
 // mutex.
-func (s *session) endTrouble(key partitionKey) {
+func (s *session) endTrouble(key TopicPartition) {
 	delete(s.troubles, key)
-	delete(s.troubles, partitionKey{key.topic, -1})
+	delete(s.troubles, TopicPartition{key.Topic, -1})
 	s.troubled.Store(len(s.troubles) > 0)
 }
 

@@ -40,7 +40,7 @@ type session struct {
 	halted   bool // partitions that are assigned now stay still
 	parts    []*partition
 	standing standing
-	troubles map[partitionKey]TopicError // of what is not owned, and of whole topics
+	troubles map[TopicPartition]TopicError // of what is not owned, and of whole topics
 
 	timer     *time.Timer    // for the deadline; nil while it is not set
 	unwatched bool           // no timer is set any more
@@ -124,7 +124,7 @@ func (s *session) Assign(claims []*driver.Claim) {
 		go p.work(s.job.enlist(p))
 	}
 	s.reflow()
-	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts)})
+	s.job.event(PartitionsAssigned{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: topicPartitions(parts)})
 }
 
 // Deliver queues records for their partition's worker.
@@ -164,7 +164,7 @@ func (s *session) Revoke(ctx context.Context, claims []*driver.Claim) {
 	s.job.log.Info("kafka: partitions revoked", "partitions", listed(parts), "took", took)
 	s.job.event(PartitionsRevoked{
 		JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup,
-		Partitions: names(parts), Stuck: names(stuck), Took: took,
+		Partitions: topicPartitions(parts), Stuck: topicPartitions(stuck), Took: took,
 	})
 }
 
@@ -179,7 +179,7 @@ func (s *session) Lost(claims []*driver.Claim, cause error) {
 		s.heed(cause)
 	}
 	s.job.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", loggable(cause))
-	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: names(parts), Err: cause})
+	s.job.event(PartitionsLost{JobName: s.job.name(), Group: s.job.cfg.ConsumerGroup, Partitions: topicPartitions(parts), Err: cause})
 }
 
 // end forgets partitions whose claims have ended. The job still waits for those
@@ -223,25 +223,20 @@ func partitionsOf(claims []*driver.Claim) []*partition {
 	return parts
 }
 
-func names(parts []*partition) []string {
-	var names []string
-	for _, p := range parts {
-		names = append(names, p.name())
-	}
-	return names
-}
-
 // maxListed is how many partitions a log line names.
 const maxListed = 20
 
 // listed returns the names of parts for a log line: the first ones, and how many
 // there are beyond.
 func listed(parts []*partition) string {
-	list := strings.Join(names(parts[:min(len(parts), maxListed)]), " ")
-	if more := len(parts) - maxListed; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
+	var list []string
+	for _, p := range parts[:min(len(parts), maxListed)] {
+		list = append(list, keyOf(p.claim).String())
 	}
-	return list
+	if more := len(parts) - maxListed; more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, " ")
 }
 
 func contains(parts []*partition, p *partition) bool {

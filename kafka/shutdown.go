@@ -64,12 +64,13 @@ func (m *Manager) awaitStop(ctx context.Context) error {
 // giveUp returns what still runs when the time of a shutdown is up. The first
 // one is kept for ShutdownEnded.
 func (m *Manager) giveUp(cause error) *StopError {
-	e := &StopError{Running: m.running(), Err: cause}
+	e := &StopError{Err: cause}
+	e.Running, e.Handlers = m.running()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.ended:
-		e.Running = []string{"hooks, which hear of ShutdownEnded"}
+		e.Running, e.Handlers = []string{"hooks, which hear of ShutdownEnded"}, nil
 	case m.gaveUp == nil:
 		m.gaveUp = e
 	}
@@ -282,11 +283,20 @@ func (m *Manager) closeProducers() error {
 	return errors.Join(errs...)
 }
 
-// running names what has not ended yet.
-func (m *Manager) running() []string {
-	var names []string
+// running names what has not ended yet. The names include those of the handlers.
+func (m *Manager) running() (names []string, handlers []RunningHandler) {
 	for _, j := range m.allJobs() {
-		names = append(names, j.running()...)
+		if isClosed(j.done) {
+			continue
+		}
+		busy := j.runningHandlers()
+		for _, h := range busy {
+			names = append(names, h.String())
+		}
+		if len(busy) == 0 {
+			names = append(names, fmt.Sprintf("consumer %q: %v", j.name(), j.snapshot().State))
+		}
+		handlers = append(handlers, busy...)
 	}
 	for _, p := range m.allProducers() {
 		names = append(names, fmt.Sprintf("producer %q: flush or callbacks", p.id))
@@ -296,22 +306,16 @@ func (m *Manager) running() []string {
 	if m.openingCount > 0 {
 		names = append(names, fmt.Sprintf("%d producers that are being opened", m.openingCount))
 	}
-	return names
+	return names, handlers
 }
 
-// running names what keeps a job from ending.
-func (j *job) running() []string {
-	if isClosed(j.done) {
-		return nil
-	}
-	var names []string
+// runningHandlers returns the handlers that have not returned, in order of partition.
+func (j *job) runningHandlers() []RunningHandler {
+	var all []RunningHandler
 	for _, p := range j.busyWorkers() {
-		names = append(names, fmt.Sprintf("consumer %q: handler of %s at offset %d", j.name(), p.name(), p.tracker.position()))
+		all = append(all, RunningHandler{j.name(), keyOf(p.claim), p.tracker.position()})
 	}
-	if names == nil {
-		names = []string{fmt.Sprintf("consumer %q: %v", j.name(), j.snapshot().State)}
-	}
-	return names
+	return all
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -50,8 +50,8 @@ type ConsumerStatus struct {
 	// Partitions are those that are owned, in order of topic and partition.
 	Partitions []PartitionStatus
 
-	// Stragglers names the partitions whose handler has outlived its claim.
-	Stragglers []string
+	// Stragglers are the partitions whose handler has outlived its claim, in order.
+	Stragglers []TopicPartition
 }
 
 // A PartitionStatus is what is known of an owned partition at one moment.
@@ -131,7 +131,7 @@ func (j *job) snapshot() ConsumerStatus {
 		Since:      st.since,
 		Errors:     st.failures,
 		NextRetry:  st.nextRetry,
-		Stragglers: names(j.stragglers(s)),
+		Stragglers: topicPartitions(j.stragglers(s)),
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {

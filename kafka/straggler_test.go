@@ -101,7 +101,7 @@ func TestReassignedPartitionWaitsForItsStraggler(t *testing.T) {
 		c.deliver(other, 100, 100)
 		pass(time.Minute)
 		assert.Equal(t, []string{"0", "100"}, got.all(), "handled while the old handler runs")
-		assert.Equal(t, []string{"orders/0"}, state(t, m).Stragglers)
+		assert.Equal(t, []TopicPartition{{"orders", 0}}, state(t, m).Stragglers)
 		close(release)
 		synctest.Wait()
 		assert.Equal(t, []string{"0", "100", "0", "1"}, got.all())
@@ -129,7 +129,7 @@ func TestStuckHandlerDoesNotHoldTheRevocation(t *testing.T) {
 		assert.LessOrEqual(t, time.Since(began), c.cfg.DrainTimeout)
 		assert.Equal(t, int64(2), c.position(cl))
 		if revoked := eventsOf[PartitionsRevoked](hook); assert.Len(t, revoked, 1) {
-			assert.Equal(t, []string{"orders/0"}, revoked[0].Stuck)
+			assert.Equal(t, []TopicPartition{{"orders", 0}}, revoked[0].Stuck)
 		}
 		close(release)
 	})

@@ -1,6 +1,6 @@
 package kafka
 
-import "sort"
+import "slices"
 
 // A job knows the workers of its partitions across claims and sessions, for two
 // reasons: somebody has to wait for one that outlives its claim, and a new one
@@ -47,7 +47,7 @@ func (j *job) busyWorkers() []*partition {
 			}
 		}
 	}
-	sort.Slice(busy, func(a, b int) bool { return busy[a].name() < busy[b].name() })
+	slices.SortFunc(busy, func(a, b *partition) int { return keyOf(a.claim).compare(keyOf(b.claim)) })
 	return busy
 }
 

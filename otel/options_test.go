@@ -553,7 +553,7 @@ func TestPartitionsOfWhichLittleIsKnown(t *testing.T) {
 // Why partitions went, and that a handler held them up, is an error.type.
 func TestRebalancesThatWentWrong(t *testing.T) {
 	c := newTelemetry(t)
-	c.hook.Event(kafka.PartitionsRevoked{Group: "g", Stuck: []string{"orders/1"}})
+	c.hook.Event(kafka.PartitionsRevoked{Group: "g", Stuck: []kafka.TopicPartition{{Topic: "orders", Partition: 1}}})
 	c.hook.Event(kafka.PartitionsLost{Group: "g", Err: typed("ILLEGAL_GENERATION")})
 	for kind, failure := range map[string]string{"revoked": "timeout", "lost": "ILLEGAL_GENERATION"} {
 		if n := c.total("kafka.consumer.rebalances", attribute.String("kafka.consumer.rebalance.type", kind), attribute.String("error.type", failure)); n != 1 {

@@ -3,8 +3,6 @@ package simulation
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -48,17 +46,17 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
 		h.n.w.stats.count("state " + e.To.String())
 	case kafka.PartitionsAssigned:
-		h.n.w.pin(e.JobName, parse(e.Partitions))
-		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		h.n.w.pin(e.JobName, judged(e.Partitions))
+		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:
-		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions), Stuck: parse(e.Stuck), Calm: h.n.w.calmly.Load()})
+		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions), Stuck: judged(e.Stuck), Calm: h.n.w.calmly.Load()})
 		h.n.w.stats.count("revoked")
 		if len(e.Stuck) > 0 {
 			h.n.w.stats.count("revoked, stuck")
 		}
 	case kafka.PartitionsLost:
-		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: parse(e.Partitions)})
+		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("lost")
 	case kafka.HandlerFailed:
 		tell(judge.HandlerFailed{
@@ -71,12 +69,10 @@ func (h hook) Event(e kafka.Event) {
 	}
 }
 
-// parse turns topic/partition into partitions.
-func parse(names []string) (ps []judge.Partition) {
-	for _, name := range names {
-		topic, number, _ := strings.Cut(name, "/")
-		n, _ := strconv.Atoi(number)
-		ps = append(ps, judge.Partition{Topic: topic, Number: int32(n)})
+// judged returns partitions as the judge knows them.
+func judged(partitions []kafka.TopicPartition) (ps []judge.Partition) {
+	for _, p := range partitions {
+		ps = append(ps, judge.Partition{Topic: p.Topic, Number: p.Partition})
 	}
 	return ps
 }
