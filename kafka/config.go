@@ -204,7 +204,9 @@ type ConsumerConfig struct {
 	// stays disabled until SetConsumerSwitch switches it on.
 	DisabledRetry time.Duration
 
-	// ClientID is what the brokers' logs and quotas see. Default JobName.
+	// ClientID is what the brokers' logs and quotas see. Default: the name of the
+	// program's file, '-' and JobName, such as "billing-orders", with '_' in place of
+	// every character outside a-z, A-Z, 0-9, '.', '_' and '-'.
 	ClientID string
 
 	// InstanceID makes the member static (KIP-345): a restart within the session
@@ -238,6 +240,11 @@ const NoJitter = -1
 // A ProducerConfig says where and how messages are sent. The zero value of a
 // field is its default. [Manager.RegisterProducer] takes a copy.
 type ProducerConfig struct {
+	// Name names the producer within its manager: in its status, its errors and its
+	// log lines, and as its ID. Unique, also when case is ignored, among the producers
+	// that are open. Default: "producer-" and a number.
+	Name string
+
 	// BootstrapServers is a list of host:port, separated by commas or white space.
 	// Required.
 	BootstrapServers string
@@ -278,7 +285,9 @@ type ProducerConfig struct {
 	// EnableAsyncProducer permits SendAsync. Nil means false.
 	EnableAsyncProducer *bool
 
-	// ClientID is what the brokers' logs and quotas see. Default: the producer's ID.
+	// ClientID is what the brokers' logs and quotas see. Default: the name of the
+	// program's file, '-' and the producer's Name, such as "billing-producer-1", with
+	// '_' in place of every character outside a-z, A-Z, 0-9, '.', '_' and '-'.
 	ClientID string
 
 	// TLS encrypts the connections; nil is plaintext.

@@ -68,6 +68,17 @@ type Message struct {
 	Attempt int
 }
 
+// Header returns the value of the last header of that key, or nil if there is no
+// such header. A header's value may be nil itself; Headers tells the two apart.
+func (m *Message) Header(key string) []byte {
+	for i := len(m.Headers) - 1; i >= 0; i-- {
+		if m.Headers[i].Key == key {
+			return m.Headers[i].Value
+		}
+	}
+	return nil
+}
+
 // NewConsumer returns a consumer that hands each record to handle. A nil handle is
 // rejected at registration.
 func NewConsumer(cfg ConsumerConfig, handle func(ctx context.Context, m *Message) error) Consumer {
@@ -87,6 +98,27 @@ func (c *funcConsumer) Handle(ctx context.Context, value []byte) error {
 
 func (c *funcConsumer) HandleMessage(ctx context.Context, m *Message) error {
 	return c.handle(ctx, m)
+}
+
+// NewBatchConsumer returns a [BatchConsumer] that hands the records of one partition
+// to handle, up to MaxBatchSize at a time. A nil handle is rejected at registration.
+func NewBatchConsumer(cfg ConsumerConfig, handle func(ctx context.Context, ms []*Message) error) Consumer {
+	return &funcBatchConsumer{cfg: cfg, handle: handle}
+}
+
+type funcBatchConsumer struct {
+	cfg    ConsumerConfig
+	handle func(ctx context.Context, ms []*Message) error
+}
+
+func (c *funcBatchConsumer) GetConfig() *ConsumerConfig { return &c.cfg }
+
+func (c *funcBatchConsumer) Handle(ctx context.Context, value []byte) error {
+	return c.handle(ctx, []*Message{{Value: value, Attempt: 1}})
+}
+
+func (c *funcBatchConsumer) HandleBatch(ctx context.Context, ms []*Message) error {
+	return c.handle(ctx, ms)
 }
 
 // A HandlerFunc handles records of one partition: one, or several if the

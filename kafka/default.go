@@ -45,5 +45,8 @@ func GetConsumerSwitch(jobName string) bool { return Default().GetConsumerSwitch
 // StartAllConsumers calls [Manager.StartAllConsumers] of the default manager.
 func StartAllConsumers(ctx context.Context) error { return Default().StartAllConsumers(ctx) }
 
+// Run calls [Manager.Run] of the default manager.
+func Run(ctx context.Context, consumers ...Consumer) error { return Default().Run(ctx, consumers...) }
+
 // WaitStop calls [Manager.WaitStop] of the default manager.
 func WaitStop() { Default().WaitStop() }

@@ -15,8 +15,8 @@ var (
 	// ErrClosed is returned by what is called after Shutdown, WaitStop or Close.
 	ErrClosed = driver.ErrClosed
 
-	// ErrDuplicate refuses a job name that is registered already.
-	ErrDuplicate = errors.New("job name is registered already")
+	// ErrDuplicate refuses a consumer or a producer whose name is registered already.
+	ErrDuplicate = errors.New("name is registered already")
 
 	// ErrUnknownConsumer is returned for a job name that nobody registered.
 	ErrUnknownConsumer = errors.New("no consumer of that job name is registered")

@@ -38,7 +38,7 @@ func (p *partition) retry(err error) bool {
 // there were in a row, in earlier claims too, and how long to wait.
 func (p *partition) countFailure(offset int64, err error) (n int, wait time.Duration) {
 	n = p.s.job.countPoison(keyOf(p.claim), offset)
-	wait = p.s.job.cfg.Backoff.wait(n)
+	wait = p.s.job.cfg.Backoff.Wait(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failures = n

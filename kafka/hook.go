@@ -71,23 +71,5 @@ func (v View) Consumers() []ConsumerStatus { return v.m.Consumers() }
 // Logger returns the manager's logger.
 func (v View) Logger() *slog.Logger { return v.m.log }
 
-// Producers returns the producers that are open, in order of ID.
-func (v View) Producers() []ProducerStatus {
-	var all []ProducerStatus
-	for _, p := range v.m.allProducers() {
-		all = append(all, p.snapshot())
-	}
-	return all
-}
-
-// A ProducerStatus is what is known of a producer at one moment.
-type ProducerStatus struct {
-	ID       string
-	ClientID string
-
-	// Unacknowledged is the number of messages between their send and its
-	// outcome, and UnacknowledgedBytes the size of their keys and values. They
-	// are counted by operations, so only while a hook is installed.
-	Unacknowledged      int64
-	UnacknowledgedBytes int64
-}
+// Producers returns what Manager.Producers does.
+func (v View) Producers() []ProducerStatus { return v.m.Producers() }

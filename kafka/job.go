@@ -214,7 +214,7 @@ func (j *job) backOff(err error, w wish) {
 		j.disable(fmt.Errorf("%d failures in a row, the last: %w", n, err), w)
 		return
 	}
-	wait := j.cfg.Backoff.wait(n)
+	wait := j.cfg.Backoff.Wait(n)
 	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", loggable(err))
 	j.enter(StateBackingOff, err, time.Now().Add(wait))
 	timer := time.NewTimer(wait)

@@ -34,17 +34,17 @@ type Manager struct {
 	detach   []func()        // of the hooks
 
 	mu           sync.Mutex
-	jobs         map[string]*job // by folded name
-	producers    map[string]*Producer
-	opening      sync.WaitGroup  // producers that are being opened
-	openingCount int             // as many
-	ids          int             // producers made so far
-	startCtx     context.Context // for consumers that are registered later; nil before the start
-	unwatch      func() bool     // stops watching startCtx
-	closed       bool            // a shutdown has begun: nothing above changes any more
-	gaveUp       *StopError      // of the first Shutdown whose time was up
-	ended        bool            // everything has stopped but the hooks
-	atEnds       []func()        // called then; no longer changed
+	jobs         map[string]*job      // by folded name
+	producers    map[string]*Producer // by folded name; nil while it is being opened
+	opening      sync.WaitGroup       // producers that are being opened
+	openingCount int                  // as many
+	ids          int                  // the number of the latest producer without a name
+	startCtx     context.Context      // for consumers that are registered later; nil before the start
+	unwatch      func() bool          // stops watching startCtx
+	closed       bool                 // a shutdown has begun: nothing above changes any more
+	gaveUp       *StopError           // of the first Shutdown whose time was up
+	ended        bool                 // everything has stopped but the hooks
+	atEnds       []func()             // called then; no longer changed
 }
 
 // An Option changes a manager that New makes.
@@ -151,8 +151,24 @@ func (m *Manager) RegisterConsumer(ctx context.Context, c Consumer) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	j, err := m.prepareJob(c)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if errs := m.refusals(j); errs != nil {
+		return errs[0]
+	}
+	m.addJobs(j)
+	return nil
+}
+
+// prepareJob checks a consumer and makes its job, which the manager does not know
+// yet.
+func (m *Manager) prepareJob(c Consumer) (*job, error) {
 	if isNil(c) {
-		return errors.New("kafka: register consumer: handler is nil")
+		return nil, errors.New("kafka: register consumer: handler is nil")
 	}
 	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log)
 	if err == nil && m.driver != nil {
@@ -161,35 +177,53 @@ func (m *Manager) RegisterConsumer(ctx context.Context, c Consumer) error {
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return m.addJob(newJob(m, cfg, dcfg, newHandler(c, m.middleware)))
+	return newJob(m, cfg, dcfg, newHandler(c, m.middleware)), nil
 }
 
-func (m *Manager) addJob(j *job) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := strings.ToLower(j.name())
-	switch {
-	case m.closed:
-		return fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrClosed)
-	case m.jobs[key] != nil:
-		return fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrDuplicate)
+// refusals returns why jobs cannot be registered together, if so. The caller holds
+// the mutex.
+func (m *Manager) refusals(jobs ...*job) (errs []error) {
+	seen := make(map[string]bool, len(jobs))
+	for _, j := range jobs {
+		switch key := foldName(j.name()); {
+		case m.closed:
+			errs = append(errs, fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrClosed))
+		case m.jobs[key] != nil || seen[key]:
+			errs = append(errs, fmt.Errorf("kafka: consumer %q: %w", j.name(), ErrDuplicate))
+		default:
+			seen[key] = true
+		}
 	}
-	m.jobs[key] = j
-	if m.startCtx != nil {
-		go j.run(m.startCtx)
-	}
-	return nil
+	return errs
 }
+
+// addJobs registers jobs, and runs them if the manager has been started. The caller
+// holds the mutex.
+func (m *Manager) addJobs(jobs ...*job) {
+	for _, j := range jobs {
+		m.jobs[foldName(j.name())] = j
+		if m.startCtx != nil {
+			go j.run(m.startCtx)
+		}
+	}
+}
+
+// foldName returns a form of a name in which those are equal that differ in case
+// alone.
+func foldName(name string) string { return strings.ToLower(name) }
 
 // isNil reports whether c is nil, holds a nil pointer, or has no function.
 func isNil(c Consumer) bool {
 	if c == nil {
 		return true
 	}
-	if f, ok := c.(*funcConsumer); ok && f != nil && f.handle == nil {
-		return true
+	switch f := c.(type) {
+	case *funcConsumer:
+		return f == nil || f.handle == nil
+	case *funcBatchConsumer:
+		return f == nil || f.handle == nil
 	}
 	v := reflect.ValueOf(c)
 	switch v.Kind() {
@@ -206,7 +240,7 @@ func (m *Manager) job(name string) (*job, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if j := m.jobs[strings.ToLower(name)]; j != nil {
+	if j := m.jobs[foldName(name)]; j != nil {
 		return j, nil
 	}
 	return nil, fmt.Errorf("kafka: consumer %s: %w", quote(name), ErrUnknownConsumer)
@@ -272,6 +306,11 @@ func (m *Manager) StartAllConsumers(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.start(ctx)
+}
+
+// start starts all consumers, once. The caller holds the mutex.
+func (m *Manager) start(ctx context.Context) error {
 	switch {
 	case m.closed:
 		return fmt.Errorf("kafka: start consumers: %w", ErrClosed)

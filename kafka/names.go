@@ -84,10 +84,21 @@ func (p *problems) optional(field, name string) {
 	}
 }
 
-func (p *problems) jobName(name string) {
-	p.named("JobName", name)
+func (p *problems) jobName(name string) { p.pathElement("JobName", name) }
+
+// producerName fills in the name that was made for a producer without one.
+func (p *problems) producerName(name *string, made string) {
+	if *name == "" {
+		*name = made
+	}
+	p.pathElement("Name", *name)
+}
+
+// pathElement checks a name that also has to serve as one element of a path.
+func (p *problems) pathElement(field, name string) {
+	p.named(field, name)
 	if strings.Contains(name, "/") {
-		p.add("JobName", "%s has a '/'", quote(name))
+		p.add(field, "%s has a '/'", quote(name))
 	}
 }
 

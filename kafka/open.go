@@ -18,7 +18,8 @@ import (
 // error wraps why the latest attempt failed, and ctx's error. It does not try
 // again after an error that wraps ErrPermanent, and a shutdown ends it at once.
 //
-// The error wraps ErrNoDriver, ErrClosed or a *FieldError for each problem.
+// The error wraps ErrNoDriver, ErrClosed, ErrDuplicate for a name that another
+// producer has, or a *FieldError for each problem.
 func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Producer, error) {
 	if err := m.ready(); err != nil {
 		return nil, err
@@ -29,11 +30,17 @@ func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Pr
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id, err := m.beginOpen()
+	id, err := m.beginOpen(cfg.Name)
 	if err != nil {
 		return nil, err
 	}
-	defer m.endOpen()
+	p, err := m.open(ctx, id, cfg)
+	m.endOpen(id, p)
+	return p, err
+}
+
+// open checks the configuration of the producer id and connects it.
+func (m *Manager) open(ctx context.Context, id string, cfg ProducerConfig) (*Producer, error) {
 	cfg, dcfg, err := resolveProducer(cfg, id, m.log)
 	if err != nil {
 		return nil, err
@@ -48,7 +55,7 @@ func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Pr
 	if err != nil {
 		return nil, fmt.Errorf("kafka: producer %q: connect: %w", id, err)
 	}
-	return m.addProducer(id, cfg, dcfg.Brokers, d), nil
+	return m.newProducer(id, cfg, dcfg.Brokers, d), nil
 }
 
 // connect opens the driver's producer. It tries again until ctx ends or a
@@ -73,7 +80,7 @@ func (m *Manager) connect(ctx context.Context, id string, cfg driver.ProducerCon
 		if n == 1 && ctx.Err() == nil {
 			m.log.Warn("kafka: producer cannot connect; it tries again", "producer", id, "error", err)
 		}
-		if end := m.awaitRetry(ctx, backoff.wait(n)); end != nil {
+		if end := m.awaitRetry(ctx, backoff.Wait(n)); end != nil {
 			return nil, fmt.Errorf("%w: %w", why, end)
 		}
 	}
@@ -118,30 +125,43 @@ func (m *Manager) awaitRetry(ctx context.Context, wait time.Duration) error {
 	return ctx.Err()
 }
 
-// beginOpen counts a producer that is being opened, so that a shutdown waits
-// for it, and names it.
-func (m *Manager) beginOpen() (id string, err error) {
+// beginOpen reserves the name of a producer that is being opened, and counts it, so
+// that a shutdown waits for it.
+func (m *Manager) beginOpen(name string) (id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return "", fmt.Errorf("kafka: register producer: %w", ErrClosed)
 	}
+	id = name
+	for taken := id == ""; taken; _, taken = m.producers[foldName(id)] {
+		m.ids++
+		id = fmt.Sprintf("producer-%d", m.ids)
+	}
+	if _, taken := m.producers[foldName(id)]; taken {
+		return "", fmt.Errorf("kafka: producer %s: %w", quote(id), ErrDuplicate)
+	}
+	m.producers[foldName(id)] = nil
 	m.opening.Add(1)
 	m.openingCount++
-	m.ids++
-	return fmt.Sprintf("producer-%d", m.ids), nil
+	return id, nil
 }
 
-func (m *Manager) endOpen() {
+// endOpen keeps p under the name that was reserved for it, or frees the name if p is
+// nil. A shutdown that has begun meanwhile waits for this, and so finds p.
+func (m *Manager) endOpen(id string, p *Producer) {
 	m.mu.Lock()
+	if p != nil {
+		m.producers[foldName(id)] = p
+	} else {
+		delete(m.producers, foldName(id))
+	}
 	m.openingCount--
 	m.mu.Unlock()
 	m.opening.Done()
 }
 
-// addProducer keeps a producer. A shutdown that has begun meanwhile waits for
-// its opening, and so finds it.
-func (m *Manager) addProducer(id string, cfg ProducerConfig, brokers []string, d driver.Producer) *Producer {
+func (m *Manager) newProducer(id string, cfg ProducerConfig, brokers []string, d driver.Producer) *Producer {
 	p := &Producer{
 		m:      m,
 		id:     id,
@@ -155,8 +175,5 @@ func (m *Manager) addProducer(id string, cfg ProducerConfig, brokers []string, d
 	p.losses.report = p.logLost
 	p.callbacks = newCallbacks(p.callbackPanicked)
 	p.syncSends.New = func() any { return &syncSend{acked: make(chan error, 1)} }
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.producers[id] = p
 	return p
 }

@@ -60,19 +60,22 @@ type ProducerMessage struct {
 	Offset    int64
 }
 
-// allProducers returns the producers in order of ID.
+// allProducers returns the producers that are open, in order of ID.
 func (m *Manager) allProducers() []*Producer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := make([]*Producer, 0, len(m.producers))
 	for _, p := range m.producers {
-		all = append(all, p)
+		if p != nil {
+			all = append(all, p)
+		}
 	}
 	slices.SortFunc(all, func(a, b *Producer) int { return strings.Compare(a.id, b.id) })
 	return all
 }
 
-// ID returns the producer's name, unique in its manager.
+// ID returns the producer's name, unique in its manager: ProducerConfig.Name, or
+// what took its place.
 func (p *Producer) ID() string { return p.id }
 
 // Send sends one message and waits until it is acknowledged or ctx ends. While
@@ -217,7 +220,7 @@ func (p *Producer) shut(timeout time.Duration) {
 	p.losses.end()
 	p.closeErr = errors.Join(p.closeErr, p.losses.take(p.id))
 	p.m.mu.Lock()
-	delete(p.m.producers, p.id)
+	delete(p.m.producers, foldName(p.id))
 	p.m.mu.Unlock()
 	close(p.done)
 }

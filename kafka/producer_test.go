@@ -42,8 +42,8 @@ func TestSendMessageFillsWhereTheRecordLies(t *testing.T) {
 	}
 	require.Equal(t, []Header{{Key: "a"}, {Key: "a"}}, f.sent[0].Headers)
 	require.Equal(t, []byte("k"), f.sent[0].Key)
-	require.NotEmpty(t, p.ID())
-	require.Equal(t, p.ID(), f.cfg.ClientID)
+	require.Equal(t, "producer-1", p.ID())
+	require.Equal(t, defaultClientID(programPath(), "producer-1"), f.cfg.ClientID)
 }
 
 // B05, B10: every callback is called once, also for messages that are sent during

@@ -64,8 +64,8 @@ func (m *Manager) awaitStop(ctx context.Context) error {
 // giveUp returns what still runs when the time of a shutdown is up. The first
 // one is kept for ShutdownEnded.
 func (m *Manager) giveUp(cause error) *StopError {
-	e := &StopError{Err: cause}
-	e.Running, e.Handlers = m.running()
+	e := m.running()
+	e.Err = cause
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -136,16 +136,26 @@ func (m *Manager) WaitStop() {
 	started := m.startCtx
 	m.mu.Unlock()
 	if started != nil {
-		select {
-		case <-started.Done():
-		case <-m.stopping:
-		}
+		m.awaitEnd(started)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), m.shutdownTimeout)
-	defer cancel()
-	if err := m.Shutdown(ctx); err != nil {
+	if err := m.shutDownInTime(); err != nil {
 		m.log.Error("kafka: shutdown did not end in order", "error", loggable(err))
 	}
+}
+
+// awaitEnd waits until ctx ends or a shutdown begins.
+func (m *Manager) awaitEnd(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-m.stopping:
+	}
+}
+
+// shutDownInTime is Shutdown within the shutdown timeout.
+func (m *Manager) shutDownInTime() error {
+	ctx, cancel := context.WithTimeout(context.Background(), m.shutdownTimeout)
+	defer cancel()
+	return m.Shutdown(ctx)
 }
 
 // stopByContext begins the shutdown when the context of StartAllConsumers has
@@ -283,30 +293,31 @@ func (m *Manager) closeProducers() error {
 	return errors.Join(errs...)
 }
 
-// running names what has not ended yet. The names include those of the handlers.
-func (m *Manager) running() (names []string, handlers []RunningHandler) {
+// running returns what has not ended yet. Its Err is not set.
+func (m *Manager) running() *StopError {
+	e := new(StopError)
 	for _, j := range m.allJobs() {
 		if isClosed(j.done) {
 			continue
 		}
 		busy := j.runningHandlers()
 		for _, h := range busy {
-			names = append(names, h.String())
+			e.Running = append(e.Running, h.String())
 		}
 		if len(busy) == 0 {
-			names = append(names, fmt.Sprintf("consumer %q: %v", j.name(), j.snapshot().State))
+			e.Running = append(e.Running, fmt.Sprintf("consumer %q: %v", j.name(), j.snapshot().State))
 		}
-		handlers = append(handlers, busy...)
+		e.Handlers = append(e.Handlers, busy...)
 	}
 	for _, p := range m.allProducers() {
-		names = append(names, fmt.Sprintf("producer %q: flush or callbacks", p.id))
+		e.Running = append(e.Running, fmt.Sprintf("producer %q: flush or callbacks", p.id))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.openingCount > 0 {
-		names = append(names, fmt.Sprintf("%d producers that are being opened", m.openingCount))
+		e.Running = append(e.Running, fmt.Sprintf("%d producers that are being opened", m.openingCount))
 	}
-	return names, handlers
+	return e
 }
 
 // runningHandlers returns the handlers that have not returned, in order of partition.

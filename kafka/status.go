@@ -186,6 +186,30 @@ func (p *partition) snapshot() PartitionStatus {
 	return ps
 }
 
+// A ProducerStatus is what is known of a producer at one moment.
+type ProducerStatus struct {
+	ID       string // its ProducerConfig.Name, or what took its place
+	ClientID string
+
+	// Unacknowledged is the number of messages between their send and its
+	// outcome, and UnacknowledgedBytes the size of their keys and values. They
+	// are counted by operations, so only while a hook is installed.
+	Unacknowledged      int64
+	UnacknowledgedBytes int64
+}
+
+// Producers returns the status of every producer that is open, in order of ID.
+func (m *Manager) Producers() []ProducerStatus {
+	if m.ready() != nil {
+		return nil
+	}
+	var all []ProducerStatus
+	for _, p := range m.allProducers() {
+		all = append(all, p.snapshot())
+	}
+	return all
+}
+
 func (p *Producer) snapshot() ProducerStatus {
 	return ProducerStatus{
 		ID:                  p.id,

@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -178,19 +182,15 @@ func (p *problems) messageBytes(n *int) {
 }
 
 func (p *problems) backoff(b *Backoff) {
-	p.duration("Backoff.Min", &b.Min, fit(time.Second, 0, b.Max))
-	p.duration("Backoff.Max", &b.Max, fit(time.Minute, b.Min, 0))
+	def := b.filled()
+	b.Multiplier, b.Jitter = def.Multiplier, def.Jitter
+	p.duration("Backoff.Min", &b.Min, def.Min)
+	p.duration("Backoff.Max", &b.Max, def.Max)
 	if b.Min > 0 && b.Max > 0 && b.Min > b.Max {
 		p.add("Backoff.Min", "%v is more than Backoff.Max (%v)", b.Min, b.Max)
 	}
-	if b.Multiplier == 0 {
-		b.Multiplier = 2
-	}
 	if !(b.Multiplier > 1) || math.IsInf(b.Multiplier, 0) { // so that NaN is refused too
 		p.add("Backoff.Multiplier", "%v is not a number above 1", b.Multiplier)
-	}
-	if b.Jitter == 0 {
-		b.Jitter = 0.1
 	}
 	if !(b.Jitter >= 0 && b.Jitter <= 1) && b.Jitter != NoJitter {
 		p.add("Backoff.Jitter", "%v is neither in 0..1 nor NoJitter (%d)", b.Jitter, NoJitter)
@@ -204,13 +204,44 @@ func (p *problems) member(c *ConsumerConfig) {
 	p.optional("RackID", c.RackID)
 }
 
-// clientID leaves it to the check of the default's own field to refuse that.
-func (p *problems) clientID(id *string, def string) {
+// clientID fills in a default for the consumer or producer of that name, whose own
+// field is checked elsewhere.
+func (p *problems) clientID(id *string, name string) {
 	if *id == "" {
-		*id = def
+		*id = defaultClientID(programPath(), name)
 		return
 	}
 	p.named("ClientID", *id)
+}
+
+// programPath returns how the program was called. The arguments of a process may be
+// empty.
+func programPath() string {
+	if len(os.Args) == 0 || os.Args[0] == "" {
+		return "go"
+	}
+	return os.Args[0]
+}
+
+// defaultClientID returns the name of the program's file, '-' and name, in the
+// characters that all brokers accept. The program's name is cut if the whole would
+// be too long: name tells the program's own clients apart.
+func defaultClientID(path, name string) string {
+	program := strings.TrimSuffix(filepath.Base(path), ".exe")
+	name = legal(name)
+	name = name[:min(len(name), maxNameBytes-1)]
+	program = legal(program)
+	return program[:min(len(program), maxNameBytes-1-len(name))] + "-" + name
+}
+
+// legal returns s with '_' in place of each character that a client ID must not have.
+func legal(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (alphanumeric(byte(r)) || strings.ContainsRune("._-", r)) {
+			return r
+		}
+		return '_'
+	}, s)
 }
 
 // duration fills in def for zero and checks anything else. One that is wrong

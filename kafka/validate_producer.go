@@ -19,11 +19,12 @@ func resolveProducer(cfg ProducerConfig, id string, log *slog.Logger) (ProducerC
 	p := &problems{kind: "producer", name: id}
 	p.log = log.With(p.kind, p.name)
 	d := driver.ProducerConfig{Logger: p.log}
+	p.producerName(&c.Name, id)
 	d.Brokers = p.brokers(c.BootstrapServers)
 	p.sending(&c)
 	p.messageBytes(&c.MaxMessageBytes)
 	p.enabled(&c)
-	p.clientID(&c.ClientID, id)
+	p.clientID(&c.ClientID, c.Name)
 	c.TLS, d.TLS = p.tls(c.TLS)
 	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
 	if err := p.report(log); err != nil {

@@ -43,6 +43,8 @@ func TestB35_ProducerFieldsAreChecked(t *testing.T) {
 			`MaxMessageBytes: 1073741824 is more than 100 MiB (104857600)`},
 		{"neither sync nor async", func(c *ProducerConfig) { c.EnableSyncProducer = BoolPtr(false) },
 			`EnableSyncProducer: is false, and EnableAsyncProducer is not true: nothing could be sent`},
+		{"name with a line break", func(c *ProducerConfig) { c.Name = "a\nb" }, `Name: "a\nb" has a control character`},
+		{"name with a slash", func(c *ProducerConfig) { c.Name = "a/b" }, `Name: "a/b" has a '/'`},
 		{"client id", func(c *ProducerConfig) { c.ClientID = "a\x00b" }, `ClientID: "a\x00b" has a control character`},
 		{"TLS", func(c *ProducerConfig) { c.TLS = &TLSConfig{KeyFile: "k"} }, `TLS.CertFile: is empty, and KeyFile is set`},
 		{"SASL", func(c *ProducerConfig) { c.SASL = &SASLConfig{} },
@@ -71,13 +73,14 @@ func TestProducerDefaults(t *testing.T) {
 		MaxMessageBytes:     1 << 20,
 		EnableSyncProducer:  BoolPtr(true),
 		EnableAsyncProducer: BoolPtr(false),
-		ClientID:            "producer-1",
+		Name:                "producer-1",
+		ClientID:            defaultClientID(programPath(), "producer-1"),
 	}
 	require.Equal(t, want, got)
 	forDriver.Logger = nil
 	wantForDriver := driver.ProducerConfig{
 		Brokers:         []string{"host:9092"},
-		ClientID:        "producer-1",
+		ClientID:        defaultClientID(programPath(), "producer-1"),
 		Idempotent:      true,
 		MaxRetries:      3,
 		RetryBackoff:    100 * time.Millisecond,
@@ -90,6 +93,7 @@ func TestProducerDefaults(t *testing.T) {
 // it was not asked for. NoRetries excludes DeliveryTimeout, so it comes alone.
 func TestB34_EveryProducerFieldIsTaken(t *testing.T) {
 	cfg := ProducerConfig{
+		Name:                "orders",
 		BootstrapServers:    "a:1",
 		RequiredAcks:        NoResponse,
 		Compression:         CompressionZSTD,

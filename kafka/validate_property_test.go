@@ -124,6 +124,7 @@ func (d *draw) backoff(b *Backoff) {
 
 func (d *draw) producer() ProducerConfig {
 	var c ProducerConfig
+	field(d, "Name", &c.Name, []string{"", "p"}, []string{"p/", "p "})
 	field(d, "BootstrapServers", &c.BootstrapServers, []string{"a:1"}, []string{"", " "})
 	field(d, "RequiredAcks", &c.RequiredAcks, []RequiredAcks{WaitForAll, WaitForLocal, NoResponse}, []RequiredAcks{-1, 3})
 	field(d, "Compression", &c.Compression, []Compression{CompressionNone, CompressionZSTD}, []Compression{-1, 5})
@@ -233,7 +234,7 @@ func brokenRelation(c ConsumerConfig) string {
 
 func waits(b Backoff) bool {
 	for _, n := range []int{1, 2, 10, 1000} {
-		if d := b.wait(n); d < 0 || d > b.Max {
+		if d := b.Wait(n); d < 0 || d > b.Max {
 			return false
 		}
 	}

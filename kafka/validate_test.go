@@ -237,13 +237,13 @@ func TestConsumerDefaults(t *testing.T) {
 		MaxBatchSize:         100,
 		Backoff:              Backoff{Min: time.Second, Max: time.Minute, Multiplier: 2, Jitter: 0.1},
 		MaxConsecutiveErrors: 10,
-		ClientID:             "orders",
+		ClientID:             defaultClientID(programPath(), "orders"),
 	}
 	require.Equal(t, want, got)
 	forDriver.Logger = nil
 	wantForDriver := driver.ConsumerConfig{
 		Brokers:           []string{"host:9092"},
-		ClientID:          "orders",
+		ClientID:          defaultClientID(programPath(), "orders"),
 		Group:             "g",
 		Topics:            []string{"t"},
 		BalanceStrategies: []BalanceStrategy{RoundRobin, Range},

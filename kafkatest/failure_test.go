@@ -211,7 +211,7 @@ consumer "orders": backing off
 
 		{"Start, twice the same", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Start(consumer("orders", nothing), consumer("orders", nothing))
-		}, `kafkatest: start: kafka: consumer "orders": job name is registered already`},
+		}, `kafkatest: start: kafka: consumer "orders": name is registered already`},
 
 		{"Start, after the shutdown", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Shutdown(context.Background())

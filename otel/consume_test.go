@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -56,7 +58,7 @@ func TestA19_ProducerIsParentAndLink(t *testing.T) {
 			attribute.String("messaging.destination.name", "orders"),
 			attribute.String("messaging.destination.partition.id", "0"),
 			attribute.String("messaging.consumer.group.name", "shop"),
-			attribute.String("messaging.client.id", "orders"),
+			attribute.String("messaging.client.id", filepath.Base(os.Args[0])+"-orders"),
 			attribute.String("server.address", "localhost"),
 			attribute.Int("server.port", 9092),
 			attribute.Int64("messaging.kafka.offset", 0),
