@@ -47,7 +47,7 @@ var mutations = []mutation{
 	{"never paused", "flow.go", "p.s.driver.Pause(p.claim)", "_ = pause"},
 	{"new claim beside a straggler", "partition.go", "if before.awaitClear(p.haltC) {", "if true {"},
 	{"worker not woken", "partition.go", "\tif waiting {\n\t\tp.wake <- struct{}{}\n\t}\n", "\t_ = waiting\n"},
-	{"backoff of a record never grows", "failure.go", "wait = p.s.job.cfg.Backoff.wait(n)", "wait = p.s.job.cfg.Backoff.wait(1)"},
+	{"backoff of a record never grows", "failure.go", "wait = p.s.job.cfg.Backoff.Wait(n)", "wait = p.s.job.cfg.Backoff.Wait(1)"},
 	{"no backoff of a record", "failure.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a record blind to halt", "failure.go", "\tcase <-p.haltC:\n\t\treturn false\n\t}\n}", "\t}\n}"},
 	{"failing record disables", "failure.go", "\ttimer := time.NewTimer(wait)", "\tif w, _ := job.want(); n >= job.cfg.MaxConsecutiveErrors && w.offs == p.s.offs {\n\t\tjob.disable(err, w)\n\t}\n\ttimer := time.NewTimer(wait)"},
