@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -23,12 +22,7 @@ const patienceTest = 15 * time.Second
 // shortTime is what -short gives the tests over kfake, which take minutes.
 var shortTime = testkit.Budget{Total: 10 * time.Second}
 
-func TestMain(m *testing.M) {
-	// FetchRequest.encode marks a meter of each topic in go-metrics' global
-	// registry whatever registry Sarama was given. The first meter of a process
-	// starts a goroutine that never ends.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
-}
+func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }
 
 func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
@@ -83,6 +77,7 @@ func numbered(from, to int) (values []string) {
 	return values
 }
 
+// within returns a context that ends after d. It outlives the test by its cleanups.
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)

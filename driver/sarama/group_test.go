@@ -180,7 +180,7 @@ func TestCommitFaults(t *testing.T) {
 			var ce *driver.CommitError
 			require.ErrorAs(t, err, &ce)
 			require.Len(t, ce.Failed, 1)
-			require.Equal(t, c.code, errorCode(ce.Failed[0].Err), "code of %v", err)
+			require.Equal(t, c.code, testkit.Code(ce.Failed[0].Err), "code of %v", err)
 			timedOut := c.count < 0 && c.code == "REQUEST_TIMED_OUT"
 			assert.Equal(t, timedOut, errors.Is(err, context.DeadlineExceeded), "the context has ended: %v", err)
 			assert.NoError(t, m.Commit(within(t, time.Second), []driver.Mark{{Claim: claim, Offset: 6}}), "after the fault")
@@ -327,6 +327,6 @@ func TestPanickingHandler(t *testing.T) {
 	r.wait(t, "the report of a panic", func() bool { return len(r.errs) > 0 })
 	m.stop(t)
 	r.update(func() { clear(r.live) }) // Revoke did not get that far
-	assert.Equal(t, "HANDLER_PANIC", errorCode(r.errs[0]))
+	assert.Equal(t, "HANDLER_PANIC", testkit.Code(r.errs[0]))
 	assert.EqualError(t, r.errs[0], "HANDLER_PANIC: panic in Handler.Deliver: boom")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // TestGapIsReportedIfTheAnswerToItsCommitIsLost: the driver moves a position, and the
@@ -90,7 +91,7 @@ func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
 	defer r.mu.Unlock()
 	require.NotEmpty(t, r.errs, "no error was reported")
 	for _, err := range r.errs {
-		assert.Equal(t, "OFFSET_OUT_OF_RANGE", errorCode(err), "code of %v", err)
+		assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
 	}
 }
 

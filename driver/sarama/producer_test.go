@@ -90,7 +90,7 @@ func TestOutcomes(t *testing.T) {
 					assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
 				default:
 					assert.ErrorIs(t, err, c.kind)
-					assert.Equal(t, c.code, errorCode(err), "code of %v", err)
+					assert.Equal(t, c.code, testkit.Code(err), "code of %v", err)
 				}
 				// The message after it succeeds.
 				assert.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("next")}))
@@ -131,7 +131,7 @@ func TestNeverSentIsNeverUnknown(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			err := send(t, p, &c.m)
 			assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
-			assert.Equal(t, c.code, errorCode(err), "code of %v", err)
+			assert.Equal(t, c.code, testkit.Code(err), "code of %v", err)
 		})
 	}
 }
@@ -219,7 +219,7 @@ func TestTrustThatComesBack(t *testing.T) {
 	_ = send(t, p, message()) // this one may have been on the connection
 	for i := range 5 {
 		err := send(t, p, message())
-		assert.Equal(t, "TLS_HANDSHAKE_FAILED", errorCode(err), "code of message %d: %v", i, err)
+		assert.Equal(t, "TLS_HANDSHAKE_FAILED", testkit.Code(err), "code of message %d: %v", i, err)
 		assert.NotErrorIs(t, err, driver.ErrUnknownOutcome, "message %d", i)
 	}
 	shown.Store(&good)

@@ -14,6 +14,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // The main scenarios again, over a real Kafka.
@@ -74,7 +75,7 @@ func TestRealSecurity(t *testing.T) {
 			err := opens(t, strings.Split(cluster.Addr(c.listener), ","), c.tls, c.sasl, dialer.HandshakeTimeout+time.Second)
 			if c.code == "" {
 				assert.NoError(t, err)
-			} else if assert.Equal(t, c.code, errorCode(err), "code of %v", err) {
+			} else if assert.Equal(t, c.code, testkit.Code(err), "code of %v", err) {
 				assert.NotContains(t, err.Error(), "wrong-", "the password")
 			}
 			wantPermanent := c.code == "SASL_AUTHENTICATION_FAILED" || c.name == "untrusted authority" || c.name == "no client certificate"

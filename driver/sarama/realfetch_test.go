@@ -17,6 +17,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // appendRaw lets a broker append a batch as it is.
@@ -142,6 +143,6 @@ func realBomb(t *testing.T, cluster *kafkacluster.Cluster, topic string, bomb []
 	assert.Equal(t, upTo(10), r.offsets(0), "offsets of partition 0")
 	assert.Equal(t, upTo(20), r.offsets(1), "offsets of partition 1")
 	for _, err := range r.errs {
-		assert.Contains(t, []string{"RECORD_TOO_LARGE", "NO_POSITION"}, errorCode(err), "code of %v", err)
+		assert.Contains(t, []string{"RECORD_TOO_LARGE", "NO_POSITION"}, testkit.Code(err), "code of %v", err)
 	}
 }

@@ -159,21 +159,13 @@ func (r *recorder) troubles() (all []*driver.PartitionError) {
 	return all
 }
 
-func errorCode(err error) string {
-	var e *driver.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return ""
-}
-
 // wantTrouble checks that err is the error code of partition 0 at offset.
 func wantTrouble(t testing.TB, err error, topic string, offset int64, code string) {
 	t.Helper()
 	var p *driver.PartitionError
 	if assert.ErrorAs(t, err, &p) {
 		assert.Equal(t, driver.PartitionError{Topic: topic, Offset: offset, Err: p.Err}, *p)
-		assert.Equal(t, code, errorCode(err), "code of %v", err)
+		assert.Equal(t, code, testkit.Code(err), "code of %v", err)
 	}
 }
 
@@ -320,7 +312,7 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
 	wantTrouble(t, r.troubles()[0], "t", 20, "CORRUPT_MESSAGE")
 	for _, err := range r.errs {
-		assert.Equal(t, "CORRUPT_MESSAGE", errorCode(err), "code of %v", err)
+		assert.Equal(t, "CORRUPT_MESSAGE", testkit.Code(err), "code of %v", err)
 	}
 }
 

@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
@@ -21,19 +23,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestFaultsArePickedByName holds that a slip on the command line is no run
-// without faults.
+// TestFaultsArePickedByName holds that a misspelt fault on the command line is an
+// error, and no run without faults.
 func TestFaultsArePickedByName(t *testing.T) {
+	names := func(fs []fault) (names []string) {
+		for _, f := range fs {
+			names = append(names, f.name)
+		}
+		return names
+	}
 	fs, err := pickFaults(words("a zombie, kill -9 a consumer"))
-	if err != nil || len(fs) != 2 || fs[0].name != "freeze a consumer: a zombie" || fs[1].name != "kill -9 a consumer, start another" {
-		t.Errorf("picked %d faults, %v", len(fs), err)
-	}
-	if _, err := pickFaults(words("earthquake")); err == nil {
-		t.Error("an unknown fault was accepted")
-	}
-	if fs, err := pickFaults(nil); err != nil || len(fs) != len(faults()) {
-		t.Errorf("without a choice %d faults, %v; want all %d", len(fs), err, len(faults()))
-	}
+	assert.NoError(t, err)
+	assert.Equal(t, []string{"freeze a consumer: a zombie", "kill -9 a consumer, start another"}, names(fs))
+	_, err = pickFaults(words("earthquake"))
+	assert.Error(t, err, "an unknown fault was accepted")
+	fs, err = pickFaults(nil)
+	assert.NoError(t, err)
+	assert.Equal(t, names(faults()), names(fs), "without a choice")
 }
 
 // TestEventsAreReadAsTheyWereWritten sends events through a pipe, as processes do.
@@ -46,15 +52,14 @@ func TestEventsAreReadAsTheyWereWritten(t *testing.T) {
 		w.Close()
 	}()
 	var got []event
-	if err := readEvents(r, func(e event) { got = append(got, e) }); err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != 2 || got[0].ID != 7 || got[0].Offset != 3 || got[0].Key != "k" || !got[1].OK || got[0].At > got[1].At {
-		t.Errorf("read %+v", got)
-	}
-	if at := sentAt(got[0].Value); !at.Equal(time.Unix(0, 5)) {
-		t.Errorf("the value was sent at %v", at)
-	}
+	require.NoError(t, readEvents(r, func(e event) { got = append(got, e) }))
+	require.Len(t, got, 2)
+	assert.Equal(t, []event{
+		{Kind: isStart, At: got[0].At, ID: 7, Partition: 2, Offset: 3, Key: "k", Value: "p/s/1@5"},
+		{Kind: isEnd, At: got[1].At, ID: 7, OK: true},
+	}, got)
+	assert.LessOrEqual(t, got[0].At, got[1].At)
+	assert.Equal(t, time.Unix(0, 5), sentAt(got[0].Value), "when the value was sent")
 }
 
 // TestChaos is a short run on a real cluster, with both controls.
@@ -73,9 +78,7 @@ func TestChaos(t *testing.T) {
 		version: kafkacluster.DefaultVersion, faults: "kill -9 the leader, kill -9 a consumer, cut all", controls: true,
 	}
 	passed, err := o.run(t.Context(), &out, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var trials []string
 	for lines := json.NewDecoder(&out); ; {
 		var r report
@@ -85,7 +88,6 @@ func TestChaos(t *testing.T) {
 		trials = append(trials, r.Trial)
 		t.Logf("%+v", r)
 	}
-	if !passed || !slices.Equal(trials, []string{"main", "without-idempotence", "skip-on-error"}) {
-		t.Errorf("passed: %v, trials %q", passed, trials)
-	}
+	assert.True(t, passed)
+	assert.Equal(t, []string{"main", "without-idempotence", "skip-on-error"}, trials)
 }

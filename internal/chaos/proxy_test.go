@@ -8,15 +8,16 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // echo returns the address of a server that sends back what it gets.
 func echo(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -36,9 +37,7 @@ func echo(t *testing.T) string {
 func before(t *testing.T, backend string, peerOf func(string) int) *proxy {
 	t.Helper()
 	p, err := newProxy(backend, peerOf)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(p.close)
 	return p
 }
@@ -46,9 +45,7 @@ func before(t *testing.T, backend string, peerOf func(string) int) *proxy {
 func dial(t *testing.T, p *proxy) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", p.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -78,43 +75,30 @@ func TestBlackHoleHoldsBack(t *testing.T) {
 	for _, d := range []direction{toBroker, toClient} {
 		p := before(t, echo(t), nil)
 		c := dial(t, p)
-		if !answers(c, "fair", ever) {
-			t.Fatal("no answer in fair weather")
-		}
+		require.True(t, answers(c, "fair", ever), "no answer in fair weather")
 		var w weather
 		w.black[d] = true
 		p.set(everybody(w))
-		if answers(c, "black", soon) {
-			t.Errorf("direction %d: an answer out of a black hole", d)
-		}
+		assert.False(t, answers(c, "black", soon), "direction %d: an answer out of a black hole", d)
 		p.set(everybody(weather{}))
-		if !hears(c, "black", ever) {
-			t.Errorf("direction %d: what was held back is gone", d)
-		}
+		assert.True(t, hears(c, "black", ever), "direction %d: what was held back is gone", d)
 	}
 }
 
 func TestCutResetsAndRefuses(t *testing.T) {
 	p := before(t, echo(t), nil)
 	c := dial(t, p)
-	if !answers(c, "fair", ever) {
-		t.Fatal("no answer in fair weather")
-	}
+	require.True(t, answers(c, "fair", ever), "no answer in fair weather")
 	p.set(everybody(weather{cut: true}))
 	c.SetReadDeadline(time.Now().Add(ever))
-	if _, err := c.Read(make([]byte, 1)); err == nil {
-		t.Error("the connection outlives the cut")
-	}
+	_, err := c.Read(make([]byte, 1))
+	assert.Error(t, err, "the connection outlives the cut")
 	if c, err := net.Dial("tcp", p.addr()); err == nil {
-		if answers(c, "new", ever) {
-			t.Error("a new connection works")
-		}
+		assert.False(t, answers(c, "new", ever), "a new connection works")
 		c.Close()
 	}
 	p.set(everybody(weather{}))
-	if !answers(dial(t, p), "fair", ever) {
-		t.Error("no answer after it has healed")
-	}
+	assert.True(t, answers(dial(t, p), "fair", ever), "no answer after it has healed")
 }
 
 // Only the connections of one peer are cut.
@@ -126,14 +110,9 @@ func TestWeatherKnowsPeers(t *testing.T) {
 		return string(head) + id
 	}
 	one, two := dial(t, p), dial(t, p)
-	if !answers(one, hello("broker-1-fetcher-0"), ever) || !answers(two, hello("raft-client-2"), ever) {
-		t.Fatal("no answer in fair weather")
-	}
+	require.True(t, answers(one, hello("broker-1-fetcher-0"), ever), "no answer in fair weather")
+	require.True(t, answers(two, hello("raft-client-2"), ever), "no answer in fair weather")
 	p.set(func(peer int) weather { return weather{cut: peer == 1} })
-	if answers(one, "again", ever) {
-		t.Error("the peer that is cut off gets an answer")
-	}
-	if !answers(two, "again", ever) {
-		t.Error("the other peer gets none")
-	}
+	assert.False(t, answers(one, "again", ever), "the peer that is cut off gets an answer")
+	assert.True(t, answers(two, "again", ever), "the other peer gets none")
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A story makes a history by hand, a millisecond an event.
@@ -24,7 +27,7 @@ func (s *story) tell(p *process, e event) {
 	s.v.events = append(s.v.events, e)
 }
 
-// sent sends record n, which lies at offset n, and is told so.
+// sent sends record n, which lies at offset n, and gets the answer.
 func (s *story) sent(p *process, n int) {
 	s.tell(p, event{Kind: isSend, Sender: "s", Value: value(n)})
 	s.tell(p, event{Kind: isAnswer, Value: value(n), Offset: int64(n)})
@@ -68,7 +71,7 @@ func TestVerdict(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		tell func(s *story)
-		find func(r *report) bool
+		want func(t *testing.T, r *report)
 	}{
 		{"right", func(s *story) {
 			s.sent(sender, 0)
@@ -78,7 +81,12 @@ func TestVerdict(t *testing.T) {
 			s.handled(a, 1, true)
 			s.commit(2)
 			s.tell(a, event{Kind: isRevoked, Partitions: first})
-		}, func(r *report) bool { return r.Passed && r.Acked == 2 && r.Handled == 2 && r.Commits == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.True(t, r.Passed)
+			assert.Equal(t, 2, r.Acked)
+			assert.Equal(t, 2, r.Handled)
+			assert.Equal(t, 1, r.Commits)
+		}},
 		{"killed in the middle, and handled again by another", func(s *story) {
 			s.sent(sender, 0)
 			s.tell(a, event{Kind: isAssigned, Partitions: first})
@@ -90,7 +98,10 @@ func TestVerdict(t *testing.T) {
 			s.handled(b, 0, true)
 			s.commit(1)
 			s.tell(b, event{Kind: isRevoked, Partitions: first})
-		}, func(r *report) bool { return r.Passed && r.Redelivered == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.True(t, r.Passed)
+			assert.Equal(t, 1, r.Redelivered)
+		}},
 		{"lost", func(s *story) {
 			s.sent(sender, 0)
 			s.sent(sender, 1)
@@ -98,22 +109,35 @@ func TestVerdict(t *testing.T) {
 			s.handled(a, 0, true)
 			s.commit(2)
 			s.tell(a, event{Kind: isRevoked, Partitions: first})
-		}, func(r *report) bool {
-			return !r.Passed && r.Lost == 1 && r.Unseen == 1 && r.CommitsBeyondDone == 1
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.Lost)
+			assert.Equal(t, 1, r.Unseen)
+			assert.Equal(t, 1, r.CommitsBeyondDone)
 		}},
 		{"acknowledged and not in the log", func(s *story) {
 			s.sent(sender, 0)
 			s.v.records = nil
-		}, func(r *report) bool { return !r.Passed && r.LostWrites == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.LostWrites)
+		}},
 		{"twice in the log", func(s *story) {
 			s.sent(sender, 0)
 			s.v.records = append(s.v.records, stored{offset: 1, key: "k", value: value(0)})
-		}, func(r *report) bool { return !r.Passed && r.Duplicated == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.Duplicated)
+		}},
 		{"reordered", func(s *story) {
 			s.sent(sender, 0)
 			s.sent(sender, 1)
 			s.v.records[0].value, s.v.records[1].value = value(1), value(0)
-		}, func(r *report) bool { return !r.Passed && r.ReorderedInKey == 1 && r.ReorderedInPartition > 0 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.ReorderedInKey)
+			assert.Positive(t, r.ReorderedInPartition)
+		}},
 		{"a commit that moves back", func(s *story) {
 			s.sent(sender, 0)
 			s.tell(a, event{Kind: isAssigned, Partitions: first})
@@ -121,30 +145,45 @@ func TestVerdict(t *testing.T) {
 			s.commit(1)
 			s.commit(0)
 			s.tell(a, event{Kind: isRevoked, Partitions: first})
-		}, func(r *report) bool { return !r.Passed && r.CommitsMovedBack == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.CommitsMovedBack)
+		}},
 		{"handled after it was lost", func(s *story) {
 			s.sent(sender, 0)
 			s.tell(a, event{Kind: isAssigned, Partitions: first})
 			s.tell(a, event{Kind: isLost, Partitions: first})
 			s.now += int64(time.Second)
 			s.handled(a, 0, true)
-		}, func(r *report) bool { return !r.Passed && r.HandledAfterLoss == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.HandledAfterLoss)
+		}},
 		{"handed out by a consumer that was cut off, after the next owner began", func(s *story) {
 			tooLate(s, sender, a, b, isSevered)
-		}, func(r *report) bool { return !r.Passed && r.HandedOutTooLate == 1 }},
+		}, func(t *testing.T, r *report) {
+			assert.False(t, r.Passed)
+			assert.Equal(t, 1, r.HandedOutTooLate)
+		}},
 		{"the same by a consumer that was frozen", func(s *story) {
 			tooLate(s, sender, a, b, isSevered, isFrozen)
-		}, func(r *report) bool { return r.HandedOutTooLate == 0 }},
+		}, func(t *testing.T, r *report) {
+			assert.Zero(t, r.HandedOutTooLate)
+		}},
 	} {
-		s := newStory()
-		test.tell(s)
-		if r := s.report(); !test.find(r) {
-			t.Errorf("%s: %+v", test.name, r)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			s := newStory()
+			test.tell(s)
+			r := s.report()
+			test.want(t, r)
+			if t.Failed() {
+				t.Logf("%+v", r)
+			}
+		})
 	}
 }
 
-// tooLate tells of a record that a hands out again after b, the next owner, did.
+// tooLate makes a hand out a record again after b, the next owner, did.
 func tooLate(s *story, sender, a, b *process, kinds ...string) {
 	s.sent(sender, 0)
 	s.tell(a, event{Kind: isAssigned, Partitions: first})
@@ -159,9 +198,9 @@ func tooLate(s *story, sender, a, b *process, kinds ...string) {
 	s.tell(b, event{Kind: isRevoked, Partitions: first})
 }
 
-// TestMinutesTellWhatGrows makes a history of six minutes, in which one process
+// TestMinutesShowGrowth makes a history of six minutes, in which one process
 // lives throughout and grows, and a larger one does not.
-func TestMinutesTellWhatGrows(t *testing.T) {
+func TestMinutesShowGrowth(t *testing.T) {
 	stays, visitor := &process{duty: duty{Name: "c1"}}, &process{duty: duty{Name: "c2"}}
 	const MiB = 1 << 20
 	s := newStory()
@@ -175,13 +214,11 @@ func TestMinutesTellWhatGrows(t *testing.T) {
 	}
 	s.handled(stays, 0, true)
 	ms := s.v.minutes(begun)
-	if len(ms) != 7 || ms[0].Handled != 1 || ms[6].Redelivered != 1 || ms[3].Joins != 1 {
-		t.Fatalf("minutes %+v", ms)
-	}
-	if ms[3].RSS != 13 || ms[3].Goroutines != 7 {
-		t.Errorf("the fourth minute is %+v, want the process that stays", ms[3])
-	}
-	if got, want := grown(ms[:6]), 14.5/12.5; got != want {
-		t.Errorf("grown %v-fold, want %v", got, want)
-	}
+	require.Len(t, ms, 7)
+	require.EqualValues(t, 1, ms[0].Handled)
+	require.EqualValues(t, 1, ms[6].Redelivered)
+	require.EqualValues(t, 1, ms[3].Joins)
+	assert.EqualValues(t, 13, ms[3].RSS, "of the process that stays")
+	assert.EqualValues(t, 7, ms[3].Goroutines, "of the process that stays")
+	assert.Equal(t, 14.5/12.5, grown(ms[:6]))
 }

@@ -59,7 +59,7 @@ func (c commit) do(l *lane) {
 	}
 }
 
-// owner returns who has a partition, if anybody has.
+// owner returns the member that has a partition, or nil.
 func (l *lane) owner(partition int32) (*member, *held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -36,7 +38,7 @@ type mistake struct {
 	make func(u *user) error
 }
 
-// A user has a manager that nobody else has, and files.
+// A user has a manager of its own, and files.
 type user struct {
 	t       *testing.T
 	m       *kafka.Manager
@@ -60,25 +62,17 @@ func TestBadConfiguration(t *testing.T) {
 				answers[name] = m.make(u)
 			}
 			message := shown(answers["memory"], dir)
-			if other := shown(answers["sarama"], dir); other != message {
-				t.Errorf("on memory: %s\non Sarama: %s", message, other)
-			}
+			assert.Equal(t, message, shown(answers["sarama"], dir), "the answer of Sarama's driver beside that of memory's")
 			t.Log(message)
-			if len(m.says) == 0 != (answers["memory"] == nil) {
-				t.Errorf("got %q, want it to say %q", message, m.says)
-			}
+			assert.Equal(t, len(m.says) == 0, answers["memory"] == nil, "got %q, want it to say %q", message, m.says)
 			for _, want := range m.says {
-				if !strings.Contains(message, want) {
-					t.Errorf("%q does not say %q", message, want)
-				}
+				assert.Contains(t, message, want)
 			}
 			made++
 			fmt.Fprintf(&table, "| %s | %s |\n", m.what, cell(message))
 		})
 	}
-	if n := dials.Load(); n > 0 {
-		t.Errorf("%d connections were opened", n)
-	}
+	assert.Zero(t, dials.Load(), "connections that were opened")
 	if made == len(mistakes()) && !t.Failed() { // and not chosen by -run
 		inDocument(t, "bad configuration", "| mistake | answer |\n|---|---|\n"+table.String())
 	}
@@ -86,21 +80,15 @@ func TestBadConfiguration(t *testing.T) {
 
 func manager(t *testing.T, d driver.Driver) *kafka.Manager {
 	m := kafka.New(d, kafka.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() {
-		if err := m.Shutdown(context.Background()); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-	})
+	t.Cleanup(func() { assert.NoError(t, m.Shutdown(context.Background())) })
 	return m
 }
 
-// listen returns an address at which there is a listener, and counts who comes.
+// listen returns the address of a listener that counts its connections.
 func listen(t *testing.T) (dials *atomic.Int32, addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	dials = new(atomic.Int32)
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
@@ -125,9 +113,7 @@ func files(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for name, content := range map[string]string{"empty.pem": "\n", "garbage.pem": "not a certificate"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	return dir
 }
@@ -158,22 +144,17 @@ func inDocument(t *testing.T, part, want string) {
 	t.Helper()
 	const name = "../../RELIABILITY.md"
 	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	before, rest, okBegin := strings.Cut(string(text), "<!-- "+part+" -->\n")
 	got, after, okEnd := strings.Cut(rest, "<!-- end -->\n")
 	switch {
 	case !okBegin || !okEnd:
-		t.Errorf("%s has no part %q", name, part)
-	case got == want:
+		assert.Fail(t, "no such part of the document", "%s has no part %q", name, part)
 	case !*update:
-		t.Errorf("%s is not up to date; go test ./internal/differential -run %s -args -update", name, t.Name())
-	default:
+		assert.Equal(t, want, got, "%s is not up to date; go test ./internal/differential -run %s -args -update", name, t.Name())
+	case got != want:
 		text := before + "<!-- " + part + " -->\n" + want + "<!-- end -->\n" + after
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Error(err)
-		}
+		assert.NoError(t, os.WriteFile(name, []byte(text), 0o644))
 	}
 }
 
@@ -185,8 +166,8 @@ func register(spoil func(u *user, c *kafka.ConsumerConfig)) func(*user) error {
 		spoil(u, &cfg)
 		before := len(u.m.Consumers())
 		err := u.m.RegisterConsumer(context.Background(), kafka.NewConsumer(cfg, ignore))
-		if err != nil && len(u.m.Consumers()) != before {
-			u.t.Error("a consumer that was refused is registered")
+		if err != nil {
+			assert.Len(u.t, u.m.Consumers(), before, "a consumer that was refused is registered")
 		}
 		return err
 	}
@@ -223,14 +204,14 @@ func sending(spoil func(m *kafka.ProducerMessage)) func(*user) error {
 		m := &kafka.ProducerMessage{Topic: "t", Value: []byte("v")}
 		spoil(m)
 		err = p.SendMessage(context.Background(), m)
-		if _, end, _ := broker.Offsets("t", 0); err != nil && end != 0 {
-			u.t.Error("a message that was refused is in the log")
+		if _, end, _ := broker.Offsets("t", 0); err != nil {
+			assert.Zero(u.t, end, "a message that was refused is in the log")
 		}
 		return err
 	}
 }
 
-// configured is a mistake in what Sarama itself is told.
+// configured is a mistake in Sarama's own configuration.
 func configured(change func(c *ibm.Config)) driver.Driver { return sarama.Driver{Configure: change} }
 
 // twice registers a second consumer beside "orders".
@@ -260,10 +241,7 @@ func TestOneNameAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if accepted.Load() != 1 || duplicates.Load() != 99 {
-		t.Errorf("%d were accepted and %d duplicates, want 1 and 99", accepted.Load(), duplicates.Load())
-	}
-	if n := len(m.Consumers()); n != 1 {
-		t.Errorf("%d are registered", n)
-	}
+	assert.EqualValues(t, 1, accepted.Load(), "registrations that were accepted")
+	assert.EqualValues(t, 99, duplicates.Load(), "registrations that were duplicates")
+	assert.Len(t, m.Consumers(), 1)
 }

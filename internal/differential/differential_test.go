@@ -12,12 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
-	// go-metrics starts its one ticker with the first meter, and never stops it.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	testkit.NoLeaksBesideSarama(m)
 }
 
 var (
@@ -79,7 +80,7 @@ func check(t *testing.T, seed int, a, b system) {
 			seq, difference = seq.without(i), d
 		}
 	}
-	t.Errorf("-seed=%d -sequences=1:\n%v\n\n%s", seed, seq, difference)
+	assert.Fail(t, "the systems differ", "-seed=%d -sequences=1:\n%v\n\n%s", seed, seq, difference)
 }
 
 // differ runs a sequence on both systems and says how the first difference in

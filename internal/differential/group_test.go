@@ -75,8 +75,8 @@ func joinedSince(before map[*member]int) bool {
 	return true
 }
 
-// rebalanced waits until the group has rebalanced and is at rest. Without the
-// former it would look at rest before it has noticed who came or went.
+// rebalanced waits until the group has rebalanced and is at rest. Otherwise it would
+// look at rest before it has noticed which member came or went.
 func (l *lane) rebalanced(before map[*member]int) {
 	if !l.await(l.ctx, func() bool { return joinedSince(before) }) {
 		l.stuck = "the group does not rebalance: " + l.state()
@@ -145,7 +145,7 @@ func (h *held) readUp(log extent) bool {
 	return h.next >= log.end || log.begin >= log.end
 }
 
-// state describes the members, for who has waited in vain.
+// state describes the members, for the report of a wait that timed out.
 func (l *lane) state() string {
 	var b strings.Builder
 	for _, m := range l.members() {
@@ -158,20 +158,20 @@ func (l *lane) state() string {
 	return b.String()
 }
 
-// showGroup says how the partitions are shared, from where each is read, and what
-// the members were told.
+// showGroup says how the partitions are shared, from where each is read, and which
+// errors the members were called with.
 func (l *lane) showGroup() {
 	committed := l.allCommitted(l.topic)
 	l.mu.Lock()
 	loads, moved := l.share()
 	reads := l.reads(committed)
-	told := l.told()
+	reports := l.reports()
 	l.mu.Unlock()
 	l.note("members have %v", loads)
 	if l.seq.strategy == driver.Sticky || l.seq.strategy == driver.CooperativeSticky {
 		l.note("moved %d", moved)
 	}
-	for _, what := range slices.Concat(reads, told) {
+	for _, what := range slices.Concat(reads, reports) {
 		l.note("%s", what)
 	}
 	l.note("committed %v", committed)
@@ -216,22 +216,22 @@ func (l *lane) reads(committed []int64) []string {
 	return slices.DeleteFunc(reads, func(s string) bool { return s == "" })
 }
 
-// told returns what the members were told since it was last asked.
-func (l *lane) told() (told []string) {
+// reports returns the members' errors and ends since the last call.
+func (l *lane) reports() (all []string) {
 	for _, m := range l.slots {
 		if m == nil {
 			continue
 		}
 		for _, what := range m.errs {
-			told = append(told, "told: "+what)
+			all = append(all, "reported: "+what)
 		}
 		m.errs = nil
 		if m.ended && !m.endShown {
-			told, m.endShown = append(told, "a member ends: "+class(m.runErr)), true
+			all, m.endShown = append(all, "a member ends: "+class(m.runErr)), true
 		}
 	}
-	slices.Sort(told)
-	return told
+	slices.Sort(all)
+	return all
 }
 
 // start is where a claim starts. A driver need not know before the first delivery;

@@ -18,7 +18,7 @@ type deletion struct {
 	quarters  int // of what is in the log; 5 is more than there is
 }
 
-// A hole takes offsets of which nobody reads anything.
+// A hole takes offsets that no consumer gets.
 type hole struct {
 	partition int32
 	n         int
@@ -69,7 +69,7 @@ func (d deletion) do(l *lane) {
 		return // it may have been given what is deleted, or not
 	}
 	log := &l.logs[d.partition]
-	before := log.begin + (log.end-log.begin)*int64(d.quarters)/4 // who has passed a hole at the end is chance
+	before := log.begin + (log.end-log.begin)*int64(d.quarters)/4 // a consumer passes a hole at the end by chance
 	if d.quarters > 4 {
 		before = log.top + 1
 	}
@@ -107,7 +107,7 @@ func (growth) do(l *lane) {
 	}
 	switch {
 	case l.seq.outOfRange == driver.OutOfRangeStop:
-		return // who ends may have got to the new partition before, or not
+		return // a member that ends may have got to the new partition before, or not
 	case l.seq.static:
 		return // a static leader that was replaced does not notice: see RELIABILITY.md
 	}

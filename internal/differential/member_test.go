@@ -56,8 +56,8 @@ type member struct {
 	assigns int
 	claims  []*held // all that there ever were
 	errs    []string
-	heard   error    // the first that Error was told
-	codes   []string // of all that Error was told, and of what Run returned
+	heard   error    // the first that Error was called with
+	codes   []string // of all errors that Error was called with and Run returned
 	ended   bool     // Run has returned
 	runErr  error
 
@@ -127,7 +127,7 @@ func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 		return
 	}
 	if err := m.commit(ctx, marks...); err != nil {
-		m.tell("commit in Revoke: " + class(err))
+		m.report("commit in Revoke: " + class(err))
 	}
 }
 
@@ -139,16 +139,16 @@ func (m *member) commit(ctx context.Context, marks ...driver.Mark) error {
 
 func (m *member) Lost(claims []*driver.Claim, _ error) { m.endClaims(claims, "lost") }
 
-// Error keeps what a user must be told. What a driver lives through besides
-// depends on timing.
+// Error keeps the losses of data. Other errors that a driver survives depend on
+// timing.
 func (m *member) Error(err error) {
 	m.board.change(func() { m.heard, m.codes = cmp.Or(m.heard, err), append(m.codes, codeOf(err)) })
 	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
-		m.tell(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
+		m.report(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
 	}
 }
 
-func (m *member) tell(what string) {
+func (m *member) report(what string) {
 	m.board.change(func() { m.errs = append(m.errs, what) })
 }
 
@@ -167,7 +167,7 @@ func (m *member) run() {
 	close(m.ran)
 }
 
-// heardCode reports whether the member was told of an error with this code.
+// heardCode reports whether the member was called with an error of this code.
 func (m *member) heardCode(code string) bool { return slices.Contains(m.codes, code) }
 
 func codeOf(err error) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
 
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -50,9 +51,7 @@ func callers() []mistake {
 			return kafka.StartAllConsumers(context.Background())
 		}},
 		{"switch before anything is registered", []string{`"orders"`, "registered"}, func(u *user) error {
-			if kafka.GetConsumerSwitch("orders") {
-				u.t.Error("it is on")
-			}
+			assert.False(u.t, kafka.GetConsumerSwitch("orders"), "it is on")
 			return kafka.SetConsumerSwitch("orders", true)
 		}},
 		{"nil consumer of the default manager", []string{"handler is nil"}, func(*user) error {

@@ -150,7 +150,7 @@ type expiry struct{}
 
 func (expiry) String() string { return "all sessions end" }
 
-// do can tell a loss from a revocation only where one member is forgotten. Of
+// do distinguishes a loss from a revocation only where one member is forgotten. Of
 // several, the second may hear of the rebalance that the first one's end begins,
 // and commit, before it is forgotten itself.
 func (expiry) do(l *lane) {
@@ -184,7 +184,7 @@ func (expiry) do(l *lane) {
 	if n == 1 {
 		l.note("claims ended: %v", ends)
 	}
-	l.owners = nil // nobody promises that what was lost comes back to where it was
+	l.owners = nil // a lost partition may come back to another member
 	if l.settle() {
 		l.showGroup()
 	}

@@ -33,7 +33,7 @@ func sends(partitions int32) *rapid.Generator[operation] {
 	})
 }
 
-// content tells nothing, empty and something apart.
+// content is nothing, empty or something.
 var content = rapid.OneOf(
 	rapid.Just([]byte(nil)),
 	rapid.Just([]byte{}),

@@ -28,9 +28,9 @@ type operation interface {
 	do(l *lane)
 }
 
-// free reports whether it shows who has what, which is a free choice: what one
-// member keeps over a rebalance or a restart goes on where it was, and the rest
-// starts anew.
+// free reports whether a sequence shows which member has which partition, which is
+// a free choice: a partition that stays with its member over a rebalance or a restart
+// goes on where it was, and the others start again.
 func (s sequence) free() bool { return s.strategy == driver.CooperativeSticky || s.static }
 
 func (s sequence) String() string {
@@ -94,7 +94,7 @@ func operations(s sequence) *rapid.Generator[operation] {
 	} else {
 		choices = append(choices, choice{3, leaves}) // a static member does not leave
 	}
-	if !s.free() { // who loses its place would show
+	if !s.free() { // a member that loses its place would show
 		choices = append(choices, choice{5, deletions(s.partitions)})
 	}
 	return weighted(choices...)

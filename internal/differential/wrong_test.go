@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+
 	"github.com/aarontianqx/gopkg/driver"
 )
 
@@ -24,7 +26,7 @@ type wrongSystem struct {
 func TestDifferencesAreFound(t *testing.T) {
 	for name, wrong := range map[string]wrongSystem{
 		"commits the record's own offset":    {mark: func(m *driver.Mark) { m.Offset-- }},
-		"commits for everybody":              {refusal: func(error) error { return nil }},
+		"commits for every member":           {refusal: func(error) error { return nil }},
 		"starts at the beginning":            {config: func(c *driver.ConsumerConfig) { c.InitialOffset = driver.OffsetOldest }},
 		"skips what is gone unheard":         {handler: func(h driver.Handler) driver.Handler { return deaf{h} }},
 		"passes over a claim's first record": {handler: func(h driver.Handler) driver.Handler { return hasty{h} }},
@@ -41,7 +43,7 @@ func TestDifferencesAreFound(t *testing.T) {
 		}},
 		"forgets a header":         {message: func(m *driver.Message) { m.Headers = m.Headers[:min(2, len(m.Headers))] }},
 		"answers that all is well": {ack: func(error) error { return nil }},
-		"answers that nobody knows": {ack: func(err error) error {
+		"answers that the outcome is unknown": {ack: func(err error) error {
 			if err != nil {
 				err = &driver.Error{Code: "REQUEST_TIMED_OUT", Kind: driver.ErrUnknownOutcome, Err: err}
 			}
@@ -58,7 +60,7 @@ func TestDifferencesAreFound(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("not found by %d sequences from -seed=%d", most, seed)
+			assert.Fail(t, "not found", "%d sequences from -seed=%d", most, seed)
 		})
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 var (
@@ -223,9 +226,11 @@ func TestJudge(t *testing.T) {
 				j.Tell(e)
 			}
 			vs := j.Final(Subscription{"g", "orders"})
-			named := slices.ContainsFunc(vs, func(v Violation) bool { return v.Invariant == test.want })
-			if test.want == "" && len(vs) > 0 || test.want != "" && !named {
-				t.Errorf("%v\ngot %v, want %q", test.history, vs, test.want)
+			if test.want == "" {
+				assert.Empty(t, vs, "%v", test.history)
+			} else {
+				assert.True(t, slices.ContainsFunc(vs, func(v Violation) bool { return v.Invariant == test.want }),
+					"%v\ngot %v, want %q", test.history, vs, test.want)
 			}
 		})
 	}
@@ -240,24 +245,19 @@ func TestJudgeAtMostOnce(t *testing.T) {
 		for _, e := range history {
 			j.Tell(e)
 		}
-		if vs := j.Final(Subscription{"g", "orders"}); (len(vs) == 0) != rules.AtMostOnce {
-			t.Errorf("%+v: %v", rules, vs)
-		}
+		vs := j.Final(Subscription{"g", "orders"})
+		assert.Equal(t, rules.AtMostOnce, len(vs) == 0, "%+v: %v", rules, vs)
 	}
 }
 
 // Every invariant that the judge can name has a wrong history above.
 func TestEveryInvariantHasAWrongHistory(t *testing.T) {
 	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var code, tests string
 	for _, f := range files {
 		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if strings.HasSuffix(f, "_test.go") {
 			tests += string(text)
 		} else {
@@ -265,12 +265,8 @@ func TestEveryInvariantHasAWrongHistory(t *testing.T) {
 		}
 	}
 	names := regexp.MustCompile(`(?:violate\(|j\.seq, )("[a-z-]+")`).FindAllStringSubmatch(code, -1)
-	if len(names) < 40 {
-		t.Errorf("found only %d invariants", len(names))
-	}
+	assert.GreaterOrEqual(t, len(names), 40, "invariants that were found")
 	for _, name := range names {
-		if !strings.Contains(tests, "{"+name[1]+", join(") {
-			t.Errorf("no wrong history for %s", name[1])
-		}
+		assert.True(t, strings.Contains(tests, "{"+name[1]+", join("), "no wrong history for %s", name[1])
 	}
 }

@@ -3,16 +3,13 @@ package kafkacluster
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,14 +19,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(dieEnv) != "" {
 		startAndWait()
 	}
-	goleak.VerifyTestMain(m)
+	testkit.NoLeaks(m)
 }
 
 // TestJars has a name of its own so that CI can download before it measures.
@@ -40,12 +38,9 @@ func TestJars(t *testing.T) {
 		if errors.Is(err, ErrUnavailable) && os.Getenv("CI") != "true" {
 			t.Skipf("skipped: %v", err)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if found, _ := filepath.Glob(filepath.Join(java.jars, "kafka_2.13-"+version+".jar")); len(found) != 1 {
-			t.Errorf("no Kafka %s in %s", version, java.jars)
-		}
+		require.NoError(t, err)
+		found, _ := filepath.Glob(filepath.Join(java.jars, "kafka_2.13-"+version+".jar"))
+		assert.Len(t, found, 1, "Kafka %s in %s", version, java.jars)
 	}
 }
 
@@ -53,157 +48,102 @@ func TestJars(t *testing.T) {
 func TestOneBroker(t *testing.T) {
 	c := ForTest(t, Config{Private: true})
 	ctx := timeout(t, time.Minute)
-	if err := c.CreateTopic(ctx, "orders", 2, map[string]string{"retention.ms": "86400000"}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.CreateTopic(ctx, "orders", 2, map[string]string{"retention.ms": "86400000"}))
 
 	want := []string{"a", "b", "c"}
 	produce(t, c, "orders", want...)
 	ends, err := c.EndOffsets(ctx, "orders")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(ends) != 2 || ends[0]+ends[1] != 3 {
-		t.Errorf("EndOffsets = %v, want two that add up to 3", ends)
-	}
+	require.NoError(t, err)
+	assert.Len(t, ends, 2, "partitions")
+	assert.Equal(t, int64(3), ends[0]+ends[1], "records")
 
 	out, err := c.Tool(ctx, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", c.Bootstrap(),
 		"--topic", "orders", "--group", "billing", "--from-beginning", "--max-messages", "3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := slices.Sorted(slices.Values(strings.Fields(out))); !slices.Equal(got, want) {
-		t.Errorf("the console consumer read %q, want %q", got, want)
-	}
+	require.NoError(t, err)
+	assert.Equal(t, want, slices.Sorted(slices.Values(strings.Fields(out))), "what the console consumer read")
 	committed, err := c.CommittedOffsets(ctx, "billing")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !maps.Equal(committed["orders"], ends) {
-		t.Errorf("CommittedOffsets = %v, want those of orders to be %v", committed, ends)
-	}
+	require.NoError(t, err)
+	assert.Equal(t, ends, committed["orders"], "committed offsets of orders")
 
 	out, err = c.Tool(ctx, "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", c.Bootstrap(), "--describe", "--topic", "orders")
-	if err != nil || !strings.Contains(out, "retention.ms=86400000") {
-		t.Errorf("the topic command says %q, %v, want retention.ms=86400000", out, err)
-	}
-	if err := c.CreateTopic(ctx, "orders", 2, nil); err == nil {
-		t.Error("CreateTopic of a topic that exists succeeded")
-	}
-	if out, err := c.Tool(ctx, "no.such.Class"); err == nil || !strings.Contains(err.Error(), "no.such.Class") {
-		t.Errorf("Tool of a class that does not exist = %q, %v", out, err)
-	}
+	assert.NoError(t, err)
+	assert.Contains(t, out, "retention.ms=86400000")
+	assert.Error(t, c.CreateTopic(ctx, "orders", 2, nil), "a topic that exists")
+	_, err = c.Tool(ctx, "no.such.Class")
+	assert.ErrorContains(t, err, "no.such.Class")
 
 	t.Run("External", func(t *testing.T) {
 		t.Setenv("KAFKA_BROKERS", c.Bootstrap())
 		c := ForTest(t, Config{})
-		if got, err := c.EndOffsets(ctx, "orders"); err != nil || !maps.Equal(got, ends) {
-			t.Errorf("EndOffsets = %v, %v, want %v", got, err, ends)
+		got, err := c.EndOffsets(ctx, "orders")
+		assert.NoError(t, err)
+		assert.Equal(t, ends, got)
+		if b, err := c.Coordinator(ctx, "billing"); assert.NoError(t, err) {
+			assert.EqualValues(t, 1, b.ID(), "coordinator")
 		}
-		if b, err := c.Coordinator(ctx, "billing"); err != nil || b.ID() != 1 {
-			t.Errorf("Coordinator = %v, %v, want broker 1", b, err)
-		}
-		if err := c.Ready(ctx); err != nil {
-			t.Errorf("Ready = %v", err)
-		}
+		assert.NoError(t, c.Ready(ctx))
 		for name, do := range map[string]func() error{
 			"Kill": c.Broker(1).Kill, "Stop": c.Broker(1).Stop,
 			"Pause": c.Broker(1).Pause, "Continue": c.Broker(1).Continue,
 			"Restart": func() error { return c.Broker(1).Restart(ctx) },
 		} {
-			if err := do(); !errors.Is(err, ErrExternal) {
-				t.Errorf("%s = %v, want ErrExternal", name, err)
-			}
+			assert.ErrorIs(t, do(), ErrExternal, name)
 		}
-		if err := c.Close(); err != nil {
-			t.Errorf("Close = %v", err)
-		}
+		assert.NoError(t, c.Close())
 	})
 
 	pids := []int{c.Broker(1).PID(), c.janitor.cmd.Process.Pid}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.Close())
 	for _, pid := range pids {
-		if alive(pid) {
-			t.Errorf("process %d still runs after Close", pid)
-		}
+		assert.False(t, alive(pid), "process %d still runs after Close", pid)
 	}
-	if _, err := os.Stat(c.dir); !os.IsNotExist(err) {
-		t.Errorf("stat of the directory after Close: %v, want that it does not exist", err)
-	}
-	if err := c.Broker(1).Restart(ctx); !errors.Is(err, ErrClosed) {
-		t.Errorf("Restart after Close = %v, want ErrClosed", err)
-	}
+	assert.NoFileExists(t, c.dir)
+	assert.NoDirExists(t, c.dir)
+	assert.ErrorIs(t, c.Broker(1).Restart(ctx), ErrClosed, "after Close")
 }
 
 func TestThreeBrokers(t *testing.T) {
 	c := ForTest(t, Config{Brokers: 3})
 	ctx := timeout(t, 2*time.Minute)
-	if err := c.CreateTopic(ctx, "orders", 3, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.CreateTopic(ctx, "orders", 3, nil))
 	produce(t, c, "orders", "a", "b", "c")
 	ends, err := c.EndOffsets(ctx, "orders")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	intact := func(when string) {
 		t.Helper()
-		if err := c.Ready(ctx); err != nil {
-			t.Fatalf("Ready %s: %v", when, err)
-		}
-		if got, err := c.EndOffsets(ctx, "orders"); err != nil || !maps.Equal(got, ends) {
-			t.Fatalf("EndOffsets %s = %v, %v, want %v", when, got, err, ends)
-		}
+		require.NoError(t, c.Ready(ctx), when)
+		got, err := c.EndOffsets(ctx, "orders")
+		require.NoError(t, err, when)
+		require.Equal(t, ends, got, when)
 	}
 
 	victim := leader(t, c, "orders")
-	if err := victim.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if pid := victim.PID(); pid != 0 {
-		t.Errorf("PID after Kill = %d, want 0", pid)
-	}
-	if err := c.Ready(ctx); err == nil {
-		t.Error("Ready with a broker down succeeded")
-	}
+	require.NoError(t, victim.Kill())
+	assert.Zero(t, victim.PID(), "after Kill")
+	assert.Error(t, c.Ready(ctx), "with a broker down")
 	awaitOtherLeader(t, c, victim)
-	if err := victim.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, victim.Restart(ctx))
 	intact("after a kill")
 
 	frozen := leader(t, c, "orders")
-	if err := frozen.Pause(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, frozen.Pause())
 	awaitOtherLeader(t, c, frozen)
-	if err := frozen.Continue(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, frozen.Continue())
 	intact("after a pause")
 
 	pid := c.Broker(2).PID()
-	if err := c.Broker(2).Restart(ctx); err != nil { // of a broker that runs
-		t.Fatal(err)
-	}
-	if now := c.Broker(2).PID(); now == 0 || now == pid {
-		t.Errorf("PID after Restart = %d, was %d", now, pid)
-	}
+	require.NoError(t, c.Broker(2).Restart(ctx), "of a broker that runs")
+	assert.NotZero(t, c.Broker(2).PID())
+	assert.NotEqual(t, pid, c.Broker(2).PID(), "after Restart")
 	intact("after a restart")
 
 	for _, b := range c.Brokers() {
-		if err := b.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.Kill())
 	}
 	var wg sync.WaitGroup
 	for _, b := range c.Brokers() {
 		wg.Go(func() {
-			if err := b.Restart(ctx); err != nil {
-				t.Error(err)
-			}
+			assert.NoError(t, b.Restart(ctx))
 		})
 	}
 	wg.Wait()
@@ -213,15 +153,11 @@ func TestThreeBrokers(t *testing.T) {
 func TestOldestVersion(t *testing.T) {
 	c := ForTest(t, Config{Version: OldestVersion})
 	ctx := timeout(t, time.Minute)
-	if err := c.CreateTopic(ctx, "orders", 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	if offsets, err := c.CommittedOffsets(ctx, "billing"); err != nil || len(offsets) != 0 {
-		t.Errorf("CommittedOffsets = %v, %v, want none", offsets, err)
-	}
-	if err := c.Ready(ctx); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, c.CreateTopic(ctx, "orders", 1, nil))
+	offsets, err := c.CommittedOffsets(ctx, "billing")
+	assert.NoError(t, err)
+	assert.Empty(t, offsets)
+	assert.NoError(t, c.Ready(ctx))
 }
 
 // TestAdvertise puts a proxy before every listener, and takes a port away from
@@ -234,26 +170,19 @@ func TestAdvertise(t *testing.T) {
 	c := ForTest(t, Config{Advertise: func(broker int, listener, addr string) string {
 		if taken == nil {
 			var err error
-			if taken, err = net.Listen("tcp", addr); err != nil {
-				t.Fatal(err)
-			}
+			taken, err = net.Listen("tcp", addr)
+			require.NoError(t, err)
 		}
 		used[listener] = new(atomic.Int32)
 		return proxy(t, addr, used[listener])
 	}})
 	defer taken.Close()
 	ctx := timeout(t, time.Minute)
-	if err := c.CreateTopic(ctx, "orders", 1, nil); err != nil {
-		t.Fatal(err)
-	}
-	if n := used["PLAINTEXT"].Load(); n != 0 {
-		t.Errorf("CreateTopic used a proxy (%d connections)", n)
-	}
+	require.NoError(t, c.CreateTopic(ctx, "orders", 1, nil))
+	assert.Zero(t, used["PLAINTEXT"].Load(), "connections of CreateTopic to a proxy")
 	produce(t, c, "orders", "a")
 	for _, listener := range []string{"PLAINTEXT", "CONTROLLER"} {
-		if used[listener].Load() == 0 {
-			t.Errorf("nobody used the proxy before %s", listener)
-		}
+		assert.NotZero(t, used[listener].Load(), "connections to the proxy before %s", listener)
 	}
 }
 
@@ -265,9 +194,8 @@ func TestInvalidConfig(t *testing.T) {
 		{Security: &Security{Users: map[string]string{"alice": ""}}},
 	} {
 		c, err := Start(t.Context(), cfg)
-		if err == nil {
+		if !assert.Error(t, err, "Start(%+v)", cfg) {
 			c.Close()
-			t.Errorf("Start(%+v) succeeded", cfg)
 		}
 	}
 }
@@ -289,12 +217,9 @@ func TestStartFails(t *testing.T) {
 			}
 			dir := t.TempDir()
 			_, err := Start(timeout(t, test.limit), Config{Dir: dir, Properties: test.props})
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("Start = %v, want an error with %q", err, test.want)
-			}
-			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
-				t.Errorf("Start left behind %q", left)
-			}
+			assert.ErrorContains(t, err, test.want)
+			left, _ := filepath.Glob(filepath.Join(dir, "*"))
+			assert.Empty(t, left, "files that Start left behind")
 		})
 	}
 }
@@ -302,7 +227,7 @@ func TestStartFails(t *testing.T) {
 // Without java or mvn, Start says which is missing, and ForTest skips, or fails in
 // CI. None of this needs a Kafka, so it holds with -short, too.
 func TestUnavailable(t *testing.T) {
-	setShort(t, false)
+	testkit.SetShort(t, false)
 	bin := t.TempDir()
 	t.Setenv("PATH", bin)
 	t.Setenv("HOME", t.TempDir())
@@ -311,34 +236,22 @@ func TestUnavailable(t *testing.T) {
 	t.Setenv("KAFKA_SKIP", "")
 	for _, missing := range []string{"java", "mvn"} {
 		_, err := Start(t.Context(), Config{})
-		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), missing) {
-			t.Errorf("Start = %v, want ErrUnavailable with %q", err, missing)
-		}
+		assert.ErrorIs(t, err, ErrUnavailable)
+		assert.ErrorContains(t, err, missing)
 		for ci, want := range map[string]string{"": "skip", "true": "fatal"} {
 			t.Setenv("CI", ci)
-			if got := forTest(t, Config{}); !strings.HasPrefix(got, want) || !strings.Contains(got, missing) {
-				t.Errorf("with CI=%q ForTest ends by %q, want %s with %q", ci, got, want, missing)
-			}
+			end := forTest(t, Config{})
+			assert.True(t, strings.HasPrefix(end, want), "with CI=%q ForTest ends by %q, want %s", ci, end, want)
+			assert.Contains(t, end, missing, "with CI=%q", ci)
 		}
-		if err := os.WriteFile(filepath.Join(bin, missing), []byte("#!/bin/sh\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(filepath.Join(bin, missing), []byte("#!/bin/sh\n"), 0o755))
 	}
-}
-
-// setShort sets the flag -short for one test.
-func setShort(t *testing.T, short bool) {
-	t.Helper()
-	f := flag.Lookup("test.short")
-	before := f.Value.String()
-	require.NoError(t, f.Value.Set(strconv.FormatBool(short)))
-	t.Cleanup(func() { f.Value.Set(before) })
 }
 
 // With -short a test that needs a Kafka is skipped with its reason before anything
 // is looked for, let alone downloaded; in CI it is not.
 func TestFault_G1_ShortSkipsWithAReasonAndCIDoesNot(t *testing.T) {
-	setShort(t, true)
+	testkit.SetShort(t, true)
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -423,9 +336,7 @@ func TestDeath(t *testing.T) {
 			}
 			dir := t.TempDir()
 			broker, kill := startInChild(t, dir)
-			if !alive(broker) {
-				t.Fatalf("broker %d does not run", broker)
-			}
+			require.True(t, alive(broker), "broker %d does not run", broker)
 			kill(sig)
 			// Without its files a broker gives up by itself, after 15 s.
 			err := poll(timeout(t, 5*time.Second), "end of broker", func(context.Context) (string, error) {
@@ -434,16 +345,12 @@ func TestDeath(t *testing.T) {
 				}
 				return "", nil
 			})
-			if err != nil {
-				t.Error(err)
-			}
+			assert.NoError(t, err)
 			err = poll(timeout(t, 10*time.Second), "removal", func(context.Context) (string, error) {
 				left, err := filepath.Glob(filepath.Join(dir, "*"))
 				return strings.Join(left, " "), err
 			})
-			if err != nil {
-				t.Error(err)
-			}
+			assert.NoError(t, err)
 		})
 	}
 }
@@ -452,22 +359,16 @@ func TestDeath(t *testing.T) {
 func startInChild(t *testing.T, dir string) (broker int, kill func(syscall.Signal)) {
 	t.Helper()
 	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer r.Close()
 	child, err := os.StartProcess(exe, []string{exe}, &os.ProcAttr{
 		Env:   append(os.Environ(), dieEnv+"="+dir),
 		Files: []*os.File{nil, w, os.Stderr},
 	})
 	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	kill = func(sig syscall.Signal) {
 		child.Signal(sig)
 		child.Wait()
@@ -475,7 +376,7 @@ func startInChild(t *testing.T, dir string) (broker int, kill func(syscall.Signa
 	if _, err := fmt.Fscan(r, &broker); err != nil {
 		rest, _ := io.ReadAll(r)
 		kill(syscall.SIGKILL)
-		t.Fatalf("%v: %s", err, rest)
+		require.NoError(t, err, "%s", rest)
 	}
 	return broker, kill
 }
@@ -502,17 +403,13 @@ func produce(t *testing.T, c *Cluster, topic string, values ...string) {
 	in := strings.NewReader(strings.Join(values, "\n") + "\n")
 	_, err := c.ToolInput(timeout(t, time.Minute), in, "org.apache.kafka.tools.ConsoleProducer",
 		"--bootstrap-server", c.Bootstrap(), "--topic", topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 func leader(t *testing.T, c *Cluster, topic string) *Broker {
 	t.Helper()
 	b, err := c.Leader(timeout(t, 20*time.Second), topic, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return b
 }
 
@@ -526,18 +423,14 @@ func awaitOtherLeader(t *testing.T, c *Cluster, old *Broker) {
 		}
 		return "", nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Logf("another leader after %v", time.Since(begin).Round(time.Millisecond))
 }
 
 // proxy forwards connections to addr and counts them.
 func proxy(t *testing.T, addr string, used *atomic.Int32) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	t.Cleanup(func() { l.Close() })

@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -20,13 +21,9 @@ func TestSecurity(t *testing.T) {
 		Users:      map[string]string{"alice": "wonderland", "bob": "builder"},
 		SuperUsers: []string{"User:alice", "User:CN=alice"},
 	}})
-	if err := c.CreateTopic(timeout(t, time.Minute), "orders", 1, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.CreateTopic(timeout(t, time.Minute), "orders", 1, nil))
 	other, err := NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	plainly := func(user, password string) sasl.Mechanism {
 		return plain.Auth{User: user, Pass: password}.AsMechanism()
 	}
@@ -37,7 +34,7 @@ func TestSecurity(t *testing.T) {
 		listener string
 		tls      *tls.Config
 		sasl     sasl.Mechanism
-		ok       func(error) bool
+		want     func(assert.TestingT, error)
 	}{
 		{"plaintext", "PLAINTEXT", nil, nil, succeeds},
 		{"certificate", "SSL", clientTLS(t, c.Authority(), c.Authority(), Certificate{CommonName: "alice"}), nil, succeeds},
@@ -64,9 +61,7 @@ func TestSecurity(t *testing.T) {
 			if test.sasl != nil {
 				opts = append(opts, kgo.SASL(test.sasl))
 			}
-			if err := describe(t, "orders", opts...); !test.ok(err) {
-				t.Errorf("client of %s got %v", test.listener, err)
-			}
+			test.want(t, describe(t, "orders", opts...))
 		})
 	}
 }
@@ -74,27 +69,26 @@ func TestSecurity(t *testing.T) {
 // describe asks for the partitions of a topic.
 func describe(t *testing.T, topic string, opts ...kgo.Opt) error {
 	cl, err := newClient(nil, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer cl.Close()
 	_, err = partitionsOf(timeout(t, 20*time.Second), cl, topic)
 	return err
 }
 
-func succeeds(err error) bool { return err == nil }
+func succeeds(t assert.TestingT, err error) { assert.NoError(t, err) }
 
-func fails(err error) bool {
-	return err != nil && !errors.Is(err, context.DeadlineExceeded)
+func fails(t assert.TestingT, err error) {
+	assert.Error(t, err)
+	assert.NotErrorIs(t, err, context.DeadlineExceeded)
 }
 
-func is(target error) func(error) bool {
-	return func(err error) bool { return errors.Is(err, target) }
+func is(target error) func(assert.TestingT, error) {
+	return func(t assert.TestingT, err error) { assert.ErrorIs(t, err, target) }
 }
 
-func isUnknownAuthority(err error) bool {
-	_, ok := errors.AsType[x509.UnknownAuthorityError](err)
-	return ok
+func isUnknownAuthority(t assert.TestingT, err error) {
+	var unknown x509.UnknownAuthorityError
+	assert.ErrorAs(t, err, &unknown)
 }
 
 // clientTLS trusts one authority and, unless it is nil, presents a certificate
@@ -107,13 +101,9 @@ func clientTLS(t *testing.T, trusted, issuer *Authority, c Certificate) *tls.Con
 		return cfg
 	}
 	cert, key, err := issuer.Issue(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	cfg.Certificates = []tls.Certificate{pair}
 	return cfg
 }

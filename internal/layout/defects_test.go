@@ -16,19 +16,15 @@ import (
 // Every test that DEFECTS.md names exists, and every row from B01 to B44 is there.
 func TestDefectsNameTheirTests(t *testing.T) {
 	text, err := os.ReadFile("../../DEFECTS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	tests := testNames(t)
 	for _, name := range regexp.MustCompile("`(Test[A-Za-z0-9_]+)`").FindAllStringSubmatch(string(text), -1) {
-		if !tests[name[1]] {
-			t.Errorf("DEFECTS.md names %s, which does not exist", name[1])
-		}
+		assert.True(t, tests[name[1]], "DEFECTS.md names %s, which does not exist", name[1])
 	}
 	rows := regexp.MustCompile(`(?m)^\| (B\d\d) \|`).FindAllStringSubmatch(string(text), -1)
-	if len(rows) != 44 || rows[0][1] != "B01" || rows[43][1] != "B44" {
-		t.Errorf("DEFECTS.md has %d rows, want B01 to B44", len(rows))
-	}
+	require.Len(t, rows, 44, "rows of DEFECTS.md")
+	assert.Equal(t, "B01", rows[0][1])
+	assert.Equal(t, "B44", rows[43][1])
 }
 
 // faults are the letters of DEFECTS.md's faults found in use, with how many each has.
@@ -77,8 +73,6 @@ func testNames(t *testing.T) map[string]bool {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return names
 }

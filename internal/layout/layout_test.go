@@ -126,12 +126,8 @@ func (p pkg) ours() bool { return p.Module != nil && p.Module.Main }
 
 func TestImports(t *testing.T) {
 	pkgs := load(t)
-	if len(pkgs) == 0 {
-		t.Fatal("go list found no packages")
-	}
-	for _, complaint := range check(graph, pkgs) {
-		t.Error(complaint)
-	}
+	require.NotEmpty(t, pkgs, "go list found no packages")
+	assert.Empty(t, check(graph, pkgs))
 }
 
 // TestChecker shows that each kind of forbidden arrow is found.
@@ -164,8 +160,10 @@ func TestChecker(t *testing.T) {
 			Main bool
 		}{Main: true}}
 		got := strings.Join(check(graph, []pkg{std, ours}), "\n")
-		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
-			t.Errorf("%s imports %s: complaint is %q, want %q", test.pkg, test.imp, got, test.want)
+		if test.want == "" {
+			assert.Empty(t, got, "%s imports %s", test.pkg, test.imp)
+		} else {
+			assert.Contains(t, got, test.want, "%s imports %s", test.pkg, test.imp)
 		}
 	}
 }
@@ -182,9 +180,7 @@ func TestNoThirdParty(t *testing.T) {
 				modules = append(modules, p.Module.Path)
 			}
 		}
-		if len(modules) > 0 {
-			t.Errorf("%s must not depend on third-party modules: %s", name, strings.Join(modules, ", "))
-		}
+		assert.Empty(t, modules, "%s must not depend on third-party modules", name)
 	}
 }
 
@@ -232,22 +228,16 @@ func index(pkgs []pkg) map[string]pkg {
 // load returns the packages of this module and all that they depend on.
 func load(t *testing.T) []pkg {
 	t.Helper()
-	if err := readDirs(root); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, readDirs(root))
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Imports,Deps,Module", "./...")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		t.Fatalf("go list: %v: %s", err, exit.Stderr)
+		require.NoError(t, err, "go list: %s", exit.Stderr)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	pkgs, err := decode(string(out))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return pkgs
 }
 

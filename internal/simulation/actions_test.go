@@ -207,13 +207,13 @@ func (w *world) anyMember(t *rapid.T) (memory.Member, judge.Member) {
 	return m, memberOf(m)
 }
 
-// memberOf returns who a member of a group is.
+// memberOf returns the judge's name of a member of a group.
 func memberOf(m memory.Member) judge.Member {
 	process, g, _ := strings.Cut(m.ClientID, ".")
 	return judge.Member{Process: process, Group: g, Name: g}
 }
 
-// cutOff cuts a member off, and tells the judge until when it may go on.
+// cutOff cuts a member off, and records with the judge until when it may go on.
 func (w *world) cutOff(m memory.Member, who judge.Member) {
 	m.Cut()
 	w.expiring(who.Group, func(n memory.Member) (judge.Member, bool) { return who, n.ID == m.ID })
@@ -362,7 +362,7 @@ func (w *world) startBroker() {
 	w.broker.Start()
 }
 
-// reconnected tells of a member whose link is back: if the broker is down, when
+// reconnected records that a member's link is back: if the broker is down, as soon as
 // that is back, too.
 func (w *world) reconnected(who judge.Member) {
 	w.mu.Lock()
@@ -413,7 +413,7 @@ func (w *world) hole(t *rapid.T) {
 	w.judge.Tell(judge.Removed{Partition: p, Offset: offset})
 }
 
-// transaction writes in one; what is aborted or still open nobody may see.
+// transaction writes in one; no consumer may see an aborted or open one.
 func (w *world) transaction(t *rapid.T) {
 	tx := w.broker.Begin()
 	w.open = append(w.open, tx)

@@ -13,7 +13,7 @@ import (
 var bubbleSeed uint64
 
 // collectBetween has garbage collected between sequences only, since a
-// collection in the middle of one changes who runs next. The function that it
+// collection in the middle of one changes which goroutine runs next. The function that it
 // returns does so, each so many calls.
 func collectBetween(sequences int) (collect func()) {
 	debug.SetGCPercent(-1)

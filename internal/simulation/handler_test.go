@@ -60,7 +60,7 @@ func (w *world) plan(o outcome, n int) {
 	}
 }
 
-// handle is every handler: it tells the judge, and does what the script says.
+// handle is every handler: it records the call with the judge, and follows the script.
 func (n *node) handle(ctx context.Context, group string, e judge.HandleStart) error {
 	w := n.w
 	w.mu.Lock()
@@ -212,8 +212,8 @@ func (w *world) learn(p judge.Partition, r driver.Record) {
 	w.locations[string(r.Value)] = location{p, judge.Record{Offset: r.Offset, Key: identity(r.Key, r.Headers), Value: string(r.Value)}}
 }
 
-// identity is what of a record must come through unchanged beside its value, in
-// one string: the key and the headers, nil told apart from empty.
+// identity is the part of a record that must come through unchanged beside its value,
+// as one string: the key and the headers, where nil differs from empty.
 func identity(key []byte, headers []driver.Header) string {
 	if key != nil && len(headers) == 0 {
 		return string(key)

@@ -9,7 +9,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// A hook tells the judge what a process says of itself.
+// A hook records with the judge what a process reports of itself.
 type hook struct{ n *node }
 
 // Attach lets checks look at the manager through the hook's eyes, too.

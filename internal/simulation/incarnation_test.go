@@ -22,12 +22,12 @@ func (w *world) recreate(t *rapid.T) {
 	}
 	topic := w.topic(t)
 	w.trouble()
-	w.tellLog()
+	w.recordLog()
 	old, partitions := w.partitionsOf(topic), rapid.IntRange(1, 8).Draw(t, "partitions")
 	missing := seconds(t, "missing for s", 0, 0, 1, 10)
 	whole := w.mustBeginWhole(topic)
-	// All is at rest, so nothing happens between this and the deletion. Said after
-	// it, a new claim could be told of before the judge has forgotten the old log.
+	// All is at rest, so nothing happens between this and the deletion. Forgotten
+	// after it, the judge could hear of a new claim while it still knows the old log.
 	w.forget(old)
 	if missing == 0 {
 		w.must(t, w.broker.RecreateTopic(topic, partitions))
@@ -112,7 +112,7 @@ func (w *world) damage(t *rapid.T) {
 		t.Skip("nothing to damage, or under a transaction")
 	}
 	offset := end - 1 - rapid.Int64Range(0, min(end-1-start, 10)).Draw(t, "from the end")
-	w.tellLog()
+	w.recordLog()
 	w.must(t, w.broker.Damage(p.Topic, p.Number, offset))
 	if first, damaged := w.damaged[p]; !damaged || offset < first {
 		w.damaged[p] = offset
@@ -160,7 +160,7 @@ func (w *world) late(t *rapid.T) {
 	m.SetDelay(time.Duration(rapid.SampledFrom([]int{2, 500, 3_000}).Draw(t, "delay ms")) * time.Millisecond)
 }
 
-// expiring tells the judge when members that were cut off are removed.
+// expiring records with the judge when members that were cut off are removed.
 func (w *world) expiring(group string, who func(memory.Member) (judge.Member, bool)) {
 	for _, m := range w.broker.Members(group) {
 		if member, ok := who(m); ok && !m.Expires.IsZero() {
@@ -169,8 +169,8 @@ func (w *world) expiring(group string, who func(memory.Member) (judge.Member, bo
 	}
 }
 
-// joinForeign adds a member of another program to a group, which reads what is not
-// there, or what can not be, or has none of the group's balance strategies.
+// joinForeign adds a member of another program to a group, which reads a missing topic,
+// or one with an invalid name, or has none of the group's balance strategies.
 func (w *world) joinForeign(t *rapid.T) {
 	if len(w.foreign) == 3 {
 		t.Skip("enough of them")
@@ -195,7 +195,7 @@ func (w *world) leaveForeign(t *rapid.T) {
 	w.trouble()
 }
 
-// dismiss has the foreign members leave, who wait for nothing.
+// dismiss has the foreign members leave, which wait for nothing.
 func (w *world) dismiss() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

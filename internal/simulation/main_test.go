@@ -3,7 +3,7 @@ package simulation
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoLeaks(m) }

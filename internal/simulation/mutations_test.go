@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -115,15 +118,10 @@ var (
 func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string) {
 	t.Helper()
 	path, err := filepath.Abs(m.path())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	src, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(src), m.old); n != 1 {
-		t.Errorf("%s: %q is in %s %d times, want once", m.name, m.old, m.file, n)
+	require.NoError(t, err)
+	if !assert.Equal(t, 1, strings.Count(string(src), m.old), "%s: how often %q is in %s", m.name, m.old, m.file) {
 		return ""
 	}
 	dir := t.TempDir()
@@ -131,16 +129,11 @@ func (m mutation) plant(t *testing.T, replaced map[string]string) (binary string
 	replaced = maps.Clone(replaced)
 	replaced[path] = mutant
 	overlay, _ := json.Marshal(map[string]map[string]string{"Replace": replaced})
-	if err := os.WriteFile(mutant, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(mutant, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
 	binary = filepath.Join(dir, "simulation.test")
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%s does not compile:\n%s", m.name, out)
+	if out, err := cmd.CombinedOutput(); !assert.NoError(t, err, "%s does not compile:\n%s", m.name, out) {
 		return ""
 	}
 	return binary
@@ -175,17 +168,11 @@ func simulateWith(t *testing.T, binary, checks, seed string) verdict {
 func chanceOverlay(t *testing.T) map[string]string {
 	t.Helper()
 	path, err := exec.CommandContext(t.Context(), "go", "run", "./chance").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	text, err := os.ReadFile(strings.TrimSpace(string(path)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var overlay struct{ Replace map[string]string }
-	if err := json.Unmarshal(text, &overlay); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(text, &overlay))
 	return overlay.Replace
 }
 
@@ -214,8 +201,7 @@ func TestPlantedBugs(t *testing.T) {
 		var after []int
 		for _, seed := range seeds {
 			v := simulateWith(t, binary, checks, seed)
-			if v.killer == "" {
-				t.Errorf("| %s | survived %s sequences of seed %s |", m.name, checks, seed)
+			if !assert.NotEmpty(t, v.killer, "| %s | survived %s sequences of seed %s |", m.name, checks, seed) {
 				continue
 			}
 			killers, after = append(killers, v.killer), append(after, v.after)

@@ -188,7 +188,7 @@ func (n *node) stop(w *world, s stop) {
 	})
 }
 
-// pin tells the judge where a group that begins at the newest offset begins.
+// pin records with the judge where a group that begins at the newest offset begins.
 func (w *world) pin(group string, ps []judge.Partition) {
 	if !w.drawn.newest {
 		return

@@ -35,10 +35,10 @@ type world struct {
 	troubled  time.Time            // the latest moment at which something was out of order
 	sent      int
 	foreign   []*memory.Foreign         // members of other programs
-	damaged   map[judge.Partition]int64 // the first record of each that can not be read
+	damaged   map[judge.Partition]int64 // the first record of each that cannot be read
 
 	calmly     atomic.Bool    // quiet, as of the latest step
-	operations atomic.Int64   // that hooks were told of, and that have not ended
+	operations atomic.Int64   // that hooks have seen begin, and that have not ended
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
 	mu        sync.Mutex
@@ -52,7 +52,7 @@ type world struct {
 	pinned    map[judge.Subscription]bool // partitions whose first position is known, by group and name
 	kept      []kept
 	whole     []judge.Subscription // what groups must begin at the beginning of
-	broken    string               // an invariant that somebody else has found broken
+	broken    string               // an invariant that another goroutine has found broken
 }
 
 // settings are what a sequence draws for its whole length.
@@ -149,7 +149,7 @@ func drawSettings(t *rapid.T) settings {
 		}).Draw(t, "out of range"),
 	}
 	// As in Kafka, a static member that comes back between the two steps of a
-	// cooperative rebalance leaves what it gave up to nobody until the next one.
+	// cooperative rebalance leaves the partitions that it gave up without an owner until the next one.
 	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
 	for o := range outcomeCount {
 		if rapid.Bool().Draw(t, o.String()) {
@@ -201,8 +201,8 @@ func (w *world) partitions() (ps []judge.Partition) {
 	return ps
 }
 
-// tellLog tells the judge what the log has grown by.
-func (w *world) tellLog() {
+// recordLog records with the judge what the log has grown by.
+func (w *world) recordLog() {
 	for _, p := range w.partitions() {
 		records, err := w.broker.Records(p.Topic, p.Number, w.drawn.isolation)
 		if err != nil {
@@ -220,7 +220,7 @@ func (w *world) tellLog() {
 // check holds what must hold at any moment.
 func (w *world) check(t *rapid.T) {
 	synctest.Wait()
-	w.tellLog()
+	w.recordLog()
 	w.checkStatus(t)
 	w.fail(t, w.judge.Check())
 	w.checkKept(t)
@@ -373,7 +373,7 @@ func (w *world) settle(t *rapid.T) {
 	}
 	time.Sleep(2 * time.Minute) // what was not idle had a minute
 	w.background.Wait()
-	w.tellLog()
+	w.recordLog()
 	w.fail(t, w.judge.Final(w.subscriptions()...))
 	w.checkKept(t)
 	if n := w.operations.Load(); n != 0 {

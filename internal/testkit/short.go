@@ -2,10 +2,14 @@
 package testkit
 
 import (
+	"flag"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Slow skips a test that takes seconds if -short is set, and prints why it takes
@@ -15,6 +19,15 @@ func Slow(t testing.TB, why string) {
 	if short() {
 		t.Skipf("skipped: -short is set, and this test %s", why)
 	}
+}
+
+// SetShort sets the flag -short until the test ends.
+func SetShort(t testing.TB, short bool) {
+	t.Helper()
+	f := flag.Lookup("test.short")
+	before := f.Value.String()
+	require.NoError(t, f.Value.Set(strconv.FormatBool(short)))
+	t.Cleanup(func() { f.Value.Set(before) })
 }
 
 func short() bool { return testing.Short() && os.Getenv("CI") != "true" }

@@ -1,15 +1,12 @@
 package testkit
 
 import (
-	"flag"
 	"fmt"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // A skipTest records why it was skipped.
@@ -35,14 +32,6 @@ func skipped(t *testing.T, f func(testing.TB)) string {
 	return s.why
 }
 
-func setShort(t *testing.T, short bool) {
-	t.Helper()
-	f := flag.Lookup("test.short")
-	before := f.Value.String()
-	require.NoError(t, f.Value.Set(strconv.FormatBool(short)))
-	t.Cleanup(func() { f.Value.Set(before) })
-}
-
 // With -short a slow test and the rest of a long suite are skipped, with a reason;
 // without it, and in CI, everything runs.
 func TestFault_G1_ShortSkipsWhatIsSlowAndSaysWhy(t *testing.T) {
@@ -51,7 +40,7 @@ func TestFault_G1_ShortSkipsWhatIsSlowAndSaysWhy(t *testing.T) {
 		ci    string
 		skips bool
 	}{{true, "", true}, {true, "true", false}, {false, "", false}} {
-		setShort(t, mode.short)
+		SetShort(t, mode.short)
 		t.Setenv("CI", mode.ci)
 		slow, budget, spent := "", "", Budget{Total: time.Hour}
 		if mode.skips {
