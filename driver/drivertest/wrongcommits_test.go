@@ -62,7 +62,7 @@ func wrongCommits() []wrong {
 				return nil
 			}
 			return err
-		}), also: []string{"CommitAnswersPerMark", "CommitRefusesWithoutAsking", "CommitRefusesTheSuperseded", "StuckRevokeEndsWithItsWindow"}},
+		}), also: []string{"CommitAnswersPerMark", "CommitRefusesWithoutAsking", "CommitRefusesTheSuperseded", "StuckRevokeEndsWithItsWindow", "OldPositionNeverCounts"}},
 		{name: "commits for a member that is thrown out", fails: "CommitRefusesTheSuperseded", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			// The consumer may have noticed by itself that its session is over.

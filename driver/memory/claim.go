@@ -4,29 +4,40 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A claim is what stands behind a driver.Claim. The broker's mutex guards all
-// but what is set when it is made.
+// A claim is the broker's side of a driver.Claim. The broker's mutex guards all but the
+// fields of the first block, which never change.
 type claim struct {
 	driver.Claim
-	c    *consumer
-	log  *partitionLog
-	done chan struct{} // closed when its goroutine has ended
+	b        *Broker
+	set      *claimSet // that it belongs to
+	link     *link
+	log      *partitionLog
+	level    driver.IsolationLevel
+	maxBytes int           // of one fetch
+	done     chan struct{} // closed when its goroutine has ended
 
-	next      int64 // where fetching goes on
+	next      int64 // where fetching continues
 	committed int64
 	watermark int64
 	paused    bool
-	reported  int64  // the damaged offset that the handler knows of, or -1
-	refused   bool   // the handler knows that the topic may not be read
-	stopped   bool   // delivers nothing any more
-	ended     bool   // commits nothing any more
+	reported  int64  // the damaged offset that was reported to the Handler, or -1
+	refused   bool   // the Handler knows that the topic may not be read
+	stopped   bool   // delivers nothing more
+	ended     bool   // commits nothing more
 	changed   signal // fired when a fetch may answer differently
 }
 
 func (k *claim) partition() TopicPartition { return TopicPartition{k.Topic, k.Partition} }
 
-// deliver hands over what is fetched until the claim is stopped. Each claim has
-// its own goroutine, so that none waits for another.
+func (k *claim) setPaused(paused bool) {
+	if k.paused != paused {
+		k.paused = paused
+		k.changed.fire()
+	}
+}
+
+// deliver hands over what fetches bring until the claim is stopped. Each claim has its own
+// goroutine, so that none waits for another.
 func (k *claim) deliver(h driver.Handler) {
 	defer close(k.done)
 	for {
@@ -47,8 +58,8 @@ func (k *claim) deliver(h driver.Handler) {
 	}
 }
 
-// A fetched is what one fetch has brought: a batch, or trouble to report, or what
-// to wait for. It is empty if the claim has been stopped or has lost its place.
+// A fetched is the result of one fetch: a batch, a trouble to report, or the signals to
+// wait for. It is empty if the claim was stopped or has lost its place.
 type fetched struct {
 	ok                  bool
 	batch               driver.Batch
@@ -57,17 +68,17 @@ type fetched struct {
 }
 
 func (k *claim) fetch() (f fetched) {
-	k.c.b.mu.Lock()
-	defer k.c.b.mu.Unlock()
+	k.b.mu.Lock()
+	defer k.b.mu.Unlock()
 	if k.stopped {
 		return f
 	}
-	if !k.paused && k.c.reachable() && !k.orphaned() {
+	if !k.paused && k.link.up() && !k.orphaned() {
 		if f.trouble = k.refusal(); f.trouble != nil {
 			return f
 		}
 		if k.next < k.log.start || k.next > k.log.end {
-			k.c.outOfRange(k)
+			k.set.stray(k)
 			return f
 		}
 		if !k.refused && k.read(&f) {
@@ -78,41 +89,40 @@ func (k *claim) fetch() (f fetched) {
 	return f
 }
 
-// read reads on, and reports whether that has brought anything: damage is reported
-// once.
+// read reads records, and reports whether that had a result. Damage is a result once.
 func (k *claim) read(f *fetched) bool {
-	records, next := k.log.read(k.next, k.c.cfg.IsolationLevel, k.c.cfg.MaxMessageBytes)
+	records, next := k.log.read(k.next, k.level, k.maxBytes)
 	switch {
 	case next > k.next:
 		k.next = next
 		f.ok, f.batch = true, driver.Batch{Records: records, Next: next}
-	case k.log.damagedAt(next) && next < k.log.limit(k.c.cfg.IsolationLevel) && k.reported != next:
+	case k.log.damagedAt(next) && next < k.log.limit(k.level) && k.reported != next:
 		k.reported = next
 		f.trouble = errDamaged(k.partition(), next)
 	}
 	return f.ok || f.trouble != nil
 }
 
-// refusal returns, once, that the topic may not be read.
+// refusal returns, once, the error of a topic that may not be read.
 func (k *claim) refusal() error {
-	told := k.refused
-	k.refused = k.c.b.topics[k.Topic].forbidden
-	if !k.refused || told {
+	known := k.refused
+	k.refused = k.b.topics[k.Topic].forbidden
+	if !k.refused || known {
 		return nil
 	}
 	return errTopic(k.Topic, errForbidden(k.Topic))
 }
 
-// highWatermark is that of now while the broker can be asked, and also while
-// nothing is fetched: a paused claim has one, too.
+// highWatermark is the current one while the broker is reachable, also for a paused claim,
+// which fetches nothing.
 func (k *claim) highWatermark() int64 {
-	if k.c.reachable() && !k.orphaned() {
+	if k.link.up() && !k.orphaned() {
 		k.watermark = k.log.end
 	}
 	return k.watermark
 }
 
-// stop ends delivery. Who has called it waits for k.done.
+// stop ends delivery. The caller waits for k.done.
 func (k *claim) stop() {
 	k.stopped = true
 	k.changed.fire()

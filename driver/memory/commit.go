@@ -8,7 +8,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
+// A committer is the part of a consumer that commits.
+type committer struct {
+	b      *Broker
+	place  *membership
+	claims *claimSet
+}
+
+func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
 	var failed []driver.MarkError
 	for {
 		a := c.attempt(ctx, marks)
@@ -29,10 +36,10 @@ func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 	return nil
 }
 
-// An attempt is what became of marks at one try.
+// An attempt is the result of one try to commit marks.
 type attempt struct {
 	failed  []driver.MarkError
-	again   []driver.Mark // when changed is closed
+	again   []driver.Mark // to be tried again when changed is closed
 	changed <-chan struct{}
 }
 
@@ -42,51 +49,35 @@ func (a *attempt) fail(marks []driver.Mark, err error) {
 	}
 }
 
-// attempt tries marks under the identity that the member has now. That and the
-// claims' ends are seen under one hold of the mutex, so no mark is ever sent in
-// the name of an assignment that it does not belong to.
-func (c *consumer) attempt(ctx context.Context, marks []driver.Mark) (a attempt) {
+// attempt tries marks under the member's current identity. It reads the identity and the
+// ends of claims under one hold of the mutex, so that no mark is sent under an assignment
+// to which it does not belong.
+func (c *committer) attempt(ctx context.Context, marks []driver.Mark) (a attempt) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
 	marks = c.current(marks, &a)
 	if len(marks) == 0 {
 		return a
 	}
-	c.keepUp()
-	err := c.answer()
+	c.place.keepUp()
+	err := c.place.mayCommit()
 	switch {
 	case err == nil && ctx.Err() == nil:
 		c.apply(marks, &a)
 	case ctx.Err() != nil:
 		a.fail(marks, timedOut(ctx, err))
 	case c.worthRetrying(err):
-		a.again, a.changed = marks, c.g.changed.wait()
+		a.again, a.changed = marks, c.place.g.changed.wait()
 	default:
 		a.fail(marks, err)
 	}
 	return a
 }
 
-// keepUp does for the group what Run does not when something has come between: it
-// takes the member into the generation that its join has come to, and decides the
-// assignment if it is the leader. A member that is closed, or that has lost its
-// place, still has claims to commit, and until the leader has decided nobody's
-// commit is accepted.
-func (c *consumer) keepUp() {
-	m, err := c.g.member(c.cfg.InstanceID, c.id)
-	if c.attending || err != nil || !c.reachable() || m.joining {
-		return
-	}
-	c.joining, c.generation = false, m.generation // which may be over by now
-	if c.g.state == completing && c.g.leader == m && c.generation == c.g.generation {
-		c.g.assign()
-	}
-}
-
-// current drops the marks whose claims have ended and those that are behind.
-func (c *consumer) current(marks []driver.Mark, a *attempt) []driver.Mark {
+// current drops the marks whose claims have ended and those that are not ahead.
+func (c *committer) current(marks []driver.Mark, a *attempt) []driver.Mark {
 	return slices.DeleteFunc(slices.Clone(marks), func(m driver.Mark) bool {
-		k := c.live(m.Claim)
+		k := c.claims.find(m.Claim)
 		if k == nil {
 			a.fail([]driver.Mark{m}, driver.ErrClaimEnded)
 		}
@@ -94,43 +85,34 @@ func (c *consumer) current(marks []driver.Mark, a *attempt) []driver.Mark {
 	})
 }
 
-// answer is what the broker says to a commit now.
-func (c *consumer) answer() error {
-	if !c.reachable() {
-		return errUnreachable()
-	}
-	return c.g.mayCommit(c.cfg.InstanceID, c.id, c.generation)
-}
-
-// worthRetrying reports whether a later attempt may succeed: when the broker is
-// back, when the assignment is there, or when the member has learned of the
-// generation that it is in.
-func (c *consumer) worthRetrying(err error) bool {
+// worthRetrying reports whether a later attempt may succeed: when the broker is reachable
+// again, when the generation has its assignment, or when the member has entered the
+// generation of its join.
+func (c *committer) worthRetrying(err error) bool {
 	switch code(err) {
 	case "CONNECTION_FAILED", "REBALANCE_IN_PROGRESS":
 		return true
 	case "ILLEGAL_GENERATION":
-		return c.joining
+		return c.place.joining
 	}
 	return false
 }
 
-func (c *consumer) apply(marks []driver.Mark, a *attempt) {
+func (c *committer) apply(marks []driver.Mark, a *attempt) {
 	for _, m := range marks {
-		k := c.live(m.Claim)
-		tp := k.partition()
+		k := c.claims.find(m.Claim)
 		if err := c.b.commitErr(k); err != nil {
 			a.fail([]driver.Mark{m}, err)
 			continue
 		}
-		k.committed, c.g.offsets[tp] = m.Offset, m.Offset
-		c.b.observer.applied(Commit{c.g.name, c.id, c.generation, tp, m.Offset, false})
+		k.committed = m.Offset
+		c.place.commit(k.partition(), m.Offset, false)
 	}
-	c.g.progress.fire()
+	c.place.g.progress.fire()
 }
 
-// commitErr returns what the broker answers to a position in a claim's partition:
-// the topic's ID travels with it.
+// commitErr returns the broker's answer to a position in a claim's partition. A commit
+// names the topic's ID.
 func (b *Broker) commitErr(k *claim) error {
 	switch t := b.topics[k.Topic]; {
 	case t == nil:
@@ -143,7 +125,8 @@ func (b *Broker) commitErr(k *claim) error {
 	return nil
 }
 
-// timedOut says what the last attempt of a commit was waiting for.
+// timedOut returns the error of a commit whose context ended, with the answer to its last
+// attempt.
 func timedOut(ctx context.Context, last error) error {
 	err := ctx.Err()
 	if last != nil {

@@ -61,8 +61,8 @@ func TestCommitIsTriedUnderNextGeneration(t *testing.T) {
 	}{
 		{"completing", func(c *consumer) { c.g.state = completing }, func(c *consumer) { c.g.state = stable }},
 		{"generation not learned",
-			func(c *consumer) { c.joining = true; c.g.generation++ },
-			func(c *consumer) { c.joining = false; c.generation++ }},
+			func(c *consumer) { c.place.joining = true; c.g.generation++ },
+			func(c *consumer) { c.place.joining = false; c.place.generation++ }},
 	}
 	for _, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestCommitIsTriedUnderNextGeneration(t *testing.T) {
 // is that of a Run that was cut short.
 func TestCloseOfRunThatOverran(t *testing.T) {
 	c := newConsumer(NewBroker(), driver.ConsumerConfig{Group: "g"})
-	c.overran = true
-	close(c.ended)
-	require.ErrorIs(t, c.waitEnded(testkit.Ended()), context.Canceled)
+	c.life.running, c.life.overran = true, true
+	close(c.life.ended)
+	require.ErrorIs(t, c.Close(testkit.Ended()), context.Canceled)
 }

@@ -7,57 +7,83 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// errOrphaned ends a generation because claims have lost their topic, or because a
-// topic is there again of which claims were lost.
+// errOrphaned ends a generation because the topics of claims were deleted, or because a
+// topic exists again whose claims were lost.
 var errOrphaned = errors.New("a topic was deleted")
 
-// orphaned reports whether the claim's topic has been deleted. What bears its name
-// now, if anything does, is another topic.
-func (k *claim) orphaned() bool { return k.c.b.log(k.partition()) != k.log }
+// orphaned reports whether the claim's topic was deleted. A topic that has its name now
+// is another topic.
+func (k *claim) orphaned() bool { return k.b.log(k.partition()) != k.log }
 
-func (c *consumer) orphans() (ks []*claim) {
-	for _, k := range c.claims {
-		if k.orphaned() {
-			ks = append(ks, k)
-		}
-	}
-	return ks
+// A topicHistory is what a consumer remembers of its topics. The broker's mutex guards it.
+type topicHistory struct {
+	b      *Broker
+	topics []string
+
+	known    map[string]int            // by topic: the ID for which the consumer has joined last
+	buried   []grave                   // not yet reported
+	unplaced []*driver.NoPositionError // not yet reported
 }
 
-// orphanErr returns errOrphaned if Run has to see to what has become of topics. A
-// consumer that is cut off knows nothing of that.
-func (c *consumer) orphanErr() error {
-	if c.reachable() && (slices.ContainsFunc(c.claims, (*claim).orphaned) || len(c.reborn()) > 0) {
-		return errOrphaned
-	}
-	return nil
-}
-
-// bury notes the positions of claims that end when their topic is gone already.
-func (c *consumer) bury(ks []*claim) {
-	for _, k := range ks {
-		if k.orphaned() {
-			c.buried = append(c.buried, grave{k.partition(), k.committed})
-		}
-	}
-}
-
-// A grave is where the group stood in a partition of a deleted topic.
+// A grave is the position of the group in a partition of a deleted topic.
 type grave struct {
 	TopicPartition
 	position int64
 }
 
-// reborn returns what there is to report: of which topics there is another now.
-func (c *consumer) reborn() (gaps []*driver.DataLossError) {
-	for _, g := range c.buried {
-		if c.b.topics[g.Topic] == nil {
+// remember notes which incarnations of its topics the consumer has joined for.
+func (h *topicHistory) remember() {
+	for _, topic := range h.topics {
+		h.known[topic] = h.b.topicID(topic)
+	}
+}
+
+// outlived reports whether the consumer joined for the topic's name before this
+// incarnation was created. Then all of its records are later than the group, even if the
+// group has ended since.
+func (h *topicHistory) outlived(topic string) bool {
+	id, joined := h.known[topic]
+	return joined && id != h.b.topicID(topic)
+}
+
+// placed notes that the group starts at an offset without a position. That is reported if
+// the start skips records.
+func (h *topicHistory) placed(tp TopicPartition, start int64, l *partitionLog) {
+	if start > l.start {
+		h.unplaced = append(h.unplaced, &driver.NoPositionError{
+			Topic: tp.Topic, Partition: tp.Partition, Start: start, Begin: l.start,
+		})
+	}
+}
+
+// takeUnplaced returns the starts that are not yet reported.
+func (h *topicHistory) takeUnplaced() []*driver.NoPositionError {
+	h.b.mu.Lock()
+	defer h.b.mu.Unlock()
+	starts := h.unplaced
+	h.unplaced = nil
+	return starts
+}
+
+// bury notes the positions of claims whose topic was deleted before they end.
+func (h *topicHistory) bury(ks []*claim) {
+	for _, k := range ks {
+		if k.orphaned() {
+			h.buried = append(h.buried, grave{k.partition(), k.committed})
+		}
+	}
+}
+
+// reborn returns the gaps of the deleted topics that exist again.
+func (h *topicHistory) reborn() (gaps []*driver.DataLossError) {
+	for _, g := range h.buried {
+		if h.b.topics[g.Topic] == nil {
 			continue
 		}
 		gap := &driver.DataLossError{
 			Topic: g.Topic, Partition: g.Partition, From: g.position, Recreated: true, Begin: -1, End: -1,
 		}
-		if l := c.b.log(g.TopicPartition); l != nil {
+		if l := h.b.log(g.TopicPartition); l != nil {
 			gap.To, gap.Begin, gap.End = l.start, l.start, l.end
 		}
 		gaps = append(gaps, gap)
@@ -65,57 +91,31 @@ func (c *consumer) reborn() (gaps []*driver.DataLossError) {
 	return gaps
 }
 
-// loseOrphans ends the claims of deleted topics, and reports those that were
-// created again. Their new claims come with the next generation, which the group
-// has begun already.
-func (c *consumer) loseOrphans() {
-	c.b.mu.Lock()
-	ks := c.orphans()
-	c.b.mu.Unlock()
-	c.stop(ks)
-	c.end(ks)
-	for len(ks) > 0 {
-		n := 1
-		for n < len(ks) && ks[n].Topic == ks[0].Topic {
-			n++
-		}
-		c.handler.Lost(claimsOf(ks[:n]), c.deletion(ks[0].Topic))
-		ks = ks[n:]
-	}
-	for _, gap := range c.takeReborn() {
-		c.handler.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
-	}
-}
-
-func (c *consumer) takeReborn() []*driver.DataLossError {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	gaps := c.reborn()
-	c.buried = slices.DeleteFunc(c.buried, func(g grave) bool { return c.b.topics[g.Topic] != nil })
+// takeReborn returns the gaps that are not yet reported.
+func (h *topicHistory) takeReborn() []*driver.DataLossError {
+	h.b.mu.Lock()
+	defer h.b.mu.Unlock()
+	gaps := h.reborn()
+	h.buried = slices.DeleteFunc(h.buried, func(g grave) bool { return h.b.topics[g.Topic] != nil })
 	return gaps
 }
 
-// deletion is why the claims of a deleted topic are lost.
-func (c *consumer) deletion(topic string) error {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	if c.b.topics[topic] == nil {
+// missing returns the errors of topics that do not exist or may not be read.
+func (h *topicHistory) missing() (errs []*driver.PartitionError) {
+	for _, topic := range h.topics {
+		if err := h.b.topicError(topic); err != nil {
+			errs = append(errs, errTopic(topic, err))
+		}
+	}
+	return errs
+}
+
+// deletion returns the reason why the claims of a deleted topic are lost.
+func (b *Broker) deletion(topic string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.topics[topic] == nil {
 		return errUnknownTopic(topic)
 	}
 	return fail("INCONSISTENT_TOPIC_ID", "topic %q was created again", topic)
-}
-
-// remember notes which incarnations of its topics the consumer has joined for.
-func (c *consumer) remember() {
-	for _, topic := range c.cfg.Topics {
-		c.known[topic] = c.b.topicID(topic)
-	}
-}
-
-// outlived reports whether the consumer has joined for a topic's name before this
-// incarnation came to be. Then all of it is later than the group, whatever has
-// become of the group since.
-func (c *consumer) outlived(topic string) bool {
-	id, joined := c.known[topic]
-	return joined && id != c.b.topicID(topic)
 }

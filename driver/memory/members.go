@@ -56,7 +56,7 @@ func (m Member) Heal() { m.c.setCut(false) }
 func (m Member) SetDelay(d time.Duration) {
 	m.c.b.mu.Lock()
 	defer m.c.b.mu.Unlock()
-	m.c.setDelay(d)
+	m.c.link.setDelay(d)
 }
 
 // Expire ends the session now, as if it had timed out. A consumer that can be
@@ -68,19 +68,6 @@ func (m Member) Expire() {
 	if i := slices.IndexFunc(g.members, func(n *member) bool { return n.c == m.c }); i >= 0 {
 		g.remove(g.members[i])
 	}
-}
-
-func (c *consumer) setCut(cut bool) {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	c.cut = cut
-	c.linkChanged()
-	for _, m := range c.g.members {
-		if m.c == c {
-			c.g.linkChanged(m)
-		}
-	}
-	c.g.changed.fire()
 }
 
 // Rebalance has all members of a group join anew.

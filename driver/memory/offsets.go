@@ -86,9 +86,9 @@ func (g *group) pin(c *consumer) {
 		for p := range g.b.partitions(topic) {
 			tp := TopicPartition{topic, int32(p)}
 			l := g.b.log(tp)
-			if g.committed(tp) < 0 && !c.outlived(topic) {
+			if g.committed(tp) < 0 && !c.topics.outlived(topic) {
 				g.offsets[tp] = l.limit(c.cfg.IsolationLevel)
-				c.placed(tp, g.offsets[tp], l)
+				c.topics.placed(tp, g.offsets[tp], l)
 			}
 		}
 	}
@@ -108,16 +108,6 @@ func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
 		g.progress.fire()
 	}
 	return l.start
-}
-
-// placed notes that the group begins at an offset, to be reported if that leaves
-// records out.
-func (c *consumer) placed(tp TopicPartition, start int64, l *partitionLog) {
-	if start > l.start {
-		c.unplaced = append(c.unplaced, &driver.NoPositionError{
-			Topic: tp.Topic, Partition: tp.Partition, Start: start, Begin: l.start,
-		})
-	}
 }
 
 // forget drops what has been committed for a topic that is deleted. What is created

@@ -13,20 +13,17 @@ import (
 
 // linkChanged starts or ends the countdown to the end of m's session.
 func (g *group) linkChanged(m *member) {
-	m.c.linkChanged()
-	m.c.wakeClaims()
+	m.c.link.changed()
+	m.c.claims.wake()
 	g.changed.fire()
-	if m.c.reachable() {
+	if m.c.link.up() {
 		m.stopSession()
 		return
 	}
 	if m.session != nil {
 		return
 	}
-	m.expires = time.Now().Add(m.c.cfg.SessionTimeout)
-	if p := m.c.pulse.Load(); p != nil {
-		m.expires = p.expiry()
-	}
+	m.expires = m.c.link.expiry()
 	var t *time.Timer
 	t = time.AfterFunc(time.Until(m.expires), func() {
 		g.b.mu.Lock()

@@ -78,18 +78,18 @@ var mutations = []mutation{
 
 	// A topic is its ID.
 	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},
-	{"claim survives its topic", "memory/incarnation.go", "return k.c.b.log(k.partition()) != k.log }", "return k.c.b.log(k.partition()) == nil }"},
+	{"claim survives its topic", "memory/incarnation.go", "return k.b.log(k.partition()) != k.log }", "return k.b.log(k.partition()) == nil }"},
 	{"new incarnation starts at the newest offset", "memory/offsets.go", "\t\tg.offsets[tp] = l.start\n\t\tg.progress.fire()\n\t}\n\treturn l.start\n", "\t\tg.offsets[tp] = l.end\n\t\tg.progress.fire()\n\t\treturn l.end\n\t}\n\treturn l.start\n"},
 
 	// One bad thing stops its neighbours.
 	{"damaged record skipped", "memory/claim.go", "\t\tk.reported = next\n", "\t\tk.next = next + 1\n"},
-	{"damage stops the neighbours", "memory/claim.go", "\t\tcase f.trouble != nil:\n", "\t\tcase f.trouble != nil:\n\t\t\tfor _, other := range k.c.liveClaims() {\n\t\t\t\tk.c.Pause(&other.Claim)\n\t\t\t}\n"},
+	{"damage stops the neighbours", "memory/claim.go", "\t\tcase f.trouble != nil:\n", "\t\tcase f.trouble != nil:\n\t\t\tk.b.mu.Lock()\n\t\t\tfor _, other := range k.set.live {\n\t\t\t\tother.setPaused(true)\n\t\t\t}\n\t\t\tk.b.mu.Unlock()\n"},
 	{"intact head withheld", "memory/damage.go", "\t\treturn min(l.damaged[i], limit)\n", "\t\treturn offset\n"},
 	{"missing topic stops the others", "memory/group.go", "balance(g.strategy, subs, g.b.described)", "balance(g.strategy, subs, func(topic string) int {\n\t\tfor _, m := range g.members {\n\t\t\tfor _, wanted := range m.c.cfg.Topics {\n\t\t\t\tif g.b.described(wanted) == 0 {\n\t\t\t\t\treturn 0\n\t\t\t\t}\n\t\t\t}\n\t\t}\n\t\treturn g.b.described(topic)\n\t})"},
 	{"missing topic not noticed when it appears", "memory/topic.go", "\tb.topics[name] = t\n\tb.metadataChanged(name)\n", "\tb.topics[name] = t\n"},
 
 	// A member that is cut off lets go in time.
-	{"session deadline ignored", "memory/pulse.go", "return p != nil && !p.cut.IsZero() && !time.Now().Before(p.deadline())", "return p == nil && false"},
+	{"session deadline ignored", "memory/link.go", "return p != nil && !p.cut.IsZero() && !time.Now().Before(p.deadline())", "return p == nil && false"},
 	{"session deadline counted from the answer", "memory/pulse.go", "return p.sent(p.latest().Add(-p.delay)).Add(p.session)", "return p.sent(p.latest().Add(-p.delay)).Add(p.delay + p.session)"},
 }
 
