@@ -38,7 +38,7 @@ import (
 
 // What users see when security is right, wrong, or changes under them: the whole
 // stack, from kafka.Manager to a real broker with TLS, SASL and an authorizer.
-// Each row of RELIABILITY.md's table is a case; with -v this prints the table.
+// Each row of the tables in docs/runs is a case; with -v this prints the tables.
 
 const (
 	passwordOfAlice = "alice-7Kq2vXz9" // may do everything

@@ -24,7 +24,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-var update = flag.Bool("update", false, "write the table of messages into RELIABILITY.md")
+var update = flag.Bool("update", false, "write the table of messages into testdata")
 
 // A mistake is something that a user does wrong.
 type mistake struct {
@@ -47,8 +47,7 @@ type user struct {
 }
 
 // TestBadConfiguration makes each mistake on both drivers. Both give the same
-// answer, nothing is dialled, nothing is registered, and RELIABILITY.md shows the
-// message.
+// answer, nothing is dialled, nothing is registered, and testdata has the message.
 func TestBadConfiguration(t *testing.T) {
 	dials, brokers := listen(t)
 	dir := files(t)
@@ -74,7 +73,7 @@ func TestBadConfiguration(t *testing.T) {
 	}
 	assert.Zero(t, dials.Load(), "connections that were opened")
 	if made == len(mistakes()) && !t.Failed() { // and not chosen by -run
-		inDocument(t, "bad configuration", "| mistake | answer |\n|---|---|\n"+table.String())
+		golden(t, filepath.Join("testdata", "bad_configuration.md"), "| mistake | answer |\n|---|---|\n"+table.String())
 	}
 }
 
@@ -138,24 +137,15 @@ func cell(message string) string {
 	return strings.Join(lines, "<br>")
 }
 
-// inDocument holds what is between the marks of a part of RELIABILITY.md against
-// want, or writes it there.
-func inDocument(t *testing.T, part, want string) {
+// golden holds what is in a file of testdata against want, or writes it there.
+func golden(t *testing.T, name, want string) {
 	t.Helper()
-	const name = "../../RELIABILITY.md"
-	text, err := os.ReadFile(name)
-	require.NoError(t, err)
-	before, rest, okBegin := strings.Cut(string(text), "<!-- "+part+" -->\n")
-	got, after, okEnd := strings.Cut(rest, "<!-- end -->\n")
-	switch {
-	case !okBegin || !okEnd:
-		assert.Fail(t, "no such part of the document", "%s has no part %q", name, part)
-	case !*update:
-		assert.Equal(t, want, got, "%s is not up to date; go test ./internal/differential -run %s -args -update", name, t.Name())
-	case got != want:
-		text := before + "<!-- " + part + " -->\n" + want + "<!-- end -->\n" + after
-		assert.NoError(t, os.WriteFile(name, []byte(text), 0o644))
+	if *update {
+		require.NoError(t, os.WriteFile(name, []byte(want), 0o644))
 	}
+	got, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.Equal(t, string(got), want, "%s is not up to date; go test ./internal/differential -run %s -args -update", name, t.Name())
 }
 
 // register registers a consumer whose configuration was good before it was

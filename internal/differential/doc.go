@@ -10,7 +10,7 @@
 //
 // A difference prints the seed of its sequence, which -seed repeats, the operations
 // that are left when all that can go have been taken away, and what each system
-// answered. RELIABILITY.md lists the differences that were found.
+// answered. CHANGELOG.md lists the differences that were found.
 //
 // # What is compared
 //
@@ -27,7 +27,7 @@
 // # Bad configurations
 //
 // TestBadConfiguration makes every mistake that a user can make on both drivers,
-// which must answer alike, and keeps the table of answers in RELIABILITY.md:
+// which must answer alike, and keeps the table of answers in testdata:
 //
 //	go test ./internal/differential -run TestBadConfiguration -args -update
 package differential

@@ -109,7 +109,7 @@ func (growth) do(l *lane) {
 	case l.seq.outOfRange == driver.OutOfRangeStop:
 		return // a member that ends may have got to the new partition before, or not
 	case l.seq.static:
-		return // a static leader that was replaced does not notice: see RELIABILITY.md
+		return // a static leader that was replaced does not notice: see CHANGELOG.md
 	}
 	if l.fails("add a partition", l.sys.AddPartitions(l.ctx, l.topic, l.partitions+1)) {
 		return
