@@ -40,7 +40,7 @@ import (
 func TestGoBlocksOfDocumentsCompile(t *testing.T) {
 	require.NoError(t, readDirs(root))
 	dir := newModule(t)
-	var pkg string
+	var program string
 	var tests []string
 	blocks := blocksOf(t, documents(t)...)
 	require.NotEmpty(t, blocks)
@@ -53,12 +53,13 @@ func TestGoBlocksOfDocumentsCompile(t *testing.T) {
 		if !assert.NoError(t, err, "%s", b) {
 			continue
 		}
-		name := "block.go"
+		pkg, name := program, "beside.go"
 		if b.beside == "" {
-			pkg = fmt.Sprintf("b%d", i)
+			pkg, name = fmt.Sprintf("b%d", i), "block.go"
 			require.NoError(t, os.Mkdir(filepath.Join(dir, pkg), 0o755))
-		} else {
-			name = "beside.go"
+		}
+		if b.whole() {
+			program = pkg
 		}
 		if strings.Contains(src, "func Test") {
 			name = strings.Replace(name, ".", "_test.", 1)
@@ -116,13 +117,14 @@ func TestBlocksAreWrapped(t *testing.T) {
 	}
 	_, err := (block{line: 1, code: "what is ( this\n"}).source()
 	require.Error(t, err)
-	beside, err := (block{line: 1, code: "func TestX(t *testing.T) {}\n", beside: "main"}).source()
+	beside, err := (block{line: 1, code: "func TestX(t *testing.T) {}\n", beside: "main", file: "x.md"}).source()
 	require.NoError(t, err)
-	assert.Contains(t, beside, "package main\n\nimport (\n\ttesting \"testing\"\n)\n//line :1\nfunc TestX")
-	blocks := blocksIn("x.md", "text\n<!-- given\nvar n int\n-->\n```go\n_ = n\n```\n```\nno Go\n```\n<!-- from a/b.go -->\n\n```go\nf()\n```\n")
+	assert.Contains(t, beside, "package main\n\nimport (\n\ttesting \"testing\"\n)\n//line x.md:1\nfunc TestX")
+	blocks := blocksIn("x.md", "<!-- beside the program -->\n```go\n_ = p\n```\ntext\n<!-- given\nvar n int\n-->\n```go\n_ = n\n```\n```\nno Go\n```\n<!-- from a/b.go -->\n\n```go\nf()\n```\n")
 	assert.Equal(t, []block{
-		{file: "x.md", line: 6, code: "_ = n\n", given: "var n int\n"},
-		{file: "x.md", line: 14, code: "f()\n", from: "a/b.go"},
+		{file: "x.md", line: 3, code: "_ = p\n", beside: "main"},
+		{file: "x.md", line: 10, code: "_ = n\n", given: "var n int\n"},
+		{file: "x.md", line: 18, code: "f()\n", from: "a/b.go"},
 	}, blocks)
 }
 
@@ -147,6 +149,9 @@ type block struct {
 
 func (b block) String() string { return fmt.Sprintf("%s:%d", filepath.Base(b.file), b.line) }
 
+// whole reports whether the block is a whole file.
+func (b block) whole() bool { return strings.HasPrefix(b.code, "package ") }
+
 func blocksOf(t *testing.T, files ...string) (all []block) {
 	t.Helper()
 	for _, file := range files {
@@ -157,9 +162,7 @@ func blocksOf(t *testing.T, files ...string) (all []block) {
 	return all
 }
 
-var (
-	blockPattern = regexp.MustCompile("(?ms)^(?:<!-- (given|from)\\s([^>]*?)-->\n+)?```go\n(.*?)^```$")
-)
+var blockPattern = regexp.MustCompile("(?ms)^(?:<!-- (given|from|beside)\\s([^>]*?)-->\n+)?```go\n(.*?)^```$")
 
 func blocksIn(file, text string) (all []block) {
 	for _, at := range blockPattern.FindAllStringSubmatchIndex(text, -1) {
@@ -212,7 +215,7 @@ func handle(context.Context, *kafka.Message) error { return nil }
 // source returns the block as a file, in which compilers find the document's lines.
 func (b block) source() (string, error) {
 	line := fmt.Sprintf("//line %s\n", b)
-	if strings.HasPrefix(b.code, "package ") {
+	if b.whole() {
 		return line + b.code, nil
 	}
 	if strings.HasPrefix(b.code, "import (") {
