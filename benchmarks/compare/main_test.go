@@ -43,6 +43,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
+		"## In short\n\n| medians |", "| Consume, 8 partitions, 100 B, msg/s | ",
 		"## Consume, 8 partitions, 100 B\n\n| client | msg/s | ratio | CPU ns/msg | ratio |",
 		"## Produce, 64 goroutines", "## Produce without waiting, 100 B", "## Commit on a quiet topic",
 		"| sarama |", "| franz-go |", "| watermill |", "| ours |", "| ours on memory |", "| github.com/IBM/sarama | v",

@@ -28,11 +28,41 @@ const baseline = "sarama"
 func (c *comparison) report(took time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Benchmarks\n\n%s\n\n", c.conditions(took))
+	c.summary(&b)
 	for _, r := range c.results {
 		r.table(&b)
 	}
 	b.WriteString(notes)
 	return b.String()
+}
+
+// headlines are the rows of the summary: the first figure of each scenario.
+var headlines = []string{
+	"consume/8 partitions/100 B", "produce sync/64 goroutines", "produce async/1 KiB",
+	"slow neighbour", "cooperative join", "start",
+}
+
+// summary writes the rows that matter most, of the scenarios that were run.
+func (c *comparison) summary(b *strings.Builder) {
+	b.WriteString("## In short\n\n| medians | raw Sarama | franz-go | ours on Sarama | ours / raw Sarama |\n|---|---|---|---|---|\n")
+	for _, name := range headlines {
+		i := slices.IndexFunc(c.results, func(r result) bool { return r.name == name })
+		if i < 0 {
+			continue
+		}
+		r := c.results[i]
+		f := r.figures[0]
+		fmt.Fprintf(b, "| %s, %s |", r.title, f.title)
+		for _, client := range []string{"sarama", "franz-go", "ours"} {
+			if vs := r.values(client, f); len(vs) > 0 {
+				fmt.Fprintf(b, " %s |", short(median(vs)))
+			} else {
+				b.WriteString(" – |")
+			}
+		}
+		fmt.Fprintf(b, " %s |\n", r.ratio("ours", f))
+	}
+	b.WriteString("\nThe full tables follow.\n\n")
 }
 
 // conditions says what was measured, where, and how to repeat it.
@@ -41,7 +71,7 @@ func (c *comparison) conditions(took time.Duration) string {
 	if !c.cluster.External() {
 		broker = "Apache Kafka " + kafkacluster.DefaultVersion + ", one broker on the same machine"
 	}
-	return fmt.Sprintf(`This library on Sarama, beside the clients that one would use instead, on %s. Each client had %d turns, one after the other within each round, each in a process of its own; CPU time and allocations are that process's. A number is the median of its turns, with the least and the greatest; a ratio is the median of the ratios to raw Sarama within a round. The broker and the client share the cores, so the numbers say little about other machines: the ratios are the point.
+	return fmt.Sprintf(`This library on Sarama, compared with raw Sarama, franz-go and watermill-kafka on %s. Each client has %d turns, one per round, each in its own process; CPU time and allocations are that process's. A number is the median of a client's turns, with the least and the greatest in parentheses. A ratio is the median of the ratios to raw Sarama within a round. The broker and the client share the cores, so compare the ratios, not the numbers, with other machines.
 
 | | |
 |---|---|

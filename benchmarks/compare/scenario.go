@@ -65,7 +65,7 @@ func scenarios() []scenario {
 			partitions: 8, messages: 300_000, bytes: 1024, clients: noSarama, run: produceAsync},
 		{name: "commit", title: "Commit on a quiet topic, median", figures: timeFigures,
 			partitions: 1, messages: 10, clients: noSarama, run: commitLatency},
-		{name: "slow neighbour", title: "Seven partitions beside one whose handler takes 20 ms a message",
+		{name: "slow neighbour", title: "Seven partitions beside one whose handler takes 20 ms per message",
 			figures:    []figure{{"kept", "share of the speed without it", false}, {"msg/s", "msg/s", false}, {"alone-msg/s", "msg/s without", false}},
 			partitions: 8, messages: 4_000_000, bytes: 100, fill: true, clients: saramas, run: slowNeighbour},
 		{name: "cooperative join", title: "Longest stop of a partition that stays while another member joins cooperatively", figures: timeFigures,

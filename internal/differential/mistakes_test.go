@@ -192,7 +192,7 @@ func producers() []mistake {
 			c.EnableIdempotent, c.MaxRetries = yes, kafka.NoRetries
 		})},
 		{"retries negative", []string{"MaxRetries", "-2", "0..10000"}, producer(func(c *kafka.ProducerConfig) { c.MaxRetries = -2 })},
-		{"retries for ever", []string{"MaxRetries", "2147483647", "0..10000"}, producer(func(c *kafka.ProducerConfig) { c.MaxRetries = math.MaxInt32 })},
+		{"unlimited retries", []string{"MaxRetries", "2147483647", "0..10000"}, producer(func(c *kafka.ProducerConfig) { c.MaxRetries = math.MaxInt32 })},
 		{"retry backoff negative", []string{"RetryBackoff", "-1s", "negative"}, producer(func(c *kafka.ProducerConfig) { c.RetryBackoff = -time.Second })},
 		{"message bytes of a producer negative", []string{"MaxMessageBytes", "-1", "negative"}, producer(func(c *kafka.ProducerConfig) { c.MaxMessageBytes = -1 })},
 		{"message bytes of a producer above 100 MiB", []string{"MaxMessageBytes", "104857601", "100 MiB"}, producer(func(c *kafka.ProducerConfig) { c.MaxMessageBytes = 100<<20 + 1 })},
@@ -259,15 +259,15 @@ func saramas() []mistake {
 		}
 	}
 	return []mistake{
-		{"Sarama told to commit by itself", []string{"Configure", "Consumer.Offsets.AutoCommit.Enable", "true", "must stay false"},
+		{"Sarama set to commit by itself", []string{"Configure", "Consumer.Offsets.AutoCommit.Enable", "true", "must stay false"},
 			onConsumer(func(c *ibm.Config) { c.Consumer.Offsets.AutoCommit.Enable = true })},
-		{"Sarama told to skip records that are too large", []string{"Configure", "Consumer.Fetch.Max", "1", "must stay 0"},
+		{"Sarama set to skip records that are too large", []string{"Configure", "Consumer.Fetch.Max", "1", "must stay 0"},
 			onConsumer(func(c *ibm.Config) { c.Consumer.Fetch.Max = 1 })},
-		{"Sarama told a negative fetch", []string{"Consumer.Fetch.Min"}, onConsumer(func(c *ibm.Config) { c.Consumer.Fetch.Min = -1 })},
-		{"Sarama told a transactional ID", []string{"Configure", "Producer.Transaction.ID", "x"},
+		{"Sarama with a negative fetch", []string{"Consumer.Fetch.Min"}, onConsumer(func(c *ibm.Config) { c.Consumer.Fetch.Min = -1 })},
+		{"Sarama with a transactional ID", []string{"Configure", "Producer.Transaction.ID", "x"},
 			onProducer(func(c *ibm.Config) { c.Producer.Transaction.ID = "x" })},
-		{"Sarama told a version too old for idempotence", []string{"ersion"}, onProducer(func(c *ibm.Config) { c.Version = ibm.V0_10_0_0 })},
-		{"Sarama told to drop idempotence", []string{"Configure", "Producer.Idempotent", "false", "must stay true"},
+		{"Sarama with a version too old for idempotence", []string{"ersion"}, onProducer(func(c *ibm.Config) { c.Version = ibm.V0_10_0_0 })},
+		{"Sarama set to drop idempotence", []string{"Configure", "Producer.Idempotent", "false", "must stay true"},
 			onProducer(func(c *ibm.Config) { c.Producer.Idempotent = false })},
 	}
 }
@@ -312,7 +312,7 @@ func messages() []mistake {
 
 func lives() []mistake {
 	return []mistake{
-		{"switch of a consumer that nobody registered", []string{`"payments"`, "registered"}, func(u *user) error {
+		{"switch of an unregistered consumer", []string{`"payments"`, "registered"}, func(u *user) error {
 			return u.m.SetConsumerSwitch("payments", true)
 		}},
 		{"start without a context", []string{"ctx is nil"}, func(u *user) error {
