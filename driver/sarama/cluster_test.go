@@ -57,17 +57,24 @@ func producerConfig(brokers []string) driver.ProducerConfig {
 	}
 }
 
-// seed writes n records to one partition by another client.
+// seed writes records to one partition by another client.
 func seed(t testing.TB, brokers []string, topic string, partition int32, values ...string) {
 	t.Helper()
+	require.NoError(t, write(t.Context(), brokers, topic, partition, values...))
+}
+
+// write is seed for goroutines beside the test's.
+func write(ctx context.Context, brokers []string, topic string, partition int32, values ...string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	defer cl.Close()
 	var records []*kgo.Record
 	for _, v := range values {
 		records = append(records, &kgo.Record{Topic: topic, Partition: partition, Value: []byte(v)})
 	}
-	require.NoError(t, cl.ProduceSync(t.Context(), records...).FirstErr())
+	return cl.ProduceSync(ctx, records...).FirstErr()
 }
 
 func numbered(from, to int) (values []string) {

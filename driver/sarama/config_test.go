@@ -145,7 +145,11 @@ func TestEverySettingIsHonoured(t *testing.T) {
 			cfg.Idempotent, cfg.RequiredAcks, cfg.Compression, cfg.MaxRetries = false, acks, codec, 0
 			conf, err := Driver{}.producerConfig(cfg)
 			require.NoError(t, err)
-			assert.Equal(t, codec.String(), conf.Producer.Compression.String())
+			assert.Equal(t, map[driver.Compression]ibm.CompressionCodec{
+				driver.CompressionNone: ibm.CompressionNone, driver.CompressionGZIP: ibm.CompressionGZIP,
+				driver.CompressionSnappy: ibm.CompressionSnappy, driver.CompressionLZ4: ibm.CompressionLZ4,
+				driver.CompressionZSTD: ibm.CompressionZSTD,
+			}[codec], conf.Producer.Compression, "compression %v", codec)
 			assert.Zero(t, conf.Producer.Retry.Max)
 			want := map[driver.RequiredAcks]ibm.RequiredAcks{
 				driver.WaitForAll: ibm.WaitForAll, driver.WaitForLocal: ibm.WaitForLocal, driver.NoResponse: ibm.NoResponse,
@@ -239,7 +243,7 @@ func TestErrorsAreClassified(t *testing.T) {
 	}
 }
 
-func TestPace(t *testing.T) {
+func TestPauseBetweenSessions(t *testing.T) {
 	var p pace
 	failure := errors.New("x")
 	for i, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {

@@ -224,9 +224,9 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	wantOneSession(t, r)
 }
 
-// TestNothingAskedIsNoBadConnection: a commit that finds all its claims ended sends
+// TestCommitOfEndedClaimsLeavesTheConnectionOpen: a commit that finds all its claims ended sends
 // nothing, and leaves the connection open, which others need.
-func TestNothingAskedIsNoBadConnection(t *testing.T) {
+func TestCommitOfEndedClaimsLeavesTheConnectionOpen(t *testing.T) {
 	cluster := fake(t)
 	r := newRecorder()
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
@@ -242,9 +242,9 @@ func TestNothingAskedIsNoBadConnection(t *testing.T) {
 	assert.True(t, ok, "the coordinator is connected")
 }
 
-// TestJoinIsWaitedFor holds that the short wait for a heartbeat is not that for a
-// join: here it takes longer, as another member drains.
-func TestJoinIsWaitedFor(t *testing.T) {
+// TestJoinMayTakeLongerThanAHeartbeat: a join waits for another member that drains, for
+// longer than an answer to a heartbeat is waited for.
+func TestJoinMayTakeLongerThanAHeartbeat(t *testing.T) {
 	testkit.Slow(t, "waits for a join of several seconds")
 	cluster := fake(t, kfake.SeedTopics(2, "two"))
 	cfg := consumerConfig(cluster.ListenAddrs())

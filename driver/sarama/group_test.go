@@ -111,9 +111,9 @@ func wantEachOnce(t *testing.T, all []*churner) {
 	}
 }
 
-// TestCooperativeKeepsWhatStays checks that a member keeps delivering, and
+// TestCooperativeMemberKeepsItsClaimsInARebalance checks that a member keeps delivering, and
 // committing, what it keeps while another joins.
-func TestCooperativeKeepsWhatStays(t *testing.T) {
+func TestCooperativeMemberKeepsItsClaimsInARebalance(t *testing.T) {
 	cluster := fake(t, kfake.SeedTopics(4, "coop"))
 	brokers := cluster.ListenAddrs()
 	cfg := consumerConfig(brokers)

@@ -173,8 +173,9 @@ func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topi
 	require.NoError(t, ctx.Err(), "before the topic was created again")
 }
 
-// TestIncarnations holds the rules about IDs against answers made by hand.
-func TestIncarnations(t *testing.T) {
+// TestTopicIDsDecideTheIncarnation checks the rules about IDs against answers made by
+// hand.
+func TestTopicIDsDecideTheIncarnation(t *testing.T) {
 	id := func(n byte) (u ibm.Uuid) { u[0] = n; return u }
 	say := func(cluster string, n byte) survey {
 		return survey{cluster: cluster, topics: map[string]topicState{"t": {id: id(n)}}}

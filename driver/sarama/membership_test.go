@@ -56,7 +56,10 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 					defer sending.Wait()
 					sending.Go(func() {
 						for i := 0; t.Context().Err() == nil && lostAt.Load() == 0; i++ {
-							seed(t, cluster.ListenAddrs()[(coordinator+1)%3:][:1], "t", 0, fmt.Sprint(i))
+							err := write(t.Context(), cluster.ListenAddrs()[(coordinator+1)%3:][:1], "t", 0, fmt.Sprint(i))
+							if !assert.NoError(t, err) {
+								return
+							}
 							time.Sleep(20 * time.Millisecond)
 						}
 					})
@@ -202,8 +205,9 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestEar checks the codes that an ear reports against answers made by hand.
-func TestEar(t *testing.T) {
+// TestEarReportsErrorCodes checks the codes that an ear reports against answers made by
+// hand.
+func TestEarReportsErrorCodes(t *testing.T) {
 	request := func(key, version uint16) []byte {
 		b := binary.BigEndian.AppendUint32(nil, 20)
 		b = binary.BigEndian.AppendUint16(b, key)

@@ -99,9 +99,9 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// TestATruthOfOneAttemptOnly: the last answer proves nothing when an earlier one
-// was lost.
-func TestATruthOfOneAttemptOnly(t *testing.T) {
+// TestRefusalAfterAnUnknownAttemptIsUnknown: a broker refuses a message, but an earlier
+// attempt may have stored it.
+func TestRefusalAfterAnUnknownAttemptIsUnknown(t *testing.T) {
 	cluster := fake(t)
 	p := openProducer(t, producerConfig(cluster.ListenAddrs()))
 	cluster.Fault(
@@ -112,7 +112,7 @@ func TestATruthOfOneAttemptOnly(t *testing.T) {
 	assert.ErrorIs(t, err, driver.ErrUnknownOutcome)
 }
 
-func TestNeverSentIsNeverUnknown(t *testing.T) {
+func TestOutcomeOfAMessageThatWasNotSentIsCertain(t *testing.T) {
 	cluster := fake(t)
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxMessageBytes = 1000
@@ -198,10 +198,10 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 	}
 }
 
-// TestTrustThatComesBack: while no broker can be trusted, a message fails with
+// TestSendSucceedsAsSoonAsABrokerIsTrusted: while no broker can be trusted, a message fails with
 // that reason and a certain outcome. The first one after that is sent. Sarama's
 // circuit breaker would be open for ten seconds.
-func TestTrustThatComesBack(t *testing.T) {
+func TestSendSucceedsAsSoonAsABrokerIsTrusted(t *testing.T) {
 	good, pool := certificate(t)
 	foreign, _ := certificate(t)
 	var shown atomic.Pointer[tls.Certificate]
@@ -330,8 +330,9 @@ func TestBuffer(t *testing.T) {
 	})
 }
 
-// TestAbandonedOnce lets answers come while the buffer is being abandoned.
-func TestAbandonedOnce(t *testing.T) {
+// TestAbandonedMessagesAreAcknowledgedOnce lets answers come while the buffer is being
+// abandoned.
+func TestAbandonedMessagesAreAcknowledgedOnce(t *testing.T) {
 	const n = 1000
 	b := newBuffer()
 	answers := newAcks()

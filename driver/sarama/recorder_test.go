@@ -143,21 +143,30 @@ func (r *recorder) wait(t testing.TB, what string, cond func() bool) {
 
 func (r *recorder) waitFor(t testing.TB, patience time.Duration, what string, cond func() bool) {
 	t.Helper()
+	if r.happens(patience, cond) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	require.FailNow(t, what+" did not happen", "joins %d, assigned %d, records %d, revoked %d, lost %d, errors %v",
+		r.joins, len(r.assigned), len(r.records), len(r.revoked), len(r.lost), r.errs)
+}
+
+// happens waits until cond, which is called with the recorder locked, is true, and
+// reports whether it has become so in time.
+func (r *recorder) happens(patience time.Duration, cond func() bool) bool {
 	deadline := time.After(patience)
 	for {
 		r.mu.Lock()
 		ok, changed := cond(), r.changed
 		r.mu.Unlock()
 		if ok {
-			return
+			return true
 		}
 		select {
 		case <-changed:
 		case <-deadline:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			require.FailNow(t, what+" did not happen", "joins %d, assigned %d, records %d, revoked %d, lost %d, errors %v",
-				r.joins, len(r.assigned), len(r.records), len(r.revoked), len(r.lost), r.errs)
+			return false
 		}
 	}
 }

@@ -402,8 +402,8 @@ func TestFifo(t *testing.T) {
 	})
 }
 
-// TestAnsweredButNotThere: an answer without the partition proves nothing.
-func TestAnsweredButNotThere(t *testing.T) {
+// TestAnswerWithoutThePartitionIsUnknown: such an answer proves nothing.
+func TestAnswerWithoutThePartitionIsUnknown(t *testing.T) {
 	cluster := fake(t)
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxRetries, cfg.RetryBackoff = 1, time.Millisecond

@@ -122,6 +122,7 @@ func TestFault_C2_StaleTokenPasses(t *testing.T) {
 	stale.Store(false)
 	require.NotZero(t, refused.Load(), "no token was refused")
 	claim := r.claim(0)
+	require.NotNil(t, claim, "the claim was lost")
 	require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 1}}))
 	wantOneSession(t, r)
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -265,8 +264,7 @@ func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "some refusals", func() bool { return len(r.errs) >= 3 })
-	assert.True(t, isCode(r.errs[0], ibm.ErrInconsistentGroupProtocol), "reported %v", r.errs[0])
-	assert.False(t, isPermanent(r.errs[0]), "reported %v", r.errs[0])
+	wantError(t, r.errs[0], "INCONSISTENT_GROUP_PROTOCOL", false)
 	select {
 	case err := <-m.done:
 		require.FailNow(t, "Run has returned", "%v", err)

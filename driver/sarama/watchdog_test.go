@@ -101,7 +101,7 @@ func TestStallOfAClaimThatHasEnded(t *testing.T) {
 		once.Do(func() {
 			cluster.SleepControl(func() {
 				m.end(errors.New("a rebalance"))
-				r.wait(t, "the end of the claim", func() bool { return len(r.revoked) == 1 })
+				assert.True(t, r.happens(patienceTest, func() bool { return len(r.revoked) == 1 }), "the end of the claim")
 			})
 		})
 		return nil, nil, false
@@ -211,7 +211,7 @@ func TestRecordNearALookIsNoStall(t *testing.T) {
 		go func() {
 			defer close(appended)
 			time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond)
-			seed(t, brokers, "t", 0, "v")
+			assert.NoError(t, write(t.Context(), brokers, "t", 0, "v"))
 		}()
 		last = m.check(last)
 		<-appended
