@@ -50,6 +50,7 @@ func newLateListener(t *testing.T, s *secured, name string, earlier, later tls.C
 // The security table goes on when the broker's listeners show the certificate that
 // they were asked to, each of them, and not when the broker has answered.
 func TestFault_G2_TheTableWaitsForWhatEachListenerServes(t *testing.T) {
+	t.Parallel()
 	a, err := kafkacluster.NewAuthority()
 	require.NoError(t, err)
 	issue := func() (tls.Certificate, []byte) {

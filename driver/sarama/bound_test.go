@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -22,7 +21,7 @@ import (
 // was under way. What compresses well counts as it is after decompression, of which
 // one fetch brings at most eight times MaxMessageBytes.
 func TestRealFault_E3_APartitionHoldsItsBoundAndOneFetch(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	cluster := shared.ForTest(t)
 	const size, records = 900_000, 100
 	noise := make([]byte, size)
 	for i := range noise {

@@ -22,8 +22,6 @@ const patienceTest = 15 * time.Second
 // shortTime is what -short gives the tests over kfake, which take minutes.
 var shortTime = testkit.Budget{Total: 10 * time.Second}
 
-func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }
-
 func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	shortTime.Spend(t)

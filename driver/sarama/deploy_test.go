@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
-	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
 const fleet = 8
@@ -19,12 +18,14 @@ const fleet = 8
 // A fleet of static members is restarted one after the other, as a deployment
 // does. Each gets back its partition, and the others notice nothing.
 func TestRollingDeploy(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(fleet, "fleet"))
 	rollingDeploy(t, cluster.ListenAddrs(), "fleet")
 }
 
 func TestRealRollingDeploy(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	t.Parallel()
+	cluster := shared.ForTest(t)
 	topic := fmt.Sprintf("fleet-%d", time.Now().UnixNano())
 	require.NoError(t, cluster.CreateTopic(t.Context(), topic, fleet, nil))
 	rollingDeploy(t, strings.Split(cluster.Bootstrap(), ","), topic)

@@ -95,6 +95,7 @@ func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
 // TestFault_D4_OutOfRangeNamesThePlace: with the default policy, the reason says which
 // position is not in which log.
 func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
+	t.Parallel()
 	h, _ := fakeHarness(t)
 	seed(t, h.brokers, "t", 0, numbered(0, 20)...)
 	cfg := consumerConfig(h.brokers)
@@ -114,6 +115,7 @@ func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
 // TestFault_E5_NewPartitionsAreNoticed: within a minute, whatever the strategy.
 func TestFault_E5_NewPartitionsAreNoticed(t *testing.T) {
 	testkit.Slow(t, "waits for up to a minute")
+	t.Parallel()
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			t.Parallel()

@@ -246,6 +246,7 @@ func TestCommitOfEndedClaimsLeavesTheConnectionOpen(t *testing.T) {
 // longer than an answer to a heartbeat is waited for.
 func TestJoinMayTakeLongerThanAHeartbeat(t *testing.T) {
 	testkit.Slow(t, "waits for a join of several seconds")
+	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(2, "two"))
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.Topics, cfg.SessionTimeout, cfg.DrainTimeout = []string{"two"}, 3*time.Second, 10*time.Second

@@ -41,8 +41,10 @@ func (c *churner) commit(ctx context.Context, cs []*driver.Claim) {
 // counts what all of them were given.
 func TestRebalanceLosesNothing(t *testing.T) {
 	testkit.Slow(t, "rebalances under load for 14 s")
+	t.Parallel()
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
 			cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(churnPartitions, "churn"))
 			cfg := consumerConfig(cluster.ListenAddrs())
 			cfg.Topics, cfg.BalanceStrategies = []string{"churn"}, []driver.BalanceStrategy{strategy}
@@ -114,6 +116,7 @@ func wantEachOnce(t *testing.T, all []*churner) {
 // TestCooperativeMemberKeepsItsClaimsInARebalance checks that a member keeps delivering, and
 // committing, what it keeps while another joins.
 func TestCooperativeMemberKeepsItsClaimsInARebalance(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(4, "coop"))
 	brokers := cluster.ListenAddrs()
 	cfg := consumerConfig(brokers)
@@ -191,6 +194,7 @@ func TestCommitFaults(t *testing.T) {
 // TestCoordinatorMoves commits while the coordinator changes its node again and
 // again.
 func TestCoordinatorMoves(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t, kfake.NumBrokers(3))
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 100)...)
 	r := newRecorder()
@@ -236,6 +240,7 @@ func wantFastClose(t *testing.T, cfg driver.ConsumerConfig, limit time.Duration)
 // TestNewestOfATopicThatIsNewToALiveGroup: the group has members and positions,
 // but for another topic.
 func TestNewestOfATopicThatIsNewToALiveGroup(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			cluster := fake(t, kfake.SeedTopics(2, "old", "new"))
@@ -278,6 +283,7 @@ func TestNewestOfATopicThatIsNewToALiveGroup(t *testing.T) {
 }
 
 func TestLeaderMovesLoseNothing(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(3, "moving"))
 	brokers := cluster.ListenAddrs()
 	cfg := consumerConfig(brokers)
@@ -300,6 +306,7 @@ func TestLeaderMovesLoseNothing(t *testing.T) {
 // TestAuthorizationEndsRun: an answer that no retry cures comes on Sarama's
 // channel of errors only.
 func TestAuthorizationEndsRun(t *testing.T) {
+	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.Heartbeat, kmsg.JoinGroup} {
 		t.Run(key.Name(), func(t *testing.T) {
 			code := kerr.GroupAuthorizationFailed

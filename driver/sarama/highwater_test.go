@@ -27,6 +27,7 @@ func waitEnd(t *testing.T, m *running, c *driver.Claim, end int64) {
 // TestFault_D1_HighWatermarkOfAPausedClaim: it follows the log, also while a claim of
 // the same topic on another broker gets no answer.
 func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
+	t.Parallel()
 	assert.LessOrEqual(t, askEnds+endAge+requestTimeout, 30*time.Second, "age of an end")
 	cluster := fake(t, kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
 	brokers := cluster.ListenAddrs()
@@ -65,6 +66,7 @@ func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
 // TestFault_D1_HighWatermarkBehindAnOpenTransaction: the records of an open
 // transaction count, though they cannot be read yet.
 func TestFault_D1_HighWatermarkBehindAnOpenTransaction(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)

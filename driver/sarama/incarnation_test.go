@@ -19,7 +19,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
-	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
@@ -47,6 +46,7 @@ var recreations = []recreation{
 // TestFault_A1_RecreatedTopicStartsAtItsBeginning: a topic is its ID, not its name.
 func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 	testkit.Slow(t, "waits between the topic and its successor")
+	t.Parallel()
 	for _, r := range recreations {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +62,8 @@ func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 // TestRealFault_A1_RecreatedTopicStartsAtItsBeginning is the same on a real Kafka:
 // with KAFKA_VERSION=3.9.1 on the oldest.
 func TestRealFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	t.Parallel()
+	cluster := shared.ForTest(t)
 	brokers := strings.Split(cluster.Bootstrap(), ",")
 	t.Logf("version %q", os.Getenv("KAFKA_VERSION"))
 	for i, r := range recreations {
@@ -211,6 +212,7 @@ func TestTopicIDsDecideTheIncarnation(t *testing.T) {
 // made durable, as the group is in between, too. The position of the old topic has been
 // committed to the new one meanwhile.
 func TestFault_A1_RestartAtTheAssignment(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	brokers := cluster.ListenAddrs()
 	var refused atomic.Int32

@@ -27,6 +27,7 @@ import (
 // three ways. The partition is led by another broker, so records keep coming.
 func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 	testkit.Slow(t, "waits for session timeouts")
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		others bool // these, too
@@ -119,6 +120,7 @@ func arrivals(cluster *kfake.Cluster) *arrival {
 // cluster has been away for longer than the session, and only Assign that it is back.
 func TestFault_D2_LostMembershipIsReported(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
+	t.Parallel()
 	for _, claims := range []int{0, 1} {
 		t.Run(fmt.Sprintf("with %d claims", claims), func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +160,7 @@ func TestFault_D2_LostMembershipIsReported(t *testing.T) {
 // TestFault_H3_RefusedJoinsArePaced: a coordinator refuses every join.
 func TestFault_H3_RefusedJoinsArePaced(t *testing.T) {
 	testkit.Slow(t, "waits for joins that are paced")
+	t.Parallel()
 	for _, c := range []struct {
 		key  kmsg.Key
 		code *kerr.Error

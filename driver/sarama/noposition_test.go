@@ -13,6 +13,7 @@ import (
 // TestFault_A4_StartWithoutPositionIsReported: the group's positions are gone, and
 // records came meanwhile. The start is as configured, and the handler hears of it.
 func TestFault_A4_StartWithoutPositionIsReported(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		initial driver.InitialOffset
 		start   int64

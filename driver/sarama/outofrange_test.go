@@ -23,6 +23,7 @@ import (
 // answer to its commit is lost. The first commit of the new position is answered with
 // an error, and the test then makes that commit in the member's name.
 func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
 	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
@@ -79,6 +80,7 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 // TestOutOfRangeOfAReplicaAloneIsReported: the replica that answers a fetch has the
 // position outside its log. The leader, asked between two sessions, has it inside.
 func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})

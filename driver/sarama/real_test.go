@@ -20,9 +20,11 @@ import (
 // The main scenarios again, over a real Kafka.
 
 func TestRealRebalance(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	t.Parallel()
+	cluster := shared.ForTest(t)
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
 			topic := fmt.Sprintf("churn-%s-%d", strategy, time.Now().UnixNano())
 			require.NoError(t, cluster.CreateTopic(t.Context(), topic, churnPartitions, nil))
 			cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
@@ -33,7 +35,7 @@ func TestRealRebalance(t *testing.T) {
 }
 
 func TestRealIdleCloseIsFast(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	cluster := shared.ForTest(t)
 	topic := fmt.Sprintf("idle-%d", time.Now().UnixNano())
 	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 8, nil))
 	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
@@ -42,6 +44,7 @@ func TestRealIdleCloseIsFast(t *testing.T) {
 }
 
 func TestRealSecurity(t *testing.T) {
+	t.Parallel()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Security: &kafkacluster.Security{
 		Users:      map[string]string{"alice": "secret-alice", "bob": "secret-bob"},
 		SuperUsers: []string{"User:alice"},
@@ -103,6 +106,7 @@ func TestRealSecurity(t *testing.T) {
 // TestRealBrokerDies kills the broker that leads a partition and coordinates the
 // group, while records are sent and consumed.
 func TestRealBrokerDies(t *testing.T) {
+	t.Parallel()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: 3, Private: true})
 	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
 	brokers := strings.Split(cluster.Bootstrap(), ",")

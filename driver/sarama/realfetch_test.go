@@ -40,6 +40,7 @@ func appendRaw(t *testing.T, cluster *kafkacluster.Cluster, topic string, id int
 
 // TestFault_B1_RealDamagedLog: one bit is flipped in the log of a real broker.
 func TestFault_B1_RealDamagedLog(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Dir: dir, Private: true})
 	require.NoError(t, cluster.CreateTopic(t.Context(), "damaged", 2, nil))

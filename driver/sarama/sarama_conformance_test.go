@@ -3,6 +3,7 @@ package sarama
 import (
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 func TestConformance(t *testing.T) {
 	budget := testkit.Budget{Total: 4 * time.Second} // of more than a minute
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		sideBySide(t)
 		budget.Spend(t)
 		h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 		h.settings = drivertest.Settings{
@@ -26,7 +28,20 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestRealConformance runs on one broker, or on as many as GOPKG_BROKERS says.
+// sideBySide lets a case run in parallel with others, unless it counts the goroutines of
+// the process. For the sake of that one no other test may run beside the suites.
+func sideBySide(t *testing.T) {
+	if !strings.HasSuffix(t.Name(), "/CloseLeavesNothingBehind") {
+		t.Parallel()
+	}
+}
+
+// conformanceClusters is how many clusters TestRealConformance spreads its cases over:
+// a case that cuts the brokers off, or stalls them, needs one alone.
+const conformanceClusters = 3
+
+// TestRealConformance runs on clusters of one broker, or of as many as GOPKG_BROKERS
+// says.
 func TestRealConformance(t *testing.T) {
 	brokers := 1
 	if text := os.Getenv("GOPKG_BROKERS"); text != "" {
@@ -34,6 +49,15 @@ func TestRealConformance(t *testing.T) {
 		brokers, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
-	h, _ := realHarness(t, brokers)
-	drivertest.Run(t, func(*testing.T) drivertest.Harness { return h })
+	free := make(chan *harness, conformanceClusters)
+	for range conformanceClusters {
+		h, _ := realHarness(t, brokers)
+		free <- h
+	}
+	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		sideBySide(t)
+		h := <-free
+		t.Cleanup(func() { free <- h }) // the last thing that a case does
+		return h
+	})
 }

@@ -71,6 +71,7 @@ func opens(t *testing.T, brokers []string, tlsConf *tls.Config, sasl *driver.SAS
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	cert, pool := certificate(t)
 	_, foreign := certificate(t)
 	secure := fake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{cert}})).ListenAddrs()
@@ -142,6 +143,7 @@ func TestTLSNeverBecomesPlaintext(t *testing.T) {
 }
 
 func TestSASL(t *testing.T) {
+	t.Parallel()
 	brokers := fake(t, kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "alice", "secret-a"),
 		kfake.Superuser("SCRAM-SHA-256", "bob", "secret-b"),

@@ -451,6 +451,7 @@ type row struct {
 const lonelyRequest = 120
 
 func TestRealSecurityTable(t *testing.T) {
+	t.Parallel()
 	s := newSecured(t)
 	t.Run("start", s.testStart)
 	t.Run("running", s.testRunning)

@@ -188,6 +188,7 @@ func startStore(t *testing.T, s *store, limit int) *running {
 // its partition goes on.
 func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 	testkit.Slow(t, "waits for a second look at each batch")
+	t.Parallel()
 	flip := func(at int, bit byte) func([]byte) []byte {
 		return func(b []byte) []byte {
 			b[at] ^= bit
@@ -264,6 +265,7 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 // the position and sends nothing is an error that names the partition, once, and
 // ends nothing.
 func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
+	t.Parallel()
 	s := damaged(func([]byte) []byte { return nil })
 	s.batches[0][3] = nil
 	m := startStore(t, s, 0)
@@ -296,6 +298,7 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 // TestFault_H7_BatchThatNeverComesWholeStandsAlone: a batch of which a broker sends the
 // beginning only.
 func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
+	t.Parallel()
 	s := damaged(func(b []byte) []byte {
 		binary.BigEndian.PutUint32(b[8:], 1<<16)
 		return b
@@ -319,6 +322,7 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 // TestFault_H11_OffsetsBelowThePositionAreRefused: a broker that answers with what lies
 // before the position does not move it, and nothing of it is delivered.
 func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
+	t.Parallel()
 	s := damaged(func([]byte) []byte { return nil })
 	old := s.intact[0][0]
 	s.batches[0] = [][]byte{s.batches[0][0], s.batches[0][1], slices.Clone(old), slices.Clone(s.batches[0][3])}
@@ -338,6 +342,7 @@ func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 // TestFault_B1_DamagedFirstBatch: nothing lies before the damage, so that Sarama gets
 // an answer without records for the partition.
 func TestFault_B1_DamagedFirstBatch(t *testing.T) {
+	t.Parallel()
 	s := damaged(func(b []byte) []byte { return b })
 	s.batches[0][0] = slices.Clone(s.batches[0][0])
 	s.batches[0][0][70] ^= 1

@@ -98,6 +98,7 @@ func (b *bouncer) admit(client, inside net.Conn) {
 // just when all connections have to be made again; and then for longer than a session.
 func TestFault_C2_StaleTokenPasses(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
+	t.Parallel()
 	var refused atomic.Int32
 	var door *bouncer
 	cluster := fake(t, kfake.ListenFn(func(network, address string) (net.Listener, error) {

@@ -47,6 +47,7 @@ func (r *recorder) codesOf(topic string) (codes []string) {
 // appears later.
 func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
 	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		for _, initial := range []driver.InitialOffset{driver.OffsetOldest, driver.OffsetNewest} {
 			t.Run(fmt.Sprintf("%s %s", strategy, initial), func(t *testing.T) {
@@ -77,6 +78,7 @@ func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
 // TestFault_B2_AllTopicsMissing: Run waits for the first.
 func TestFault_B2_AllTopicsMissing(t *testing.T) {
 	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
 	h, _ := fakeHarness(t)
 	cfg := consumerConfig(h.brokers)
 	cfg.Topics = []string{"a", "b"}
@@ -100,6 +102,7 @@ func TestFault_B2_AllTopicsMissing(t *testing.T) {
 // another goes on.
 func TestFault_B2_TopicDisappears(t *testing.T) {
 	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
 	h, _ := fakeHarness(t, kfake.SeedTopics(1, "t", "doomed"))
 	cfg := consumerConfig(h.brokers)
 	cfg.Topics = []string{"t", "doomed"}
@@ -123,6 +126,7 @@ func TestFault_B2_TopicDisappears(t *testing.T) {
 // TestFault_B2_UnreadableTopicStopsNoOther: one topic may not be described, or may be
 // described and not be fetched. If no topic may be read, Run ends.
 func TestFault_B2_UnreadableTopicStopsNoOther(t *testing.T) {
+	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.Fetch} {
 		t.Run(key.Name(), func(t *testing.T) {
 			t.Parallel()
@@ -147,6 +151,7 @@ func TestFault_B2_UnreadableTopicStopsNoOther(t *testing.T) {
 // topics of another member that it cannot look up: one that is missing, one with an
 // illegal name, one that it may not describe.
 func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +163,7 @@ func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
 // TestFault_H8_SubscriptionsOfOthersStopNoLeader: another member subscribes to what
 // no broker would accept as a topic, on purpose or not.
 func TestFault_H8_SubscriptionsOfOthersStopNoLeader(t *testing.T) {
+	t.Parallel()
 	for name, topic := range map[string]string{
 		"missing": "missing", "illegal": "il/legal", "empty": "", "dots": "..", "control": "a\n\x1b[2J\x00", "not UTF-8": "a\xff",
 		"long": strings.Repeat("x", 30_000),
@@ -253,6 +259,7 @@ func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ..
 // TestFault_C1_StrategiesThatDoNotMeet: a member that offers another strategy is in
 // the group. Run waits until it has left.
 func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.Sticky}
@@ -277,6 +284,7 @@ func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
 // TestFault_C1_BesideRawSarama: a member as Sarama makes it by default, and one of
 // ours, each own partitions; the old one leaves, and ours takes over.
 func TestFault_C1_BesideRawSarama(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(4, "shared"))
 	raw := startRaw(t, cluster.ListenAddrs(), "g", "shared")
 	cfg := consumerConfig(cluster.ListenAddrs())

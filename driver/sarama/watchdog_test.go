@@ -61,6 +61,7 @@ func stallable(t *testing.T) (*kfake.Cluster, *stall) {
 // TestStalledFetchEndsTheSession: a claim whose log grows, and which gets nothing
 // of it, is fetched again after the group has been joined again.
 func TestStalledFetchEndsTheSession(t *testing.T) {
+	t.Parallel()
 	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
@@ -86,6 +87,7 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 // TestStallOfAClaimThatHasEnded: while the leader is asked about a claim, that ends.
 // The session that follows is left alone.
 func TestStallOfAClaimThatHasEnded(t *testing.T) {
+	t.Parallel()
 	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
@@ -136,6 +138,7 @@ func isStall(err error) bool {
 // TestStallEndsItsOwnSession: while a stall is reported, the session ends for
 // another reason. The next one is not that of the stall.
 func TestStallEndsItsOwnSession(t *testing.T) {
+	t.Parallel()
 	cluster, stall := stallable(t)
 	brokers := cluster.ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)

@@ -1,0 +1,43 @@
+package sarama
+
+import (
+	"flag"
+	"os"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+)
+
+func TestMain(m *testing.M) {
+	if brokers := os.Getenv(victimEnv); brokers != "" {
+		new(victim).live(brokers)
+	}
+	// FetchRequest.encode marks a meter of each topic in go-metrics' global
+	// registry whatever registry Sarama was given. The first meter of a process
+	// starts a goroutine that never ends.
+	goleak.VerifyTestMain(suite{m}, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+// parallelTests is how many tests run at a time, unless -parallel says otherwise. Most
+// of them wait for a timeout, whatever the number of processors.
+const parallelTests = 6
+
+// shared is a real Kafka for the tests whose topics and groups are their own.
+var shared kafkacluster.Shared
+
+// A suite is what TestMain runs.
+type suite struct{ m *testing.M }
+
+func (s suite) Run() int {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		flag.Set("test.parallel", strconv.Itoa(parallelTests))
+	}
+	defer shared.Close()
+	return s.m.Run()
+}
