@@ -72,6 +72,7 @@ func valuesOf(records []driver.Record) (values []string) {
 
 func TestFault_G5_DeliveryTimeoutOutlastsAnOutage(t *testing.T) {
 	testkit.Slow(t, "waits for an outage to end")
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		timeout time.Duration
@@ -92,6 +93,7 @@ func TestFault_G5_DeliveryTimeoutOutlastsAnOutage(t *testing.T) {
 // TestFault_G5_DeliveryTimeoutOutlastsAnOutageReal freezes the only broker, and
 // then kills it and starts it again.
 func TestFault_G5_DeliveryTimeoutOutlastsAnOutageReal(t *testing.T) {
+	t.Parallel()
 	h, cluster := realHarness(t, 1)
 	for name, away := range map[string]func() func(){
 		"frozen": func() func() {
@@ -162,7 +164,7 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 		heal := h.gate.stall()
 		began := time.Now()
 		first := hand(t, p, sized("t", 1, 1)...)
-		require.Eventually(t, func() bool { return p.line.Produces() == 2 }, patienceTest, time.Millisecond)
+		require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) == 2 }, patienceTest, time.Millisecond)
 		behind := hand(t, p, sized("t", 5, 1)...)
 		err := awaits(t, first, limit, 5*time.Second, began)
 		assert.ErrorIs(t, err, driver.ErrUnknownOutcome)

@@ -4,7 +4,8 @@ package sarama
 type fifo struct {
 	slots []*slot
 	head  int
-	bytes int // on the wire
+	bytes int   // on the wire
+	epoch int64 // of the oldest slot, or an earlier one; see holdsBefore
 }
 
 func (q *fifo) len() int       { return len(q.slots) - q.head }
@@ -17,6 +18,10 @@ func (q *fifo) push(s *slot) {
 		clear(q.slots[n:])
 		q.slots, q.head = q.slots[:n], 0
 	}
+	if q.len() == 0 {
+		q.epoch = s.epoch
+	}
+	q.epoch = min(q.epoch, s.epoch)
 	q.slots = append(q.slots, s)
 	q.bytes += s.size
 }
@@ -35,8 +40,28 @@ func (q *fifo) pop(n int) []*slot {
 	return taken
 }
 
+// holdsBefore reports whether a slot is of an epoch before the given one. It is not
+// always the first: two goroutines may take their slots in one order and push them in
+// the other.
+func (q *fifo) holdsBefore(epoch int64) bool {
+	if q.len() == 0 || q.epoch >= epoch {
+		return false
+	}
+	q.epoch = q.front().epoch // what made it earlier may have been popped
+	for _, s := range q.slots[q.head:] {
+		q.epoch = min(q.epoch, s.epoch)
+	}
+	return q.epoch < epoch
+}
+
 // unpop gives slots back, before all others.
 func (q *fifo) unpop(slots []*slot) {
+	for i, s := range slots {
+		if i == 0 && q.len() == 0 {
+			q.epoch = s.epoch
+		}
+		q.epoch = min(q.epoch, s.epoch)
+	}
 	q.slots = append(append(make([]*slot, 0, len(slots)+q.len()), slots...), q.slots[q.head:]...)
 	q.head = 0
 	for _, s := range slots {

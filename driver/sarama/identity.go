@@ -3,6 +3,7 @@ package sarama
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	ibm "github.com/IBM/sarama"
@@ -47,6 +48,20 @@ func (p *producerIDs) retire(old identity) {
 	defer p.mu.Unlock()
 	if p.now.id == old.id {
 		p.now = noIdentity
+	}
+}
+
+// leave has those who ask for the identity from now on begin a later epoch than old: the
+// sequence numbers of old are forgotten, and the broker remembers them.
+func (p *producerIDs) leave(old identity) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case old == noIdentity, p.now.id != old.id, p.now.epoch > old.epoch:
+	case old.epoch == math.MaxInt16:
+		p.now = noIdentity
+	default:
+		p.now.epoch = old.epoch + 1
 	}
 }
 

@@ -38,7 +38,7 @@ func TestUsedUpEpochs(t *testing.T) {
 	cfg.MaxRetries, cfg.RetryBackoff = 20, 10*time.Millisecond
 	p := openProducer(t, cfg)
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
-	l := p.topic("t").lanes[0]
+	l := topicOf(t, p, "t").lanes[0]
 	old := l.producer
 	require.NotEqual(t, noIdentity, old)
 	l.producer.epoch = 1<<15 - 1

@@ -68,16 +68,16 @@ func (l *lane) move() {
 // hasten hands the lane to its worker, or has that looked up.
 func (l *lane) hasten() {
 	l.stopLinger()
-	if l.worker == nil {
+	if l.worker == nil || !l.worker.push(l) {
+		l.worker = nil
 		l.topic.lose(l, 0)
 		return
 	}
 	l.state = ready
-	l.worker.push(l)
 }
 
 // mayLinger reports whether what is queued may wait for more, as Configure has
-// asked for by Producer.Flush. It may not once somebody waits for it.
+// asked for by Producer.Flush. It may not once a Flush waits for a part of it.
 func (l *lane) mayLinger() bool {
 	f := &l.topic.p.conf.Producer.Flush
 	switch {
@@ -85,7 +85,7 @@ func (l *lane) mayLinger() bool {
 		return false
 	case f.Messages > 0 && l.queue.len() >= f.Messages, f.Bytes > 0 && l.queue.bytes >= f.Bytes:
 		return false
-	case l.queue.front().epoch < l.topic.p.buffer.due.Load():
+	case l.queue.holdsBefore(l.topic.p.buffer.due.Load()):
 		return false
 	}
 	return l.state == idle || l.lingerUntil.IsZero() || time.Now().Before(l.lingerUntil)
@@ -251,7 +251,8 @@ func (l *lane) missed(err error) []ending {
 
 // retry has the leader looked up again, after the backoff.
 func (l *lane) retry() {
-	l.worker, l.topic.stale = nil, true
+	l.worker = nil
+	l.topic.doubt()
 	l.topic.lose(l, l.topic.p.conf.Producer.Retry.Backoff)
 }
 
@@ -265,7 +266,7 @@ func (l *lane) missing(err error) (endings []ending) {
 		delete(l.topic.lanes, l.id) // there may be as many as there are numbers
 		return endings
 	}
-	l.topic.stale = true
+	l.topic.doubt()
 	l.topic.lose(l, askAgain)
 	return endings
 }

@@ -96,7 +96,7 @@ func TestFault_A3_WhatWasNeverSentIsCertain(t *testing.T) {
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
 	heal := h.gate.stall()
 	first := hand(t, p, sized("t", 1, 10)...)
-	require.Eventually(t, func() bool { return p.line.Produces() == 2 }, patienceTest, time.Millisecond)
+	require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) == 2 }, patienceTest, time.Millisecond)
 	rest := hand(t, p, sized("t", 20, 10)...)
 	require.ErrorIs(t, p.Close(within(t, 100*time.Millisecond)), within(t, 0).Err())
 	heal()
@@ -127,6 +127,7 @@ func (wilful) RequiresConsistency() bool { return true }
 
 func TestFault_A5_PartitionGoesBeforePartitioner(t *testing.T) {
 	testkit.Slow(t, "waits for a partition")
+	t.Parallel()
 	for name, partitioner := range map[string]ibm.PartitionerConstructor{
 		"ours": newPartitioner, "random": ibm.NewRandomPartitioner, "hash": ibm.NewHashPartitioner,
 		"wilful": func(string) ibm.Partitioner { return wilful{} },
@@ -186,6 +187,7 @@ func TestFault_A5_PartitionerMayPanic(t *testing.T) {
 // TestFault_C5_MissingTopicIsAlwaysTheReason, and what is sent as soon as the
 // topic is there.
 func TestFault_C5_MissingTopicIsAlwaysTheReason(t *testing.T) {
+	t.Parallel()
 	h, _ := fakeHarness(t)
 	p := openProducer(t, producerConfig(h.brokers))
 	message := func() *driver.Message { return &driver.Message{Topic: "late", Partition: -1, Value: []byte("v")} }
@@ -215,6 +217,7 @@ func TestFault_C5_MissingTopicIsAlwaysTheReason(t *testing.T) {
 // names the cause of the missing connection.
 func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
 	testkit.Slow(t, "waits for an unreachable broker")
+	t.Parallel()
 	cluster := fake(t)
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxRetries, cfg.RetryBackoff = 2, 10*time.Millisecond

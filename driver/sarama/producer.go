@@ -3,6 +3,7 @@ package sarama
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -85,6 +86,7 @@ func (p *producer) open() error {
 	if refresh > 0 {
 		p.tasks.Go(func() { p.refreshAll(refresh) })
 	}
+	p.tasks.Go(func() { p.forgetIdle(idleAfter) })
 	if p.cfg.DeliveryTimeout > 0 {
 		p.tasks.Go(p.expireAll)
 	}
@@ -105,23 +107,39 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 		p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
 		return nil
 	}
-	p.topic(m.Topic).accept(s)
-	return nil
+	for {
+		t, err := p.topic(m.Topic)
+		if err != nil {
+			p.buffer.ack([]*slot{s}, func(int, *slot) error { return wrap(err) })
+			return nil
+		}
+		if t.accept(s) {
+			return nil
+		}
+	}
 }
 
-func (p *producer) topic(name string) *topic {
+// topic returns the topic of a name. The constructor of a partitioner may be the
+// user's: it runs without a lock, and may panic.
+func (p *producer) topic(name string) (t *topic, err error) {
 	p.mu.RLock()
-	t := p.topics[name]
+	t = p.topics[name]
 	p.mu.RUnlock()
 	if t != nil {
-		return t
+		return t, nil
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the constructor of the partitioner panicked: %v", r)
+		}
+	}()
+	fresh := newTopic(p, name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.topics[name] == nil {
-		p.topics[name] = newTopic(p, name)
+		p.topics[name] = fresh
 	}
-	return p.topics[name]
+	return p.topics[name], nil
 }
 
 func (p *producer) allTopics() (topics []*topic) {
@@ -137,11 +155,13 @@ func (p *producer) allTopics() (topics []*topic) {
 func (p *producer) refreshAll(every time.Duration) {
 	for p.pause(every, nil) {
 		for _, t := range p.allTopics() {
+			asOf, _ := t.doubted()
 			err := p.client.RefreshMetadata(t.name)
-			v := t.view(nil, err)
+			v := t.view(nil, asOf, err)
 			t.mu.Lock()
 			t.update(v)
 			t.mu.Unlock()
+			t.placeSoon()
 		}
 	}
 }

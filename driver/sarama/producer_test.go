@@ -52,6 +52,7 @@ var errCertain = errors.New("certain")
 
 // TestOutcomes injects one answer of the broker for each way to fail.
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		fault *kerr.Error
 		count int // -1 is forever
@@ -113,6 +114,7 @@ func TestRefusalAfterAnUnknownAttemptIsUnknown(t *testing.T) {
 }
 
 func TestOutcomeOfAMessageThatWasNotSentIsCertain(t *testing.T) {
+	t.Parallel()
 	cluster := fake(t)
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxMessageBytes = 1000
@@ -139,6 +141,7 @@ func TestOutcomeOfAMessageThatWasNotSentIsCertain(t *testing.T) {
 // TestReasonOfAnOutage: the refusal of a topic does not explain why no broker can
 // be reached. The refusal of a password does, until a broker has answered.
 func TestReasonOfAnOutage(t *testing.T) {
+	t.Parallel()
 	m := &reasons{}
 	for _, step := range []struct {
 		noted     error
@@ -165,6 +168,7 @@ func TestReasonOfAnOutage(t *testing.T) {
 // not fail either.
 func TestRetriesOutlastAnOutage(t *testing.T) {
 	testkit.Slow(t, "waits for an outage to end")
+	t.Parallel()
 	h, cluster := fakeHarness(t, kfake.SeedTopics(4, "out"))
 	cfg := producerConfig(cluster.ListenAddrs())
 	cfg.MaxRetries, cfg.RetryBackoff = 500, 20*time.Millisecond
@@ -202,6 +206,7 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 // that reason and a certain outcome. The first one after that is sent. Sarama's
 // circuit breaker would be open for ten seconds.
 func TestSendSucceedsAsSoonAsABrokerIsTrusted(t *testing.T) {
+	t.Parallel()
 	good, pool := certificate(t)
 	foreign, _ := certificate(t)
 	var shown atomic.Pointer[tls.Certificate]

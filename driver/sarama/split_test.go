@@ -134,6 +134,7 @@ func TestFault_B4_RefusedBatchIsSplit(t *testing.T) {
 }
 
 func TestFault_B4_RefusedBatchIsSplitReal(t *testing.T) {
+	t.Parallel()
 	h, cluster := realHarness(t, 1)
 	for name, adapt := range splitVariants() {
 		t.Run(name, func(t *testing.T) {
@@ -267,6 +268,7 @@ func TestFault_B5_OneBadRecordFailsAlone(t *testing.T) {
 // TestFault_B5_OneBadRecordFailsAloneReal sends one message dated in two days, and
 // one without a key, among good ones.
 func TestFault_B5_OneBadRecordFailsAloneReal(t *testing.T) {
+	t.Parallel()
 	h, cluster := realHarness(t, 1)
 	cases := []struct {
 		code   string

@@ -41,17 +41,22 @@ type topic struct {
 	name string
 	wake chan struct{} // the look-up has something new to do
 
-	mu          sync.Mutex // guards what follows, and the lanes
-	partitioner ibm.Partitioner
-	all         []int32 // the partitions; none before they are known
-	writable    []int32 // those with a leader
-	lanes       map[int32]*lane
-	pending     []*slot // accepted before the partitions were known
-	lost        []*lane // lanes that wait for a leader
-	stale       bool    // what is known may be wrong
-	reason      error   // why the partitions are not known
-	asked       time.Time
-	looking     bool // the goroutine runs
+	partitioner ibm.Partitioner // used by one goroutine at a time, see choosing
+
+	mu        sync.Mutex // guards what follows, and the lanes
+	all       []int32    // the partitions; none before they are known
+	writable  []int32    // those with a leader
+	lanes     map[int32]*lane
+	pending   []*slot // accepted, and not in a lane yet, in order
+	choosing  bool    // a goroutine puts what is pending into lanes, one after the other
+	lost      []*lane // lanes that wait for a leader
+	doubts    int     // how often something has shown that what is known may be wrong
+	cleared   int     // how many of these came before the cluster was last asked
+	reason    error   // why the partitions are not known
+	asked     time.Time
+	looking   bool // the goroutine runs
+	used      bool // since the last look for what is idle
+	forgotten bool // see idle.go
 
 	limit      int // bytes of a batch that the broker accepts, if it has refused one; else 0
 	limitSince time.Time
@@ -64,35 +69,117 @@ func newTopic(p *producer, name string) *topic {
 	}
 }
 
-// accept takes s, whose message is for this topic. It does not block.
-func (t *topic) accept(s *slot) {
-	if err := t.admit(s); err != nil {
+// accept takes s, whose message is for this topic. It waits for nothing but a
+// partitioner of the user's. It reports false, and does nothing, if the topic has been
+// forgotten: p.topic makes another one.
+func (t *topic) accept(s *slot) bool {
+	pending, err := t.admit(s)
+	switch {
+	case err == errForgotten:
+		return false
+	case err != nil:
 		t.p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
+	case pending:
+		t.placeAll()
 	}
+	return true
 }
 
-// admit is accept, but returns why the message cannot be sent.
-func (t *topic) admit(s *slot) error {
+// admit is accept, but returns why the message cannot be sent. What needs a
+// partitioner of the user's, and what comes behind that, is pending: placeAll does it.
+func (t *topic) admit(s *slot) (pending bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.p.severed() {
-		return abandoned(dialer.ErrSevered, false)
-	}
-	if t.all != nil && len(t.pending) == 0 { // else it would overtake them
-		return t.place(s)
+	t.used = true
+	switch {
+	case t.forgotten:
+		return false, errForgotten
+	case t.p.severed():
+		return false, abandoned(dialer.ErrSevered, false)
+	case t.all != nil && len(t.pending) == 0 && !t.choosing && t.placeable(s): // else it would overtake them
+		return false, t.place(s)
 	}
 	s.accepted = time.Now()
 	t.pending = append(t.pending, s)
-	t.look()
-	return nil
+	if t.all == nil {
+		t.look()
+	}
+	return true, nil
 }
 
-// place puts s into the lane of its partition. It is called with mu held.
+// placeable reports whether no partitioner of the user's is needed to place s.
+func (t *topic) placeable(s *slot) bool {
+	_, ours := t.partitioner.(*partitioner)
+	return ours || s.message.Partition >= 0
+}
+
+// place puts s, which is placeable, into the lane of its partition. It is called with
+// mu held.
 func (t *topic) place(s *slot) error {
-	id, err := t.choose(&s.message)
+	id, err := t.choose(&s.message, t.all, t.writable)
 	if err != nil {
 		return wrap(err)
 	}
+	t.enter(s, id)
+	return nil
+}
+
+// placeAll places what is pending, if the partitions are known and no other goroutine
+// does it already. So a partitioner of the user's runs without a lock, in one goroutine
+// at a time, and what is accepted meanwhile stays in order behind it.
+func (t *topic) placeAll() {
+	for {
+		s, all, writable := t.next()
+		if s == nil {
+			return
+		}
+		id, err := t.choose(&s.message, all, writable)
+		if err = t.chosen(s, id, err); err != nil {
+			t.p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
+		}
+	}
+}
+
+// placeSoon is placeAll for a goroutine that must not wait for a partitioner.
+func (t *topic) placeSoon() {
+	t.mu.Lock()
+	needed := t.all != nil && len(t.pending) > 0 && !t.choosing
+	t.mu.Unlock()
+	if needed {
+		t.p.tasks.Go(t.placeAll)
+	}
+}
+
+// next takes the first slot that is pending, for the caller to choose its partition.
+func (t *topic) next() (s *slot, all, writable []int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all == nil || len(t.pending) == 0 || t.choosing {
+		return nil, nil, nil
+	}
+	t.choosing = true
+	s, t.pending = t.pending[0], t.pending[1:]
+	return s, t.all, t.writable
+}
+
+// chosen puts s into the lane of id, unless there was an error. It returns why s
+// cannot be sent.
+func (t *topic) chosen(s *slot, id int32, err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.choosing = false
+	switch {
+	case err != nil:
+		return wrap(err)
+	case t.p.severed(): // giveUp has not seen it
+		return abandoned(dialer.ErrSevered, false)
+	}
+	t.enter(s, id)
+	return nil
+}
+
+// enter puts s into the lane of a partition. It is called with mu held.
+func (t *topic) enter(s *slot, id int32) {
 	l := t.lanes[id]
 	if l == nil {
 		l = &lane{topic: t, id: id, known: slices.Contains(t.all, id), producer: noIdentity}
@@ -100,13 +187,12 @@ func (t *topic) place(s *slot) error {
 	}
 	l.push(s)
 	l.move()
-	return nil
 }
 
-// choose returns the partition of m. The one that the message asks for goes
-// before any partitioner; whether it exists its lane finds out, since it may just
-// have been added. A partitioner of the user's may panic.
-func (t *topic) choose(m *ibm.ProducerMessage) (id int32, err error) {
+// choose returns the partition of m, of all or of those with a leader. The one that
+// the message asks for goes before any partitioner; whether it exists its lane finds
+// out, since it may just have been added. A partitioner of the user's may panic.
+func (t *topic) choose(m *ibm.ProducerMessage, all, writable []int32) (id int32, err error) {
 	if m.Partition >= 0 {
 		return m.Partition, nil
 	}
@@ -115,9 +201,9 @@ func (t *topic) choose(m *ibm.ProducerMessage) (id int32, err error) {
 			err = fmt.Errorf("partitioner panicked: %v", r)
 		}
 	}()
-	ids := t.all
-	if !t.consistent(m) && len(t.writable) > 0 {
-		ids = t.writable
+	ids := all
+	if !t.consistent(m) && len(writable) > 0 {
+		ids = writable
 	}
 	choice, err := t.partitioner.Partition(m, int32(len(ids)))
 	if err == nil && (choice < 0 || int(choice) >= len(ids)) {
@@ -162,7 +248,7 @@ func (t *topic) look() {
 	}
 }
 
-// lookUp runs until nothing is pending and no lane is lost.
+// lookUp runs until nothing waits for the partitions and no lane is lost.
 func (t *topic) lookUp() {
 	for {
 		wait, ok := t.nextLook()
@@ -177,8 +263,9 @@ func (t *topic) lookUp() {
 			return
 		}
 		due := t.takeDue()
-		err := t.refresh()
-		t.end(t.apply(due, t.view(due, err), err))
+		asOf, err := t.refresh()
+		t.end(t.apply(due, t.view(due, asOf, err), err))
+		t.placeSoon()
 	}
 }
 
@@ -195,13 +282,14 @@ func (t *topic) stopLooking() {
 func (t *topic) nextLook() (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.pending) == 0 && len(t.lost) == 0 || t.p.severed() {
+	unknown := t.all == nil && len(t.pending) > 0
+	if !unknown && len(t.lost) == 0 || t.p.severed() {
 		t.looking = false
 		return 0, false
 	}
 	first := true
 	var next time.Time
-	if len(t.pending) > 0 {
+	if unknown {
 		next, first = t.asked.Add(askAgain), false
 	}
 	for _, l := range t.lost {
@@ -227,31 +315,43 @@ func (t *topic) takeDue() (due []*lane) {
 	return due
 }
 
-// refresh asks the cluster, if what is known of the topic may be wrong.
-func (t *topic) refresh() error {
+// doubt notes that what is known of the topic may be wrong. It is called with mu held.
+func (t *topic) doubt() { t.doubts++ }
+
+// doubted returns how many doubts there have been, and whether the cluster has to be
+// asked because of one.
+func (t *topic) doubted() (asOf int, stale bool) {
 	t.mu.Lock()
-	stale := t.stale || t.all == nil
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	return t.doubts, t.doubts != t.cleared || t.all == nil
+}
+
+// refresh asks the cluster, if what is known of the topic may be wrong. It returns how
+// many doubts the answer may clear: none that comes while it is under way.
+func (t *topic) refresh() (asOf int, err error) {
+	asOf, stale := t.doubted()
 	if err := t.p.producerIDs.ensure(); err != nil {
-		return err
+		return asOf, err
 	}
 	if !stale {
-		return nil
+		return asOf, nil
 	}
-	err := t.p.client.RefreshMetadata(t.name)
+	err = t.p.client.RefreshMetadata(t.name)
 	t.p.reasons.note(err)
-	return t.p.reasons.blame(err)
+	return asOf, t.p.reasons.blame(err)
 }
 
 // A view is what Sarama's client knows of a topic.
 type view struct {
 	all, writable []int32
 	leaders       map[int32]*ibm.Broker
+	asOf          int // doubts that came before the cluster was asked
 }
 
 // view reads what Sarama's client knows after it was asked with the result err,
 // if that is about the topic. To read asks again only what is not known.
-func (t *topic) view(due []*lane, err error) (v view) {
+func (t *topic) view(due []*lane, asOf int, err error) (v view) {
+	v.asOf = asOf
 	if err != nil && !isCode(err, ibm.ErrLeaderNotAvailable) {
 		return v
 	}
@@ -283,14 +383,14 @@ func (t *topic) end(endings []ending) {
 	}
 }
 
-// apply routes what is pending or due by what is known now, after the cluster was
-// asked with the result err. It returns the messages that have waited long enough.
+// apply routes what is due by what is known now, after the cluster was asked with the
+// result err. It returns the messages that have waited long enough.
 func (t *topic) apply(due []*lane, v view, err error) []ending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asked = time.Now()
 	t.update(v)
-	endings := t.route(err)
+	endings := t.impatient(err)
 	for _, l := range due {
 		if leader := v.leaders[l.id]; leader != nil {
 			l.follow(leader)
@@ -304,7 +404,7 @@ func (t *topic) apply(due []*lane, v view, err error) []ending {
 // update is called with mu held.
 func (t *topic) update(v view) {
 	if len(v.all) > 0 {
-		t.all, t.writable, t.stale = v.all, v.writable, false
+		t.all, t.writable, t.cleared = v.all, v.writable, max(t.cleared, v.asOf)
 	}
 }
 
@@ -319,23 +419,22 @@ func (t *topic) leaderless(id int32, err error) error {
 	return ibm.ErrUnknownTopicOrPartition
 }
 
-// route places what is pending, or ends what has been so for too long. It is
+// impatient ends what has waited for too long for the partitions to be known. It is
 // called with mu held.
-func (t *topic) route(err error) (endings []ending) {
+func (t *topic) impatient(err error) (endings []ending) {
 	if t.all == nil && err == nil {
 		err = ibm.ErrUnknownTopicOrPartition
 	}
+	t.reason = err
+	if t.all != nil {
+		return nil
+	}
 	pending := t.pending
-	t.pending, t.reason = nil, err
+	t.pending = nil
 	for _, s := range pending {
-		switch {
-		case t.all != nil:
-			if err := t.place(s); err != nil {
-				endings = append(endings, ending{slots: []*slot{s}, err: err})
-			}
-		case t.p.patience(s, err) <= 0:
+		if t.p.patience(s, err) <= 0 {
 			endings = append(endings, ending{slots: []*slot{s}, err: wrap(err)})
-		default:
+		} else {
 			t.pending = append(t.pending, s)
 		}
 	}

@@ -16,61 +16,99 @@ const requestRoom = 10 << 10
 // next request.
 type worker struct {
 	p    *producer
+	id   int32 // of the broker
 	wake chan struct{}
+	done chan struct{}   // closed when run has returned
+	over <-chan struct{} // done of the worker before, whose connection this one must not use; or nil
 
-	mu     sync.Mutex // guards what follows; may be locked with a topic's held
-	broker *ibm.Broker
-	lanes  []*lane
+	mu        sync.Mutex // guards what follows; may be locked with a topic's held
+	broker    *ibm.Broker
+	lanes     []*lane
+	serving   bool
+	used      bool // since the last look for what is idle
+	forgotten bool // see idle.go
 }
 
 // workerOf returns the worker of a broker, which it starts if there is none.
 func (p *producer) workerOf(broker *ibm.Broker) *worker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.workers[broker.ID()]
-	if w == nil {
-		w = &worker{p: p, wake: make(chan struct{}, 1)}
-		p.workers[broker.ID()] = w
-		p.tasks.Go(w.run)
+	before := p.workers[broker.ID()]
+	if before != nil && before.follow(broker) {
+		return before
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.broker = broker
+	w := &worker{p: p, id: broker.ID(), wake: make(chan struct{}, 1), done: make(chan struct{}), broker: broker, used: true}
+	if before != nil {
+		w.over = before.done
+	}
+	p.workers[w.id] = w
+	p.tasks.Go(w.run)
 	return w
 }
 
-// push takes a lane that is ready.
-func (w *worker) push(l *lane) {
+// follow has the worker use broker from now on. It reports false if the worker has
+// been forgotten.
+func (w *worker) follow(broker *ibm.Broker) bool {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broker, w.used = broker, true
+	return !w.forgotten
+}
+
+// push takes a lane that is ready. It reports false, and does nothing, if the worker
+// has been forgotten.
+func (w *worker) push(l *lane) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forgotten {
+		return false
+	}
+	w.used = true
 	w.lanes = append(w.lanes, l)
-	w.mu.Unlock()
+	w.rouse()
+	return true
+}
+
+func (w *worker) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (w *worker) take() (*ibm.Broker, []*lane) {
+func (w *worker) take() (_ *ibm.Broker, lanes []*lane, forgotten bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	lanes := w.lanes
-	w.lanes = nil
-	return w.broker, lanes
+	lanes, w.lanes = w.lanes, nil
+	w.serving = len(lanes) > 0
+	return w.broker, lanes, w.forgotten
 }
 
-// run ends when the producer stops. It closes the brokers that it has used:
-// Sarama's client may have forgotten one.
+// run ends when the producer stops, or when it has nothing to do for long.
 func (w *worker) run() {
+	defer close(w.done)
+	if w.over != nil {
+		<-w.over
+	}
+	w.serveAll()
+}
+
+// serveAll closes the brokers that it has used: Sarama's client may have forgotten one.
+func (w *worker) serveAll() {
 	var last *ibm.Broker
 	for {
-		broker, lanes := w.take()
-		if broker != last && last != nil {
+		broker, lanes, forgotten := w.take()
+		if last != nil && (broker != last || forgotten) {
 			last.Close()
 		}
 		last = broker
-		if len(lanes) > 0 {
+		switch {
+		case len(lanes) > 0:
 			w.serve(broker, lanes)
 			continue
+		case forgotten:
+			w.p.forgetWorker(w)
+			return
 		}
 		select {
 		case <-w.wake:
@@ -173,13 +211,13 @@ func (w *worker) exchange(broker *ibm.Broker, batches []*outBatch) {
 // the request may have been sent.
 func (w *worker) ask(broker *ibm.Broker, batches []*outBatch) (resp *ibm.ProduceResponse, err error, sent bool) {
 	answered := make(chan struct{})
-	before := w.p.line.Produces()
+	before := w.p.line.Produces(broker.Addr())
 	sendErr := broker.AsyncProduce(w.p.request(batches), func(r *ibm.ProduceResponse, e error) {
 		resp, err = r, e
 		close(answered)
 	})
 	if sendErr != nil {
-		return nil, sendErr, w.p.line.Produces() != before
+		return nil, sendErr, w.p.line.Produces(broker.Addr()) != before
 	}
 	if w.p.cfg.RequiredAcks == driver.NoResponse {
 		return nil, nil, true

@@ -16,6 +16,7 @@ type conn struct {
 	net.Conn
 	raw    net.Conn // below TLS: closing it waits for nothing
 	dialer *Dialer
+	addr   string // as it was dialed
 
 	asked   atomic.Int32 // the API key of the latest request
 	answers *response.Follower
@@ -46,7 +47,7 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.asked.Store(int32(r.Key))
 		c.answers.Ask(r)
 		if r.Key == response.Produce {
-			c.dialer.produces.Add(1)
+			c.dialer.countProduce(c.addr)
 		}
 	}
 	return c.Conn.Write(b)

@@ -69,8 +69,11 @@ type Dialer struct {
 	conns map[*conn]struct{}
 	dead  bool
 
-	silent   atomic.Bool  // an answer has not come in time
-	produces atomic.Int64 // produce requests whose writing has begun
+	// produces counts the produce requests whose writing has begun, by the address of the
+	// broker. A cluster has few of these.
+	produces map[string]int64
+
+	silent atomic.Bool // an answer has not come in time
 }
 
 // New returns a Dialer that makes TLS connections if t is not nil. It waits no longer
@@ -78,7 +81,7 @@ type Dialer struct {
 // members of a group. If answer is 0, only the wait for the address of a coordinator is
 // bounded. An answer that is longer than maxAnswer bytes breaks its connection.
 func New(t *tls.Config, answer time.Duration, maxAnswer int) *Dialer {
-	d := &Dialer{tls: t, answer: answer, max: maxAnswer, conns: map[*conn]struct{}{}}
+	d := &Dialer{tls: t, answer: answer, max: maxAnswer, conns: map[*conn]struct{}{}, produces: map[string]int64{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -103,6 +106,7 @@ func (d *Dialer) dial(network, addr string) (net.Conn, error) {
 		return nil, d.orSevered(err)
 	}
 	c := d.newConn(raw)
+	c.addr = addr
 	if !d.add(c) {
 		c.hangUp()
 		return nil, ErrSevered
@@ -219,8 +223,19 @@ func (d *Dialer) Plaintext() bool { return d.tls == nil }
 // TakeSilence reports whether an answer has not come in time since the last call.
 func (d *Dialer) TakeSilence() bool { return d.silent.Swap(false) }
 
-// Produces returns how many produce requests the client has begun to write.
-func (d *Dialer) Produces() int64 { return d.produces.Load() }
+// Produces returns how many produce requests the client has begun to write to the broker
+// that it dials at an address.
+func (d *Dialer) Produces(addr string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.produces[addr]
+}
+
+func (d *Dialer) countProduce(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.produces[addr]++
+}
 
 // report passes on what a connection has met.
 func (d *Dialer) report(err error) {

@@ -1,0 +1,129 @@
+package sarama
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A slowPartitioner waits until it may go on. It notes whether it was called by two
+// goroutines at once.
+type slowPartitioner struct {
+	began chan struct{} // gets one value for each call
+	goOn  chan struct{}
+	inUse *atomic.Bool
+	mixed *atomic.Bool
+}
+
+func (s slowPartitioner) Partition(*ibm.ProducerMessage, int32) (int32, error) {
+	if s.inUse.Swap(true) {
+		s.mixed.Store(true)
+	}
+	defer s.inUse.Store(false)
+	s.began <- struct{}{}
+	<-s.goOn
+	return 0, nil
+}
+
+func (slowPartitioner) RequiresConsistency() bool { return true }
+
+func openSlow(t *testing.T) (*harness, *producer, slowPartitioner) {
+	t.Helper()
+	h, _ := fakeHarness(t)
+	s := slowPartitioner{make(chan struct{}, 1000), make(chan struct{}), new(atomic.Bool), new(atomic.Bool)}
+	p := openWith(t, producerConfig(h.brokers), func(c *ibm.Config) {
+		c.Producer.Partitioner = func(topic string) ibm.Partitioner {
+			if topic == "t" {
+				return s
+			}
+			return newPartitioner(topic)
+		}
+	})
+	return h, p, s
+}
+
+// TestNoLockOverThePartitioner: while a partitioner of the user's does not return, what
+// is sent to the same topic is accepted, answers of the broker are taken, and Flush ends
+// with its context. When it returns, all is sent in order.
+func TestNoLockOverThePartitioner(t *testing.T) {
+	h, p, slow := openSlow(t)
+	require.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("first")}))
+	answers := newAcks()
+	produce := func(id int, partition int32) {
+		m := &driver.Message{Topic: "t", Partition: partition, Value: fmt.Append(nil, id), Acker: ack{answers, id}}
+		assert.NoError(t, p.Produce(within(t, patienceTest), m))
+	}
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		produce(0, -1)
+	}()
+	<-slow.began
+	for id := 1; id < 10; id++ {
+		began := time.Now()
+		produce(id, int32(id%2)-1)
+		assert.Less(t, time.Since(began), time.Second, "message %d waits for the partitioner", id)
+	}
+	assert.ErrorIs(t, p.Flush(within(t, 100*time.Millisecond)), within(t, 0).Err())
+	close(slow.goOn)
+	require.NoError(t, p.Flush(within(t, patienceTest)))
+	<-returned
+	for id := range 10 {
+		assert.Equal(t, []error{nil}, answers.of(id), "message %d", id)
+	}
+	records, err := h.Read(t.Context(), "t", 0)
+	require.NoError(t, err)
+	assert.Equal(t, append([]string{"first"}, numbered(0, 10)...), valuesOf(records))
+	assert.False(t, slow.mixed.Load(), "the partitioner was used by two goroutines at once")
+}
+
+// TestCloseBesideAPartitionerThatHangs: Close ends with its context, and each message
+// is acknowledged once, as one that was not sent.
+func TestCloseBesideAPartitionerThatHangs(t *testing.T) {
+	_, p, slow := openSlow(t)
+	require.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("first")}))
+	answers := newAcks()
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		assert.NoError(t, p.Produce(within(t, patienceTest), &driver.Message{Topic: "t", Partition: -1, Acker: ack{answers, 0}}))
+	}()
+	<-slow.began
+	assert.NoError(t, p.Produce(within(t, patienceTest), &driver.Message{Topic: "t", Partition: 0, Acker: ack{answers, 1}}))
+	began := time.Now()
+	assert.Error(t, p.Close(within(t, 100*time.Millisecond)))
+	assert.Less(t, time.Since(began), 5*time.Second)
+	close(slow.goOn)
+	<-returned
+	for id := range 2 {
+		got := answers.of(id)
+		if assert.Len(t, got, 1, "message %d", id) {
+			assert.Error(t, got[0])
+		}
+	}
+}
+
+// TestPartitionerConstructorMayPanic: the message fails, and another topic is served.
+func TestPartitionerConstructorMayPanic(t *testing.T) {
+	h, _ := fakeHarness(t)
+	require.NoError(t, h.CreateTopic(t.Context(), "other", 1))
+	p := openWith(t, producerConfig(h.brokers), func(c *ibm.Config) {
+		c.Producer.Partitioner = func(topic string) ibm.Partitioner {
+			if topic == "t" {
+				panic("no idea")
+			}
+			return newPartitioner(topic)
+		}
+	})
+	for range 2 {
+		assert.ErrorContains(t, send(t, p, &driver.Message{Topic: "t", Partition: -1, Value: []byte("v")}), "panicked: no idea")
+		assert.NoError(t, send(t, p, &driver.Message{Topic: "other", Partition: -1, Value: []byte("v")}))
+	}
+}
