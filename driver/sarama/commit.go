@@ -324,12 +324,23 @@ func (c *consumer) worthRetrying(by member, err error) bool {
 
 // commitPositions makes positions durable on behalf of by, which is asked just
 // before the request is sent: it may outlive the call. It is not for claims,
-// which Commit serves. The positions belong to the topics as they were in asOf.
+// which Commit serves. The positions belong to the topics as they were in asOf. It is
+// for callers that need all of them; see somePositions.
 func (c *consumer) commitPositions(ctx context.Context, asOf eras, by func() (member, error), positions map[partition]int64) error {
-	_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
+	failed, err := c.somePositions(ctx, asOf, by, positions)
+	for p, failure := range failed {
+		return fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, failure)
+	}
+	return err
+}
+
+// somePositions is commitPositions for callers that can do with some: it returns why a
+// partition was refused. What the coordinator says of the group is an error of all.
+func (c *consumer) somePositions(ctx context.Context, asOf eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
+	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (map[partition]error, error) {
 		m, err := by()
 		if err != nil {
-			return struct{}{}, err
+			return nil, err
 		}
 		req := c.commitRequest(m)
 		for p, offset := range positions {
@@ -337,54 +348,74 @@ func (c *consumer) commitPositions(ctx context.Context, asOf eras, by func() (me
 		}
 		resp, err := coordinator.CommitOffset(req)
 		if err != nil {
-			return struct{}{}, err
+			return nil, err
 		}
 		seen, err := c.seenAfter(coordinator)
 		if err != nil {
-			return struct{}{}, err
+			return nil, err
 		}
+		failed := map[partition]error{}
 		for p := range positions {
-			if !c.incarnations.holds(p.topic, asOf[p.topic], seen.topics[p.topic].id) {
+			k := committed(resp, p)
+			switch {
+			case !c.incarnations.holds(p.topic, asOf[p.topic], seen.topics[p.topic].id):
 				c.doubt()
-				return struct{}{}, recreated(p.topic)
-			}
-			if k := committed(resp, p); k != ibm.ErrNoError {
-				return struct{}{}, fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, k)
+				return nil, recreated(p.topic)
+			case ofTheGroup(k):
+				return nil, fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, k)
+			case k != ibm.ErrNoError:
+				failed[p] = k
 			}
 		}
-		return struct{}{}, nil
+		return failed, nil
 	})
-	return err
 }
 
-// committedOffsets returns the group's positions; what has none is left out.
-func (c *consumer) committedOffsets(ctx context.Context, partitions []partition) (map[partition]int64, error) {
-	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (map[partition]int64, error) {
+// ofTheGroup reports whether a code that comes with one partition is about the group,
+// its coordinator or the member, and so about all partitions.
+func ofTheGroup(k ibm.KError) bool {
+	return isCode(k, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable, ibm.ErrOffsetsLoadInProgress,
+		ibm.ErrGroupAuthorizationFailed, ibm.ErrInvalidGroupId, ibm.ErrGroupIDNotFound,
+		ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress, ibm.ErrFencedInstancedId)
+}
+
+// A positions is what the coordinator says of the group's positions.
+type positions struct {
+	found  map[partition]int64 // what has none is left out
+	failed map[partition]error // why that of a partition is not known
+}
+
+// committedOffsets returns the group's positions. What the coordinator says of one
+// partition is no verdict on the others.
+func (c *consumer) committedOffsets(ctx context.Context, partitions []partition) (positions, error) {
+	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (positions, error) {
 		wanted := map[string][]int32{}
 		for _, p := range partitions {
 			wanted[p.topic] = append(wanted[p.topic], p.id)
 		}
 		resp, err := coordinator.FetchOffset(ibm.NewOffsetFetchRequest(c.conf.Version, c.cfg.Group, wanted))
+		at := positions{map[partition]int64{}, map[partition]error{}}
 		if err != nil {
-			return nil, err
+			return at, err
 		}
 		if resp.GroupError() == ibm.ErrGroupIDNotFound {
-			return nil, nil
+			return at, nil
 		}
-		found := map[partition]int64{}
 		for _, p := range partitions {
 			block := resp.GetBlock(p.topic, p.id)
 			switch {
 			case block == nil && resp.GroupError() != ibm.ErrNoError:
-				return nil, resp.GroupError()
+				return at, resp.GroupError()
 			case block == nil:
-				return nil, ibm.ErrIncompleteResponse
+				at.failed[p] = ibm.ErrIncompleteResponse
+			case ofTheGroup(block.Err):
+				return at, block.Err
 			case block.Err != ibm.ErrNoError:
-				return nil, block.Err
+				at.failed[p] = block.Err
 			case block.Offset >= 0:
-				found[p] = block.Offset
+				at.found[p] = block.Offset
 			}
 		}
-		return found, nil
+		return at, nil
 	})
 }

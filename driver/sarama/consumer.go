@@ -70,12 +70,13 @@ type consumer struct {
 	last       member    // who the consumer was in its latest session
 	astray     map[partition]astray
 
-	refusals   int                  // errors of single topics since a session lasted
-	subscribed []string             // the topics that the group is joined for
-	denied     map[string]time.Time // when a leader last refused a fetch of a topic
-	reports    map[string]reported  // by topic: what was said of it last
-	held       map[partition]int64  // positions of claims that have ended
-	restarts   map[string]*restart  // by topic
+	refusals   int                 // errors of single topics since a session lasted
+	subscribed []string            // the topics that the group is joined for
+	denied     map[string]denial   // topics that are left alone for a while
+	owed       map[partition]int64 // see newest.go
+	reports    map[string]reported // by topic: what was said of it last
+	held       map[partition]int64 // positions of claims that have ended
+	restarts   map[string]*restart // by topic
 }
 
 type partition struct {
@@ -97,7 +98,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		live:  map[partition]*claim{}, astray: map[partition]astray{},
 		membership:   newMembership(cfg.SessionTimeout),
 		incarnations: newIncarnations(), doubts: make(chan struct{}, 1),
-		denied: map[string]time.Time{}, reports: map[string]reported{},
+		denied: map[string]denial{}, owed: map[partition]int64{}, reports: map[string]reported{},
 		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
 	c.ends = newLine(cfg.TLS, requestTimeout)
@@ -250,8 +251,11 @@ func (c *consumer) join() error {
 	if err := c.moveIntoLog(ctx, asOf); err != nil {
 		return err
 	}
-	pins, err := c.pinNewest(ctx, asOf, topics)
+	pins, failed, err := c.pinNewest(ctx, asOf, topics)
 	if err != nil {
+		return err
+	}
+	if topics, err = c.without(topics, failed); err != nil {
 		return err
 	}
 	err = c.group.Consume(ctx, topics, &session{c: c, pins: pins, eras: asOf})
@@ -367,7 +371,7 @@ func (c *consumer) drainErrors() {
 			continue // the position is not of this topic
 		}
 		if isCode(err, ibm.ErrTopicAuthorizationFailed) && where.topic != "" && len(c.cfg.Topics) > 1 {
-			c.deny(where.topic)
+			c.deny(where.topic, ibm.ErrTopicAuthorizationFailed, reportEvery)
 			c.end(err)
 			continue
 		}

@@ -27,60 +27,111 @@ import (
 //   - A partition that then still has no position was created later. It starts
 //     at its beginning, which is committed before the claim is assigned.
 
+//   - What cannot be done for one partition, as it has no leader or its position is
+//     refused, is owed to it until its claim starts. No other partition waits for that.
+
+// endUnknown stands for an end that could not be looked up before the join. It is
+// looked up when the claim starts: without a leader nothing comes in between.
+const endUnknown = -1
+
 // pinNewest does what has to be done before the join. It returns the ends of
-// what could not be committed.
-func (c *consumer) pinNewest(ctx context.Context, asOf eras, topics []string) (map[partition]int64, error) {
+// what could not be committed, and why the positions of some partitions are not known
+// or could not be made durable.
+func (c *consumer) pinNewest(ctx context.Context, asOf eras, topics []string) (pins map[partition]int64, failed map[partition]error, err error) {
 	if c.cfg.InitialOffset != driver.OffsetNewest {
-		return nil, nil
+		return nil, nil, nil
 	}
 	topics = slices.DeleteFunc(slices.Clone(topics), c.incarnations.reborn) // these start at the beginning
 	if len(topics) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err := c.split.RefreshMetadata(topics...); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	partitions, err := c.partitions(topics)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	fresh, err := c.unknownTopics(ctx, partitions)
+	fresh, failed, err := c.unknownTopics(ctx, partitions)
 	if err != nil || len(fresh) == 0 {
-		return nil, err
+		return c.owe(nil), failed, err
 	}
-	ends, err := c.logOffsets(fresh, ibm.OffsetNewest)
-	if err != nil {
-		return nil, err
-	}
-	// Somebody may have pinned the topic, and have gone again, since it was looked
+	ends, _ := c.someOffsets(fresh, ibm.OffsetNewest)
+	begins, _ := c.someOffsets(slices.Collect(maps.Keys(ends)), ibm.OffsetOldest)
+	// Another member may have pinned the topic, and have gone again, since it was looked
 	// at: what has come in between is not to be skipped.
-	still, err := c.unknownTopics(ctx, fresh)
+	still, more, err := c.unknownTopics(ctx, fresh)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	maps.Copy(failed, more)
+	owed := map[partition]int64{}
 	for _, p := range fresh {
-		if !slices.Contains(still, p) {
+		_, known := begins[p]
+		switch {
+		case !slices.Contains(still, p):
 			delete(ends, p)
+		case !known:
+			delete(ends, p)
+			owed[p] = endUnknown
 		}
 	}
+	refused, err := c.pinAll(ctx, asOf, ends, begins)
+	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
+		pins := c.owe(owed)
+		for p, end := range ends { // the group has members
+			if _, earlier := pins[p]; !earlier {
+				pins[p] = end
+			}
+		}
+		return pins, failed, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for p := range refused {
+		owed[p] = ends[p]
+	}
+	maps.Copy(failed, refused)
+	return c.owe(owed), failed, nil
+}
+
+// pinAll commits the ends for a group without members, and reports these starts. It
+// returns which were refused.
+func (c *consumer) pinAll(ctx context.Context, asOf eras, ends, begins map[partition]int64) (refused map[partition]error, err error) {
 	if len(ends) == 0 {
 		return nil, nil
 	}
-	begins, err := c.logOffsets(slices.Collect(maps.Keys(ends)), ibm.OffsetOldest)
-	if err != nil {
-		return nil, err
-	}
-	err = c.commitPositions(ctx, asOf, func() (member, error) { return noMember, nil }, ends)
-	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress) {
-		return ends, nil // the group has members
-	}
+	refused, err = c.somePositions(ctx, asOf, func() (member, error) { return noMember, nil }, ends)
 	if err != nil {
 		return nil, err
 	}
 	for p, end := range ends {
-		c.tellNoPosition(p, end, begins[p])
+		if refused[p] == nil {
+			c.tellNoPosition(p, end, begins[p])
+		}
 	}
-	return nil, nil
+	return refused, nil
+}
+
+// owe adds to the pins that are owed, and returns all of them. What is owed already
+// stays: it is of an earlier end.
+func (c *consumer) owe(more map[partition]int64) map[partition]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p, end := range more {
+		if _, ok := c.owed[p]; !ok {
+			c.owed[p] = end
+		}
+	}
+	return maps.Clone(c.owed)
+}
+
+// owesNothing notes that the claim of p has a start.
+func (c *consumer) owesNothing(p partition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.owed, p)
 }
 
 func (c *consumer) partitions(topics []string) ([]partition, error) {
@@ -98,23 +149,26 @@ func (c *consumer) partitions(topics []string) ([]partition, error) {
 }
 
 // unknownTopics returns the partitions of topics for which the group has no
-// position in any partition.
-func (c *consumer) unknownTopics(ctx context.Context, partitions []partition) ([]partition, error) {
-	found, err := c.committedOffsets(ctx, partitions)
+// position in any partition, and why the position of some partitions is not known.
+// Whether the topic of such a one has a position is not known either.
+func (c *consumer) unknownTopics(ctx context.Context, partitions []partition) (fresh []partition, failed map[partition]error, err error) {
+	at, err := c.committedOffsets(ctx, partitions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	known := map[string]bool{}
-	for p := range found {
+	for p := range at.found {
 		known[p.topic] = true
 	}
-	var fresh []partition
+	for p := range at.failed {
+		known[p.topic] = true
+	}
 	for _, p := range partitions {
 		if !known[p.topic] {
 			fresh = append(fresh, p)
 		}
 	}
-	return fresh, nil
+	return fresh, at.failed, nil
 }
 
 // logOffsets asks the leaders for the beginnings or the ends of partitions. At
@@ -181,7 +235,7 @@ func (c *consumer) pinAssigned(s *session) error {
 	var mine []partition
 	for topic, ids := range s.sess.Claims() {
 		for _, id := range ids {
-			if _, ok := s.pins[partition{topic, id}]; ok {
+			if end, ok := s.pins[partition{topic, id}]; ok && end != endUnknown {
 				mine = append(mine, partition{topic, id})
 			}
 		}
@@ -190,16 +244,16 @@ func (c *consumer) pinAssigned(s *session) error {
 		return nil
 	}
 	ctx := s.sess.Context()
-	found, err := c.committedOffsets(ctx, mine)
+	at, err := c.committedOffsets(ctx, mine)
 	if err != nil {
 		return err
 	}
-	mine = slices.DeleteFunc(mine, func(p partition) bool { _, ok := found[p]; return ok })
-	begins, err := c.logOffsets(mine, ibm.OffsetOldest)
-	if err != nil {
-		return err
-	}
+	mine = slices.DeleteFunc(mine, func(p partition) bool { _, ok := at.found[p]; return ok || at.failed[p] != nil })
+	begins, _ := c.someOffsets(mine, ibm.OffsetOldest)
 	for _, p := range mine {
+		if _, ok := begins[p]; !ok {
+			continue // its claim does this when it starts
+		}
 		if err := c.pin(s, p, s.pins[p]); err != nil {
 			return err
 		}
@@ -217,27 +271,57 @@ func (c *consumer) start(s *session, source ibm.ConsumerGroupClaim) (start, skip
 	if err := c.restartClaim(s, p, at); err != nil {
 		return 0, 0, err
 	}
+	defer func() {
+		if err == nil {
+			c.owesNothing(p)
+		}
+	}()
 	if at >= 0 {
 		return at, 0, nil
 	}
-	begins, err := c.logOffsets([]partition{p}, ibm.OffsetOldest)
+	begin, err := c.offsetOf(s.sess.Context(), p, ibm.OffsetOldest)
 	if err != nil {
 		return 0, 0, err
 	}
-	begin := begins[p]
 	if c.cfg.InitialOffset == driver.OffsetOldest {
 		c.tellNoPosition(p, begin, begin)
 		return -1, 0, nil
 	}
 	at, ok := s.pins[p]
-	if !ok {
+	switch {
+	case !ok, c.incarnations.reborn(p.topic):
 		at = begin
+	case at == endUnknown:
+		if at, err = c.offsetOf(s.sess.Context(), p, ibm.OffsetNewest); err != nil {
+			return 0, 0, err
+		}
 	}
 	if err := c.pin(s, p, at); err != nil {
 		return 0, 0, err
 	}
 	c.tellNoPosition(p, at, begin)
 	return at, at, nil
+}
+
+// offsetOf asks for the beginning or the end of one partition, until its leader says it
+// or ctx ends: to end the claim would end the session, and all other claims with it.
+func (c *consumer) offsetOf(ctx context.Context, p partition, which int64) (int64, error) {
+	for reported := false; ; reported = true {
+		offsets, failed := c.someOffsets([]partition{p}, which)
+		err := c.wrap(failed[p])
+		if err == nil || isPermanent(err) {
+			return offsets[p], err
+		}
+		if !reported {
+			c.tell(&driver.PartitionError{Topic: p.topic, Partition: p.id, Offset: -1, Err: err})
+		}
+		_ = c.split.RefreshMetadata(p.topic) // the leader may be another
+		select {
+		case <-time.After(metadataBackoff):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // tellNoPosition reports that a claim starts where the configuration says, as the

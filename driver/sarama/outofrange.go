@@ -36,8 +36,8 @@ func (c *consumer) stray(p partition, err error) {
 func (c *consumer) outOfRange(p partition, err error) error {
 	ctx, cancel := context.WithTimeout(c.hard, surveyTimeout)
 	defer cancel()
-	found, failed := c.committedOffsets(ctx, []partition{p})
-	at, ok := found[p]
+	all, failed := c.committedOffsets(ctx, []partition{p})
+	at, ok := all.found[p]
 	if failed != nil || !ok {
 		return err
 	}
@@ -118,15 +118,16 @@ func (c *consumer) tellGaps(some map[partition]astray) {
 // that is behind has been asked. That comes again, so it must not go unheard.
 func (c *consumer) gaps(ctx context.Context, all map[partition]astray) (moved, gaps map[partition]astray, inside []error, err error) {
 	partitions := slices.Collect(maps.Keys(all))
-	found, err := c.committedOffsets(ctx, partitions)
+	at, err := c.committedOffsets(ctx, partitions)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	begins, failed := c.someOffsets(partitions, ibm.OffsetOldest)
 	ends, more := c.someOffsets(slices.Collect(maps.Keys(begins)), ibm.OffsetNewest)
 	maps.Copy(failed, more)
+	maps.Copy(failed, at.failed)
 	for p, a := range all {
-		if _, ok := ends[p]; !ok { // it waits for its leader, and no other waits with it
+		if failed[p] != nil { // it waits, for its leader mostly, and no other waits with it
 			c.keepAstray(map[partition]astray{p: a})
 			delete(all, p)
 		}
@@ -136,7 +137,7 @@ func (c *consumer) gaps(ctx context.Context, all map[partition]astray) (moved, g
 	}
 	moved, gaps = map[partition]astray{}, map[partition]astray{}
 	for p, a := range all {
-		from, ok := found[p]
+		from, ok := at.found[p]
 		switch {
 		case ok && a.gap != nil && from == a.gap.To:
 			moved[p] = a

@@ -187,12 +187,12 @@ func (c *consumer) restartAssigned(s *session) error {
 	if err != nil {
 		return fmt.Errorf("beginning of a topic that was created again: %w", err)
 	}
-	found, err := c.committedOffsets(s.sess.Context(), partitions)
+	positions, err := c.committedOffsets(s.sess.Context(), partitions)
 	if err != nil {
 		return err
 	}
 	for p, begin := range begins {
-		if at, ok := found[p]; ok && at == begin && froms[p] < 0 {
+		if at, ok := positions.found[p]; ok && at == begin && froms[p] < 0 {
 			c.settle(p) // the member that held it has seen to it, and has reported it
 			continue
 		}

@@ -3,6 +3,8 @@ package sarama
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +24,10 @@ const (
 	// reportEvery is how often a topic that cannot be read is reported, and how long
 	// one is left alone whose leader has refused a fetch.
 	reportEvery = time.Minute
+
+	// positionWait is how long a topic is left alone whose positions cannot be had,
+	// for a reason that passes by itself.
+	positionWait = 3 * lookEvery
 
 	// surveyTimeout bounds the wait for what a join has to know of the topics.
 	surveyTimeout = 2 * time.Second
@@ -131,7 +137,7 @@ func (c *consumer) choose(ctx context.Context) ([]string, error) {
 // unreadable returns why a topic cannot be read, as s and the leaders say.
 func (c *consumer) unreadable(topic string, s survey) error {
 	c.mu.Lock()
-	refused, denied := c.denied[topic]
+	d, denied := c.denied[topic]
 	c.mu.Unlock()
 	state, known := s.topics[topic]
 	switch {
@@ -139,17 +145,52 @@ func (c *consumer) unreadable(topic string, s survey) error {
 		return state.err
 	case !known:
 		return ibm.ErrUnknownTopicOrPartition
-	case denied && time.Since(refused) < reportEvery:
-		return ibm.ErrTopicAuthorizationFailed
+	case denied && time.Now().Before(d.until):
+		return d.reason
 	}
 	return nil
 }
 
-// deny notes that a leader has refused to let a topic be read.
-func (c *consumer) deny(topic string) {
+// A denial is why a topic is left alone for a while.
+type denial struct {
+	reason error
+	until  time.Time
+}
+
+// deny leaves a topic alone for a while.
+func (c *consumer) deny(topic string, reason error, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.denied[topic] = time.Now()
+	c.denied[topic] = denial{reason, time.Now().Add(wait)}
+}
+
+// without subscribes to topics but those of which the positions of a partition cannot
+// be had or made durable: Sarama, which asks for all positions at once when a session
+// begins, would not begin it. Such a topic is reported and left alone for a while. If
+// there is no other, the join fails.
+func (c *consumer) without(topics []string, failed map[partition]error) ([]string, error) {
+	reasons := map[string]error{}
+	for p, err := range failed {
+		if reasons[p.topic] == nil || isPermanent(wrap(err)) {
+			reasons[p.topic] = fmt.Errorf("position of partition %d: %w", p.id, err)
+		}
+	}
+	if len(reasons) == 0 {
+		return topics, nil
+	}
+	left := slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return reasons[topic] != nil })
+	if len(left) == 0 {
+		return nil, errors.Join(slices.Collect(maps.Values(reasons))...)
+	}
+	for topic, reason := range reasons {
+		wait := positionWait
+		if isPermanent(wrap(reason)) {
+			wait = reportEvery
+		}
+		c.deny(topic, reason, wait)
+		c.report(topic, reason)
+	}
+	return c.subscribe(left), nil
 }
 
 func (c *consumer) subscribe(topics []string) []string {
