@@ -3,14 +3,16 @@ package sarama
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -21,7 +23,8 @@ import (
 // by default, and one of ours, each own partitions; the old one leaves, and ours
 // takes over.
 func TestRealFault_C1_BesideOtherClients(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	t.Parallel()
+	cluster := shared.ForTest(t)
 	ours := []driver.BalanceStrategy{driver.RoundRobin, driver.Range} // the core's default
 	join := func(t *testing.T, topic string) *recorder {
 		cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
@@ -80,6 +83,7 @@ func waitMembers(t *testing.T, cluster *kafkacluster.Cluster, group string) {
 // TestRealFault_B2_UnreadableTopics: of three topics one may be read, one may be
 // described, and one may not be seen. The latter is granted later.
 func TestRealFault_B2_UnreadableTopics(t *testing.T) {
+	t.Parallel()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Security: &kafkacluster.Security{
 		Users: map[string]string{"alice": "secret-alice", "bob": "secret-bob"}, SuperUsers: []string{"User:alice"},
 	}})
@@ -125,44 +129,96 @@ func grant(t *testing.T, cluster *kafkacluster.Cluster, kind kmsg.ACLResourceTyp
 	require.NoError(t, kerr.ErrorForCode(resp.Results[0].ErrorCode))
 }
 
-// TestRealFault_E1_FrozenCoordinator stops the process of the coordinator, while
-// another broker leads the partition and records keep coming.
+// TestRealFault_E1_FrozenCoordinator stops the process of the coordinator, whose place
+// no other broker can take, while other brokers lead the partition and records keep
+// coming. Nothing is handed out once SessionTimeout has passed since the last heartbeat
+// was sent that was answered, and the loss is reported within one heartbeat and a
+// second more.
 func TestRealFault_E1_FrozenCoordinator(t *testing.T) {
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: 3, Private: true})
+	t.Parallel()
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{
+		Brokers: 3, Private: true, Properties: map[string]string{
+			"offsets.topic.replication.factor": "1", "default.replication.factor": "1", "min.insync.replicas": "1",
+		},
+	})
 	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 3, nil))
 	cfg := consumerConfig(strings.Split(cluster.Bootstrap(), ","))
 	cfg.SessionTimeout = 6 * time.Second
+	var handedOut, lost instants
 	r := newRecorder()
-	var last atomic.Int64
-	r.onRecord = func(*driver.Claim, driver.Record) { last.Store(time.Now().UnixNano()) }
+	r.onRecord = func(*driver.Claim, driver.Record) { handedOut.note() }
+	r.onLost = lost.note
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 3 })
 	coordinator, err := cluster.Coordinator(t.Context(), "g")
 	require.NoError(t, err)
+	stopSending := keepSending(t, cluster, "t")
+	defer stopSending()
+	r.waitRecords(t, 100)
 
-	// It may take over the group before the session is over; then it goes on.
 	require.NoError(t, coordinator.Pause())
 	defer coordinator.Continue()
 	frozen := time.Now()
-	ctx, stop := context.WithTimeout(t.Context(), cfg.SessionTimeout+4*time.Second)
-	defer stop()
-	for ctx.Err() == nil {
-		deadline := m.SessionDeadline()
-		r.mu.Lock()
-		lost := len(r.lost)
-		r.mu.Unlock()
-		if !deadline.IsZero() && lost == 0 {
-			require.LessOrEqual(t, time.Since(deadline), time.Second, "time that the claims live after the deadline")
-		}
-		time.Sleep(20 * time.Millisecond)
+	r.wait(t, "the loss", func() bool { return len(r.lost) == 3 })
+	over := m.membership.lastAnswered().Add(cfg.SessionTimeout)
+	time.Sleep(2 * time.Second) // what must not come
+	assert.False(t, over.After(frozen.Add(cfg.SessionTimeout)), "a heartbeat is taken for answered after the coordinator froze")
+	afterFreeze := handedOut.after(frozen)
+	assert.NotEmpty(t, handedOut.after(frozen.Add(cfg.SessionTimeout/2)), "no records came: nothing was tested")
+	for _, at := range afterFreeze {
+		assert.LessOrEqual(t, at.Sub(over), 100*time.Millisecond, "handed out after the end of the session")
+	}
+	for _, at := range lost.after(frozen) {
+		assert.LessOrEqual(t, at.Sub(over), cfg.HeartbeatInterval+time.Second, "the loss was reported late")
+		assert.GreaterOrEqual(t, at.Sub(over), time.Duration(0), "lost before the session was over")
 	}
 	r.mu.Lock()
-	lost, causes := len(r.lost), r.causes
-	r.mu.Unlock()
-	t.Logf("%v after the coordinator froze: lost %d, for %v; last deadline %v", time.Since(frozen), lost, causes, m.SessionDeadline())
-	for _, cause := range causes {
+	for _, cause := range r.causes {
 		assert.ErrorIs(t, cause, driver.ErrMembershipLost)
 	}
+	assert.Empty(t, r.revoked)
+	r.mu.Unlock()
 	require.NoError(t, coordinator.Continue())
 	r.waitFor(t, 3*patienceTest, "all claims", func() bool { return len(r.live) == 3 })
+}
+
+// An instants notes when something happened.
+type instants struct {
+	mu sync.Mutex
+	at []time.Time
+}
+
+func (i *instants) note() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.at = append(i.at, time.Now())
+}
+
+func (i *instants) after(begin time.Time) (at []time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(i.at), func(at time.Time) bool { return !at.After(begin) })
+}
+
+// keepSending sends records to all partitions of a topic, one after the other, as long
+// as their leaders answer. The function that it returns ends that.
+func keepSending(t *testing.T, cluster *kafkacluster.Cluster, topic string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var sends sync.WaitGroup
+	for p := range int32(3) { // a leader that is frozen holds up no other
+		cl, err := cluster.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+		require.NoError(t, err)
+		sends.Go(func() {
+			defer cl.Close()
+			for ctx.Err() == nil {
+				_ = cl.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: p, Value: []byte("v")})
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		sends.Wait()
+	}
 }
