@@ -80,6 +80,7 @@ func TestRealFault_A1_SwitchedOffMeanwhile(t *testing.T) {
 
 // A switchable is a consumer that records what it handles and what is reported.
 type switchable struct {
+	kafka.NopHook
 	m *kafka.Manager
 
 	mu      sync.Mutex
@@ -91,7 +92,7 @@ type switchable struct {
 func startRecreated(t *testing.T, brokers, topic string, initial kafka.InitialOffset) *switchable {
 	t.Helper()
 	r := new(switchable)
-	r.m = newManager(t, sarama.Driver{}, kafka.WithHook(eventHook{to: r.event}))
+	r.m = newManager(t, sarama.Driver{}, kafka.WithHook(r))
 	require.NoError(t, r.m.RegisterConsumer(t.Context(), kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName: "orders", Topic: topic, ConsumerGroup: topic, BootstrapServers: brokers, InitialOffset: initial,
 		SessionTimeout: 6 * time.Second, HeartbeatInterval: time.Second,
@@ -106,7 +107,8 @@ func startRecreated(t *testing.T, brokers, topic string, initial kafka.InitialOf
 	return r
 }
 
-func (r *switchable) event(e kafka.Event) {
+// Event implements [kafka.Hook].
+func (r *switchable) Event(e kafka.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e := e.(type) {
