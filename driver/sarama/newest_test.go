@@ -52,7 +52,7 @@ func TestNewestWithAPositionThatCannotBeRead(t *testing.T) {
 			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "bad", Partitions: []int32{1}, Err: kerr.UnstableOffsetCommit, Count: -1})
 			m := newestOf(t, cluster, "good", "bad")
 			m.wait(t, "the claims of the good topic", func() bool { return len(m.startsOf("good")) == 2 })
-			m.wait(t, "the report", func() bool { return slices.Contains(m.toldOf("bad"), "UNSTABLE_OFFSET_COMMIT") })
+			m.wait(t, "the report", func() bool { return slices.Contains(m.codesOf("bad"), "UNSTABLE_OFFSET_COMMIT") })
 			seed(t, brokers, "good", 0, "fresh")
 			m.waitRecords(t, 1)
 			assert.Equal(t, []string{"fresh"}, m.values())
