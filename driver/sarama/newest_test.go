@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // newestOf starts a member of a new group that starts at the newest records of topics.
@@ -112,7 +113,7 @@ func TestOffsetOfWaitsForTheLeader(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if assert.Len(t, r.troubles(), 1) {
-		assert.Equal(t, "NOT_LEADER_OR_FOLLOWER", errorCode(r.troubles()[0]))
+		assert.Equal(t, "NOT_LEADER_OR_FOLLOWER", testkit.Code(r.troubles()[0]))
 	}
 	assert.Equal(t, 1, r.joins)
 }

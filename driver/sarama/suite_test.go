@@ -6,19 +6,15 @@ import (
 	"strconv"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	if brokers := os.Getenv(victimEnv); brokers != "" {
 		new(victim).live(brokers)
 	}
-	// FetchRequest.encode marks a meter of each topic in go-metrics' global
-	// registry whatever registry Sarama was given. The first meter of a process
-	// starts a goroutine that never ends.
-	goleak.VerifyTestMain(suite{m}, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	testkit.NoLeaksBesideSarama(suite{m})
 }
 
 // parallelTests is how many tests run at a time, unless -parallel says otherwise. Most

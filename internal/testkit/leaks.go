@@ -12,6 +12,6 @@ func NoLeaks(m *testing.M) { goleak.VerifyTestMain(m) }
 // NoLeaksBesideSarama is NoLeaks for tests that run Sarama. Sarama marks fetches in the
 // global registry of go-metrics, whatever registry it was given. The first meter of a
 // process starts one goroutine that never ends.
-func NoLeaksBesideSarama(m *testing.M) {
+func NoLeaksBesideSarama(m goleak.TestingM) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
