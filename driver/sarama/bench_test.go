@@ -18,7 +18,7 @@ import (
 )
 
 // The benchmarks come in pairs, raw Sarama and the driver, over a broker that
-// makes up what is fetched and drops what is produced. They share two cores with
+// invents records for fetches and drops produced ones. They share two cores with
 // it: compare the two of a pair, and of several runs.
 
 func synthetic(b *testing.B, partitions int32) *kfake.Cluster {
@@ -287,8 +287,8 @@ func (h slowRaw) ConsumeClaim(s ibm.ConsumerGroupSession, claim ibm.ConsumerGrou
 	}
 }
 
-// BenchmarkSlowHandler is about back-pressure: how much a handler that is
-// somewhat slower than the broker is starved by pausing and resuming.
+// BenchmarkSlowHandler measures back-pressure: how much pausing and resuming starves a
+// handler that is somewhat slower than the broker.
 func BenchmarkSlowHandler(b *testing.B) {
 	for _, work := range []time.Duration{2, 3, 5, 8, 12, 20, 30} {
 		work *= time.Microsecond

@@ -23,7 +23,7 @@ import (
 const mebi = 1 << 20
 
 // heapPeak samples the memory of the process until it is called back, and returns
-// the most that there was above what there is now.
+// the largest growth in between.
 func heapPeak(t *testing.T) (stop func() int) {
 	t.Helper()
 	now := func() int {
@@ -54,7 +54,7 @@ func heapPeak(t *testing.T) (stop func() int) {
 	return stop
 }
 
-// zeros writes n of them.
+// zeros writes n zero bytes.
 func zeros(t *testing.T, w io.Writer, n int) {
 	t.Helper()
 	for chunk := make([]byte, mebi); n > 0; n -= len(chunk) {
@@ -63,7 +63,7 @@ func zeros(t *testing.T, w io.Writer, n int) {
 	}
 }
 
-// compressed compresses with codec what write writes.
+// compressed returns the output of write, compressed with codec.
 func compressed(t *testing.T, codec int16, write func(io.Writer)) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -117,9 +117,9 @@ func twice(t *testing.T, write func(io.Writer)) []byte {
 	return append(compressed(t, 1, write), compressed(t, 1, func(w io.Writer) { w.Write([]byte{0}) })...)
 }
 
-// TestFault_H1_BatchThatInflatesStandsAlone and its kind, H5: a batch that takes more
-// memory than MaxDecompressedBytes stops its partition with RECORD_TOO_LARGE, and
-// takes no such memory.
+// TestFault_H1_BatchThatInflatesStandsAlone: a batch that would take more memory than
+// MaxDecompressedBytes stops its partition with RECORD_TOO_LARGE, and does not take that
+// memory.
 func TestFault_H1_BatchThatInflatesStandsAlone(t *testing.T) {
 	testkit.Slow(t, "compresses some hundreds of megabytes")
 	codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}
@@ -140,7 +140,7 @@ func TestFault_H1_BatchThatInflatesStandsAlone(t *testing.T) {
 	})
 }
 
-// TestFault_H5_RecordOfManyHeadersStandsAlone: the same for ten million headers.
+// TestFault_H5_RecordOfManyHeadersStandsAlone does the same with ten million headers.
 func TestFault_H5_RecordOfManyHeadersStandsAlone(t *testing.T) {
 	testkit.Slow(t, "compresses some hundreds of megabytes")
 	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
@@ -177,7 +177,7 @@ func standsAlone(t *testing.T, bomb []byte) {
 }
 
 // TestFault_H5_ManyHeavyBatchesAreReadInParts: batches that are each below the bound
-// are delivered, though all of an answer would take many times as much.
+// are delivered, though a whole answer of them would take many times the bound.
 func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
 	testkit.Slow(t, "compresses some hundreds of megabytes")
 	heavy := compressed(t, 4, headed(t, 300_000))

@@ -78,7 +78,7 @@ func TestRealFault_E3_APartitionHoldsItsBoundAndOneFetch(t *testing.T) {
 	}
 }
 
-// liveHeap is what is reachable.
+// liveHeap returns the bytes of reachable objects.
 func liveHeap() int {
 	runtime.GC()
 	var m runtime.MemStats

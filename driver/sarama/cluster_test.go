@@ -16,7 +16,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// patienceTest is how long a test waits for what must happen.
+// patienceTest is how long a test waits for an event that must come.
 const patienceTest = 15 * time.Second
 
 // shortTime is what -short gives the tests over kfake, which take minutes.
@@ -82,7 +82,8 @@ func numbered(from, to int) (values []string) {
 	return values
 }
 
-// within returns a context that ends after d. It outlives the test by its cleanups.
+// within returns a context that ends after d. Unlike testkit.Within, it does not end
+// with the test, so that cleanups can use it.
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -16,7 +16,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// TestFault_C2_WhatPassesIsNotPermanent goes through the codes that were once final.
+// TestFault_C2_WhatPassesIsNotPermanent checks the codes that once ended a consumer.
 func TestFault_C2_WhatPassesIsNotPermanent(t *testing.T) {
 	oauth := &driver.SASL{Mechanism: driver.SASLOAuthBearer}
 	password := &driver.SASL{Mechanism: driver.SASLPlain}
@@ -45,8 +45,8 @@ func TestFault_C2_WhatPassesIsNotPermanent(t *testing.T) {
 	}
 }
 
-// TestFault_H9_AnswerThatIsNoTLSPasses: a port speaks TLS but for one answer, or
-// sends an alert that says nothing of certificates.
+// TestFault_H9_AnswerThatIsNoTLSPasses: a port speaks TLS except for one answer,
+// or sends an alert that does not concern certificates.
 func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
 	alert := func(code byte) string { return string([]byte{21, 3, 3, 0, 2, 2, code}) }
 	for _, c := range []struct {
@@ -92,8 +92,8 @@ func TestFault_H9_AnswerThatIsNoTLSPasses(t *testing.T) {
 	}
 }
 
-// TestFault_D4_OutOfRangeNamesThePlace: with the default policy, the reason says which
-// position is not in which log.
+// TestFault_D4_OutOfRangeNamesThePlace: with the default policy, the error names the
+// position and the log that does not hold it.
 func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
 	t.Parallel()
 	h, _ := fakeHarness(t)
@@ -112,7 +112,8 @@ func TestFault_D4_OutOfRangeNamesThePlace(t *testing.T) {
 	assert.ErrorContains(t, err, "t/0: offset 3, the log holds [10, 20)")
 }
 
-// TestFault_E5_NewPartitionsAreNoticed: within a minute, whatever the strategy.
+// TestFault_E5_NewPartitionsAreNoticed: a consumer notices new partitions within a
+// minute, with an eager and with a cooperative strategy.
 func TestFault_E5_NewPartitionsAreNoticed(t *testing.T) {
 	testkit.Slow(t, "waits for up to a minute")
 	t.Parallel()

@@ -22,8 +22,7 @@ import (
 
 const errRefused = syscall.ECONNREFUSED
 
-// outlast sends messages while all brokers are away for a while, and returns what
-// became of them.
+// outlast sends messages during an outage of all brokers, and returns how many failed.
 func outlast(t *testing.T, p *producer, topic string, away func() (back func()), d time.Duration) (failed int) {
 	t.Helper()
 	require.NoError(t, send(t, p, &driver.Message{Topic: topic, Partition: 0, Value: []byte("first")}))
@@ -192,7 +191,7 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 	})
 }
 
-// TestFault_G5_Once lets answers come as the time ends, again and again: each
+// TestFault_G5_Once lets answers come at about the end of the delivery timeout: each
 // message is acknowledged once.
 func TestFault_G5_Once(t *testing.T) {
 	h, cluster := fakeHarness(t)

@@ -71,7 +71,7 @@ func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 }
 
 // freezeCoordinator freezes the coordinator to which both heartbeats and commits
-// are connected, calls meanwhile, and wants the one session to go on.
+// are connected, calls meanwhile, and checks that the one session goes on.
 func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 	cluster, gates := gatedBrokers(t)
 	brokers := cluster.ListenAddrs()
@@ -154,7 +154,7 @@ func hideCoordinator(cluster *kfake.Cluster, back *atomic.Bool) (asked *atomic.I
 	return asked
 }
 
-// wantOneSession holds that there has been no session but the first, which goes on.
+// wantOneSession checks that the first session is the only one, and goes on.
 func wantOneSession(t *testing.T, r *recorder) {
 	t.Helper()
 	r.mu.Lock()
@@ -224,8 +224,8 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	wantOneSession(t, r)
 }
 
-// TestCommitOfEndedClaimsLeavesTheConnectionOpen: a commit that finds all its claims ended sends
-// nothing, and leaves the connection open, which others need.
+// TestCommitOfEndedClaimsLeavesTheConnectionOpen: a commit that finds all its claims
+// ended sends nothing, and leaves the connection open for others.
 func TestCommitOfEndedClaimsLeavesTheConnectionOpen(t *testing.T) {
 	cluster := fake(t)
 	r := newRecorder()

@@ -18,8 +18,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A churner handles what is delivered at once and commits it when asked to
-// return it, as the core does.
+// A churner handles each record at once and commits in Revoke, as the core does.
 type churner struct {
 	*recorder
 	m *running
@@ -38,7 +37,7 @@ func (c *churner) commit(ctx context.Context, cs []*driver.Claim) {
 }
 
 // TestRebalanceLosesNothing lets members come and go while records arrive, and
-// counts what all of them were given.
+// counts the records that all of them got.
 func TestRebalanceLosesNothing(t *testing.T) {
 	testkit.Slow(t, "rebalances under load for 14 s")
 	t.Parallel()
@@ -113,8 +112,8 @@ func wantEachOnce(t *testing.T, all []*churner) {
 	}
 }
 
-// TestCooperativeMemberKeepsItsClaimsInARebalance checks that a member keeps delivering, and
-// committing, what it keeps while another joins.
+// TestCooperativeMemberKeepsItsClaimsInARebalance checks that a member goes on delivering
+// and committing the claims that it keeps while another member joins.
 func TestCooperativeMemberKeepsItsClaimsInARebalance(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(4, "coop"))
@@ -303,8 +302,8 @@ func TestLeaderMovesLoseNothing(t *testing.T) {
 	assert.Len(t, r.assigned, 3)
 }
 
-// TestAuthorizationEndsRun: an answer that no retry cures comes on Sarama's
-// channel of errors only.
+// TestAuthorizationEndsRun: a permanent refusal, which Sarama passes on by its channel
+// of errors only, ends Run.
 func TestAuthorizationEndsRun(t *testing.T) {
 	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.Heartbeat, kmsg.JoinGroup} {

@@ -18,16 +18,16 @@ import (
 	"github.com/aarontianqx/gopkg/internal/outside"
 )
 
-// A harness is the driver over a cluster behind a gate, which looks at it past
-// that.
+// A harness is the driver over a cluster behind a gate. Its own client bypasses the
+// gate.
 type harness struct {
 	outside.Client
 	gate     *gate
 	brokers  []string
 	settings drivertest.Settings
 
-	// latest has kfake refuse later dates for a topic; nil is a broker that does so
-	// by itself.
+	// latest makes kfake refuse later dates for a topic. It is nil for a broker that
+	// can be configured to.
 	latest func(topic string, ahead time.Duration)
 }
 
@@ -91,7 +91,7 @@ func (h *harness) CreateLimitedTopic(ctx context.Context, topic string, partitio
 	return h.CreateTopicWith(ctx, topic, partitions, configs)
 }
 
-// realHarness is a harness over a real Kafka, whose clients come by proxies.
+// realHarness is a harness over a real Kafka, whose clients connect through proxies.
 func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	t.Helper()
 	g := newGate()

@@ -24,8 +24,8 @@ func waitEnd(t *testing.T, m *running, c *driver.Claim, end int64) {
 	}, patienceTest, 5*time.Millisecond)
 }
 
-// TestFault_D1_HighWatermarkOfAPausedClaim: it follows the log, also while a claim of
-// the same topic on another broker gets no answer.
+// TestFault_D1_HighWatermarkOfAPausedClaim: the high watermark follows the log, also
+// while a claim of the same topic on another broker gets no answer.
 func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
 	t.Parallel()
 	assert.LessOrEqual(t, askEnds+endAge+requestTimeout, 30*time.Second, "age of an end")

@@ -61,8 +61,8 @@ func TestFault_H4_ThrottleTimeIsBoundedAndCutShort(t *testing.T) {
 	assert.Less(t, time.Since(began), 8*time.Second, "time to close")
 }
 
-// TestFault_H4_CloseEndsAPause holds that a producer's Close is not held up by what a
-// broker has asked for, on a connection without a limit of its own.
+// TestFault_H4_CloseEndsAPause holds that a producer's Close does not wait for a pause
+// that a broker has asked for, on a connection without a limit of its own.
 func TestFault_H4_CloseEndsAPause(t *testing.T) {
 	p := meddled(t, func(x *wire.Exchange) {
 		if a, ok := x.Answer.(*kmsg.ProduceResponse); ok {
@@ -117,7 +117,7 @@ func manyTopics(x *wire.Exchange, a *kmsg.FetchResponse, n uint32) []byte {
 }
 
 // TestFault_H6_FetchAnswerReportsItsOwnReason holds that such an answer costs no
-// memory, is reported as what it is, and does not end the consumer.
+// memory, is reported with its own reason, and does not end the consumer.
 func TestFault_H6_FetchAnswerReportsItsOwnReason(t *testing.T) {
 	var hostile atomic.Bool
 	p := meddled(t, func(x *wire.Exchange) {
@@ -210,7 +210,7 @@ func TestFault_H9_AlertsThatPass(t *testing.T) {
 	}
 }
 
-// TestFault_H10_SCRAMIterationsAreBounded holds it on both sides of the bound.
+// TestFault_H10_SCRAMIterationsAreBounded tries both sides of the bound.
 func TestFault_H10_SCRAMIterationsAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		rounds string
@@ -235,8 +235,8 @@ func TestFault_H10_SCRAMIterationsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFault_H11_NoProducerIDIsRefused holds that idempotence is not lost without a
-// word: a batch with producer ID -1 is one without.
+// TestFault_H11_NoProducerIDIsRefused holds that idempotence is not lost silently: a
+// batch with producer ID -1 has none.
 func TestFault_H11_NoProducerIDIsRefused(t *testing.T) {
 	for name, meddle := range map[string]func(*kmsg.InitProducerIDResponse){
 		"ID":    func(a *kmsg.InitProducerIDResponse) { a.ProducerID = -1 },
@@ -262,8 +262,8 @@ func TestFault_H11_NoProducerIDIsRefused(t *testing.T) {
 	}
 }
 
-// TestFault_H12_ForeignTextIsCut holds it for the address of a broker, which a
-// broker chooses, and for many brokers, whom a user names.
+// TestFault_H12_ForeignTextIsCut checks the address of a broker, which a broker
+// chooses, and a list of many brokers, which a user configures.
 func TestFault_H12_ForeignTextIsCut(t *testing.T) {
 	l := newLine(nil, 0)
 	defer l.Sever()

@@ -30,8 +30,8 @@ func TestFault_H11_BrokenProducerID(t *testing.T) {
 	require.NoError(t, send(t, openProducer(t, cfg), sized("t", 1, 1)[0]), "without idempotence no ID is needed")
 }
 
-// TestUsedUpEpochs: when the epochs of a producer are used up, another is asked for,
-// and nothing is sent without one.
+// TestUsedUpEpochs: when the epochs of a producer ID are used up, the producer asks for
+// another ID, and sends nothing without one.
 func TestUsedUpEpochs(t *testing.T) {
 	h, cluster := fakeHarness(t)
 	cfg := producerConfig(h.brokers)

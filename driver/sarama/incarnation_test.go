@@ -43,7 +43,8 @@ var recreations = []recreation{
 	{name: "ten seconds apart, handling, shorter", initial: driver.OffsetNewest, pause: 10 * time.Second, records: 20, handling: true},
 }
 
-// TestFault_A1_RecreatedTopicStartsAtItsBeginning: a topic is its ID, not its name.
+// TestFault_A1_RecreatedTopicStartsAtItsBeginning: the topic's ID identifies it, not its
+// name.
 func TestFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 	testkit.Slow(t, "waits between the topic and its successor")
 	t.Parallel()
@@ -92,7 +93,7 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 	time.Sleep(form.pause)
 	createAgain(ctx, t, cluster, topic)
 	require.NoError(t, sendMany(ctx, cluster, topic, "new", form.records))
-	if form.handling { // what was earned in the old topic is committed to the new one
+	if form.handling { // marks of the old topic must not be committed to the new one
 		var refused *driver.CommitError
 		assert.ErrorAs(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 60}}), &refused, "a commit of the old topic")
 	}
@@ -160,7 +161,7 @@ func deleteTopic(ctx context.Context, t testing.TB, cluster outside.Client, topi
 	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
 }
 
-// createAgain creates a topic that may still be about to be deleted.
+// createAgain creates a topic whose deletion may not be over yet.
 func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
 	t.Helper()
 	var err error
@@ -208,9 +209,9 @@ func TestTopicIDsDecideTheIncarnation(t *testing.T) {
 	assert.True(t, i.holds("t", 1, id(7)), "a position must hold in a mirrored cluster")
 }
 
-// TestFault_A1_RestartAtTheAssignment: between the sessions the beginning could not be
-// made durable, as the group is in between, too. The position of the old topic has been
-// committed to the new one meanwhile.
+// TestFault_A1_RestartAtTheAssignment: between the sessions the commit of the beginning
+// fails, since the group is rebalancing. Meanwhile the position of the old topic has been
+// committed to the new one.
 func TestFault_A1_RestartAtTheAssignment(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)

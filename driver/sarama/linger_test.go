@@ -63,7 +63,7 @@ func TestFault_A3_WhatLingersIsSentAtOnce(t *testing.T) {
 	}
 }
 
-// TestFault_A3_LingerEnds: by time, by number, and by size.
+// TestFault_A3_LingerEnds: a batch is sent by time, by number of messages, and by size.
 func TestFault_A3_LingerEnds(t *testing.T) {
 	for name, configure := range map[string]func(*ibm.Config){
 		"frequency": func(c *ibm.Config) { c.Producer.Flush.Frequency = 50 * time.Millisecond },
@@ -88,8 +88,8 @@ func TestFault_A3_FullBufferDoesNotLinger(t *testing.T) {
 	hand(t, p, sized("t", bufferBytes/900_000+2, 900_000)...)
 }
 
-// TestFault_A3_WhatWasNeverSentIsCertain: at the end of Close's context, what
-// lingered or waited behind another is not of an unknown outcome.
+// TestFault_A3_WhatWasNeverSentIsCertain: at the end of Close's context,
+// messages that lingered or waited behind another have a certain outcome.
 func TestFault_A3_WhatWasNeverSentIsCertain(t *testing.T) {
 	h, _ := fakeHarness(t)
 	p := openProducer(t, producerConfig(h.brokers))
@@ -114,7 +114,7 @@ func TestFault_A3_WhatWasNeverSentIsCertain(t *testing.T) {
 	assert.LessOrEqual(t, len(records), 2, "records in the log")
 }
 
-// A wilful partitioner sends everything to partition 0, or panics.
+// A wilful partitioner sends every message to partition 0, or panics.
 type wilful struct{ panics bool }
 
 func (w wilful) Partition(*ibm.ProducerMessage, int32) (int32, error) {
@@ -157,8 +157,8 @@ func TestFault_A5_PartitionGoesBeforePartitioner(t *testing.T) {
 	}
 }
 
-// TestFault_A5_NeighboursDoNotWait: a partition that does not exist holds up no
-// other, and is found when it is added.
+// TestFault_A5_NeighboursDoNotWait: a partition that does not exist delays no
+// other, and is found as soon as it is added.
 func TestFault_A5_NeighboursDoNotWait(t *testing.T) {
 	h, _ := fakeHarness(t)
 	cfg := producerConfig(h.brokers)
@@ -184,8 +184,8 @@ func TestFault_A5_PartitionerMayPanic(t *testing.T) {
 	require.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")}))
 }
 
-// TestFault_C5_MissingTopicIsAlwaysTheReason, and what is sent as soon as the
-// topic is there.
+// TestFault_C5_MissingTopicIsAlwaysTheReason: every message to a missing topic fails
+// with that reason, and messages are sent as soon as the topic exists.
 func TestFault_C5_MissingTopicIsAlwaysTheReason(t *testing.T) {
 	t.Parallel()
 	h, _ := fakeHarness(t)

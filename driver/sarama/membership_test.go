@@ -99,7 +99,8 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 	}
 }
 
-// An arrival is when something that renews a session last came to the coordinator.
+// An arrival is the time at which the coordinator last got a request that renews a
+// session.
 type arrival struct{ at atomic.Int64 }
 
 func (a *arrival) last() time.Time { return time.Unix(0, a.at.Load()) }
@@ -180,7 +181,7 @@ func TestFault_H3_RefusedJoinsArePaced(t *testing.T) {
 			refusal := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.code, Count: -1})
 			r := newRecorder()
 			cfg := consumerConfig(cluster.ListenAddrs())
-			cfg.RebalanceTimeout, cfg.DrainTimeout = time.Second, 500*time.Millisecond // members that are forgotten are waited for
+			cfg.RebalanceTimeout, cfg.DrainTimeout = time.Second, 500*time.Millisecond // the broker waits for members that it has forgotten
 			start(t, Driver{}, cfg, r)
 			began := time.Now()
 			r.wait(t, "an error", func() bool {

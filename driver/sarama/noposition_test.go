@@ -11,7 +11,7 @@ import (
 )
 
 // TestFault_A4_StartWithoutPositionIsReported: the group's positions are gone, and
-// records came meanwhile. The start is as configured, and the handler hears of it.
+// records came meanwhile. The start is as configured, and is reported to the handler.
 func TestFault_A4_StartWithoutPositionIsReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

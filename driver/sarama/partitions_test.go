@@ -11,9 +11,9 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// TestFault_H13_ManyPartitionsStartWithinTheirBound holds what RELIABILITY.md says of
-// consumers with very many partitions: how long they take to start, and how many
-// goroutines they have.
+// TestFault_H13_ManyPartitionsStartWithinTheirBound checks the bounds that
+// RELIABILITY.md states for consumers of very many partitions: the time to start and
+// the number of goroutines.
 func TestFault_H13_ManyPartitionsStartWithinTheirBound(t *testing.T) {
 	testkit.Slow(t, "starts a consumer of 5,000 partitions")
 	const partitions = 5_000

@@ -35,7 +35,7 @@ func openProducer(t testing.TB, cfg driver.ProducerConfig) *producer {
 	return p.(*producer)
 }
 
-// send sends one message and returns what its acknowledgement says.
+// send sends one message and returns the error of its acknowledgement.
 func send(t testing.TB, p *producer, m *driver.Message) error {
 	t.Helper()
 	answers := newAcks()
@@ -163,9 +163,9 @@ func TestReasonOfAnOutage(t *testing.T) {
 	}
 }
 
-// TestRetriesOutlastAnOutage is about Sarama's circuit breaker: retries that go
-// on for longer than an outage lose nothing, and the first message after it does
-// not fail either.
+// TestRetriesOutlastAnOutage: retries that go on for longer than an outage lose
+// nothing, and the first message after it succeeds, in spite of Sarama's circuit
+// breaker.
 func TestRetriesOutlastAnOutage(t *testing.T) {
 	testkit.Slow(t, "waits for an outage to end")
 	t.Parallel()
@@ -202,9 +202,9 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 	}
 }
 
-// TestSendSucceedsAsSoonAsABrokerIsTrusted: while no broker can be trusted, a message fails with
-// that reason and a certain outcome. The first one after that is sent. Sarama's
-// circuit breaker would be open for ten seconds.
+// TestSendSucceedsAsSoonAsABrokerIsTrusted: while no broker can be trusted, a message
+// fails with that reason and a certain outcome. The first one after that is sent.
+// Sarama's circuit breaker would be open for ten seconds.
 func TestSendSucceedsAsSoonAsABrokerIsTrusted(t *testing.T) {
 	t.Parallel()
 	good, pool := certificate(t)

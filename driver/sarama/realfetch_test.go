@@ -20,7 +20,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// appendRaw lets a broker append a batch as it is.
+// appendRaw makes a broker append a batch unchanged.
 func appendRaw(t *testing.T, cluster *kafkacluster.Cluster, topic string, id int32, b []byte) {
 	t.Helper()
 	cl, err := cluster.Client(kgo.MaxVersions(kversion.V3_6_0()))
@@ -98,7 +98,8 @@ func flipInLog(t *testing.T, dir, partition string, place int) {
 	require.NoError(t, err)
 }
 
-// TestFault_H1_RealBatchesThatInflate and H5: a real broker accepts them.
+// TestFault_H1_RealBatchesThatInflate: a real broker accepts such batches, also those of
+// fault H5.
 func TestFault_H1_RealBatchesThatInflate(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Private: true})
 	sizes := map[int]int{1: 900 * mebi, 2: 100 * mebi, 3: 100 * mebi, 4: 1024 * mebi}

@@ -19,9 +19,8 @@ import (
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
-// TestRealFault_C1_BesideOtherClients: a member as Java's and Sarama's users start it
-// by default, and one of ours, each own partitions; the old one leaves, and ours
-// takes over.
+// TestRealFault_C1_BesideOtherClients: a member with the defaults of Java or Sarama,
+// and one of ours, each own partitions; the old one leaves, and ours takes over.
 func TestRealFault_C1_BesideOtherClients(t *testing.T) {
 	t.Parallel()
 	cluster := shared.ForTest(t)
@@ -113,7 +112,7 @@ func TestRealFault_B2_UnreadableTopics(t *testing.T) {
 	assert.ErrorIs(t, alone.ranOut(t), driver.ErrPermanent, "Run for a topic that may not be read")
 }
 
-// grant lets bob do op.
+// grant allows op to bob.
 func grant(t *testing.T, cluster *kafkacluster.Cluster, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := cluster.Client()

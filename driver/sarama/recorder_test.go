@@ -123,7 +123,8 @@ func (r *recorder) ended(cs []*driver.Claim) {
 	}
 }
 
-// Error keeps starts without a position apart: most tests begin with one.
+// Error keeps starts without a position in a list of their own: most tests begin with
+// such a start.
 func (r *recorder) Error(err error) {
 	r.update(func() {
 		var start *driver.NoPositionError

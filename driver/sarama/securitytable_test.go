@@ -36,7 +36,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// What users see when security is right, wrong, or changes under them: the whole
+// These tests show users' view of right, wrong and changing security settings: the whole
 // stack, from kafka.Manager to a real broker with TLS, SASL and an authorizer.
 // Each row of the tables in docs/runs is a case; with -v this prints the tables.
 
@@ -49,7 +49,7 @@ const (
 
 const oauthLogin = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
 
-// patience bounds the wait for what a user must see.
+// patience bounds the wait for an outcome that a user must see.
 const patience = 20 * time.Second
 
 // A secured cluster, each of whose listeners is behind a tap.
@@ -61,7 +61,7 @@ type secured struct {
 	dir  string
 }
 
-// everything is all that anybody printed.
+// everything is all text that was logged or printed.
 type everything struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -146,8 +146,8 @@ type user struct {
 	began    time.Time
 }
 
-// newUser registers a consumer and a producer and starts. What fails at
-// registration is returned.
+// newUser registers a consumer and a producer, starts, and returns the errors of the
+// registrations.
 func (s *secured) newUser(t *testing.T, addr, group string, tlsConf *kafka.TLSConfig, sasl *kafka.SASLConfig) (u *user, consumerErr, producerErr error) {
 	t.Helper()
 	level := &slog.HandlerOptions{Level: slog.LevelDebug}
@@ -228,8 +228,9 @@ func (e *everything) wantHidden(t *testing.T, secrets ...string) {
 	}
 }
 
-// disguises are the forms in which a secret may not show either: for base64, the
-// three positions in a group of bytes, without what depends on its neighbours.
+// disguises returns encodings of a secret, which must not show either: for base64, at
+// the three positions in a group of bytes, without characters that depend on its
+// neighbours.
 func disguises(secret string) []string {
 	forms := []string{
 		secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))),
@@ -267,7 +268,7 @@ func login(m kafka.SASLMechanism, name, password string) *kafka.SASLConfig {
 	return &kafka.SASLConfig{Mechanism: m, User: name, Password: kafka.Secret(password), AllowPlaintext: true}
 }
 
-// acl grants or withdraws operations of bob, and returns when the broker knows.
+// acl grants or withdraws an operation of bob, and returns when the broker applies it.
 func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name string, op kmsg.ACLOperation) {
 	t.Helper()
 	cl, err := s.Client()
@@ -302,8 +303,8 @@ func (s *secured) acl(t *testing.T, grant bool, kind kmsg.ACLResourceType, name 
 	s.awaitACL(t, false, kind, name, op)
 }
 
-// password changes what a user logs in with by SCRAM-SHA-512, and
-// returns when the broker asks for it.
+// password changes the SCRAM-SHA-512 password of a user, and returns when the broker
+// asks for it.
 func (s *secured) password(t *testing.T, name, password string) {
 	t.Helper()
 	const scramSHA512, iterations = 2, 4096
@@ -378,8 +379,7 @@ func (s *secured) awaitCertificate(t *testing.T, want []byte) {
 	}
 }
 
-// await returns when a broker has applied what it was asked for, that is, when
-// try returns nil. The controller answers a change of a password, an ACL or a
+// await returns when a broker has applied a change, that is, when try returns nil. The controller answers a change of a password, an ACL or a
 // certificate before the broker that serves clients has heard of it.
 func await(t *testing.T, what string, try func() error) {
 	t.Helper()
@@ -458,7 +458,7 @@ func TestRealSecurityTable(t *testing.T) {
 	s.seen.wantHidden(t, passwordOfAlice, passwordOfBob, wrongPassword, tokenSubject)
 }
 
-// testStart tries what is right or wrong from the beginning.
+// testStart tries settings that are right or wrong from the beginning.
 func (s *secured) testStart(t *testing.T) {
 	foreign, err := kafkacluster.NewAuthority()
 	require.NoError(t, err)
@@ -653,7 +653,8 @@ func (u *user) wantRefused(t *testing.T, code string) (string, time.Duration) {
 	return brief(err), took
 }
 
-// testRunning changes what is allowed under a consumer and a producer that run.
+// testRunning changes permissions, passwords and certificates while a consumer and a
+// producer run.
 func (s *secured) testRunning(t *testing.T) {
 	ca := s.file(t, "ca.pem", s.ca)
 	bob := login(kafka.SASLScramSHA512, "bob", passwordOfBob)
@@ -667,7 +668,7 @@ func (s *secured) testRunning(t *testing.T) {
 	}
 	refused := func(what, consumerCode, producerCode string) {
 		seen, took := u.wantDisabled(t, consumerCode)
-		u.send(t) // what was on a connection as it was cut may have an unknown outcome
+		u.send(t) // a message in flight when the connection was cut may have an unknown outcome
 		sent, sendTook := u.wantRefused(t, producerCode)
 		say(what, seen, took, sent, sendTook)
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // produceTogether hands over all messages while no broker answers, so that they
-// go in few and large batches, and returns what each acknowledgement said.
+// go in few and large batches, and returns the error of each acknowledgement.
 func produceTogether(t testing.TB, h *harness, p *producer, messages ...*driver.Message) []error {
 	t.Helper()
 	// The first message goes alone, and holds up the others.
@@ -294,7 +294,8 @@ func TestFault_B5_OneBadRecordFailsAloneReal(t *testing.T) {
 	}
 }
 
-// TestFault_B6_DatesThatCannotBeWritten: they are refused alone, wherever they are.
+// TestFault_B6_DatesThatCannotBeWritten: a message with such a date is refused alone,
+// wherever it stands in a batch.
 func TestFault_B6_DatesThatCannotBeWritten(t *testing.T) {
 	dates := map[string]time.Time{
 		"1969":  time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC),
@@ -325,8 +326,8 @@ func TestFault_B6_DatesThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// TestFault_B7_HeadersWithoutAName: they are kept, and an empty value stays
-// different from none, both ways.
+// TestFault_B7_HeadersWithoutAName: such headers are kept, and an empty value stays
+// different from none, in both directions.
 func TestFault_B7_HeadersWithoutAName(t *testing.T) {
 	h, _ := fakeHarness(t)
 	want := []driver.Header{{Key: "", Value: []byte("v")}, {Key: "", Value: nil}, {Key: "", Value: []byte{}}, {Key: "k", Value: nil}, {Key: "k", Value: []byte{}}}

@@ -20,21 +20,20 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A store serves one topic, "t", from batches by partition, as a broker does that
-// does not look into them.
+// A store serves one topic, "t", from batches by partition, without looking into them,
+// as a broker does.
 type store struct {
 	batches [][][]byte // by partition
 	fetches atomic.Int64
 	asked   [2]atomic.Int64 // fetches by partition
-	mend    atomic.Bool     // serve what was before it was damaged
+	mend    atomic.Bool     // serve the undamaged batches
 	intact  [][][]byte
 }
 
 func baseOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 func lastOf(b []byte) int64 { return baseOf(b) + int64(binary.BigEndian.Uint32(b[23:])) }
 
-// batch makes a record batch. Its length and checksum are right, whatever records
-// is.
+// batch makes a record batch with the right length and checksum for any records.
 func batch(base int64, delta, count int32, attributes int16, records []byte) []byte {
 	r := kmsg.RecordBatch{
 		FirstOffset: base, Length: int32(49 + len(records)), Magic: 2, Attributes: attributes,
@@ -182,10 +181,10 @@ func startStore(t *testing.T, s *store, limit int) *running {
 	return start(t, Driver{}, cfg, newRecorder())
 }
 
-// TestFault_B1_DamagedBatchStopsItsPartitionAlone: whatever is wrong with one batch,
-// all of the other partition and what lies before the batch is delivered, the error
-// names the place, nothing is joined again, and when the batch can be read again
-// its partition goes on.
+// TestFault_B1_DamagedBatchStopsItsPartitionAlone: one batch is damaged in some way.
+// The other partition and the records before the batch are delivered, the error names
+// the place, and the group is not joined again. As soon as the batch can be read, its
+// partition goes on.
 func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 	testkit.Slow(t, "waits for a second look at each batch")
 	t.Parallel()
@@ -262,8 +261,8 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 }
 
 // TestFault_H7_NothingOfALogThatGoesOnIsReported: a leader that names an end beyond
-// the position and sends nothing is an error that names the partition, once, and
-// ends nothing.
+// the position and sends no records is reported once, by an error that names the
+// partition, and ends no session.
 func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	t.Parallel()
 	s := damaged(func([]byte) []byte { return nil })
@@ -295,8 +294,8 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 }
 
-// TestFault_H7_BatchThatNeverComesWholeStandsAlone: a batch of which a broker sends the
-// beginning only.
+// TestFault_H7_BatchThatNeverComesWholeStandsAlone: a broker sends the beginning of a
+// batch only.
 func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	t.Parallel()
 	s := damaged(func(b []byte) []byte {
@@ -319,8 +318,8 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	}
 }
 
-// TestFault_H11_OffsetsBelowThePositionAreRefused: a broker that answers with what lies
-// before the position does not move it, and nothing of it is delivered.
+// TestFault_H11_OffsetsBelowThePositionAreRefused: records before the position, in a
+// broker's answer, do not move it and are not delivered.
 func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 	t.Parallel()
 	s := damaged(func([]byte) []byte { return nil })
@@ -339,8 +338,8 @@ func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 }
 
-// TestFault_B1_DamagedFirstBatch: nothing lies before the damage, so that Sarama gets
-// an answer without records for the partition.
+// TestFault_B1_DamagedFirstBatch: no record lies before the damage, so that Sarama gets an
+// answer without records for the partition.
 func TestFault_B1_DamagedFirstBatch(t *testing.T) {
 	t.Parallel()
 	s := damaged(func(b []byte) []byte { return b })

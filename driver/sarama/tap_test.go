@@ -109,7 +109,7 @@ func (p *tap) reset() {
 	p.said, p.dials = nil, 0
 }
 
-// sent returns what was said on each connection.
+// sent returns the bytes that clients sent on each connection.
 func (p *tap) sent() [][]byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,8 +125,8 @@ func (p *tap) dialed() int {
 // The requests with which a client introduces itself, before it may do anything.
 var introductions = map[uint16]string{17: "SaslHandshake", 18: "ApiVersions", 36: "SaslAuthenticate"}
 
-// plainApplication counts the bytes of requests that are no introduction, in what
-// was sent without TLS. It also returns the names of the introductions.
+// plainApplication counts the bytes of requests that are no introduction, among bytes
+// sent without TLS. It also returns the names of the introductions.
 func plainApplication(said [][]byte) (application int, introduced []string) {
 	for _, b := range said {
 		for len(b) >= 6 {
@@ -165,7 +165,7 @@ func tlsApplication(said [][]byte, handshake int) (application int, err error) {
 	return application, nil
 }
 
-// TestTapCountsApplicationData holds the counting against bytes made by hand.
+// TestTapCountsApplicationData checks the counts for bytes made by hand.
 func TestTapCountsApplicationData(t *testing.T) {
 	request := func(key uint16, size int) []byte {
 		b := binary.BigEndian.AppendUint32(nil, uint32(size))

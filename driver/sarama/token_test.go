@@ -58,7 +58,7 @@ func (b *bouncer) cut() {
 	clear(b.open)
 }
 
-// admit answers the requests about SASL, and hands on all others.
+// admit answers the requests about SASL, and passes on all others.
 func (b *bouncer) admit(client, inside net.Conn) {
 	for {
 		head := make([]byte, 4)

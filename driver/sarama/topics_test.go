@@ -75,7 +75,7 @@ func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
 	}
 }
 
-// TestFault_B2_AllTopicsMissing: Run waits for the first.
+// TestFault_B2_AllTopicsMissing: Run waits until one of them exists.
 func TestFault_B2_AllTopicsMissing(t *testing.T) {
 	testkit.Slow(t, "waits for looks at the topics")
 	t.Parallel()
@@ -160,8 +160,8 @@ func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
 	}
 }
 
-// TestFault_H8_SubscriptionsOfOthersStopNoLeader: another member subscribes to what
-// no broker would accept as a topic, on purpose or not.
+// TestFault_H8_SubscriptionsOfOthersStopNoLeader: another member subscribes to names
+// that no broker would accept for a topic.
 func TestFault_H8_SubscriptionsOfOthersStopNoLeader(t *testing.T) {
 	t.Parallel()
 	for name, topic := range map[string]string{
@@ -281,8 +281,8 @@ func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 }
 
-// TestFault_C1_BesideRawSarama: a member as Sarama makes it by default, and one of
-// ours, each own partitions; the old one leaves, and ours takes over.
+// TestFault_C1_BesideRawSarama: a member with Sarama's defaults, and one of ours,
+// each own partitions; the old one leaves, and ours takes over.
 func TestFault_C1_BesideRawSarama(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t, kfake.SeedTopics(4, "shared"))

@@ -84,8 +84,8 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	assert.Empty(t, r.lost, "claims lost instead of revoked")
 }
 
-// TestStallOfAClaimThatHasEnded: while the leader is asked about a claim, that ends.
-// The session that follows is left alone.
+// TestStallOfAClaimThatHasEnded: a claim ends while the leader is asked about it. The
+// next session goes on.
 func TestStallOfAClaimThatHasEnded(t *testing.T) {
 	t.Parallel()
 	cluster, stall := stallable(t)
@@ -136,7 +136,7 @@ func isStall(err error) bool {
 }
 
 // TestStallEndsItsOwnSession: while a stall is reported, the session ends for
-// another reason. The next one is not that of the stall.
+// another reason. The stall must not end the next one.
 func TestStallEndsItsOwnSession(t *testing.T) {
 	t.Parallel()
 	cluster, stall := stallable(t)
@@ -168,8 +168,8 @@ func TestStallEndsItsOwnSession(t *testing.T) {
 	assert.Len(t, r.revoked, 1)
 }
 
-// TestSilenceIsNoStall looks as the watchdog does, at moments of the test's: neither
-// a log in which nothing happens nor a pause ends a session.
+// TestSilenceIsNoStall calls the watchdog's check itself: neither a log without new
+// records nor a pause ends a session.
 func TestSilenceIsNoStall(t *testing.T) {
 	brokers := fake(t).ListenAddrs()
 	seed(t, brokers, "t", 0, numbered(0, 10)...)
