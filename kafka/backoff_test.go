@@ -48,8 +48,9 @@ func TestBackoffOfAnyFields(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := Backoff{duration.Draw(t, "min"), duration.Draw(t, "max"), float.Draw(t, "multiplier"), float.Draw(t, "jitter")}
 		d := b.Wait(rapid.Int().Draw(t, "n"))
-		if d < 0 || b.Max != 0 && d > max(b.Max, 0) {
-			t.Fatalf("%+v waits %v", b, d)
+		require.GreaterOrEqual(t, d, time.Duration(0), "%+v", b)
+		if b.Max != 0 {
+			require.LessOrEqual(t, d, max(b.Max, 0), "%+v", b)
 		}
 	})
 }

@@ -98,8 +98,7 @@ func TestDefaultClientID(t *testing.T) {
 	assert.NotEmpty(t, programPath())
 	rapid.Check(t, func(t *rapid.T) {
 		id := defaultClientID(rapid.String().Draw(t, "path"), rapid.String().Draw(t, "name"))
-		if err := validName(id); err != nil || legal(id) != id {
-			t.Fatalf("%q: %v", id, err)
-		}
+		require.NoError(t, validName(id), "%q", id)
+		require.Equal(t, id, legal(id))
 	})
 }

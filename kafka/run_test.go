@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // running runs m in a goroutine. Its answer comes on the channel.
@@ -77,12 +79,10 @@ func TestRunEndsWithTheManager(t *testing.T) {
 		cancel()
 		require.NoError(t, <-done)
 
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
 		m = New(&fakeDriver{}, quiet())
 		p, err := m.RegisterProducer(t.Context(), ProducerConfig{BootstrapServers: "localhost:9092"})
 		require.NoError(t, err)
-		require.NoError(t, <-running(ended, m, &handlerFunc{testConfig(), nothing}))
+		require.NoError(t, <-running(testkit.Ended(), m, &handlerFunc{testConfig(), nothing}))
 		assert.ErrorIs(t, p.Send(t.Context(), "orders", nil, nil), ErrClosed)
 	})
 }

@@ -57,19 +57,18 @@ func TestTopicPartitionProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tp := any.Draw(t, "partition")
 		text, err := tp.MarshalText()
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		var back TopicPartition
-		if err := back.UnmarshalText(text); err != nil || back != tp {
-			t.Fatalf("%s is %v (%v), want %v", text, back, err, tp)
-		}
+		require.NoError(t, back.UnmarshalText(text), "%s", text)
+		require.Equal(t, tp, back, "%s", text)
 		list := rapid.SliceOf(any).Draw(t, "list")
 		slices.SortFunc(list, TopicPartition.compare)
 		for i := 1; i < len(list); i++ {
 			a, b := list[i-1], list[i]
-			if c := strings.Compare(a.Topic, b.Topic); c > 0 || c == 0 && a.Partition > b.Partition {
-				t.Fatalf("%v is before %v", a, b)
+			c := strings.Compare(a.Topic, b.Topic)
+			require.LessOrEqual(t, c, 0, "%v is before %v", a, b)
+			if c == 0 {
+				require.LessOrEqual(t, a.Partition, b.Partition, "%v is before %v", a, b)
 			}
 		}
 	})

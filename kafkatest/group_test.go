@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,8 +159,9 @@ func TestCrashDuringAHandler(t *testing.T) {
 	both(t, func(t *testing.T) {
 		k := kafkatest.New(t)
 		causes := make(chan error, 1)
+		var called atomic.Bool
 		k.Start(consumer("orders", func(ctx context.Context, m *kafka.Message) error {
-			if len(causes) == 0 {
+			if !called.Swap(true) {
 				<-ctx.Done()
 				causes <- context.Cause(ctx)
 			}
