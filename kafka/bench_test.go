@@ -54,15 +54,7 @@ func consumerConfig() kafka.ConsumerConfig {
 // BenchmarkConsume is the way of a record from the log of the memory broker to
 // a trivial handler and to its commit: 100-byte values in one partition.
 func BenchmarkConsume(b *testing.B) {
-	kinds := []struct {
-		name string
-		of   func(*counter) kafka.Consumer
-	}{
-		{"value", func(c *counter) kafka.Consumer { return c }},
-		{"message", func(c *counter) kafka.Consumer { return messageCounter{c} }},
-		{"batch", func(c *counter) kafka.Consumer { return batchCounter{c} }},
-	}
-	for _, kind := range kinds {
+	for _, kind := range handlerKinds {
 		b.Run(kind.name, func(b *testing.B) {
 			broker := memory.NewBroker()
 			check(b, broker.CreateTopic("bench", 1))
