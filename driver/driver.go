@@ -46,6 +46,7 @@ package driver
 import (
 	"context"
 	"time"
+	"unsafe"
 )
 
 // A Driver opens consumers and producers. It holds no connection itself.
@@ -176,10 +177,10 @@ type Handler interface {
 	Assign(claims []*Claim)
 
 	// Deliver hands over records of a claim, in rising order of offset, without a gap
-	// and without a repetition within the claim. Deliver does not block. The driver
-	// may reuse b.Records once Deliver has returned. Everything that a record points
-	// to, including the slice of its headers, then belongs to the core, and the driver
-	// must never write to it.
+	// and without a repetition within the claim. Deliver does not block. The core
+	// keeps b.Records until every record in it is done. From the call on neither side
+	// may write to the slice, nor to anything that a record points to, including the
+	// slice of its headers. A driver may deliver the same slice to several consumers.
 	Deliver(c *Claim, b Batch)
 
 	// Revoke takes claims back. It blocks until the running handlers have returned
@@ -267,6 +268,31 @@ type Record struct {
 type Header struct {
 	Key   string
 	Value []byte
+}
+
+// Size returns how many bytes of memory r takes: itself, and the key, the value and
+// the headers that it points to. The bounds of buffered bytes count it.
+func (r *Record) Size() int {
+	n := recordSize + len(r.Key) + len(r.Value)
+	if len(r.Headers) > 0 {
+		n += sizeOf(r.Headers)
+	}
+	return n
+}
+
+// recordSize and headerSize count what holds no payload: a record can have a million
+// empty headers.
+const (
+	recordSize = int(unsafe.Sizeof(Record{}))
+	headerSize = int(unsafe.Sizeof(Header{}))
+)
+
+func sizeOf(hs []Header) int {
+	n := headerSize * len(hs)
+	for i := range hs {
+		n += len(hs[i].Key) + len(hs[i].Value)
+	}
+	return n
 }
 
 // A Mark asks for one position to be committed.

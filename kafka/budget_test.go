@@ -81,7 +81,7 @@ func (b *buffers) fetch(cl *driver.Claim, n, size int) bool {
 }
 
 func batchOf(from int64, n, size int) driver.Batch {
-	value := make([]byte, max(0, size/n-recordCost))
+	value := make([]byte, max(0, size/n-new(driver.Record).Size()))
 	var batch driver.Batch
 	for i := range n {
 		batch.Records = append(batch.Records, driver.Record{Offset: from + int64(i), Value: value})
@@ -97,10 +97,10 @@ func (b *buffers) stop() error {
 
 // held returns the bytes that a partition holds, and the reasons of its pause.
 func held(cl *driver.Claim) (bytes int64, reasons pauseReason) {
-	p := cl.Owner.(*partition)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return int64(p.queue.bytes), p.flow.reasons
+	in := cl.Owner.(*partition).intake
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return int64(in.window.Bytes()), in.flow.reasons
 }
 
 // wrong returns the rule that is broken while everything rests: a total that is not
@@ -110,7 +110,7 @@ func (b *buffers) wrong() error {
 	if len(b.claims) == 0 {
 		return nil
 	}
-	budget := &b.claims[0].Owner.(*partition).s.budget
+	budget := b.claims[0].Owner.(*partition).env.budget
 	sum, share, tight := int64(0), budget.most/int64(len(b.claims)), budget.tight.Load()
 	for _, cl := range b.claims {
 		bytes, reasons := held(cl)

@@ -154,32 +154,3 @@ func Draining(ctx context.Context) <-chan struct{} {
 	}
 	return nil
 }
-
-// A handler is a consumer's way to be called, chosen at registration.
-// Exactly one of its functions is set.
-type handler struct {
-	value    func(ctx context.Context, value []byte) error
-	messages HandlerFunc
-	batch    bool // messages takes more than one
-}
-
-// newHandler picks the richest method that c has. Only a plain Consumer
-// without middleware goes without a Message for each record.
-func newHandler(c Consumer, mws []Middleware) handler {
-	var h handler
-	switch c := c.(type) {
-	case BatchConsumer:
-		h.messages, h.batch = c.HandleBatch, true
-	case MessageConsumer:
-		h.messages = func(ctx context.Context, ms []*Message) error { return c.HandleMessage(ctx, ms[0]) }
-	default:
-		if len(mws) == 0 {
-			return handler{value: c.Handle}
-		}
-		h.messages = func(ctx context.Context, ms []*Message) error { return c.Handle(ctx, ms[0].Value) }
-	}
-	for i := len(mws) - 1; i >= 0; i-- {
-		h.messages = mws[i](h.messages)
-	}
-	return h
-}

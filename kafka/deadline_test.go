@@ -173,7 +173,7 @@ func TestFault_E1_OldDeadlineSparesNewClaims(t *testing.T) {
 		startOn(t, m, &handlerFunc{testConfig(), func(_ context.Context, v []byte) error { got.add(v); return nil }})
 		c := d.consumer(t)
 		old := c.assign(0, 0)
-		s := old.Owner.(*partition).s
+		s := old.Owner.(*partition).env.keeper.(*claims)
 		owned := s.live() // what a goroutine has found expired, before it goes on
 		c.lose(old)
 		now := c.assign(0, 0)
@@ -194,8 +194,8 @@ func TestFault_E1_DeadlineCostsNoAllocation(t *testing.T) {
 	d.setDeadline(time.Hour)
 	c, err := d.OpenConsumer(t.Context(), driver.ConsumerConfig{})
 	require.NoError(t, err)
-	s := &session{deadline: sessionDeadline(c)}
-	require.False(t, s.expired())
-	require.Zero(t, testing.AllocsPerRun(1000, func() { s.expired() }), fmt.Sprintf("%T", c))
+	clock := &deadline{until: sessionDeadline(c)}
+	require.False(t, clock.passed())
+	require.Zero(t, testing.AllocsPerRun(1000, func() { clock.passed() }), fmt.Sprintf("%T", c))
 	require.Nil(t, sessionDeadline(&fakeConsumer{}))
 }

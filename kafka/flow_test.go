@@ -77,14 +77,14 @@ func TestPauseIsNotOvertaken(t *testing.T) {
 	}
 	c := d.consumer(t)
 	cl := c.assign(0, 0)
-	p := cl.Owner.(*partition)
+	in := cl.Owner.(*partition).intake
 	for offset := int64(0); offset < 10_000; offset += 2 {
 		c.deliver(cl, offset, offset+1)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(0) {
-			p.mu.Lock()
-			settled := p.waiting && !p.flow.have && p.flow.reasons == 0
-			flow, queued := p.flow, p.queue.n
-			p.mu.Unlock()
+			in.mu.Lock()
+			settled := in.waiting && !in.flow.have && in.flow.reasons == 0
+			flow, queued := in.flow, in.window.Len()
+			in.mu.Unlock()
 			if settled {
 				break
 			}

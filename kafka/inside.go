@@ -22,7 +22,7 @@ var ErrInside = errors.New("would wait for its own caller")
 func (m *Manager) caller() string {
 	id := goroutineID()
 	for _, j := range m.allJobs() {
-		for _, p := range j.busyWorkers() {
+		for _, p := range j.workers.busy() {
 			if p.goroutine.Load() == id {
 				return fmt.Sprintf("a handler of consumer %q", j.name())
 			}

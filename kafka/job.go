@@ -23,6 +23,8 @@ type job struct {
 	client  *Client       // the job to hooks
 	log     *slog.Logger  // thinned out; the driver's, too
 	lines   *kinds        // what log has withheld
+	workers *workers      // partitions whose goroutine runs, across claims
+	ledger  *ledger       // failures of records, likewise
 	done    chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
@@ -30,8 +32,6 @@ type job struct {
 	changed chan struct{} // closed and replaced when wish changes
 	session *session      // the one that lives, if any
 	status  jobStatus
-	workers map[TopicPartition]*partition // the latest of each partition, until it is clear
-	poison  map[TopicPartition]poison     // records that fail, across claims
 
 	// silent says that nothing has come of the brokers since the driver's latest
 	// error: a contact may not be counted but while it is true.
@@ -77,12 +77,44 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		done:    make(chan struct{}),
 		changed: make(chan struct{}),
 		status:  jobStatus{since: time.Now()},
-		workers: make(map[TopicPartition]*partition),
-		poison:  make(map[TopicPartition]poison),
+		workers: newWorkers(),
+		ledger:  newLedger(),
 	}
 }
 
 func (j *job) name() string { return j.cfg.JobName }
+
+// longestBackoff is the longest wait between two attempts at the same thing.
+func (j *job) longestBackoff() time.Duration {
+	b := j.cfg.Backoff
+	return b.Max
+}
+
+// env returns what the partitions of a session of d need of the job. ctx is the parent
+// of their handlers' contexts.
+func (j *job) env(ctx context.Context, d driver.Consumer) *env {
+	e := &env{
+		client:         j.client,
+		ctx:            ctx,
+		log:            j.log,
+		event:          j.event,
+		handler:        j.handler,
+		autoCommit:     j.cfg.AutoCommit,
+		batchSize:      j.cfg.MaxBatchSize,
+		backoff:        j.cfg.Backoff,
+		sessionTimeout: j.cfg.SessionTimeout,
+		maxMessages:    j.cfg.MaxBufferedMessages,
+		maxBytes:       j.cfg.MaxBufferedBytes,
+		driver:         d,
+		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
+		ledger:         j.ledger,
+		workers:        j.workers,
+	}
+	if m := j.m; m.hooks != nil {
+		e.hooks = m
+	}
+	return e
+}
 
 func (j *job) event(e Event) { j.m.event(e) }
 
@@ -118,7 +150,7 @@ func (j *job) setSwitch(on bool) {
 		switch {
 		case on:
 			if !w.on { // a fresh start
-				clear(j.poison)
+				j.ledger.reset()
 			}
 			j.switchOn(w)
 		case w.on:
@@ -163,7 +195,7 @@ func (j *job) run(ctx context.Context) {
 		}
 		j.follow(j.runSession(ctx, w))
 	}
-	j.awaitWorkers()
+	j.workers.await()
 	j.setState(StateStopped, nil)
 }
 

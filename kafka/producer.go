@@ -211,7 +211,7 @@ func (p *Producer) shut(timeout time.Duration) {
 	if timeout > 0 {
 		defer time.AfterFunc(timeout, cancel).Stop()
 	}
-	defer context.AfterFunc(p.m.stages[producersFlush].ctx, cancel)()
+	defer context.AfterFunc(p.m.until(producersFlush), cancel)()
 	if err := p.driver.Close(ctx); err != nil {
 		p.closeErr = fmt.Errorf("kafka: close producer %q: %w", p.id, err)
 	}

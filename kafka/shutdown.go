@@ -198,6 +198,9 @@ func newStages() (s [stageCount]stage) {
 	return s
 }
 
+// until returns a context that ends with a stage.
+func (m *Manager) until(stage int) context.Context { return m.stages[stage].ctx }
+
 // bound ends the stages in time for ctx. The returned function lets go of the
 // timers that this takes.
 func (m *Manager) bound(ctx context.Context) (release func()) {
@@ -323,8 +326,8 @@ func (m *Manager) running() *StopError {
 // runningHandlers returns the handlers that have not returned, in order of partition.
 func (j *job) runningHandlers() []RunningHandler {
 	var all []RunningHandler
-	for _, p := range j.busyWorkers() {
-		all = append(all, RunningHandler{j.name(), keyOf(p.claim), p.tracker.position()})
+	for _, p := range j.workers.busy() {
+		all = append(all, RunningHandler{j.name(), keyOf(p.claim), p.intake.undone()})
 	}
 	return all
 }

@@ -121,44 +121,46 @@ func (j *job) snapshot() ConsumerStatus {
 	st, w, s := j.status, j.wish, j.session
 	j.mu.Unlock()
 	cs := ConsumerStatus{
-		JobName:    j.name(),
-		Topics:     slices.Clone(j.cfg.Topics),
-		Group:      j.cfg.ConsumerGroup,
-		ClientID:   j.cfg.ClientID,
-		Switch:     w.on,
-		State:      st.state,
-		Reason:     st.reason,
-		Since:      st.since,
-		Errors:     st.failures,
-		NextRetry:  st.nextRetry,
-		Stragglers: topicPartitions(j.stragglers(s)),
+		JobName:   j.name(),
+		Topics:    slices.Clone(j.cfg.Topics),
+		Group:     j.cfg.ConsumerGroup,
+		ClientID:  j.cfg.ClientID,
+		Switch:    w.on,
+		State:     st.state,
+		Reason:    st.reason,
+		Since:     st.since,
+		Errors:    st.failures,
+		NextRetry: st.nextRetry,
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {
+		cs.Stragglers = topicPartitions(j.workers.stragglers(nil))
 		return cs
 	}
 	if s.healthy() {
 		cs.Errors = 0
 	}
-	for _, p := range s.live() {
+	owned := s.claims.live()
+	cs.Stragglers = topicPartitions(j.workers.stragglers(owned))
+	for _, p := range owned {
 		ps := p.snapshot()
 		cs.Partitions = append(cs.Partitions, ps)
 		if ps.Errors > cs.Errors {
 			cs.Errors, cs.NextRetry = ps.Errors, ps.NextRetry
 		}
-		if p.position() > p.committed.Load() {
+		if p.intake.ahead() {
 			cs.CommitError = st.commitErr
 		}
 	}
 	sortPartitions(cs.Partitions)
-	cs.TopicErrors = s.topicErrors()
+	cs.TopicErrors = s.claims.topicErrors()
 	return cs
 }
 
-func (s *session) topicErrors() []TopicError {
-	s.mu.Lock()
-	all := slices.Collect(maps.Values(s.troubles))
-	s.mu.Unlock()
+func (c *claims) topicErrors() []TopicError {
+	c.mu.Lock()
+	all := slices.Collect(maps.Values(c.troubles))
+	c.mu.Unlock()
 	slices.SortFunc(all, func(a, b TopicError) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
@@ -167,22 +169,16 @@ func (s *session) topicErrors() []TopicError {
 
 func (p *partition) snapshot() PartitionStatus {
 	ps := PartitionStatus{
-		Topic:         p.claim.Topic,
-		Partition:     p.claim.Partition,
-		Position:      p.tracker.position(),
-		Committed:     p.committed.Load(),
-		HighWatermark: highWatermark(p.s.driver, p.claim),
-		Lag:           -1,
+		Topic:     p.claim.Topic,
+		Partition: p.claim.Partition,
+		Lag:       -1,
 	}
+	p.intake.fill(&ps)
+	p.lane.failing.fill(&ps)
+	ps.HighWatermark = highWatermark(p.env.driver, p.claim)
 	if ps.HighWatermark >= 0 && ps.Position >= 0 {
 		ps.Lag = max(0, ps.HighWatermark-ps.Position)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ps.Buffered, ps.BufferedBytes, ps.Paused = p.queue.n, p.queue.bytes, p.flow.have
-	ps.InFlight, ps.Oldest = p.queue.undone(ps.Position, p.handed.Load())
-	ps.Errors, ps.LastError, ps.NextRetry = p.failures, p.lastErr, p.nextRetry
-	ps.FetchError, ps.FetchErrorAt = p.trouble.err, p.trouble.at
 	return ps
 }
 

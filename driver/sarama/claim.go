@@ -183,7 +183,6 @@ func (p partition) list() map[string][]int32 { return map[string][]int32{p.topic
 // session or the consumer ends, or until Sarama closes the channel.
 func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struct{}) {
 	defer cl.c.recovered("Deliver")
-	records := make([]driver.Record, 0, cap(messages)+1)
 	for {
 		if cl.paused.Load() && !cl.hold(done) {
 			return
@@ -193,10 +192,8 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 			if !ok {
 				return
 			}
-			records = cl.gather(records[:0], m, messages)
-			if len(records) > 0 {
+			if records := cl.gather(m, messages); len(records) > 0 {
 				cl.c.handler.Deliver(cl.public, driver.Batch{Records: records})
-				clear(records) // what it points to is up to a whole response
 			}
 		case <-done:
 			return
@@ -209,8 +206,9 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 
 // gather takes what is there without waiting. This goroutine is the only one
 // that receives, so what len counts can not go away.
-func (cl *claim) gather(records []driver.Record, m *ibm.ConsumerMessage, messages <-chan *ibm.ConsumerMessage) []driver.Record {
+func (cl *claim) gather(m *ibm.ConsumerMessage, messages <-chan *ibm.ConsumerMessage) []driver.Record {
 	n := len(messages)
+	records := make([]driver.Record, 0, n+1) // the core keeps it
 	for {
 		if m.Offset >= cl.skip {
 			records = append(records, record(m))

@@ -13,7 +13,7 @@ import "sync/atomic"
 //
 // A pause depends on three numbers that others change: tight, the share, and what
 // the partition holds. Each change is followed by a judgement of every partition
-// that it can affect, under the partition's mutex:
+// that it can affect, under the intake's mutex:
 //
 //   - The partition's own queue: by the goroutine that has changed it, at once.
 //   - tight: by reflow, which visits every live partition. Let a partition read
@@ -33,7 +33,7 @@ type budget struct {
 func (b *budget) share() int64 { return b.most / max(1, b.sharers.Load()) }
 
 // add changes the total, and brings tight in step with it. It reports whether
-// tight has turned: then the caller must call session.reflow.
+// tight has turned: then the caller must call keeper.reflow.
 //
 // It looks again after each turn. Otherwise this could happen: one goroutine
 // exceeds the bound, another one empties its queue and finds tight false still,
@@ -49,55 +49,61 @@ func (b *budget) add(change int64) (turned bool) {
 	}
 }
 
-// count counts what the queue has gained or lost since it was last counted, and
+// count counts what the window has gained or lost since it was last counted, and
 // judges the partition. It reports whether the caller, once it holds no mutex,
-// must call session.reflow. Called under the mutex.
-func (p *partition) count() (turned bool) {
-	if p.s.budget.most == 0 || p.uncounted {
+// must call keeper.reflow. Called under the mutex.
+func (in *intake) count() (turned bool) {
+	if in.env.budget.most == 0 || in.uncounted {
 		return false
 	}
-	change := p.queue.bytes - p.counted
-	p.counted = p.queue.bytes
-	turned = p.s.budget.add(int64(change))
-	p.judgeTotal()
+	bytes := in.window.Bytes()
+	change := bytes - in.counted
+	in.counted = bytes
+	turned = in.env.budget.add(int64(change))
+	in.judgeTotal()
 	return turned
 }
 
 // judgeTotal sets or lifts pauseTotal. Called under the mutex.
-func (p *partition) judgeTotal() {
-	b, held := &p.s.budget, int64(p.counted)
+func (in *intake) judgeTotal() {
+	b, held := in.env.budget, int64(in.counted)
 	switch share, tight := b.share(), b.tight.Load(); {
 	case tight && held > share:
-		p.flow.set(pauseTotal)
+		in.flow.set(pauseTotal)
 	case !tight || held <= share/2:
-		p.flow.lift(pauseTotal)
+		in.flow.lift(pauseTotal)
 	}
 }
 
-// uncount takes what the queue of an ended claim holds out of the total. What a
+// rejudge judges the partition by the budget as it is now.
+func (in *intake) rejudge() {
+	in.mu.Lock()
+	in.judgeTotal()
+	unmet := in.flow.unmet()
+	in.mu.Unlock()
+	if unmet {
+		in.syncFlow()
+	}
+}
+
+// uncount takes what the window of an ended claim holds out of the total. What a
 // handler that outlives its claim still holds must not keep others paused. The
-// caller calls session.reflow.
-func (p *partition) uncount() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.uncounted {
-		p.s.budget.add(-int64(p.counted))
-		p.counted, p.uncounted = 0, true
+// caller calls keeper.reflow.
+func (in *intake) uncount() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.uncounted {
+		in.env.budget.add(-int64(in.counted))
+		in.counted, in.uncounted = 0, true
 	}
 }
 
 // reflow judges every live partition by the budget as it is now.
-func (s *session) reflow() {
-	if s.budget.most == 0 {
+func (c *claims) reflow() {
+	if c.env.budget.most == 0 {
 		return
 	}
-	for _, p := range s.live() {
-		p.mu.Lock()
-		p.judgeTotal()
-		unmet := p.flow.unmet()
-		p.mu.Unlock()
-		if unmet {
-			p.syncFlow()
-		}
+	for _, p := range c.live() {
+		p.intake.rejudge()
 	}
 }

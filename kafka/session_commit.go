@@ -18,11 +18,10 @@ import (
 // failure it is simply still ahead of what is committed, and the next commit
 // carries it again.
 type committer struct {
-	s     *session
-	dirty atomic.Bool // something has moved since positions were last read
-
-	wakeup   chan struct{} // one token: dirty has become true
-	idle     chan struct{} // one token: a partition has run empty
+	job      *job
+	driver   driver.Consumer
+	claims   *claims
+	schedule *schedule
 	requests chan commitRequest
 	stop     chan struct{}
 	done     chan struct{}
@@ -31,7 +30,8 @@ type committer struct {
 	interrupt atomic.Pointer[context.CancelCauseFunc]
 
 	op     Op  // the commit under way, to hooks
-	denied int // commits in a row that were refused for good
+	offs   int // the job's count of switch-offs when the session began
+	denied int // commits in a row that were refused permanently
 }
 
 // A commitRequest asks for a commit of everything that has moved by now. done
@@ -49,43 +49,16 @@ const commitTimeout = 5 * time.Second
 // carries goes with the next one.
 var errOvertaken = errors.New("commit overtaken by a revocation's")
 
-// commitGap is the least time between two commits for partitions that ran
-// empty. On a quiet topic each record is committed at once; a busy one whose
-// queue runs empty between any two fetches is not asked for thousands a second.
-const commitGap = 20 * time.Millisecond
-
-func newCommitter(s *session) *committer {
+func newCommitter(j *job, d driver.Consumer, offs int) *committer {
 	return &committer{
-		s:        s,
-		op:       s.job.m.newOp(OpCommit, s.job.client),
-		wakeup:   make(chan struct{}, 1),
-		idle:     make(chan struct{}, 1),
+		job:      j,
+		driver:   d,
+		schedule: newSchedule(j.cfg.CommitInterval),
+		op:       j.m.newOp(OpCommit, j.client),
+		offs:     offs,
 		requests: make(chan commitRequest),
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
-	}
-}
-
-// moved says that a position has moved. Workers call it after each record, so
-// it costs one atomic load once it is known.
-func (c *committer) moved() {
-	if c.dirty.Load() || !c.dirty.CompareAndSwap(false, true) {
-		return
-	}
-	select {
-	case c.wakeup <- struct{}{}:
-	default:
-	}
-}
-
-// ranEmpty says that a partition has nothing left to handle.
-func (c *committer) ranEmpty(p *partition) {
-	if p.position() <= p.committed.Load() {
-		return
-	}
-	select {
-	case c.idle <- struct{}{}:
-	default:
 	}
 }
 
@@ -112,40 +85,22 @@ func (c *committer) commit(ctx context.Context) {
 // run is the committer's goroutine. ctx ends when the session is over.
 func (c *committer) run(ctx context.Context) {
 	defer close(c.done)
-	var (
-		interval = c.s.job.cfg.CommitInterval
-		timer    = time.NewTimer(time.Hour)
-		due      time.Time // when the timer fires; zero if it is not set
-		earliest time.Time // for partitions that run empty
-	)
-	timer.Stop()
-	defer timer.Stop()
-	by := func(t time.Time) {
-		if due.IsZero() || t.Before(due) {
-			due = t
-			timer.Reset(time.Until(t))
-		}
-	}
-	tried := func(err error) {
-		earliest = time.Now().Add(commitGap)
-		if err != nil {
-			earliest = time.Now().Add(interval)
-			by(earliest)
-		}
-	}
+	when := c.schedule
+	when.start()
+	defer when.timer.Stop()
 	for {
 		select {
 		case <-c.stop:
 			return
 		case r := <-c.requests:
-			tried(c.serve(r))
-		case <-c.wakeup:
-			by(time.Now().Add(interval))
-		case <-c.idle:
-			by(earliest)
-		case <-timer.C:
-			due = time.Time{}
-			tried(c.commitInBackground(ctx))
+			when.tried(c.serve(r))
+		case <-when.wakeup:
+			when.after(when.interval)
+		case <-when.idle:
+			when.by(when.earliest)
+		case <-when.timer.C:
+			when.fired()
+			when.tried(c.commitInBackground(ctx))
 		}
 	}
 }
@@ -206,24 +161,16 @@ func byPatience(a, b commitRequest) int {
 }
 
 // commitMoved commits every position that is ahead of what is durable. The
-// flag is cleared before positions are read: a worker that moves on in between
+// flag is cleared before positions are read: a lane that moves on in between
 // sets it again. awaited is for the hooks.
 func (c *committer) commitMoved(ctx context.Context, awaited bool) error {
-	select {
-	case <-c.wakeup:
-	default:
-	}
-	c.dirty.Store(false)
-	owned := c.s.live()
-	if c.s.expired() {
-		c.s.fence(owned...)
-	}
+	c.schedule.clear()
 	var marks []driver.Mark
-	for _, p := range owned {
-		if p.fenced.Load() {
+	for _, p := range c.claims.unexpired() {
+		if p.brake.fenced() {
 			continue // what was handled after the deadline may be another member's by now
 		}
-		if pos := p.position(); pos > p.committed.Load() {
+		if pos := p.intake.position(); pos > p.intake.committed.Load() {
 			marks = append(marks, driver.Mark{Claim: p.claim, Offset: pos})
 		}
 	}
@@ -235,18 +182,18 @@ func (c *committer) commitMoved(ctx context.Context, awaited bool) error {
 	case err == nil:
 		c.denied = 0
 	case context.Cause(ctx) != errOvertaken:
-		c.tell(err)
+		c.report(err)
 	}
 	return err
 }
 
 // send makes marks durable, and notes which are.
 func (c *committer) send(ctx context.Context, marks []driver.Mark, awaited bool) error {
-	watched := c.s.job.m.hooks != nil
+	watched := len(c.op.tokens) > 0
 	if watched {
 		ctx = c.op.beginCommit(ctx, marks, awaited)
 	}
-	err := c.note(marks, guard(func() error { return c.s.driver.Commit(ctx, marks) }))
+	err := c.note(marks, guard(func() error { return c.driver.Commit(ctx, marks) }))
 	if watched {
 		c.op.endCommit(err, err != nil && context.Cause(ctx) == errOvertaken)
 	}
@@ -274,26 +221,26 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 		err, isBad := bad[m.Claim]
 		switch {
 		case !isBad:
-			m.Claim.Owner.(*partition).committed.Store(m.Offset)
+			m.Claim.Owner.(*partition).intake.committed.Store(m.Offset)
 		case !errors.Is(err, driver.ErrClaimEnded):
 			failed.Failed = append(failed.Failed, driver.MarkError{Mark: m, Err: err})
 		}
 	}
 	if len(failed.Failed) == 0 {
-		c.s.job.noteCommit(nil)
-		c.s.job.noteContact()
+		c.job.noteCommit(nil)
+		c.job.noteContact()
 		return nil
 	}
 	return &failed
 }
 
-// tell reports a failed commit. It does not restart anything: consumption goes
-// on, and the marks are sent again. Only a broker that keeps refusing for good, as
+// report reports a failed commit. It does not restart anything: consumption goes
+// on, and the marks are sent again. Only a broker that keeps refusing, as
 // an ErrPermanent says, disables the consumer after MaxConsecutiveErrors refusals in
 // a row: all that it handles would be handled again by the next owner, so it is of
 // no use until the refusal is cured, and an operator has to see that.
-func (c *committer) tell(err error) {
-	job := c.s.job
+func (c *committer) report(err error) {
+	job := c.job
 	job.noteCommit(err)
 	job.log.Warn("kafka: commit failed", "error", loggable(err))
 	job.event(CommitFailed{JobName: job.name(), Err: err})
@@ -303,7 +250,33 @@ func (c *committer) tell(err error) {
 	}
 	c.denied++
 	w, _ := job.want()
-	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && c.denied >= most && w.offs == c.s.offs {
+	if most := job.cfg.MaxConsecutiveErrors; most != Unlimited && c.denied >= most && w.offs == c.offs {
 		job.disable(err, w)
 	}
+}
+
+// beginCommit starts the operation of a commit.
+func (o *Op) beginCommit(ctx context.Context, marks []driver.Mark, awaited bool) context.Context {
+	o.Awaited, o.Err, o.Outcome = awaited, nil, OutcomeDone
+	o.Topic, o.Partition = marks[0].Claim.Topic, marks[0].Claim.Partition
+	if len(marks) > 1 {
+		o.Partition = -1
+	}
+	o.Marks = o.Marks[:0]
+	for _, m := range marks {
+		o.Marks = append(o.Marks, OpMark{Topic: m.Claim.Topic, Partition: m.Claim.Partition, Offset: m.Offset})
+		if m.Claim.Topic != marks[0].Claim.Topic {
+			o.Topic = ""
+		}
+	}
+	o.Start = time.Now()
+	return o.start(ctx)
+}
+
+// endCommit ends it. One that makes way for another has not failed.
+func (o *Op) endCommit(err error, madeWay bool) {
+	if o.Err = err; madeWay {
+		o.Err, o.Outcome = nil, OutcomeInterrupted
+	}
+	o.end()
 }

@@ -1,0 +1,291 @@
+// Package window holds the records of one partition from the commit position on:
+// those that wait to be handed out, and those that are with a handler. It knows what
+// may be committed, and nothing of consumers, sessions or hooks.
+//
+// # Records
+//
+// [Window.Push] keeps each batch as the driver delivered it, as a segment, and
+// copies nothing. [Window.Take] gives the oldest records that wait to one goroutine,
+// as a [Run]: neighbours of one segment. The goroutine finishes its run from front to
+// back and publishes how far it is, by one atomic store per record. Several
+// goroutines may each have a run, and finish them in any order.
+//
+// # The position
+//
+// The position is the offset to go on from after a crash. It never passes a record
+// that is not done: it moves over the finished front of the oldest run, and over the
+// next run only when the one before is done completely. An offset that no record has
+// is a hole. The position passes it together with what follows, or when everything
+// that was pushed is done.
+//
+// # Concurrency
+//
+// A Window is not safe for concurrent use: its owner guards it by a mutex. Only
+// [Run.Advance] and [Run.Progress] may be called beside any other method.
+package window
+
+import (
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A Window is the records of one partition from the commit position on. Make one with
+// [New].
+type Window struct {
+	segments []segment // what waits, in order; segments[:first] has been taken
+	first    int
+	flights  []flight // what has been taken and lies at or above position, in order
+	position int64    // below the first flight, or -1 while no offset is known
+	end      int64    // the offset after everything that was pushed, holes included
+	waiting  int      // records that have not been taken
+	n, bytes int      // records that have not been released, and their cost
+}
+
+// A segment is what is left of one delivery.
+type segment struct {
+	records []driver.Record
+	bytes   int // their cost
+}
+
+// A flight is records that have been taken. Its run is nil when it was released,
+// though an earlier one was not: then only its end is kept.
+type flight struct {
+	run *Run
+	end int64 // the offset after its last record
+}
+
+// A Run is neighbours of one partition that one goroutine hands out. Its zero value
+// is an empty run, and a released one can be given to Take again.
+type Run struct {
+	// Records is what was taken. It may be read until the run is released, and must
+	// not be changed: a driver may deliver the same slice to others.
+	Records []driver.Record
+
+	progress atomic.Uint64 // how many have begun << 32 | how many are done
+	bytes    int
+	own      []driver.Record // what Gather copies to, used again
+}
+
+// Advance publishes that the first done records of the run are done, and that the
+// first begun of them have been handed out. Neither number may become smaller.
+func (r *Run) Advance(done, begun int) {
+	r.progress.Store(uint64(begun)<<32 | uint64(done))
+}
+
+// Progress returns what Advance has published last.
+func (r *Run) Progress() (done, begun int) {
+	v := r.progress.Load()
+	return int(uint32(v)), int(v >> 32)
+}
+
+// hold makes r a run of records that cost bytes.
+func (r *Run) hold(records []driver.Record, bytes int) {
+	r.Records, r.bytes = records, bytes
+	r.progress.Store(0)
+}
+
+// idleSegments is the most segments for which an empty window keeps room: a burst of
+// small deliveries must not hold its memory forever.
+const idleSegments = 1024
+
+// New returns an empty window that begins at start. It is -1 if the first record
+// shows where the window begins.
+func New(start int64) *Window {
+	return &Window{position: start, end: start}
+}
+
+// Push adds what a driver has delivered. The window keeps b.Records.
+func (w *Window) Push(b driver.Batch) {
+	if n := len(b.Records); n > 0 {
+		cost := 0
+		for i := range b.Records {
+			cost += b.Records[i].Size()
+		}
+		w.makeRoom()
+		w.segments = append(w.segments, segment{b.Records, cost})
+		w.waiting += n
+		w.n += n
+		w.bytes += cost
+		w.end = max(w.end, b.Records[n-1].Offset+1)
+	}
+	w.end = max(w.end, b.Next)
+}
+
+// makeRoom moves the segments to the front if an append would grow the slice though
+// half of it has been taken.
+func (w *Window) makeRoom() {
+	if len(w.segments) == cap(w.segments) && w.first > len(w.segments)/2 {
+		n := copy(w.segments, w.segments[w.first:])
+		clear(w.segments[n:])
+		w.segments, w.first = w.segments[:n], 0
+	}
+}
+
+// Take gives r up to limit of the oldest records that wait, as far as they lie in one
+// segment, and returns how many: 0 if none waits. r must be empty or released.
+func (w *Window) Take(r *Run, limit int) int {
+	if w.waiting == 0 {
+		r.hold(nil, 0)
+		return 0
+	}
+	r.hold(w.cut(limit))
+	w.launch(r)
+	return len(r.Records)
+}
+
+// Gather is Take for a caller that wants as many of the records that wait as limit
+// allows. Where they lie in several segments it copies them.
+func (w *Window) Gather(r *Run, limit int) int {
+	if w.waiting == 0 || len(w.segments[w.first].records) >= min(limit, w.waiting) {
+		return w.Take(r, limit)
+	}
+	own, cost := r.own[:0], 0
+	for len(own) < limit && w.waiting > 0 {
+		records, bytes := w.cut(limit - len(own))
+		own, cost = append(own, records...), cost+bytes
+	}
+	r.own = own
+	r.hold(own, cost)
+	w.launch(r)
+	return len(r.Records)
+}
+
+// cut takes up to limit records off the oldest segment and returns them with their
+// cost.
+func (w *Window) cut(limit int) (records []driver.Record, cost int) {
+	s := &w.segments[w.first]
+	if len(s.records) <= limit {
+		records, cost = s.records, s.bytes
+		w.drop()
+	} else {
+		records = s.records[:limit:limit]
+		for i := range records {
+			cost += records[i].Size()
+		}
+		s.records, s.bytes = s.records[limit:], s.bytes-cost
+	}
+	w.waiting -= len(records)
+	return records, cost
+}
+
+// drop forgets the oldest segment.
+func (w *Window) drop() {
+	w.segments[w.first] = segment{}
+	w.first++
+	if w.first < len(w.segments) {
+		return
+	}
+	w.segments, w.first = w.segments[:0], 0
+	if cap(w.segments) > idleSegments {
+		w.segments = nil
+	}
+}
+
+// launch notes that r is under way.
+func (w *Window) launch(r *Run) {
+	w.flights = append(w.flights, flight{r, r.Records[len(r.Records)-1].Offset + 1})
+}
+
+// Release forgets the records of r and reports whether all of them are done. If one is
+// not, nothing changes.
+func (w *Window) Release(r *Run) bool {
+	if len(r.Records) == 0 {
+		return true
+	}
+	if done, _ := r.Progress(); done < len(r.Records) {
+		return false
+	}
+	end := r.Records[len(r.Records)-1].Offset + 1
+	i := sort.Search(len(w.flights), func(i int) bool { return w.flights[i].end >= end })
+	w.flights[i].run = nil
+	if i == 0 {
+		w.land()
+	}
+	w.n -= len(r.Records)
+	w.bytes -= r.bytes
+	clear(r.own) // it would keep what the records point to
+	r.hold(nil, 0)
+	return true
+}
+
+// land moves the position over the flights at the front that were released.
+func (w *Window) land() {
+	n := 0
+	for n < len(w.flights) && w.flights[n].run == nil {
+		w.position = w.flights[n].end
+		n++
+	}
+	w.flights = append(w.flights[:0], w.flights[n:]...)
+}
+
+// Position returns the offset to go on from: no record below it is undone. It is -1
+// while no offset is known.
+func (w *Window) Position() int64 {
+	position := w.position
+	for _, f := range w.flights {
+		if f.run == nil {
+			position = f.end
+			continue
+		}
+		done, begun := f.run.Progress()
+		switch records := f.run.Records; {
+		case done == len(records):
+			position = f.end
+			continue
+		case done > 0:
+			position = records[done-1].Offset + 1
+		case begun > 0 && position < 0:
+			position = records[0].Offset
+		}
+		return position
+	}
+	if w.waiting > 0 {
+		return position
+	}
+	return max(position, w.end)
+}
+
+// Handed returns the offset after the last record that was handed out, or, before the
+// first one, where the window begins.
+func (w *Window) Handed() int64 {
+	for i := len(w.flights) - 1; i >= 0; i-- {
+		f := w.flights[i]
+		if f.run == nil {
+			return f.end
+		}
+		if _, begun := f.run.Progress(); begun > 0 {
+			return f.run.Records[begun-1].Offset + 1
+		}
+	}
+	return w.position
+}
+
+// Undone returns how many records have been handed out and are not done, and when the
+// oldest record that is not done was made, or the zero time if there is none.
+func (w *Window) Undone() (handed int, oldest time.Time) {
+	found := false
+	for _, f := range w.flights {
+		if f.run == nil {
+			continue
+		}
+		done, begun := f.run.Progress()
+		handed += begun - done
+		if !found && done < len(f.run.Records) {
+			oldest, found = f.run.Records[done].Timestamp, true
+		}
+	}
+	if !found && w.waiting > 0 {
+		oldest = w.segments[w.first].records[0].Timestamp
+	}
+	return handed, oldest
+}
+
+// Len returns how many records the window holds: those that wait, and those that were
+// taken and not released.
+func (w *Window) Len() int { return w.n }
+
+// Bytes returns what the records cost that the window holds.
+func (w *Window) Bytes() int { return w.bytes }

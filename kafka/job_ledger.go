@@ -1,0 +1,66 @@
+package kafka
+
+import (
+	"sync"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A ledger counts the failures of a job's records by offset. It outlives the claims,
+// so that HandlerFailed counts on and the backoff goes on growing across a rebalance
+// that brings the partition back. A record that is handled is struck out.
+type ledger struct {
+	mu       sync.Mutex
+	failures map[TopicPartition]map[int64]int // by offset; no map is empty
+}
+
+func newLedger() *ledger {
+	return &ledger{failures: make(map[TopicPartition]map[int64]int)}
+}
+
+// open strikes out what lies below the start of a new claim: another member has
+// handled it.
+func (g *ledger) open(c *driver.Claim) { g.clear(keyOf(c), c.Start-1) }
+
+// count notes a failure of a record and returns how many there were in a row, under
+// earlier claims too.
+func (g *ledger) count(key TopicPartition, offset int64) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := g.failures[key]
+	if of == nil {
+		of = make(map[int64]int)
+		g.failures[key] = of
+	}
+	of[offset]++
+	return of[offset]
+}
+
+// has reports whether a record of the partition has failed and is not struck out.
+func (g *ledger) has(key TopicPartition) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures[key] != nil
+}
+
+// clear strikes out the records of a partition up to offset.
+func (g *ledger) clear(key TopicPartition, offset int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := g.failures[key]
+	for o := range of {
+		if o <= offset {
+			delete(of, o)
+		}
+	}
+	if len(of) == 0 {
+		delete(g.failures, key)
+	}
+}
+
+// reset strikes out everything.
+func (g *ledger) reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.failures)
+}

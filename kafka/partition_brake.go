@@ -1,0 +1,73 @@
+package kafka
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// A brake stops one partition: it lets no further record be handed out, and cancels
+// the context of the handler that runs. It is pulled once and never released.
+//
+// Its flags are one word, so that a lane asks for all of them by one load per record.
+type brake struct {
+	flags atomic.Uint32
+	haltC chan struct{} // closed when halted
+
+	// The handler's context, cancelled with the cause for which the partition has to
+	// stop. It lives as long as the claim.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+const (
+	flagHalted  = 1 << iota // no record is handed out any longer
+	flagGivenUp             // what the handler comes to is not committed any longer
+	flagFenced              // halted because the session's deadline has passed: nothing is committed
+)
+
+func newBrake(ctx context.Context) *brake {
+	b := &brake{haltC: make(chan struct{})}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	return b
+}
+
+// free reports that the brake has not been pulled in any way.
+func (b *brake) free() bool { return b.flags.Load() == 0 }
+
+func (b *brake) halted() bool  { return b.flags.Load()&flagHalted != 0 }
+func (b *brake) givenUp() bool { return b.flags.Load()&flagGivenUp != 0 }
+func (b *brake) fenced() bool  { return b.flags.Load()&flagFenced != 0 }
+
+// pull sets flags, and halts with them. It returns those that were set before. The
+// halt comes in the same step: a lane that found its record given up but was not
+// halted would hand out the next one.
+func (b *brake) pull(flags uint32) (before uint32) {
+	before = b.flags.Or(flags | flagHalted)
+	if before&flagHalted == 0 {
+		close(b.haltC)
+	}
+	return before
+}
+
+// halt lets no further record be handed out, but for one that is just on its
+// way. With a cause it also cancels the context of the handler that runs. It
+// does not wait. The halt comes first: otherwise a handler that is interrupted would
+// count as failing.
+func (b *brake) halt(cause error) {
+	b.pull(0)
+	if cause != nil {
+		b.cancel(cause)
+	}
+}
+
+// giveUp says that what the handler comes to is not committed any longer.
+//
+// It is called before the last commit reads the position, and the lane asks before
+// it publishes one. So a record that the hooks hear of as late is never part of
+// that commit, and will certainly be delivered again.
+func (b *brake) giveUp() { b.pull(flagGivenUp) }
+
+// fence gives up for the session's deadline, and reports whether it is the first to.
+func (b *brake) fence() bool {
+	return b.pull(flagFenced|flagGivenUp)&flagFenced == 0
+}

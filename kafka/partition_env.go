@@ -1,0 +1,47 @@
+package kafka
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// An env is what a session's partitions need from above. It is made once per session
+// and never changes. The rooms of a partition know the session and the job by it
+// alone.
+type env struct {
+	client *Client         // whose records these are, to hooks
+	ctx    context.Context // the parent of all handlers' contexts; it ends with the session
+	log    *slog.Logger
+	hooks  *Manager // makes the operations that hooks see; nil without hooks
+	event  func(Event)
+
+	// Settings of the consumer.
+	handler        handler
+	autoCommit     bool
+	batchSize      int // the most records of one call of a BatchConsumer
+	backoff        Backoff
+	sessionTimeout time.Duration
+	maxMessages    int // the bounds of one partition's queue
+	maxBytes       int
+
+	// What partitions share.
+	driver   driver.Consumer
+	schedule *schedule
+	budget   *budget
+	ledger   *ledger
+	workers  *workers
+	keeper   keeper
+}
+
+// A keeper is what a partition asks of, and reports to, the session that owns it.
+type keeper interface {
+	// checkClock fences c's partition if the session's deadline has passed.
+	checkClock(c *driver.Claim)
+	// reflow judges every partition of the session by the budget.
+	reflow()
+	// progressed notes that a record has been handled.
+	progressed()
+}

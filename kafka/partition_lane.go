@@ -1,0 +1,210 @@
+package kafka
+
+import (
+	"context"
+	"runtime/debug"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/window"
+)
+
+// A lane is the goroutine that hands out the records of a partition one after the
+// other, with its cursor. Nothing of it is touched by another goroutine, but for the
+// progress of its run, which the window reads, and for failing.
+type lane struct {
+	env     *env
+	claim   *driver.Claim
+	brake   *brake
+	intake  *intake
+	hands   hands     // how records reach the handler
+	watched *delivery // its operations, to hooks; nil without hooks
+
+	run     window.Run // the records that it has taken
+	i       int        // the record of run that comes next
+	size    int        // how many records the attempt under way is about
+	attempt int        // at them; 0 before the first
+	quick   bool       // the attempt is a first one, and nothing but its end has to be noted
+	goexit  bool       // the handler ended the lane's last goroutine
+	failed  bool       // the record at hand may have failed under an earlier claim
+	moved   bool       // a record has been handled
+
+	failing failing
+}
+
+func newLane(e *env, c *driver.Claim, b *brake, in *intake) *lane {
+	l := &lane{env: e, claim: c, brake: b, intake: in, hands: e.handler.hands(e)}
+	if e.hooks != nil {
+		l.watched = newDelivery(e, c)
+	}
+	return l
+}
+
+// work hands out records until the partition is halted. Before each chunk, and each
+// time that a record is handed out again, the clock decides whether the session is
+// over; see session_deadline.go.
+func (l *lane) work() {
+	l.failed = l.env.ledger.has(keyOf(l.claim))
+	for {
+		l.env.keeper.checkClock(l.claim)
+		err := l.call()
+		interrupted := err != nil && l.brake.ctx.Err() != nil
+		l.endAttempt(err, interrupted)
+		switch {
+		case l.brake.halted():
+			l.leave(err, interrupted)
+			return
+		case interrupted:
+			// A handler that its context interrupts has not failed. Whoever cancels it
+			// halts the partition, too, though a shutdown whose time is up already may
+			// do so only afterwards.
+			l.leave(err, interrupted)
+			<-l.brake.haltC
+			return
+		case err != nil:
+			if !l.retry(err) {
+				l.leave(err, false)
+				return
+			}
+		case l.i == len(l.run.Records):
+			if !l.next() {
+				return
+			}
+		}
+	}
+}
+
+// next releases the records that are done and waits for more. It returns false when
+// the partition is halted.
+func (l *lane) next() bool {
+	if l.watched != nil {
+		l.watched.beginReceive(l.brake.ctx)
+		defer func() { l.watched.endReceive(l.received()) }()
+	}
+	limit, gather := l.hands.limit()
+	for {
+		n := l.intake.take(&l.run, limit, gather)
+		l.i = 0
+		if n > 0 {
+			return true
+		}
+		l.hands.rest()
+		if l.intake.ahead() {
+			l.env.schedule.ranEmpty()
+		}
+		select {
+		case <-l.intake.wake:
+		case <-l.brake.haltC:
+			return false
+		}
+	}
+}
+
+// received returns what was taken and will be handed out.
+func (l *lane) received() []driver.Record {
+	if l.brake.halted() {
+		return nil
+	}
+	return l.run.Records
+}
+
+// call hands out what is left of the run until something fails or the partition is
+// halted. A panic of the handler is an error like any other; its Goexit ends this
+// goroutine, and the next one reports it from here.
+func (l *lane) call() (err error) {
+	if l.goexit {
+		l.goexit = false
+		return errGoexit
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return l.hands.hand(l)
+}
+
+// left returns how many records of the run have not been handled.
+func (l *lane) left() int { return len(l.run.Records) - l.i }
+
+// record returns the record at hand.
+func (l *lane) record() *driver.Record { return &l.run.Records[l.i] }
+
+// begin says that the next n records go to the handler. It returns the context for
+// that, or false if there is none, or the partition is halted.
+func (l *lane) begin(n int) (ctx context.Context, ok bool) {
+	if l.i == len(l.run.Records) || l.brake.halted() {
+		return nil, false
+	}
+	l.attempt++
+	l.size = n
+	if l.attempt == 1 {
+		l.run.Advance(l.i, l.i+n)
+		if l.env.autoCommit {
+			l.env.schedule.moved()
+		}
+	}
+	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed
+	if l.watched != nil {
+		return l.watched.beginAttempt(l.brake.ctx, l.run.Records[l.i:l.i+n], l.attempt), true
+	}
+	return l.brake.ctx, true
+}
+
+// pass says that the record at hand is done, and begins the next one. Where nothing
+// else has to be noted of the two, one store publishes both.
+func (l *lane) pass(ctx context.Context) (context.Context, bool) {
+	if !l.quick || !l.brake.free() {
+		l.finish()
+		return l.begin(1)
+	}
+	l.i++
+	if l.i < len(l.run.Records) {
+		l.run.Advance(l.i, l.i+1)
+		l.env.schedule.moved()
+		return ctx, true
+	}
+	l.run.Advance(l.i, l.i)
+	l.env.schedule.moved()
+	l.attempt = 0
+	return nil, false
+}
+
+// finish says that the records at hand are done, unless the handler has outlived its
+// claim. The position is published before the committer is woken, so none is
+// overlooked.
+func (l *lane) finish() {
+	late := l.brake.givenUp() && !l.env.autoCommit
+	if l.watched != nil {
+		l.watched.done(late)
+	}
+	l.i += l.size
+	if !late {
+		l.run.Advance(l.i, l.i)
+	}
+	l.env.schedule.moved()
+	if l.attempt > 1 || l.failed {
+		l.clearFailures(l.run.Records[l.i-1].Offset)
+		l.failed = false
+	}
+	l.attempt = 0
+	if !l.moved {
+		l.moved = true
+		l.env.keeper.progressed()
+	}
+}
+
+// endAttempt reports to the hooks an attempt that came to err.
+func (l *lane) endAttempt(err error, interrupted bool) {
+	if l.watched != nil {
+		l.watched.endAttempt(outcomeOf(err, interrupted))
+	}
+}
+
+// leave reports to the hooks that the record at hand, whose latest attempt came to
+// err, is left to the next owner. Without an error the next attempt was on its
+// way: a delivery that is still open is never done.
+func (l *lane) leave(err error, interrupted bool) {
+	if l.watched != nil {
+		l.watched.end(outcomeOf(err, interrupted || err == nil))
+	}
+}

@@ -1,0 +1,103 @@
+package kafka
+
+import (
+	"context"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A delivery is the operations of one lane, which handles one record, or batch, at a
+// time. Only the lane uses it.
+type delivery struct {
+	process, attempt, receive Op
+
+	ctx    context.Context // what the hooks made of the handler's
+	open   bool            // process has started
+	trying bool            // attempt has started
+}
+
+func newDelivery(e *env, c *driver.Claim) *delivery {
+	d := &delivery{
+		process: e.hooks.newOp(e.handler.op(), e.client),
+		attempt: e.hooks.newOp(OpAttempt, e.client),
+		receive: e.hooks.newOp(OpReceive, e.client),
+	}
+	for _, o := range []*Op{&d.process, &d.attempt, &d.receive} {
+		o.Topic, o.Partition = c.Topic, c.Partition
+	}
+	return d
+}
+
+// beginAttempt starts the n-th attempt at records, and with the first one their
+// delivery. It returns the context for the handler.
+func (d *delivery) beginAttempt(ctx context.Context, records []Record, n int) context.Context {
+	now := time.Now()
+	if !d.open {
+		d.process.Start, d.process.Records = now, records
+		d.process.Err, d.process.Outcome = nil, OutcomeDone
+		d.open = true
+		d.ctx = d.process.start(ctx)
+	}
+	d.process.Attempt = n
+	d.attempt.Start, d.attempt.Records, d.attempt.Attempt = now, records, n
+	d.trying = true
+	return d.attempt.start(d.ctx)
+}
+
+// outcomeOf says what an attempt that came to err is to hooks.
+func outcomeOf(err error, interrupted bool) (Outcome, error) {
+	switch {
+	case interrupted:
+		return OutcomeInterrupted, nil
+	case err != nil:
+		return OutcomeFailed, err
+	}
+	return OutcomeDone, nil
+}
+
+// endAttempt ends the attempt, if one is under way.
+func (d *delivery) endAttempt(outcome Outcome, err error) {
+	if !d.trying {
+		return
+	}
+	d.trying = false
+	d.attempt.Outcome, d.attempt.Err = outcome, err
+	d.attempt.end()
+	d.attempt.Records = nil
+}
+
+// done ends attempt and delivery: the handler returned nil, late if its claim had
+// ended by then.
+func (d *delivery) done(late bool) {
+	d.endAttempt(OutcomeDone, nil)
+	if late {
+		d.end(OutcomeLate, nil)
+		return
+	}
+	d.end(OutcomeDone, nil)
+}
+
+// end ends the delivery, if one is under way.
+func (d *delivery) end(outcome Outcome, err error) {
+	if !d.open {
+		return
+	}
+	d.open = false
+	d.process.Outcome, d.process.Err = outcome, err
+	d.process.end()
+	d.process.Records, d.ctx = nil, nil
+}
+
+// beginReceive starts to wait for records.
+func (d *delivery) beginReceive(ctx context.Context) {
+	d.receive.Start, d.receive.Records = time.Now(), nil
+	d.receive.start(ctx)
+}
+
+// endReceive ends the wait with records.
+func (d *delivery) endReceive(records []Record) {
+	d.receive.Records = records
+	d.receive.end()
+	d.receive.Records = nil
+}

@@ -1,0 +1,226 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// Claims are what a session's driver has assigned to it, and its driver.Handler: what
+// the driver reports arrives here. They start, stop and end the partitions.
+type claims struct {
+	job       *job
+	env       *env
+	member    *membership
+	committer *committer
+	deadline  deadline
+
+	mu     sync.Mutex
+	halted bool // partitions that are assigned now stay still
+	parts  []*partition
+
+	troubled atomic.Bool                   // troubles is not empty
+	troubles map[TopicPartition]TopicError // of what is not owned, and of whole topics; the mutex guards it
+}
+
+// live returns the partitions whose claims have not ended.
+func (c *claims) live() []*partition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*partition(nil), c.parts...)
+}
+
+// halt halts all partitions, now and to come. With a cause it also cancels the
+// contexts of the handlers that run. It does not wait.
+func (c *claims) halt(cause error) {
+	c.mu.Lock()
+	c.halted = true
+	parts := append([]*partition(nil), c.parts...)
+	c.mu.Unlock()
+	for _, p := range parts {
+		p.brake.halt(cause)
+	}
+}
+
+// progressed notes that a record has been handled.
+func (c *claims) progressed() {
+	if c.member.handled.CompareAndSwap(false, true) {
+		c.job.forgetRestarts()
+	}
+}
+
+// Assign starts a lane per claim. A partition that an earlier claim's
+// handler is still at, because its window ran out, waits for that one. A broker has
+// confirmed the membership, also if there are no claims.
+func (c *claims) Assign(claims []*driver.Claim) {
+	c.job.noteJoined()
+	c.member.join()
+	if len(claims) == 0 {
+		c.env.log.Info("kafka: partitions assigned: none")
+		return
+	}
+	parts := make([]*partition, len(claims))
+	for i, cl := range claims {
+		parts[i] = newPartition(c.env, cl)
+		cl.Owner = parts[i]
+		c.env.ledger.open(cl)
+	}
+	c.mu.Lock()
+	c.parts = append(c.parts, parts...)
+	c.env.budget.sharers.Store(int64(len(c.parts)))
+	halted := c.halted
+	for _, cl := range claims {
+		c.endTrouble(keyOf(cl))
+	}
+	c.mu.Unlock()
+	c.watchDeadline()
+	c.env.log.Info("kafka: partitions assigned", "partitions", listed(parts), "generation", claims[0].Generation)
+	for _, p := range parts {
+		if halted {
+			p.brake.halt(nil)
+		}
+		go p.work(c.env.workers.enlist(p))
+	}
+	c.reflow()
+	c.env.event(PartitionsAssigned{JobName: c.env.client.JobName, Group: c.env.client.Group, Partitions: topicPartitions(parts)})
+}
+
+// Deliver queues records for their partition's lane.
+func (c *claims) Deliver(cl *driver.Claim, b driver.Batch) {
+	cl.Owner.(*partition).deliver(b)
+	c.delivered(cl)
+}
+
+// Revoke stops the claims' lanes, waits for the handlers that run, commits
+// what is done, and lets the claims go. While a shutdown drains, handlers are
+// left in peace until its deadline is near; otherwise the group is waiting, and
+// their contexts are cancelled at once.
+func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
+	began := time.Now()
+	parts := partitionsOf(claims)
+	var cause error
+	if !c.job.stopping() {
+		cause = ErrRevoked
+	}
+	for _, p := range parts {
+		p.brake.halt(cause)
+	}
+	drained, cancel := c.job.reserve(ctx)
+	stuck := awaitLanes(drained, parts)
+	cancel()
+	for _, p := range stuck {
+		// Its window is over: whether it obeys its context now makes no difference
+		// to what is committed, only to how long it stays behind.
+		p.giveUp()
+		p.brake.cancel(ErrRevoked)
+		c.env.log.Error("kafka: handler outlived the drain window; its record will be delivered again",
+			"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", p.intake.undone())
+	}
+	c.committer.commit(ctx)
+	c.end(parts)
+	took := time.Since(began)
+	c.env.log.Info("kafka: partitions revoked", "partitions", listed(parts), "took", took)
+	c.env.event(PartitionsRevoked{
+		JobName: c.env.client.JobName, Group: c.env.client.Group,
+		Partitions: topicPartitions(parts), Stuck: topicPartitions(stuck), Took: took,
+	})
+}
+
+// Lost stops the claims' lanes. Nothing of them can be committed any more.
+func (c *claims) Lost(claims []*driver.Claim, cause error) {
+	parts := partitionsOf(claims)
+	for _, p := range parts {
+		p.brake.halt(ErrPartitionLost)
+	}
+	c.end(parts)
+	if errors.Is(cause, driver.ErrMembershipLost) {
+		c.member.heed(cause)
+	}
+	c.env.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", loggable(cause))
+	c.env.event(PartitionsLost{JobName: c.env.client.JobName, Group: c.env.client.Group, Partitions: topicPartitions(parts), Err: cause})
+}
+
+// end forgets partitions whose claims have ended. The job still waits for those
+// whose lane runs.
+func (c *claims) end(parts []*partition) {
+	c.mu.Lock()
+	var rest []*partition
+	for _, p := range c.parts {
+		if !contains(parts, p) {
+			rest = append(rest, p)
+		}
+	}
+	c.parts = rest
+	c.env.budget.sharers.Store(int64(len(rest)))
+	c.mu.Unlock()
+	for _, p := range parts {
+		p.giveUp()
+	}
+	c.reflow()
+}
+
+// abandon halts what a driver has left alive that panicked, since it neither
+// revokes it nor reports that it is lost.
+func (c *claims) abandon() {
+	left := c.live()
+	for _, p := range left {
+		p.brake.halt(ErrPartitionLost)
+	}
+	c.end(left)
+}
+
+func partitionsOf(claims []*driver.Claim) []*partition {
+	parts := make([]*partition, len(claims))
+	for i, c := range claims {
+		parts[i] = c.Owner.(*partition)
+	}
+	return parts
+}
+
+// maxListed is how many partitions a log line names.
+const maxListed = 20
+
+// listed returns the names of parts for a log line: the first ones, and how many
+// there are beyond.
+func listed(parts []*partition) string {
+	var list []string
+	for _, p := range parts[:min(len(parts), maxListed)] {
+		list = append(list, keyOf(p.claim).String())
+	}
+	if more := len(parts) - maxListed; more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, " ")
+}
+
+func contains(parts []*partition, p *partition) bool {
+	for _, q := range parts {
+		if p == q {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitLanes waits until the lanes of parts have ended or ctx ends, and
+// returns those that have not.
+func awaitLanes(ctx context.Context, parts []*partition) (stuck []*partition) {
+	for _, p := range parts {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			select {
+			case <-p.done:
+			default:
+				stuck = append(stuck, p)
+			}
+		}
+	}
+	return stuck
+}
