@@ -39,6 +39,7 @@ type Window struct {
 	first    int
 	flights  []flight // what has been taken and lies at or above position, in order
 	position int64    // below the first flight, or -1 while no offset is known
+	least    int64    // the position when something was pushed last: it never goes back
 	end      int64    // the offset after everything that was pushed, holes included
 	waiting  int      // records that have not been taken
 	n, bytes int      // records that have not been released, and their cost
@@ -94,11 +95,15 @@ const idleSegments = 1024
 // New returns an empty window that begins at start. It is -1 if the first record
 // shows where the window begins.
 func New(start int64) *Window {
-	return &Window{position: start, end: start}
+	return &Window{position: start, least: start, end: start}
 }
 
 // Push adds what a driver has delivered. The window keeps b.Records.
+//
+// It notes the position first. Otherwise this could happen: all is done, the position
+// passes the hole at the end, and with the next record it is back before the hole.
 func (w *Window) Push(b driver.Batch) {
+	w.least = w.Position()
 	if n := len(b.Records); n > 0 {
 		cost := 0
 		for i := range b.Records {
@@ -111,7 +116,9 @@ func (w *Window) Push(b driver.Batch) {
 		w.bytes += cost
 		w.end = max(w.end, b.Records[n-1].Offset+1)
 	}
-	w.end = max(w.end, b.Next)
+	if b.Next > 0 {
+		w.end = max(w.end, b.Next)
+	}
 }
 
 // makeRoom moves the segments to the front if an append would grow the slice though
@@ -224,6 +231,10 @@ func (w *Window) land() {
 // Position returns the offset to go on from: no record below it is undone. It is -1
 // while no offset is known.
 func (w *Window) Position() int64 {
+	return max(w.least, w.current())
+}
+
+func (w *Window) current() int64 {
 	position := w.position
 	for _, f := range w.flights {
 		if f.run == nil {
