@@ -70,7 +70,7 @@ const (
 	ever = 10 * time.Second
 )
 
-// What a black hole swallows arrives when it heals.
+// A black hole holds bytes back, and they arrive when it heals.
 func TestBlackHoleHoldsBack(t *testing.T) {
 	for _, d := range []direction{toBroker, toClient} {
 		p := before(t, echo(t), nil)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A story makes a history by hand, a millisecond an event.
+// A story makes a history by hand, with one event per millisecond.
 type story struct {
 	v   verdict
 	now int64
@@ -92,7 +92,7 @@ func TestVerdict(t *testing.T) {
 			s.tell(a, event{Kind: isAssigned, Partitions: first})
 			s.handled(a, 0, true)
 			s.tell(a, event{Kind: isStart, ID: 99, Offset: 0, Key: "k", Value: value(0)})
-			s.v.events = s.v.events[:len(s.v.events)-1] // its last word is the good end
+			s.v.events = s.v.events[:len(s.v.events)-1] // it is killed after the good end
 			s.tell(a, event{Kind: isKilled})
 			s.tell(b, event{Kind: isAssigned, Partitions: first})
 			s.handled(b, 0, true)

@@ -26,12 +26,12 @@ import (
 
 var update = flag.Bool("update", false, "write the table of messages into testdata")
 
-// A mistake is something that a user does wrong.
+// A mistake is one that a user makes.
 type mistake struct {
 	what string
 
-	// says is what the message must hold: field, value and rule, each as far as
-	// there is one. Without it, the mistake is none.
+	// says lists texts of the message: field, value and rule, as far as the mistake
+	// has them. Without texts the configuration is accepted.
 	says []string
 
 	// make commits the mistake on a manager of its own.
@@ -117,7 +117,7 @@ func files(t *testing.T) (dir string) {
 	return dir
 }
 
-// shown is an error without where the files of this run are.
+// shown returns the text of an error, without the directory of this run's files.
 func shown(err error, dir string) string {
 	if err == nil {
 		return "accepted"
@@ -137,7 +137,7 @@ func cell(message string) string {
 	return strings.Join(lines, "<br>")
 }
 
-// golden holds what is in a file of testdata against want, or writes it there.
+// golden compares a file of testdata with want, or writes want to it.
 func golden(t *testing.T, name, want string) {
 	t.Helper()
 	if *update {
@@ -165,7 +165,7 @@ func register(spoil func(u *user, c *kafka.ConsumerConfig)) func(*user) error {
 
 func ignore(context.Context, *kafka.Message) error { return nil }
 
-// consumer is register for what needs no user.
+// consumer is register for mistakes that need no user.
 func consumer(spoil func(c *kafka.ConsumerConfig)) func(*user) error {
 	return register(func(_ *user, c *kafka.ConsumerConfig) { spoil(c) })
 }
@@ -179,8 +179,8 @@ func producer(spoil func(c *kafka.ProducerConfig)) func(*user) error {
 	}
 }
 
-// sending sends by a producer of a broker in memory: what the core refuses
-// reaches no driver.
+// sending sends by a producer of a broker in memory: a message that the core
+// refuses reaches no driver.
 func sending(spoil func(m *kafka.ProducerMessage)) func(*user) error {
 	return func(u *user) error {
 		broker := memory.NewBroker()

@@ -132,9 +132,8 @@ func (l *lane) rest() bool {
 	return true
 }
 
-// readUp reports whether all that is in the log has been delivered, and the claim
-// has not lost its place. Where it starts need not be known before there is
-// something.
+// readUp reports whether the whole log has been delivered, and the claim has not lost its
+// place. The start of a claim need not be known before the log has a record.
 func (h *held) readUp(log extent) bool {
 	switch {
 	case h.paused:
@@ -234,9 +233,9 @@ func (l *lane) reports() (all []string) {
 	return all
 }
 
-// start is where a claim starts. A driver need not know before the first delivery;
-// then it is where the log began when this was first asked, before anything was
-// deleted.
+// start returns where a claim starts. A driver need not know that before the first
+// delivery; then start is the beginning of the log at the first call, before any
+// deletion.
 func (h *held) start(log extent) int64 {
 	if h.from == nil {
 		h.from = &h.Start
@@ -249,7 +248,7 @@ func (h *held) start(log extent) int64 {
 
 // show says where a claim starts, and which offsets it was given.
 func (h *held) show(log extent) string {
-	if h.paused { // what was under way may come
+	if h.paused { // records that were in flight may come
 		return fmt.Sprintf("%d is read from %d, and paused", h.Partition, h.start(log))
 	}
 	var offsets []int64

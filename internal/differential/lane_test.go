@@ -16,7 +16,7 @@ import (
 // patience is how long a sequence may take on one system.
 const patience = 2 * time.Minute
 
-// A lane is one sequence on one system, and what could be observed.
+// A lane is one sequence on one system, with its observations.
 type lane struct {
 	ctx      context.Context
 	sys      system
@@ -99,7 +99,7 @@ func (l *lane) fails(what string, err error) bool {
 	return err != nil
 }
 
-// appended extends what is known of a partition.
+// appended extends the known extent of a partition.
 func (l *lane) appended(partition int32, offset int64) {
 	if partition < 0 || partition >= l.partitions {
 		return // so a wrong driver says, which will differ
@@ -162,7 +162,7 @@ func (l *lane) members() []*member {
 	return slices.DeleteFunc(slices.Clone(l.slots[:]), func(m *member) bool { return m == nil || m.ended })
 }
 
-// class is what of an error must agree: its code and its kind.
+// class returns the part of an error that must agree: its code and its kind.
 func class(err error) string {
 	var ce *driver.CommitError
 	var de *driver.Error

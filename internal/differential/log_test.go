@@ -98,8 +98,8 @@ func (h hole) do(l *lane) {
 	l.change(func() { l.logs[h.partition].top += int64(h.n) })
 }
 
-// do returns when the producer knows the new partition: until then it still sends
-// keys to where they went before.
+// do returns when the producer knows the new partition: until then it sends keys to
+// their old partitions.
 func (growth) do(l *lane) {
 	const most = 6
 	if l.partitions >= most || !l.settle() {

@@ -112,8 +112,8 @@ func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
 	m.endClaims(claims, "revoked")
 }
 
-// drain commits what had been delivered when the group was last at rest. What has
-// come since, came in spite of a pause, or is a hole, is chance.
+// drain commits what had been delivered when the group was last at rest. Records
+// that came since, or in spite of a pause, and holes depend on chance.
 func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 	var marks []driver.Mark
 	m.board.mu.Lock()

@@ -234,7 +234,7 @@ func (u usurper) do(l *lane) {
 	}
 }
 
-// A misreader is a group of its own on a topic that there is not.
+// A misreader is a group of its own on a missing topic.
 type misreader struct{ topic string }
 
 var misreaders = draws(func(t *rapid.T) misreader {
@@ -243,8 +243,8 @@ var misreaders = draws(func(t *rapid.T) misreader {
 
 func (r misreader) String() string { return fmt.Sprintf("a group on %.10q", r.topic) }
 
-// do says what is heard first: by OpenConsumer, by Run or by Handler.Error, as the
-// driver likes.
+// do notes the first error: drivers may return it from OpenConsumer or Run, or call
+// Handler.Error with it.
 func (r misreader) do(l *lane) {
 	if r.topic != "differential-unknown" && l.lenient {
 		return // see refusal

@@ -20,9 +20,9 @@ type sequence struct {
 	ops        []operation
 }
 
-// An operation is one thing that happens. It says to the lane what could be
-// observed. What makes no sense as things stand does nothing, so that a sequence
-// stays one when operations are taken out of it.
+// An operation is one step of a sequence. It adds its observations to the lane. An
+// operation that makes no sense in the current state does nothing, so that a sequence
+// stays valid when operations are removed from it.
 type operation interface {
 	fmt.Stringer
 	do(l *lane)

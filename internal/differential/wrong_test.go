@@ -10,8 +10,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A wrongSystem is the broker in memory behind a driver with one mistake. What is
-// nil is right.
+// A wrongSystem is the broker in memory behind a driver with one mistake. A nil
+// field is right.
 type wrongSystem struct {
 	inMemory
 	config  func(*driver.ConsumerConfig)

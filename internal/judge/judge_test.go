@@ -48,7 +48,7 @@ func handled(m Member, offsets ...int64) (es []Event) {
 	return es
 }
 
-// renewed and rehandled are logged and handled for a topic that was created again.
+// renewed and rehandled are like logged and handled, for a topic that was created again.
 func renewed(n int) (es []Event) {
 	for i := range n {
 		es = append(es, Appended{p0, int64(i), "k", "new " + value(int64(i))})
@@ -83,7 +83,8 @@ func join(parts ...any) (es []Event) {
 	return es
 }
 
-// Each wrong history violates what it is named for; the right ones nothing.
+// Each wrong history violates the invariant that it is named for; the right ones violate
+// none.
 func TestJudge(t *testing.T) {
 	right := join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(2), Revoked{a, both, nil, false})
 	begin2 := join(Assigned{b, both}, begin(2, b, 0, 1))
@@ -236,7 +237,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// What was handed out counts as done for members that promise no more.
+// For members at most once, a record counts as done when it was handed out.
 func TestJudgeAtMostOnce(t *testing.T) {
 	history := join(logged(2), Assigned{a, both}, begin(1, a, 0, 1), committed(1), HandleEnd{1, false}, Lost{a, both},
 		Assigned{b, both}, begin(2, b, 1, 1), HandleEnd{2, true}, committed(2), Revoked{b, both, nil, false})

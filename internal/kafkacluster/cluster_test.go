@@ -44,7 +44,7 @@ func TestJars(t *testing.T) {
 	}
 }
 
-// TestOneBroker lets Kafka's own programs judge.
+// TestOneBroker checks a cluster by Kafka's own programs.
 func TestOneBroker(t *testing.T) {
 	c := ForTest(t, Config{Private: true})
 	ctx := timeout(t, time.Minute)
@@ -248,8 +248,8 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// With -short a test that needs a Kafka is skipped with its reason before anything
-// is looked for, let alone downloaded; in CI it is not.
+// With -short a test that needs a Kafka is skipped, with its reason, before it looks for
+// a Java or downloads anything. In CI it is not skipped.
 func TestFault_G1_ShortSkipsWithAReasonAndCIDoesNot(t *testing.T) {
 	testkit.SetShort(t, true)
 	t.Setenv("PATH", t.TempDir())
@@ -263,7 +263,7 @@ func TestFault_G1_ShortSkipsWithAReasonAndCIDoesNot(t *testing.T) {
 	assert.Regexp(t, "^fatal: .*java", forTest(t, Config{}))
 }
 
-// What a broker unpacks lies in the cluster's own directory, and goes with it.
+// A broker unpacks its libraries into the cluster's own directory, which Close removes.
 func TestFault_G3_BrokersLeaveNoTemporaryFiles(t *testing.T) {
 	system := t.TempDir()
 	t.Setenv("TMPDIR", system)
@@ -311,7 +311,7 @@ func (f *fakeTest) stop(how, why string) {
 	runtime.Goexit()
 }
 
-// dieEnv makes the test program start a cluster, say so and wait for its death.
+// dieEnv makes the test program start a cluster, print that, and wait to be killed.
 const dieEnv = "KAFKACLUSTER_TEST_DIE"
 
 func startAndWait() {

@@ -238,8 +238,8 @@ func (w *world) cut(t *rapid.T) {
 	w.trouble()
 }
 
-// kill ends a process without a word to anybody. What is left of it, in the
-// simulation, is cut off until all is healed, and has no time to stop.
+// kill ends a process without a leave request. Its remains in the simulation are cut off
+// until all is healed, and have no time to stop.
 func (w *world) kill(t *rapid.T) {
 	n := w.one(t)
 	w.trouble()
@@ -445,7 +445,7 @@ func (w *world) deleteRecords(t *rapid.T) {
 	w.must(t, err)
 	before := rapid.Int64Range(start, end).Draw(t, "before")
 	w.trouble()
-	w.repairPartition(t, p) // or the judge would have to know of all that is damaged
+	w.repairPartition(t, p) // or the judge would have to know all damaged records
 	w.must(t, w.broker.DeleteRecords(p.Topic, p.Number, before))
 	w.judge.Tell(judge.Deleted{Partition: p, Before: before})
 	w.trouble()

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every bug of the table can still be planted: what it replaces is in the code.
+// Every bug of the table can still be planted: the text that it replaces is in the code,
+// once.
 func TestPlantedBugsHaveTheirPlaces(t *testing.T) {
 	for _, m := range mutations {
 		src, err := os.ReadFile(m.path())

@@ -99,7 +99,7 @@ func whenName(f fault.Fault) string {
 }
 
 // drawFault leaves Pause and Resume out: by the contract they take no time, and
-// while one does, its member hears of nothing.
+// while one does, its member gets no calls.
 func drawFault(t *rapid.T) *rule {
 	ops := []fault.Op{
 		fault.OpenConsumer, fault.OpenProducer, fault.Run, fault.Commit, fault.Commit, fault.Mark,

@@ -14,7 +14,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// An outcome is what a handler does with what it gets.
+// An outcome is what a handler does with a record.
 type outcome int
 
 const (
@@ -221,7 +221,7 @@ func identity(key []byte, headers []driver.Header) string {
 	return fmt.Sprintf("%q (nil: %t) with %q", key, key == nil, headers)
 }
 
-// A kept message is one that a handler holds on to, and what it was.
+// A kept message is one that a handler retains, with a copy of its content.
 type kept struct {
 	m       *kafka.Message
 	was     judge.Record
@@ -230,7 +230,7 @@ type kept struct {
 
 const keptLimit = 20
 
-// keep holds on to some messages: nothing may write to them later.
+// keep retains some messages: nothing may write to them later.
 func (w *world) keep(m *kafka.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

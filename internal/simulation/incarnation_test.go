@@ -15,7 +15,7 @@ import (
 )
 
 // recreate deletes a topic and creates it again: at once, or after a while in which
-// it is missing. What was in it is gone; all of the new one is to be handled.
+// it is missing. Its records are gone; all records of the new one must be handled.
 func (w *world) recreate(t *rapid.T) {
 	if len(w.open) > 0 || w.down {
 		t.Skip("under a transaction, or during an outage")
@@ -46,7 +46,7 @@ func (w *world) recreate(t *rapid.T) {
 	w.trouble()
 }
 
-// forget says that partitions are gone with their topic.
+// forget records with the judge that partitions are gone with their topic.
 func (w *world) forget(ps []judge.Partition) {
 	w.mu.Lock()
 	for _, p := range ps {
@@ -63,8 +63,8 @@ func (w *world) forget(ps []judge.Partition) {
 }
 
 // leaving reports whether a consumer of a group is on its way out, as one that was
-// switched off and on is: what takes its place knows nothing of the old topic, and
-// begins as its InitialOffset says.
+// switched off and on is: its successor knows nothing of the old topic, and begins at
+// its InitialOffset.
 func (w *world) leaving(group string) bool {
 	return slices.ContainsFunc(w.nodes, func(n *node) bool {
 		return slices.ContainsFunc(n.view.Consumers(), func(c kafka.ConsumerStatus) bool {
@@ -73,8 +73,8 @@ func (w *world) leaving(group string) bool {
 	})
 }
 
-// mustBeginWhole returns the groups that begin at the beginning of what is created
-// under a topic's name now, whatever their InitialOffset is: they have members that
+// mustBeginWhole returns the groups that begin at the beginning of a topic that is
+// created under this name now, whatever their InitialOffset is: they have members that
 // can be reached and know of the old one.
 func (w *world) mustBeginWhole(topic string) (whole []string) {
 	if len(w.cuts) > 0 || w.faults.active() || slices.ContainsFunc(w.nodes, func(n *node) bool { return n.stopping }) {
@@ -102,7 +102,7 @@ func (w *world) partitionsOf(topic string) []judge.Partition {
 	return slices.DeleteFunc(w.partitions(), func(p judge.Partition) bool { return p.Topic != topic })
 }
 
-// damage makes a record unreadable, until all is healed and what lies around it has
+// damage makes a record unreadable, until all is healed and the records around it have
 // been handled, or until it is repaired.
 func (w *world) damage(t *rapid.T) {
 	p := w.anyPartition(t)
@@ -154,7 +154,7 @@ func (w *world) sendTo(t *rapid.T, topic string) {
 	}
 }
 
-// late has the answers to a member's heartbeats take long.
+// late delays the answers to a member's heartbeats.
 func (w *world) late(t *rapid.T) {
 	m, _ := w.anyMember(t)
 	m.SetDelay(time.Duration(rapid.SampledFrom([]int{2, 500, 3_000}).Draw(t, "delay ms")) * time.Millisecond)

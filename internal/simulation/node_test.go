@@ -93,7 +93,7 @@ func (n *node) config(group string) kafka.ConsumerConfig {
 	return cfg
 }
 
-// security is what the broker in memory takes no notice of.
+// security draws settings that the broker in memory ignores.
 func security() (*kafka.TLSConfig, *kafka.SASLConfig) {
 	return &kafka.TLSConfig{ServerName: "kafka", InsecureSkipVerify: true, Config: &tls.Config{NextProtos: []string{"kafka"}}},
 		&kafka.SASLConfig{Mechanism: kafka.SASLScramSHA512, User: "user", Password: "secret"}
@@ -109,8 +109,8 @@ func (n *node) switchAll(on bool) {
 	}
 }
 
-// switchGroup turns the consumer of a group on or off. The judge hears of on
-// before it happens and of off when it has.
+// switchGroup turns the consumer of a group on or off. The judge records on
+// before it happens and off after it.
 func (n *node) switchGroup(group string, on bool) {
 	if !n.has(group) {
 		return
@@ -140,7 +140,7 @@ func (n *node) open(ctx context.Context) error {
 	return err
 }
 
-// shutdownTimeout is for shutdowns that bring no deadline of their own.
+// shutdownTimeout bounds shutdowns that have no deadline of their own.
 const shutdownTimeout = 20 * time.Second
 
 // A stop is one of the ways in which a process is asked to stop.
@@ -162,7 +162,7 @@ func (n *node) stop(w *world, s stop) {
 	if s.unlimited {
 		cancel()
 		ctx, cancel = context.WithCancel(context.Background())
-		w.impatient = append(w.impatient, func() { // what never answers has to end some time
+		w.impatient = append(w.impatient, func() { // a call that never answers has to end some time
 			n.mayRefuse.Store(true)
 			cancel()
 		})

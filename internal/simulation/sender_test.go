@@ -22,7 +22,7 @@ func (n *node) sendResult(ctx context.Context) error {
 	return n.sendSync(ctx, n.handlerOf(ctx), results)
 }
 
-// handlerOf names the sender that the calls under one claim are.
+// handlerOf names the sender of all calls under one claim.
 func (n *node) handlerOf(ctx context.Context) string {
 	return fmt.Sprintf("handler %p of %s", ctx, n.name)
 }
@@ -52,7 +52,7 @@ func (n *node) sendSync(ctx context.Context, sender, topic string) error {
 	return err
 }
 
-// answer says what a producer has said.
+// answer returns a producer's answer as the judge's event.
 func (w *world) answer(m *kafka.ProducerMessage, err error) judge.Answer {
 	a := judge.Answer{Value: string(m.Value)}
 	switch {
@@ -96,7 +96,7 @@ func (n *node) sendAsync(ctx context.Context, sender, topic string, then func())
 	})
 }
 
-// A burst is what one goroutine sends, one message after the other.
+// A burst is the messages that one goroutine sends, one after the other.
 type burst struct {
 	n        int
 	first    bool // all to partition 0

@@ -55,7 +55,7 @@ type world struct {
 	broken    string               // an invariant that another goroutine has found broken
 }
 
-// settings are what a sequence draws for its whole length.
+// settings are drawn once for a whole sequence.
 type settings struct {
 	partitions int
 	strategies []driver.BalanceStrategy
@@ -85,7 +85,7 @@ const (
 	later   = "later" // does not exist at first
 )
 
-// subscriptions are what the two groups read.
+// subscriptions are the topics of the two groups.
 func (w *world) subscriptions() []judge.Subscription {
 	all := []judge.Subscription{{Group: "one", Topic: orders}, {Group: "two", Topic: orders}, {Group: "two", Topic: results}}
 	if w.drawn.later {
@@ -149,7 +149,8 @@ func drawSettings(t *rapid.T) settings {
 		}).Draw(t, "out of range"),
 	}
 	// As in Kafka, a static member that comes back between the two steps of a
-	// cooperative rebalance leaves the partitions that it gave up without an owner until the next one.
+	// cooperative rebalance leaves the partitions that it gave up without an owner until
+	// the next rebalance.
 	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
 	for o := range outcomeCount {
 		if rapid.Bool().Draw(t, o.String()) {
@@ -217,7 +218,7 @@ func (w *world) recordLog() {
 	}
 }
 
-// check holds what must hold at any moment.
+// check checks the invariants of every moment.
 func (w *world) check(t *rapid.T) {
 	synctest.Wait()
 	w.recordLog()
@@ -254,7 +255,7 @@ func (w *world) breaks(invariant string) {
 	w.broken = invariant
 }
 
-// checkStatus holds what every status must say.
+// checkStatus checks the invariants of every status.
 func (w *world) checkStatus(t *rapid.T) {
 	for _, n := range w.nodes {
 		all := n.view.Consumers()
@@ -286,7 +287,7 @@ func (w *world) checkStatus(t *rapid.T) {
 	}
 }
 
-// status says what a consumer says of itself.
+// status returns a consumer's status as the judge's event.
 func status(m judge.Member, s kafka.ConsumerStatus) judge.Status {
 	e := judge.Status{Member: m, Restarts: s.Errors}
 	for _, p := range s.Partitions {
@@ -371,7 +372,7 @@ func (w *world) settle(t *rapid.T) {
 			w.violated(t, "group-left", fmt.Sprintf("%+v", ms))
 		}
 	}
-	time.Sleep(2 * time.Minute) // what was not idle had a minute
+	time.Sleep(2 * time.Minute) // members that were not idle had a minute
 	w.background.Wait()
 	w.recordLog()
 	w.fail(t, w.judge.Final(w.subscriptions()...))
@@ -398,7 +399,7 @@ func (w *world) settleAround(t *rapid.T) {
 	time.Sleep(5 * time.Minute)
 }
 
-// heal ends all that is wrong, but for damage and what is missing.
+// heal ends all faults except damage and missing topics.
 func (w *world) heal(t *rapid.T) {
 	w.calm()
 	for _, tx := range w.open {
@@ -408,7 +409,7 @@ func (w *world) heal(t *rapid.T) {
 	w.check(t)
 }
 
-// calm is what of heal a failed sequence needs, too.
+// calm is the part of heal that a failed sequence needs, too.
 func (w *world) calm() {
 	w.faults.clear()
 	w.startBroker()
@@ -493,8 +494,8 @@ func (w *world) checkRunning(t *rapid.T) {
 	}
 }
 
-// checkCommittedToEnd holds that no lag is left: what lies behind the last record,
-// as compaction and transactions leave it, is committed like the rest.
+// checkCommittedToEnd holds that no lag is left: offsets behind the last record,
+// which compaction and transactions leave, are committed, too.
 func (w *world) checkCommittedToEnd(t *rapid.T) {
 	for _, s := range w.subscriptions() {
 		for p := range w.broker.Partitions(s.Topic) {
