@@ -19,9 +19,9 @@ import (
 
 // A1 on a real Kafka: a consumer is switched off at position 50, its topic is deleted
 // and created again with 100 records, and the consumer is switched on. The broker has
-// dropped the position together with the old topic. From the oldest record on, all of
-// the new topic is handled; from the newest on, an event says what was passed over, and
-// what comes from then on is handled.
+// dropped the position together with the old topic. With OffsetOldest every record of
+// the new topic is handled. With OffsetNewest an event reports the records that are
+// passed over, and later records are handled.
 func TestRealFault_A1_SwitchedOffMeanwhile(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
 	for _, initial := range []kafka.InitialOffset{kafka.OffsetNewest, kafka.OffsetOldest} {
@@ -46,7 +46,7 @@ func TestRealFault_A1_SwitchedOffMeanwhile(t *testing.T) {
 			require.Equal(t, int64(50), position())
 			require.NoError(t, outside.RecreateTopic(ctx, topic, 1))
 			produce(t, cluster, topic, 1000, 1100)
-			for position() != -1 { // the coordinator hears of the deletion after the client
+			for position() != -1 { // the coordinator notices the deletion after the client
 				require.NoError(t, ctx.Err(), "the broker keeps the position of the old topic")
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -68,11 +68,11 @@ func TestRealFault_A1_SwitchedOffMeanwhile(t *testing.T) {
 				want = append(want, fmt.Sprint(i))
 			}
 			assert.Equal(t, want, r.handled)
-			assert.Empty(t, r.losses)
+			assert.Empty(t, kafka.EventsOf[kafka.DataLoss](&r.events))
 			if initial == kafka.OffsetNewest {
-				if assert.Len(t, r.starts, 1, "the start that passes over 100 records is reported once") {
-					assert.Equal(t, [2]int64{100, 0}, [2]int64{r.starts[0].Start, r.starts[0].Begin}, "start and beginning")
-				}
+				starts := kafka.EventsOf[kafka.NoPosition](&r.events)
+				require.Len(t, starts, 1, "the start that passes over 100 records is reported once")
+				assert.Equal(t, [2]int64{100, 0}, [2]int64{starts[0].Start, starts[0].Begin}, "start and beginning")
 			}
 		})
 	}
@@ -80,19 +80,17 @@ func TestRealFault_A1_SwitchedOffMeanwhile(t *testing.T) {
 
 // A switchable is a consumer that records what it handles and what is reported.
 type switchable struct {
-	kafka.NopHook
-	m *kafka.Manager
+	m      *kafka.Manager
+	events kafka.Recorder
 
 	mu      sync.Mutex
 	handled []string
-	losses  []kafka.DataLoss
-	starts  []kafka.NoPosition
 }
 
 func startRecreated(t *testing.T, brokers, topic string, initial kafka.InitialOffset) *switchable {
 	t.Helper()
 	r := new(switchable)
-	r.m = newManager(t, sarama.Driver{}, kafka.WithHook(r))
+	r.m = newManager(t, sarama.Driver{}, kafka.WithHook(&r.events))
 	require.NoError(t, r.m.RegisterConsumer(t.Context(), kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName: "orders", Topic: topic, ConsumerGroup: topic, BootstrapServers: brokers, InitialOffset: initial,
 		SessionTimeout: 6 * time.Second, HeartbeatInterval: time.Second,
@@ -107,18 +105,6 @@ func startRecreated(t *testing.T, brokers, topic string, initial kafka.InitialOf
 	return r
 }
 
-// Event implements [kafka.Hook].
-func (r *switchable) Event(e kafka.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch e := e.(type) {
-	case kafka.DataLoss:
-		r.losses = append(r.losses, e)
-	case kafka.NoPosition:
-		r.starts = append(r.starts, e)
-	}
-}
-
 func (r *switchable) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +115,8 @@ func (r *switchable) count() int {
 func (r *switchable) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.handled, r.losses, r.starts = nil, nil, nil
+	r.handled = nil
+	r.events.Forget()
 }
 
 func (r *switchable) await(t *testing.T, what string, ok func(kafka.ConsumerStatus) bool) {

@@ -34,6 +34,13 @@ func (r *recorder) Event(e Event) {
 	r.events = append(r.events, e)
 }
 
+// Forget drops the events so far.
+func (r *recorder) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = nil
+}
+
 func eventsOf[E Event](r *recorder) []E {
 	r.mu.Lock()
 	defer r.mu.Unlock()
