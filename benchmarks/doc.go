@@ -1,5 +1,5 @@
 // Package benchmarks holds comparisons with other clients, in a module of its
-// own so that nobody who uses the library has to download them.
+// own so that a program that uses the library does not download them.
 //
 //	go test -bench . -benchmem -count 6
 //

@@ -19,8 +19,8 @@ type client struct {
 	produce func(brokers []string) (producer, error)
 
 	// commits consumes as consume does, and commits after each record, when the
-	// client has nothing else to do and waits for the next one. It tells how long
-	// each commit took, until ctx ends.
+	// client has nothing else to do and waits for the next one. It reports how
+	// long each commit took, until ctx ends.
 	commits func(ctx context.Context, s subscription, took func(time.Duration)) error
 
 	// prepare, if it is not nil, makes the topic, of a client with a broker of its

@@ -156,7 +156,7 @@ func (c *comparison) measure(ctx context.Context, s scenario) error {
 	return nil
 }
 
-// turnArg makes the command one client's turn, which its second argument tells.
+// turnArg makes the command one client's turn, which its second argument describes.
 const turnArg = "-turn"
 
 // turnTimeout bounds one turn.

@@ -153,8 +153,8 @@ func commitOurs(ctx context.Context, s subscription, took func(time.Duration)) e
 	}
 }
 
-// A marker is a driver.Handler that passes on what may be committed, until nobody
-// wants it any more: Deliver must not block, and Close would wait for it.
+// A marker is a driver.Handler that passes on what may be committed, until done is
+// closed: Deliver must not block, and Close would wait for it.
 type marker struct {
 	marks chan<- driver.Mark
 	done  <-chan struct{}

@@ -102,7 +102,7 @@ func versions() string {
 	return b.String()
 }
 
-// processor returns the name of the machine's, where the system tells.
+// processor returns the name of the machine's processor, where the system has it.
 func processor() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
-// A scenario is one thing to measure, and who takes part.
+// A scenario is one thing to measure, with the clients that take part.
 type scenario struct {
 	name    string
 	title   string
@@ -43,7 +43,7 @@ var (
 	}
 )
 
-// Who takes part in what.
+// The clients that take part in the scenarios.
 var (
 	all       = []string{"sarama", "franz-go", "watermill", "ours"}
 	everybody = []string{"sarama", "franz-go", "watermill", "ours", "ours on memory"}

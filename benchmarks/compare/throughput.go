@@ -83,7 +83,7 @@ func openProducer(c client, t turn) (producer, []byte, error) {
 }
 
 // slowNeighbour compares the speed of seven partitions with and without an
-// eighth beside them whose handler takes 20 ms a message.
+// eighth beside them whose handler takes 20 ms per message.
 func slowNeighbour(_ context.Context, c client, t turn) (reading, error) {
 	alone, err := fastPartitions(c, t, unique("alone"), 0)
 	if err != nil {
@@ -96,7 +96,7 @@ func slowNeighbour(_ context.Context, c client, t turn) (reading, error) {
 	return reading{"msg/s": beside, "alone-msg/s": alone, "kept": beside / alone}, nil
 }
 
-// fastPartitions returns how many messages a second partitions 1 to 7 handle,
+// fastPartitions returns how many messages per second partitions 1 to 7 handle,
 // from the first one to the last, or for five seconds.
 func fastPartitions(c client, t turn, group string, slow time.Duration) (rate float64, err error) {
 	s := t.subscription()

@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A tree is an exporter that prints traces as trees, a line a span. The SDK's
+// A tree is an exporter that prints traces as trees, one line per span. The SDK's
 // own, stdouttrace, prints all of a span in a hundred lines.
 type tree struct {
 	mu    sync.Mutex
@@ -114,7 +114,7 @@ func short(a attribute.KeyValue) string {
 	return name + "=" + a.Value.String()
 }
 
-// printMetrics prints a line a time series.
+// printMetrics prints one line per time series.
 func printMetrics(out io.Writer, m *metricdata.ResourceMetrics) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, scope := range m.ScopeMetrics {

@@ -3,6 +3,7 @@ package layout
 import (
 	"fmt"
 	"go/ast"
+	"go/format"
 	"go/parser"
 	"go/token"
 	"maps"
@@ -45,6 +46,10 @@ func TestGoBlocksOfDocumentsCompile(t *testing.T) {
 	blocks := blocksOf(t, documents(t)...)
 	require.NotEmpty(t, blocks)
 	for i, b := range blocks {
+		formatted, err := format.Source([]byte(b.code))
+		if assert.NoError(t, err, "%s", b) {
+			assert.Equal(t, string(formatted), b.code, "%s is not as gofmt writes it", b)
+		}
 		if b.from != "" {
 			assertTaken(t, b)
 			continue
@@ -157,7 +162,9 @@ func blocksOf(t *testing.T, files ...string) (all []block) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		all = append(all, blocksIn(file, string(text))...)
+		blocks := blocksIn(file, string(text))
+		assert.Len(t, blocks, strings.Count(string(text), "```go\n"), "%s has a block of Go that does not begin its line", file)
+		all = append(all, blocks...)
 	}
 	return all
 }
