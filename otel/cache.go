@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// A cache is a map that many read and few write. A read takes no lock and
-// allocates nothing. It holds at most max entries, then it starts anew: what
-// comes from outside can not make it grow.
+// A cache is a map with many reads and few writes. A read takes no lock and
+// allocates nothing. It holds at most max entries, and is then emptied: input from
+// outside cannot make it grow.
 type cache[K comparable, V any] struct {
 	max  int
 	read atomic.Pointer[map[K]V] // a copy of all as of some time; never written
@@ -65,8 +65,8 @@ func (c *cache[K, V]) publish() {
 }
 
 // A names is a bounded set of names that may become values of attributes. The
-// first ones get in and stay; what comes later is somebody else's mistake or
-// mischief, and must not multiply time series.
+// first ones get in and stay; later ones come from a mistake or an attack, and must
+// not multiply time series.
 type names struct {
 	max int
 	mu  sync.Mutex

@@ -73,7 +73,7 @@
 //	kafka.consumer.rebalances            counter       partitions assigned, revoked, lost
 //	kafka.consumer.rebalance.duration    histogram, s  of revocations: drain and commit
 //
-// and gauges, which are read when somebody collects and shown until the manager
+// and gauges, which are read at each collection and shown until the manager
 // has shut down ([WithoutLag]):
 //
 //	kafka.consumer.records_lag          by partition  end of the log - lowest offset that is not done
@@ -88,8 +88,8 @@
 //	kafka.producer.buffered_messages    by client     between send and outcome
 //	kafka.producer.buffered_bytes       by client
 //
-// A program can only tell of partitions that it owns, as of its latest fetch. A
-// consumer that is dead tells nothing: watch the groups from outside as well.
+// A program can only report the partitions that it owns, as of its latest fetch. A
+// dead consumer reports nothing: watch the groups from outside as well.
 // Names of topics after the first thousand are left out of metrics, and so is
 // what can be no topic. Spans show all of them, as text of a bounded length.
 // Directory grafana has a dashboard and alerts.
@@ -141,7 +141,7 @@
 //	messaging.message.id              Kafka has none; an offset is no id
 //	messaging.kafka.cluster.id,       a driver does not tell them; server.address is
 //	network.peer.*                    the one bootstrap address, where there is one
-//	poll spans of an idle loop        records are pushed to handlers: waiting is not told
+//	poll spans of an idle loop        records are pushed to handlers; waiting is not recorded
 //	commit as a child of process      commits are of many records, made by their own goroutine
 //	kafka.consumer.dead_letters,      there are no dead letters and no skipping yet;
 //	kafka.consumer.skipped            kafka.WithOrigin links a handler's own forwards

@@ -19,7 +19,7 @@ const (
 	stateKey    = attribute.Key("kafka.consumer.state")
 )
 
-// gauges show what the managers are at when somebody collects. They are
+// gauges show the state of the managers at each collection. They are
 // registered while there is a manager to show, and cost nothing in between.
 type gauges struct {
 	h     *Hook

@@ -158,7 +158,7 @@ func (s *span) begin(ctx context.Context, name string, at time.Time) context.Con
 	return s.ctx
 }
 
-// warnNoPropagator tells that spans are recorded and no header is written.
+// warnNoPropagator warns that spans are recorded and no header is written.
 func (h *Hook) warnNoPropagator() {
 	if log := h.log.Load(); log != nil {
 		log.Warn("otelkafka: the propagator has no fields, so that no trace crosses a topic")

@@ -79,8 +79,8 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 
 // WithPropagators sets how contexts travel in headers. The default is the
 // global propagator if one has been set before the first message, and else W3C
-// trace context and baggage: an unset global would write no header, and
-// nobody would be told.
+// trace context and baggage: an unset global would write no header, without
+// a warning.
 func WithPropagators(p propagation.TextMapPropagator) Option {
 	return Option{func(c *config) {
 		if p != nil {

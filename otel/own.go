@@ -38,7 +38,7 @@ func (h *Hook) StartProcess(ctx context.Context, ms ...*kafka.Message) (inside c
 	var ended atomic.Bool
 	return inside, func(err error) {
 		if ended.Swap(true) {
-			return // s may be somebody else's by now
+			return // s may belong to another operation by now
 		}
 		now := time.Now()
 		k.failure = h.typeOf(err)

@@ -122,8 +122,8 @@ func (h *Hook) processBatch(ctx context.Context, l *line, at time.Time, d delive
 	return s, s.begin(ctx, l.name, at)
 }
 
-// linkAll links s to the creation contexts of the records, each with what tells
-// it from the others.
+// linkAll links s to the creation contexts of the records, each with what
+// distinguishes it.
 func (h *Hook) linkAll(s *span, d delivery) {
 	for i := range d.records {
 		if len(s.links) == h.cfg.maxLinks {

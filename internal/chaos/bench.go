@@ -37,7 +37,7 @@ func newBench(ctx context.Context, version string, brokers int) (*bench, error) 
 	return b, nil
 }
 
-// advertise puts a proxy before a listener. When the cluster begins anew, the
+// advertise puts a proxy before a listener. When the cluster begins again, the
 // proxies of its first try are idle until the end.
 func (b *bench) advertise(broker int, listener, addr string) string {
 	b.mu.Lock()

@@ -33,7 +33,7 @@ type duty struct {
 	Work        time.Duration // what handling a record takes on average
 	Skip        bool          // the wrong way: an error of the handler passes for success
 
-	Rate       int // messages a second
+	Rate       int // messages per second
 	Senders    int
 	Keys       int
 	Careless   bool // the wrong way: no idempotence
@@ -97,7 +97,7 @@ func (d duty) perform(stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// tellStats tells once a second what the process takes.
+// tellStats reports the resources of the process once per second.
 func tellStats(ctx context.Context, events *eventLog) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -101,7 +101,7 @@ func (c *consumer) fails(value []byte) bool {
 	return h.Sum32()%1000 == 0
 }
 
-// A stateHook writes down what the library tells of a consumer.
+// A stateHook writes down the events of a consumer.
 type stateHook struct {
 	kafka.NopHook
 	events *eventLog
@@ -119,7 +119,7 @@ func (h stateHook) Event(e kafka.Event) {
 }
 
 // An observedDriver writes down what passes between driver and core. The hook's
-// events do not do: an assignment is told when its handlers may already run.
+// events are too late: its handlers may already run when an assignment is reported.
 type observedDriver struct {
 	sarama.Driver
 	events *eventLog

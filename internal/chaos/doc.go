@@ -36,5 +36,5 @@
 //	go run ./internal/chaos -soak 10m
 //
 // has no faults: of three consumers one comes and goes every 20 s. It asks the
-// same, and that resident memory stays flat; the report has a line a minute.
+// same, and that resident memory stays flat; the report has a line per minute.
 package main

@@ -59,7 +59,7 @@ const (
 	isStopped  = "stopped"
 
 	// Of the parent, not of a process.
-	isSevered     = "severed"     // the process can not hear of its losses
+	isSevered     = "severed"     // the process cannot hear of its losses
 	isReconnected = "reconnected" // it can again
 	isFrozen      = "frozen"      // and has no clock by which it could let go of its partitions
 	isKilled      = "killed"
@@ -79,7 +79,7 @@ func (l *eventLog) tell(e event) {
 	if err != nil {
 		panic(err) // strings and numbers
 	}
-	l.w.Write(append(line, '\n')) // who does not read is about to kill us
+	l.w.Write(append(line, '\n')) // a parent that does not read is about to kill us
 }
 
 // readEvents calls f for each event of r.
@@ -96,7 +96,7 @@ func readEvents(r io.Reader, f func(event)) error {
 	return lines.Err()
 }
 
-// A value is unique, and tells when it was sent.
+// A value is unique, and has the time of its send.
 func newValue(process, sender string, n int) string {
 	return fmt.Sprintf("%s/%s/%d@%d", process, sender, n, time.Now().UnixNano())
 }

@@ -45,7 +45,7 @@ func main() {
 	flag.IntVar(&o.Partitions, "partitions", 6, "")
 	flag.IntVar(&o.Consumers, "consumers", 3, "processes that consume")
 	flag.IntVar(&o.Producers, "producers", 2, "processes that send")
-	flag.IntVar(&o.Rate, "rate", 300, "messages a second")
+	flag.IntVar(&o.Rate, "rate", 300, "messages per second")
 	flag.IntVar(&o.Keys, "keys", 40, "of one producer")
 	flag.DurationVar(&o.Session, "session", 6*time.Second, "session timeout")
 	flag.DurationVar(&o.Work, "work", time.Millisecond, "what handling takes on average")

@@ -25,7 +25,7 @@ const (
 // A weather is what a network does to connections. The zero value is fair.
 type weather struct {
 	cut   bool             // connections are reset, and new ones refused
-	black [2]bool          // by direction: nothing gets through, and nobody is told
+	black [2]bool          // by direction: nothing gets through, and no side notices
 	delay [2]time.Duration // by direction: of each piece of data
 }
 
@@ -46,7 +46,7 @@ type proxy struct {
 }
 
 // A proxied connection belongs to a broker or to a consumer, by its number in the
-// client id of its first request, or to somebody else: then peer is 0.
+// client id of its first request, or to another client: then peer is 0.
 type proxied struct {
 	client, broker net.Conn
 	peer           int

@@ -21,7 +21,7 @@ import (
 // at whatever moment that may be, while its broker comes and goes. Whatever a
 // life of a consumer leaves behind adds up.
 
-// restEvery is after how many restarts the restarter tells what it holds.
+// restEvery is after how many restarts the restarter reports what it holds.
 const restEvery = 50
 
 // runOneIn is how many restarts there are to one that waits until the consumer
@@ -77,7 +77,7 @@ func await(ctx context.Context, m *kafka.Manager, state kafka.State, limit time.
 	return false
 }
 
-// tellRest tells what is held when nothing should be: garbage is no leak, and a
+// tellRest reports what is held when nothing should be: garbage is no leak, and a
 // connection that was closed a moment ago is gone after another one.
 func tellRest(events *eventLog, n uint64) {
 	time.Sleep(100 * time.Millisecond)

@@ -32,8 +32,8 @@ func comeAndGo() fault {
 	}}
 }
 
-// A minute is one line of a soak's table. What a process takes is told of those
-// that live from the first minute on: the one that takes most.
+// A minute is one line of a soak's table. Of the processes
+// that live from the first minute on, it has the one that takes most.
 type minute struct {
 	Minute      int     `json:"minute"`
 	Acked       int     `json:"acked"`

@@ -25,7 +25,7 @@ type settings struct {
 	Partitions  int
 	Consumers   int
 	Producers   int
-	Rate        int // messages a second, of all producers together
+	Rate        int // messages per second, of all producers together
 	Keys        int // of one producer
 	Session     time.Duration
 	Work        time.Duration
@@ -188,7 +188,7 @@ func (t *trial) settle(ctx context.Context) error {
 }
 
 // awaitCommitted returns when the group has committed the end of every partition.
-// It gives up in silence, as the verdict tells what is missing.
+// It gives up in silence, because the verdict names what is missing.
 func (t *trial) awaitCommitted(ctx context.Context) error {
 	deadline := time.After(drainLimit)
 	for {

@@ -22,7 +22,7 @@ type verdict struct {
 	topic   string
 }
 
-// violations tells a judge everything, and returns what it says.
+// violations gives a judge every event, and returns its verdict.
 func (v verdict) violations() []judge.Violation {
 	j := judge.New(judge.Rules{Grace: grace, MaxErrors: 10})
 	r := &replay{v: v, judge: j, claims: map[*process]map[int32]bool{}, calls: map[*process]map[uint64]bool{}, starts: map[uint64]event{}}
@@ -58,8 +58,8 @@ func (v verdict) partitions(ids []int32) (ps []judge.Partition) {
 	return ps
 }
 
-// A replay tells a judge what the processes wrote down. What a killed process can
-// not tell, it tells for it.
+// A replay gives a judge the events that the processes wrote down, and those that a
+// killed process could not write.
 type replay struct {
 	v      verdict
 	judge  *judge.Judge
@@ -121,7 +121,7 @@ func (r *replay) tell(e event) {
 	}
 }
 
-// killed ends what a process had under way. Nobody owes what it was waiting for.
+// killed ends what a process had under way. What it was waiting for is no longer owed.
 func (r *replay) killed(p *process, tell func(judge.Event)) {
 	tell(judge.Severed{Member: r.member(p)})
 	for id := range r.running(p) {
@@ -295,7 +295,7 @@ func (v verdict) handedOutTooLate() (n int) {
 	return n
 }
 
-// impact tells what a fault has done, up to the next one.
+// impact returns what a fault has done, up to the next one.
 func (v verdict) impact(h hit, until time.Time) impact {
 	i := impact{
 		Fault: h.name, Lasted: seconds(h.healed.Sub(h.began)),

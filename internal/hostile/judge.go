@@ -34,7 +34,7 @@ func (o outcome) wrong() (wrong []string) {
 		return wrong
 	}
 	if most := cmp.Or(o.row.rate, 50); o.asked > most {
-		no("%.0f requests a second, at most %.0f", o.asked, most)
+		no("%.0f requests per second, at most %.0f", o.asked, most)
 	}
 	r := o.report
 	wrong = append(wrong, r.innocent()...)

@@ -33,7 +33,7 @@ type row struct {
 	producer  string        // the same of the producer's errors
 	state     string        // the state at the end; alternatives by |; empty is any
 	handled   map[string]int64
-	rate      float64 // requests and connections a second at the hostile side; default 50
+	rate      float64 // requests and connections per second at the hostile side; default 50
 	resident  int64   // MiB; default 1024
 	cpu       time.Duration
 	log       int64 // bytes of log; default 200 kB

@@ -76,7 +76,7 @@ func (d duty) perform() (*report, error) {
 	return &p.out, nil
 }
 
-// innocent starts who shares the process, and waits until messages flow.
+// innocent starts the consumer and producer that share the process, and waits until messages flow.
 func (p *process) innocent(ctx context.Context) (stop func(), err error) {
 	err = p.manager.RegisterConsumer(ctx, kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName: "innocent", Topic: innocentTopic, BootstrapServers: p.Healthy, ConsumerGroup: "innocent",

@@ -2,8 +2,8 @@
 // through whether a promise was broken: a message lost, a partition handled by
 // two owners, a commit beyond what was done.
 //
-// Whoever runs something, a simulation in virtual time or a chaos test on a
-// real cluster, tells a [Judge] the events as they happen, asks [Judge.Check]
+// A program that runs something, a simulation in virtual time or a chaos test on a
+// real cluster, records the events in a [Judge] as they happen, asks [Judge.Check]
 // while it goes on, and [Judge.Final] when all faults are healed and everything
 // has come to rest. The answer is a list of [Violation] values.
 //
@@ -13,10 +13,10 @@
 // [Appended] says that a reader could read, in rising order of offset, with
 // holes. A record is done for a group when a handler has returned well from it.
 // Whatever is decided by comparing with the log is decided in Check, so the log
-// may be told later than the handling of its records, but before Check.
+// may be recorded later than the handling of its records, but before Check.
 //
-// Events are numbered as they are told. What one goroutine does before another
-// one can act on it must be told before that: the end of a handler before it
+// Events are numbered as they are recorded. What one goroutine does before another
+// one can act on it must be recorded before that: the end of a handler before it
 // returns, a commit before its answer.
 //
 // # Time

@@ -22,7 +22,7 @@ type Member struct {
 // An Event is one of the types of this file.
 type Event interface{ event() }
 
-// Appended tells of a record that can be read from now on.
+// Appended reports a record that can be read from now on.
 type Appended struct {
 	Partition Partition
 	Offset    int64
@@ -30,43 +30,43 @@ type Appended struct {
 	Value     string
 }
 
-// Deleted tells that the records below Before are gone, and nobody's fault.
+// Deleted reports that the records below Before are gone, and that this is no fault.
 type Deleted struct {
 	Partition Partition
 	Before    int64
 }
 
-// Removed tells that one record is gone, as by compaction.
+// Removed reports that one record is gone, as by compaction.
 type Removed struct {
 	Partition Partition
 	Offset    int64
 }
 
-// Truncated tells that the records from End on are gone, though acknowledged,
-// and that their offsets will be used again. What comes to lie there is nobody's
-// duty either: who has read that far does not read it again.
+// Truncated reports that the records from End on are gone, though acknowledged,
+// and that their offsets will be used again. A member
+// that has read that far does not read what comes to lie there, so it is not owed.
 type Truncated struct {
 	Partition Partition
 	Was, End  int64 // the offset after the last record, before and now
 }
 
-// Positioned tells where a group begins in a partition, or that an operator has
-// set it anew: what lies below is not its concern, and its commits go on from there.
+// Positioned reports where a group begins in a partition, or that an operator has
+// set it again: what lies below is not its concern, and its commits go on from there.
 type Positioned struct {
 	Group     string
 	Partition Partition
 	Offset    int64
 }
 
-// Assigned tells that a member owns partitions.
+// Assigned reports that a member owns partitions.
 type Assigned struct {
 	Member     Member
 	Partitions []Partition
 }
 
-// Revoked tells that a member has let partitions go in order; in those of Stuck
+// Revoked reports that a member has let partitions go in order; in those of Stuck
 // a handler still runs. Calm says that nothing has been out of order: then what
-// was done must be committed, and a handler must have been told to stop in time.
+// was done must be committed, and a handler must have been cancelled in time.
 type Revoked struct {
 	Member     Member
 	Partitions []Partition
@@ -74,13 +74,13 @@ type Revoked struct {
 	Calm       bool
 }
 
-// Lost tells that a member has learned that partitions are gone.
+// Lost reports that a member has learned that partitions are gone.
 type Lost struct {
 	Member     Member
 	Partitions []Partition
 }
 
-// Status tells what a member says of itself while nothing is under way: what it
+// Status is what a member reports of itself while nothing is under way: what it
 // owns, the failures in a row of each of these partitions, and its own, of starts;
 // -1 if the member does not tell the latter apart from the former.
 type Status struct {
@@ -90,16 +90,16 @@ type Status struct {
 	Restarts int
 }
 
-// Severed tells that a member can not hear of its losses from now on.
+// Severed reports that a member cannot hear of its losses from now on.
 type Severed struct{ Member Member }
 
-// Reconnected tells that it can again.
+// Reconnected reports that it can again.
 type Reconnected struct{ Member Member }
 
-// HandleStart tells that a handler gets records of a partition, one or several,
-// in one call. ID is unique in the history. Attempt is 0 if the handler is not
-// told. Context is the handler's, if it is known: the same for all calls under one
-// claim, and over before the claim's end is told.
+// HandleStart reports that a handler gets records of a partition, one or several,
+// in one call. ID is unique in the history. Attempt is 0 if the handler does
+// not know it. Context is the handler's, if it is known: the same for all calls under one
+// claim, and over before the claim's end is recorded.
 type HandleStart struct {
 	ID        uint64
 	Member    Member
@@ -127,13 +127,13 @@ type Record struct {
 func (e HandleStart) first() int64 { return e.Records[0].Offset }
 func (e HandleStart) last() int64  { return e.Records[len(e.Records)-1].Offset }
 
-// HandleEnd tells that the handler has returned; OK, that the records are done.
+// HandleEnd reports that the handler has returned; OK, that the records are done.
 type HandleEnd struct {
 	ID uint64
 	OK bool
 }
 
-// HandlerFailed tells that a member has counted a failure of its handler, so many
+// HandlerFailed reports that a member has counted a failure of its handler, so many
 // in a row.
 type HandlerFailed struct {
 	Member    Member
@@ -142,17 +142,17 @@ type HandlerFailed struct {
 	Failures  int
 }
 
-// HandlerCancelled tells that the context of a running handler has ended.
+// HandlerCancelled reports that the context of a running handler has ended.
 type HandlerCancelled struct{ ID uint64 }
 
-// CommitApplied tells of a position that has become durable.
+// CommitApplied reports a position that has become durable.
 type CommitApplied struct {
 	Group     string
 	Partition Partition
 	Offset    int64
 }
 
-// Send tells that a message is about to be sent. Sender is the goroutine: one
+// Send reports that a message is about to be sent. Sender is the goroutine: one
 // sender's messages have an order. Async sends are owed a callback.
 type Send struct {
 	Process string
@@ -171,7 +171,7 @@ const (
 	Unknown                // it may be
 )
 
-// Answer tells what a send returned, or its callback got. Partition and Offset
+// Answer is what a send returned, or its callback got. Partition and Offset
 // are of the record if Outcome is OK.
 type Answer struct {
 	Value     string
@@ -180,31 +180,31 @@ type Answer struct {
 	Offset    int64
 }
 
-// Switched tells that a call that turned a member on or off has returned.
+// Switched reports that a call that turned a member on or off has returned.
 type Switched struct {
 	Member Member
 	On     bool
 }
 
-// Opening tells that a member opens its driver's consumer. A start that fails after a
+// Opening reports that a member opens its driver's consumer. A start that fails after a
 // switch-on came during it is followed by another one at once, without a change of
 // state: the failure of that one may be followed by a backoff.
 type Opening struct{ Member Member }
 
-// StateChanged tells of a state by its name.
+// StateChanged reports a state by its name.
 type StateChanged struct {
 	Member   Member
 	From, To string
 }
 
-// Disabled tells that a member is about to be disabled; Permanent, that it says
+// Disabled reports that a member is about to be disabled; Permanent, that it says
 // that no retry could help.
 type Disabled struct {
 	Member    Member
 	Permanent bool
 }
 
-// StopCall tells that a process is asked to stop within a limit; 0 is none.
+// StopCall reports that a process is asked to stop within a limit; 0 is none.
 // Idle says that nothing runs that it would have to wait for.
 type StopCall struct {
 	Process string
@@ -212,7 +212,7 @@ type StopCall struct {
 	Idle    bool
 }
 
-// StopReturn tells that the stop has answered; Clean, that it said that all is over.
+// StopReturn reports that the stop has answered; Clean, that it said that all is over.
 type StopReturn struct {
 	Process string
 	Clean   bool

@@ -78,8 +78,8 @@ type meeting struct {
 	at     time.Time
 }
 
-// checkAlone holds that nobody else is at the partition, unless that is one who
-// can not know that it should not be, or does not obey. Two processes learn of
+// checkAlone holds that no other handler is at the partition, unless its member
+// cannot know that it should not be, or does not obey. Two processes learn of
 // one rebalance at the same time, but in any order.
 func (j *Judge) checkAlone(e HandleStart, c *claim) {
 	for _, h := range j.running {
@@ -231,7 +231,7 @@ func (j *Judge) checkHidden() {
 func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
 	at, ok := j.places[r.Value]
 	if !ok {
-		j.violate("aborted-read", "%v %+v, which nobody could read", p, r)
+		j.violate("aborted-read", "%v %+v, which no reader may get", p, r)
 		return -1
 	}
 	if at != (place{p, r.Offset}) {

@@ -2,24 +2,24 @@ package judge
 
 import "time"
 
-// Recreated tells that a partition's topic was deleted, with what lay there and was
+// Recreated reports that a partition's topic was deleted, with what lay there and was
 // committed, whether it has been created again or not. What bears its name later
-// begins anew. A claim of before must have ended after Within, since a driver may be
+// begins again. A claim of before must have ended after Within, since a driver may be
 // in the middle of revoking it.
 type Recreated struct {
 	Partition Partition
 	Within    time.Duration
 }
 
-// Damaged tells that the record at an offset, the first such one, can not be read;
-// -1 is none any more.
+// Damaged reports that the record at an offset, the first such one, cannot be read;
+// -1 ends that.
 type Damaged struct {
 	Partition Partition
 	Offset    int64
 }
 
-// Expiring tells when a member's group removes it, and gives its partitions to
-// others: it can not reach the group. The zero At takes that back, as do Reconnected
+// Expiring reports when a member's group removes it, and gives its partitions to
+// others: it cannot reach the group. The zero At takes that back, as do Reconnected
 // and a new claim.
 type Expiring struct {
 	Member Member
@@ -46,7 +46,7 @@ func (j *Judge) recreated(e Recreated) {
 	}
 }
 
-// checkOrphans holds that no claim survives its topic, unless its member can not
+// checkOrphans holds that no claim survives its topic, unless its member cannot
 // know of that, or is stopping: then claims may take as long as that.
 func (j *Judge) checkOrphans() {
 	for key, c := range j.claims {
@@ -80,7 +80,7 @@ func (j *Judge) checkExpired() {
 	}
 }
 
-// readable returns how many of a log's records lie before the first that can not
+// readable returns how many of a log's records lie before the first that cannot
 // be read.
 func (l *partitionLog) readable() int {
 	if l.damaged < 0 {

@@ -51,7 +51,7 @@ type Judge struct {
 	queries []query
 
 	claims   map[claimKey]*claim
-	late     map[claimKey]*claim // claims that a later one has overtaken, whose end has not been told
+	late     map[claimKey]*claim // claims that a later one has overtaken, whose end has not been recorded
 	running  map[uint64]*handling
 	owners   map[groupPartition][]Member
 	overlaps []overlap
@@ -96,7 +96,7 @@ func New(r Rules) *Judge {
 // Tell records an event that happens now.
 func (j *Judge) Tell(e Event) { j.TellAt(time.Now(), e) }
 
-// TellAt records an event that happened at a time, for a history that is told
+// TellAt records an event that happened at a time, for a history that is recorded
 // afterwards: in the order in which it happened.
 func (j *Judge) TellAt(at time.Time, e Event) {
 	j.mu.Lock()
@@ -184,7 +184,7 @@ func (j *Judge) overdue(t time.Time) bool { return j.now.Sub(t) > j.rules.Grace 
 type Subscription struct{ Group, Topic string }
 
 // Check decides all that can be decided so far, and returns every violation
-// that has been found. The log must have been told up to now, and nothing be
+// that has been found. The log must have been recorded up to now, and nothing be
 // under way that would still follow at once.
 func (j *Judge) Check() []Violation {
 	j.mu.Lock()
@@ -209,7 +209,7 @@ func (j *Judge) check() {
 
 // Settled also decides what must be true when all is healed and at rest: every
 // record is done and committed by the groups that read its topic, up to the first
-// that can not be read.
+// that cannot be read.
 func (j *Judge) Settled(subscriptions ...Subscription) []Violation {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -223,7 +223,7 @@ func (j *Judge) Settled(subscriptions ...Subscription) []Violation {
 
 // Final also decides what must be true when, after that, every process has
 // stopped: every send was answered, every callback called, every acknowledged
-// message is in the log, and nobody owns anything.
+// message is in the log, and no member owns anything.
 func (j *Judge) Final(subscriptions ...Subscription) []Violation {
 	j.Settled(subscriptions...)
 	j.mu.Lock()

@@ -129,7 +129,7 @@ func (j *Judge) checkRestart(e StateChanged, l *life) {
 }
 
 // switched notes the use of a switch, which ends a backoff and may start the
-// count of failures anew.
+// count of failures again.
 func (l *life) switched(on bool, now time.Time, seq uint64) {
 	switch {
 	case on && !l.on:

@@ -10,14 +10,14 @@ type partitionLog struct {
 	records   []record
 	reused    int64 // offsets below it were used before a truncation
 	truncated bool
-	damaged   int64 // offset of the first record that can not be read, or -1
+	damaged   int64 // offset of the first record that cannot be read, or -1
 }
 
 type record struct {
 	offset int64
 	key    string
 	value  string
-	gone   bool // and so nobody's duty
+	gone   bool // and so not owed
 }
 
 // A place is where a value was first seen.

@@ -25,7 +25,7 @@ type claim struct {
 	last     int64
 	ok       bool // it went well
 	attempts int  // at these records
-	failures int  // in a row, as it was told; 0 if it was not
+	failures int  // in a row, as it was recorded; 0 if it was not
 	failedAt time.Time
 }
 
@@ -201,7 +201,7 @@ func forget(c *claim) *claim {
 	return c
 }
 
-// ending returns the claim whose end is told next.
+// ending returns the claim whose end is recorded next.
 func (j *Judge) ending(key claimKey) *claim {
 	if c := j.late[key]; c != nil {
 		return c
@@ -209,8 +209,8 @@ func (j *Judge) ending(key claimKey) *claim {
 	return j.claims[key]
 }
 
-// under returns the claim that a call is made under. A loss can not stop a call
-// that is on its way: such a call may be told only after the next claim has begun,
+// under returns the claim that a call is made under. A loss cannot stop a call
+// that is on its way: such a call may be recorded only after the next claim has begun,
 // before which no call is made under that one.
 func (j *Judge) under(e HandleStart) *claim {
 	c := j.claims[claimKey{e.Member, e.Partition}]

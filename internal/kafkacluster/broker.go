@@ -23,7 +23,7 @@ type Broker struct {
 	c          *Cluster
 	id         int
 	listen     map[string]string // by listener: where the broker listens
-	advertised map[string]string // by listener: what others are told
+	advertised map[string]string // by listener: the address that clients get
 	proc       *process          // guarded by c.mu; nil before the first start
 }
 

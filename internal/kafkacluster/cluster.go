@@ -84,12 +84,12 @@ type Config struct {
 	// Security, if not nil, adds listeners with TLS and SASL and an authorizer.
 	Security *Security
 
-	// Advertise, if not nil, replaces an address before others are told of it,
+	// Advertise, if not nil, replaces an address before the brokers advertise it,
 	// so that a proxy can stand between. It is called for the listeners of
 	// every broker: PLAINTEXT and those of Security for clients, BROKER for
 	// what brokers say to each other and CONTROLLER for what they say to the
 	// quorum. The methods of Cluster use a listener of their own, without proxy.
-	// When a port turns out to be taken, Start begins anew and asks again.
+	// When a port turns out to be taken, Start begins again and asks again.
 	Advertise func(broker int, listener, addr string) string
 
 	// Private makes ForTest start a cluster even where KAFKA_BROKERS names one:
@@ -138,7 +138,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	// A port that was free a moment ago may be taken now, and the quorum must
-	// know all ports beforehand: so the whole cluster begins anew.
+	// know all ports beforehand: so the whole cluster begins again.
 	for try := 1; ; try++ {
 		c, err := boot(ctx, cfg, java)
 		if err == nil {
@@ -233,7 +233,7 @@ func (c *Cluster) Addr(listener string) string {
 	return strings.Join(addrs, ",")
 }
 
-// External reports whether the cluster was not started here. Its brokers can not
+// External reports whether the cluster was not started here. Its brokers cannot
 // be killed, and topics may exist before the test.
 func (c *Cluster) External() bool { return c.external != "" }
 

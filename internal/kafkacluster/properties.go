@@ -156,7 +156,7 @@ func newClusterID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// freeAddrs returns n addresses of 127.0.0.1 that nobody listens on.
+// freeAddrs returns n addresses of 127.0.0.1 that no process listens on.
 //
 // The ports lie below those that the system gives to outgoing connections. With
 // a port from there, a client that redials a killed broker would in the end be

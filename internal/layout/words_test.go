@@ -37,7 +37,8 @@ var wordings = []wording{
 	{regexp.MustCompile(`(?:^|[.;:]\s+)What (?:is|was|has been) \w+(?:ed|en|nt|ne)\b`), "name the thing: a message that was sent"},
 	{word(`(?:one|two|an?|no|\d+|many|several) (?:answer|allocation|branch|case|connection|copy|entry|fetch|goroutine|line|loop|package|page|program|request|row|set|slice|span|string|word)s? an? ` + unit),
 		"per"},
-	{word(`(?:messages|records|times|requests|lines|goroutines|bytes|allocations|connections|rounds|CPU|[kM]|ns|µs|ms) an? ` + unit), "per"},
+	{word(`(?:messages|records|requests|lines|goroutines|bytes|allocations|connections|rounds|CPU|[kM]|ns|µs|ms) an? ` + unit), "per"},
+	{word(`times an? (?:second|minute|hour|day)`), "per"},
 }
 
 // unit is what amounts are counted by.
@@ -77,8 +78,10 @@ var plain = []string{
 	"driver", "driver/drivertest", "driver/fault",
 	"driver/internal/dialer", "driver/internal/errorcode", "driver/internal/recordbatch", "driver/internal/response",
 	"examples/consumer", "examples/managed", "examples/producer", "examples/quickstart", "examples/tracing", "examples/unittest",
-	"internal/differential", "internal/layout", "internal/simulation", "internal/simulation/chance", "internal/testkit",
-	"otel/grafana",
+	"internal/chaos", "internal/differential", "internal/hostile", "internal/hostile/wire", "internal/judge",
+	"internal/kafkacluster", "internal/layout", "internal/outside", "internal/simulation",
+	"internal/simulation/chance", "internal/testkit",
+	"kafkatest", "otel", "otel/grafana",
 }
 
 // report complains about each wording that text, which begins at a line of file, has.
@@ -136,7 +139,7 @@ func TestWordingsAreFound(t *testing.T) {
 		"closed for good": "permanently", "waits in vain": "without success", "nobody's affair": "no caller",
 		"hooks are told": "reports", "It tells why": "reports", "by who has it": "name the actor", "Who retries must": "name the actor",
 		"Gone.  What is handled stays": "name the thing", "one goroutine a claim": "per", "300 messages a second": "per",
-		"an answer a\n// partition": "per",
+		"an answer a\n// partition": "per", "30 times a second": "per",
 	} {
 		found := hits(1, text)
 		if assert.Len(t, found, 1, text) {
@@ -144,7 +147,7 @@ func TestWordingsAreFound(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"cannot", "forever", "one more", "a renewed", "for goods", "retold", "sends a message", "answers a request",
+		"cannot", "forever", "one more", "a renewed", "for goods", "retold", "sends a message", "how many times a record", "answers a request",
 		"what is handled", "of a partition", "a consumer that has it", "whose", "What is this?",
 	} {
 		assert.Empty(t, hits(1, text), text)

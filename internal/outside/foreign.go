@@ -132,6 +132,6 @@ func (f *foreign) leave() {
 	member.MemberID = f.id
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Group, req.MemberID, req.Members = f.group, f.id, append(req.Members, member)
-	_, _ = req.RequestWith(ctx, f.cl) // what can not leave times out
+	_, _ = req.RequestWith(ctx, f.cl) // a member that cannot leave times out
 	f.id = ""
 }

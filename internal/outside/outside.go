@@ -151,7 +151,7 @@ func ledBy(ctx context.Context, b *kgo.Broker, topic string) (led int32, err err
 	return led, nil
 }
 
-// until returns when what a cluster tells nobody has come about.
+// until polls reached, for changes that a cluster does not announce.
 func until(ctx context.Context, reached func() (bool, error)) error {
 	for {
 		if ok, err := reached(); ok || err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DeleteTopic deletes a topic, and returns when no broker names it any more.
+// DeleteTopic deletes a topic, and returns when no broker names it.
 func (c Client) DeleteTopic(ctx context.Context, topic string) error {
 	t := kmsg.NewDeleteTopicsRequestTopic()
 	t.Topic = &topic

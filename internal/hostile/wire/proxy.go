@@ -1,5 +1,5 @@
 // Package wire stands between a Kafka client and one broker, and can change what
-// the broker answers: a hostile broker, or somebody on the way, as tests need it.
+// the broker answers: a hostile broker, or an attacker on the network path.
 package wire
 
 import (
