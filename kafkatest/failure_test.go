@@ -189,7 +189,7 @@ consumer "orders": running
 			k.Start(consumer("orders", nothing))
 		}, `kafkatest: waited 500ms for the consumers to have their partitions
 consumer "orders": backing off
-  the reason: connect: CONNECTION_FAILED: the broker can not be reached`},
+  the reason: connect: CONNECTION_FAILED: the broker is unreachable`},
 
 		{"Start, with a wrong configuration", func(t testing.TB, k *kafkatest.Kafka) {
 			cfg := config("orders")
@@ -264,7 +264,7 @@ consumer "orders": running
 		{"Producer, while the broker is stopped", func(t testing.TB, k *kafkatest.Kafka) {
 			k.Broker.Stop()
 			k.Producer()
-		}, `kafkatest: producer: kafka: producer "producer-1": connect: CONNECTION_FAILED: the broker can not be reached: context deadline exceeded`},
+		}, `kafkatest: producer: kafka: producer "producer-1": connect: CONNECTION_FAILED: the broker is unreachable: context deadline exceeded`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,8 +2,8 @@ package memory
 
 import "github.com/aarontianqx/gopkg/driver"
 
-// An arena copies what must not change any more into chunks, so that a record
-// costs no allocation of its own.
+// An arena copies bytes that must no longer change into chunks, so that a record needs no
+// allocation of its own.
 type arena struct {
 	free []byte
 	next int // size of the next chunk
@@ -14,7 +14,7 @@ const (
 	largestChunk  = 64 << 10
 )
 
-// copy keeps nil and empty apart.
+// copy distinguishes nil from empty.
 func (a *arena) copy(b []byte) []byte {
 	switch n := len(b); {
 	case b == nil:

@@ -9,13 +9,13 @@ import (
 // A subscription is one member as an assignor sees it.
 type subscription struct {
 	topics   []string
-	owned    []TopicPartition // what it holds while it joins
-	previous []TopicPartition // what it held last
+	owned    []TopicPartition // its claims while it joins
+	previous []TopicPartition // its latest assignment
 }
 
 func (s subscription) has(topic string) bool { return slices.Contains(s.topics, topic) }
 
-// balance returns what each member gets, in order of topic and partition.
+// balance returns the partitions of each member, in order of topic and partition.
 func balance(s driver.BalanceStrategy, subs []subscription, partitions func(string) int) [][]TopicPartition {
 	all := subscribed(subs, partitions)
 	var plan [][]TopicPartition
@@ -35,7 +35,7 @@ func balance(s driver.BalanceStrategy, subs []subscription, partitions func(stri
 	return plan
 }
 
-// subscribed returns all partitions that at least one member wants, in order.
+// subscribed returns all partitions to which at least one member subscribes, in order.
 func subscribed(subs []subscription, partitions func(string) int) []TopicPartition {
 	var topics []string
 	for _, s := range subs {
@@ -51,7 +51,7 @@ func subscribed(subs []subscription, partitions func(string) int) []TopicPartiti
 	return all
 }
 
-// roundRobin deals the partitions out in turn.
+// roundRobin assigns the partitions to the members in turn.
 func roundRobin(subs []subscription, all []TopicPartition) [][]TopicPartition {
 	plan := make([][]TopicPartition, len(subs))
 	i := 0
@@ -65,8 +65,8 @@ func roundRobin(subs []subscription, all []TopicPartition) [][]TopicPartition {
 	return plan
 }
 
-// byRange gives each member of a topic a stretch of its partitions, the first
-// ones the longer.
+// byRange assigns to each subscriber of a topic consecutive partitions of it. The first
+// subscribers get one more if they cannot be shared equally.
 func byRange(subs []subscription, all []TopicPartition) [][]TopicPartition {
 	plan := make([][]TopicPartition, len(subs))
 	for len(all) > 0 {
@@ -82,14 +82,14 @@ func byRange(subs []subscription, all []TopicPartition) [][]TopicPartition {
 }
 
 func stretch(plan [][]TopicPartition, subs []subscription, tps []TopicPartition) {
-	var who []int
+	var subscribers []int
 	for i, s := range subs {
 		if s.has(tps[0].Topic) {
-			who = append(who, i)
+			subscribers = append(subscribers, i)
 		}
 	}
-	each, more := len(tps)/len(who), len(tps)%len(who)
-	for k, i := range who {
+	each, more := len(tps)/len(subscribers), len(tps)%len(subscribers)
+	for k, i := range subscribers {
 		n := each
 		if k < more {
 			n++
@@ -99,7 +99,7 @@ func stretch(plan [][]TopicPartition, subs []subscription, tps []TopicPartition)
 	}
 }
 
-// sticky leaves everything where it was, as far as balance allows.
+// sticky keeps every partition at its owner, as far as balance allows.
 func sticky(subs []subscription, all []TopicPartition) [][]TopicPartition {
 	plan, free := kept(subs, all)
 	for _, tp := range free {
@@ -111,7 +111,7 @@ func sticky(subs []subscription, all []TopicPartition) [][]TopicPartition {
 	return plan
 }
 
-// kept returns what each member may keep, and what is left over.
+// kept returns the partitions that each member may keep, and those without an owner.
 func kept(subs []subscription, all []TopicPartition) (plan [][]TopicPartition, free []TopicPartition) {
 	owner := make(map[TopicPartition]int)
 	for i, s := range subs {
@@ -142,9 +142,9 @@ func leastLoaded(plan [][]TopicPartition, subs []subscription, tp TopicPartition
 	return least
 }
 
-// moveOne moves one partition from a member to one that has at least two less,
-// taking from the most loaded first, and reports whether it found any. Each move
-// lowers the sum of the squares of the loads, so there is a last one.
+// moveOne moves one partition from a member to another that has at least two fewer. It
+// tries the most loaded member first, and reports whether it moved any. Each move lowers
+// the sum of the squares of the loads, so the moves come to an end.
 func moveOne(plan [][]TopicPartition, subs []subscription) bool {
 	for _, from := range byLoad(plan) {
 		for k := len(plan[from]) - 1; k >= 0; k-- {
@@ -170,8 +170,8 @@ func byLoad(plan [][]TopicPartition) []int {
 	return order
 }
 
-// withoutOwned takes out of a plan what would go to a member while another one
-// still holds it: that one gives it up first and joins again (KIP-429).
+// withoutOwned removes from a plan each partition that another member still holds: that
+// member gives it up first and rejoins (KIP-429).
 func withoutOwned(plan [][]TopicPartition, subs []subscription) [][]TopicPartition {
 	owner := make(map[TopicPartition]int)
 	for i, s := range subs {

@@ -8,20 +8,19 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A Broker is a Kafka cluster in memory, and the [driver.Driver] of its clients.
-// Its methods beside those of a Driver are the hands of a test: they act on the
-// broker from outside, at once, and also while it is stopped. All are safe for
-// use by several goroutines.
+// A Broker is a Kafka cluster in memory, and the [driver.Driver] of its clients. Its
+// other methods are for tests: they take effect at once, also while the broker is
+// stopped. All methods are safe for concurrent use by several goroutines.
 type Broker struct {
 	autoCreate int
 	observer   *observer // or nil
 
-	mu        sync.Mutex // guards all below, and all that hangs on it
+	mu        sync.Mutex // guards the fields below and everything that they point to
 	stopped   bool
 	topics    map[string]*topic
 	groups    []*group // in order of creation
-	members   int      // member IDs given out
-	topicIDs  int      // topic IDs given out
+	members   int      // member IDs that were assigned
+	topicIDs  int      // topic IDs that were assigned
 	producers []*producer
 }
 
@@ -30,21 +29,21 @@ var _ driver.Driver = (*Broker)(nil)
 // An Option changes a new Broker.
 type Option func(*Broker)
 
-// WithAutoCreate makes a topic that is asked for come into being with so many
-// partitions. Without it, such a topic is unknown.
+// WithAutoCreate makes the broker create an unknown topic, with that many partitions,
+// when a client uses it. Without this option the topic remains unknown.
 func WithAutoCreate(partitions int) Option {
 	return func(b *Broker) { b.autoCreate = partitions }
 }
 
-// WithCommitObserver has f called for each commit that the broker has applied, in
-// this order, and before the consumer learns of it. Calls do not overlap; f must
+// WithCommitObserver calls f for each offset that the broker commits, in the order of
+// the commits, before the Commit of the consumer returns. Calls do not overlap. f must
 // neither commit nor wait for a commit.
 func WithCommitObserver(f func(Commit)) Option {
 	return func(b *Broker) { b.observer = newObserver(f) }
 }
 
-// NewBroker returns a broker without topics. It starts no goroutine: those that
-// there are belong to its consumers and producers and end with them.
+// NewBroker returns a broker without topics. A broker needs no Close: all goroutines
+// belong to its consumers and producers and end with them.
 func NewBroker(opts ...Option) *Broker {
 	b := &Broker{topics: make(map[string]*topic)}
 	for _, o := range opts {
@@ -53,8 +52,8 @@ func NewBroker(opts ...Option) *Broker {
 	return b
 }
 
-// OpenConsumer returns a consumer, or a CONNECTION_FAILED while the broker is
-// stopped, or an INVALID_TOPIC_EXCEPTION.
+// OpenConsumer returns a consumer. It fails with CONNECTION_FAILED while the broker is
+// stopped, and with INVALID_TOPIC_EXCEPTION for a topic name that Kafka refuses.
 func (b *Broker) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
 	for _, name := range cfg.Topics {
 		if err := checkTopicName(name); err != nil {
@@ -67,7 +66,7 @@ func (b *Broker) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (d
 	return newConsumer(b, cfg), nil
 }
 
-// OpenProducer returns a producer, or a CONNECTION_FAILED while the broker is
+// OpenProducer returns a producer. It fails with CONNECTION_FAILED while the broker is
 // stopped.
 func (b *Broker) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
 	if err := b.reach(ctx); err != nil {
@@ -88,15 +87,15 @@ func (b *Broker) reach(ctx context.Context) error {
 	return nil
 }
 
-// Stop cuts the broker off from all its clients, as an outage of the network
-// before it does. What is stored stays, and sessions run out. Opening fails;
-// consumers tell their handler CONNECTION_FAILED and wait; commits wait for the
-// end of their context; messages wait as long as MaxRetries and RetryBackoff
-// say, and then fail, as nothing was sent.
+// Stop cuts the broker off from all its clients, like a network outage. The broker keeps
+// its data, and sessions run out. OpenConsumer and OpenProducer fail. Consumers report
+// CONNECTION_FAILED to their Handler and wait. Commits wait for the end of their context.
+// Messages wait for as long as MaxRetries and RetryBackoff, or DeliveryTimeout, allow.
+// Then they fail, and their outcome is certain, because nothing was sent.
 func (b *Broker) Stop() { b.setStopped(true) }
 
-// Start ends what Stop began. Members whose session has run out meanwhile find
-// their claims lost and join anew.
+// Start reconnects the clients after Stop. Members whose session has run out lose their
+// claims and rejoin.
 func (b *Broker) Start() { b.setStopped(false) }
 
 func (b *Broker) setStopped(stopped bool) {

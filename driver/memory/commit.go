@@ -20,7 +20,7 @@ func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
 	for {
 		a := c.attempt(ctx, marks)
 		failed = append(failed, a.failed...)
-		c.b.observer.tell()
+		c.b.observer.flush()
 		if len(a.again) == 0 {
 			break
 		}

@@ -6,10 +6,10 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Damage makes the record at an offset one that no client can read, as a flipped
-// bit on disk does to a batch. What lies before it can be read; a reader that
-// stands at it reports CORRUPT_MESSAGE and goes no further until [Broker.Repair],
-// or until the log begins behind it. Broker.Records reads it all the same.
+// Damage makes the record at an offset unreadable for clients, like a flipped bit in a
+// batch on disk. Clients read the records before it. A client whose position is at that
+// offset reports CORRUPT_MESSAGE and stops there until [Broker.Repair], or until the log
+// begins behind the offset. Broker.Records still returns the record.
 func (b *Broker) Damage(name string, partition int32, offset int64) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		if offset < l.start || offset >= l.end {
@@ -22,7 +22,7 @@ func (b *Broker) Damage(name string, partition int32, offset int64) error {
 	})
 }
 
-// Repair makes all that Damage has damaged in a partition readable again.
+// Repair makes all damaged records of a partition readable again.
 func (b *Broker) Repair(name string, partition int32) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		l.damaged = nil
@@ -31,8 +31,8 @@ func (b *Broker) Repair(name string, partition int32) error {
 	})
 }
 
-// intact returns the first damaged offset from offset on, or limit if none is
-// before that.
+// intact returns the first damaged offset at or after offset, or limit if that is
+// lower.
 func (l *partitionLog) intact(offset, limit int64) int64 {
 	i, _ := slices.BinarySearch(l.damaged, offset)
 	if i < len(l.damaged) {
@@ -41,13 +41,13 @@ func (l *partitionLog) intact(offset, limit int64) int64 {
 	return limit
 }
 
-// damagedAt reports whether a reader that stands at offset can read no further.
+// damagedAt reports whether offset is damaged.
 func (l *partitionLog) damagedAt(offset int64) bool {
 	_, found := slices.BinarySearch(l.damaged, offset)
 	return found
 }
 
-// mend forgets damage outside of the log.
+// mend drops damaged offsets that are outside the log.
 func (l *partitionLog) mend() {
 	l.damaged = slices.DeleteFunc(l.damaged, func(o int64) bool { return o < l.start || o >= l.end })
 }
@@ -55,6 +55,6 @@ func (l *partitionLog) mend() {
 func errDamaged(tp TopicPartition, offset int64) *driver.PartitionError {
 	return &driver.PartitionError{
 		Topic: tp.Topic, Partition: tp.Partition, Offset: offset,
-		Err: fail("CORRUPT_MESSAGE", "the batch can not be read"),
+		Err: fail("CORRUPT_MESSAGE", "the batch cannot be read"),
 	}
 }

@@ -1,5 +1,5 @@
-// Package memory is a Kafka cluster in memory, for tests: topics, partitions,
-// transactions, consumer groups with their generations, sessions and offsets.
+// Package memory is a Kafka cluster in memory, for tests. It has topics, partitions,
+// transactions, and consumer groups with generations, sessions and offsets.
 //
 // # Overview
 //
@@ -9,39 +9,43 @@
 //	broker.CreateTopic("orders", 3)
 //	manager := kafka.New(broker)
 //
-// Its other methods are the hands of a test. They send and read records, cut
-// holes, damage records, create topics again, forbid them, stop the broker, cut
-// members off, add members of other programs, and look at what has been committed.
+// Its other methods are for tests. They send and read records, remove and damage
+// records, create topics again, forbid them, stop the broker, cut members off, add
+// members of other programs, and return committed offsets.
 //
-// # What is as in Kafka
+// # Like Kafka
 //
-// Keys choose partitions as Java's client does (murmur2). Members join and sync
-// under generations; a member that can not be reached for its session timeout,
-// or does not join a rebalance within its rebalance timeout, is thrown out. A cut
-// member knows of the former before its group does, and loses its claims by itself.
-// A topic is its ID: what is created again after a deletion is another topic, and
-// the positions of the old one went with it.
-// Static members keep their partitions over a restart, and fence an older member
-// of the same instance. Eager strategies give up all partitions for a rebalance;
-// a consumer whose only strategy is cooperative-sticky gives up what moves, in
-// two steps. A commit is refused with ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID,
-// FENCED_INSTANCE_ID or REBALANCE_IN_PROGRESS in the states in which Kafka does.
-// A committed reader stops at the last stable offset and skips what was aborted.
-// Errors are driver errors with Kafka's codes.
+// A key chooses the partition as Java's client does (murmur2).
 //
-// # What is not
+// Members join and sync under generations. The group removes a member that is
+// unreachable for its session timeout, or that does not join a rebalance within its
+// rebalance timeout. A member that is cut off notices the end of its session before its
+// group does, and loses its claims by itself. A static member keeps its partitions over
+// a restart and fences an older member of the same instance. Members with an eager
+// strategy give up all partitions in a rebalance. A consumer whose only strategy is
+// cooperative-sticky gives up the partitions that move, in two steps.
 //
-// There is no network: addresses, TLS, SASL, compression and racks have nothing
-// to act on, and are accepted as they are. What a client learns by polling, a
-// rebalance, a new topic, the end of its session, it learns at once. Heartbeats
-// are not sent but reckoned. An append is atomic and never loses its answer: package
-// fault does that. Nothing expires by itself, neither records nor the offsets of an
-// empty group: DeleteRecords and ExpireOffsets do that.
+// A commit is refused with ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID or
+// REBALANCE_IN_PROGRESS in the same states as in Kafka.
+//
+// A topic has an ID. A topic that is created again after a deletion is another topic.
+// The deletion also deletes the committed offsets.
+//
+// A ReadCommitted consumer stops at the last stable offset and skips records of aborted
+// transactions. Errors are driver errors with Kafka's codes.
+//
+// # Unlike Kafka
+//
+// There is no network: a broker ignores addresses, TLS, SASL, compression and racks. A
+// client learns at once of a rebalance, a new topic or the end of its session, instead of
+// by polling. Heartbeats are computed, not sent. An append is atomic and its answer is
+// never lost; package fault injects such losses. Neither records nor the offsets of an
+// empty group expire by themselves; DeleteRecords and ExpireOffsets remove them.
 //
 // # Virtual time
 //
-// A broker runs inside a testing/synctest bubble. It waits on channels and
-// package time only, starts no goroutine that no consumer or producer owns, and
-// holds its mutex over nothing that blocks. An idle consumer closes in no time.
-// Nothing is decided by chance or by the order of a map.
+// A broker works inside a testing/synctest bubble. It waits only on channels and package
+// time, starts no goroutine that belongs to no consumer or producer, and holds its mutex
+// over nothing that blocks. An idle consumer closes in no time. Neither chance nor the
+// order of a map decides anything.
 package memory

@@ -12,8 +12,8 @@ func fail(code, format string, args ...any) *driver.Error {
 	return &driver.Error{Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// failForGood returns an error that no retry can cure.
-func failForGood(code, format string, args ...any) *driver.Error {
+// failPermanently returns an error that no retry can cure.
+func failPermanently(code, format string, args ...any) *driver.Error {
 	err := fail(code, format, args...)
 	err.Kind = driver.ErrPermanent
 	return err
@@ -29,14 +29,14 @@ func code(err error) string {
 }
 
 func errUnreachable() *driver.Error {
-	return fail("CONNECTION_FAILED", "the broker can not be reached")
+	return fail("CONNECTION_FAILED", "the broker is unreachable")
 }
 
 func errForbidden(topic string) *driver.Error {
 	return fail("TOPIC_AUTHORIZATION_FAILED", "topic %q", topic)
 }
 
-// errTopic is the trouble of a whole topic.
+// errTopic returns an error of a whole topic.
 func errTopic(topic string, err *driver.Error) *driver.PartitionError {
 	return &driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: err}
 }
@@ -45,7 +45,7 @@ func errUnknownPartition(topic string, partition int32) *driver.Error {
 	return fail("UNKNOWN_TOPIC_OR_PARTITION", "%s/%d does not exist", topic, partition)
 }
 
-// errNoTopic is what is said of a topic that does not exist, and maybe can not.
+// errNoTopic returns the error of a topic that does not exist, or whose name is illegal.
 func errNoTopic(topic string) *driver.Error {
 	if err := checkTopicName(topic); err != nil {
 		return err

@@ -6,15 +6,15 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A Foreign is a member of a group that belongs to another program. It takes what
-// it is assigned, and does nothing with it.
+// A Foreign is a member of a group that belongs to another program. It accepts its
+// assignment and ignores the records.
 type Foreign struct {
 	c   *consumer
 	ran chan struct{} // closed when Run has returned
 }
 
-// JoinForeign adds a member to a group as another program would: its topics may be
-// missing or have names that are illegal. It has to leave.
+// JoinForeign adds a member of another program to a group. Its topics may be missing or
+// have illegal names. The caller must call Leave.
 func (b *Broker) JoinForeign(cfg driver.ConsumerConfig) *Foreign {
 	f := &Foreign{c: newConsumer(b, cfg), ran: make(chan struct{})}
 	go func() {
@@ -24,15 +24,15 @@ func (b *Broker) JoinForeign(cfg driver.ConsumerConfig) *Foreign {
 	return f
 }
 
-// Leave takes the member out of its group, or gives that up when ctx ends. When it
-// returns the member's goroutine has ended.
+// Leave takes the member out of its group, or gives up when ctx ends. When it returns,
+// the member's goroutine has ended.
 func (f *Foreign) Leave(ctx context.Context) error {
 	err := f.c.Close(ctx)
 	<-f.ran
 	return err
 }
 
-// idle is a Handler that handles nothing.
+// idle is a Handler that does nothing.
 type idle struct{}
 
 func (idle) Assign([]*driver.Claim)                  {}

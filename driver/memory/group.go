@@ -8,10 +8,10 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A group is the coordinator's side of a consumer group. The broker's mutex
-// guards it.
+// A group is a consumer group as the coordinator sees it. The broker's mutex guards
+// it.
 //
-//	empty ── join ──> preparing ── all have joined, or the time is up ──> completing
+//	empty ── join ──> preparing ── all have joined, or the timeout ─────> completing
 //	                      ^                                                   │ the leader has
 //	                      ├── join, member gone, metadata changed ────────────┤ assigned
 //	                      └──────────────────────── stable <──────────────────┘
@@ -40,20 +40,20 @@ const (
 	stable
 )
 
-// A member is what the coordinator knows of one consumer.
+// A member is one consumer as the coordinator sees it.
 type member struct {
 	id         string
 	c          *consumer
-	owned      []TopicPartition // what it holds, as it said when it joined
-	previous   []TopicPartition // what it held last
+	owned      []TopicPartition // its claims at its latest join
+	previous   []TopicPartition // its latest assignment
 	joining    bool             // waits for the group to be complete
-	generation int32            // that its latest join has come to
+	generation int32            // of its latest complete join
 	assignment []TopicPartition
-	session    *time.Timer // runs while the consumer can not be reached
-	expires    time.Time   // when it ends
+	session    *time.Timer // runs while the consumer is unreachable
+	expires    time.Time   // when session ends
 }
 
-// group returns a group, which comes into being when it is asked for.
+// group returns a group, which it creates if necessary.
 func (b *Broker) group(name string) *group {
 	for _, g := range b.groups {
 		if g.name == name {
@@ -104,14 +104,14 @@ func (g *group) admissible(c *consumer, id string) (*member, error) {
 	return m, nil
 }
 
-// member looks a member up by who it says it is. With an instance ID, the
-// member ID must be the latest that joined with it.
+// member returns the member with an identity. With an instance ID, the member ID must be
+// the latest that joined with it.
 func (g *group) member(instance, id string) (*member, error) {
 	for _, m := range g.members {
 		switch {
 		case instance != "" && m.c.cfg.InstanceID == instance:
 			if m.id != id {
-				return m, failForGood("FENCED_INSTANCE_ID", "group %q: another member joined as instance %q", g.name, instance)
+				return m, failPermanently("FENCED_INSTANCE_ID", "group %q: another member joined as instance %q", g.name, instance)
 			}
 			return m, nil
 		case instance == "" && id != "" && m.id == id:
@@ -121,8 +121,8 @@ func (g *group) member(instance, id string) (*member, error) {
 	return nil, fail("UNKNOWN_MEMBER_ID", "group %q: %q is not a member", g.name, id)
 }
 
-// takeOver puts a restarted static member in the place of m, and reports whether
-// it goes on there without a rebalance.
+// takeOver puts a restarted static member in the place of m. It reports whether the group
+// needs no rebalance for that.
 func (g *group) takeOver(m *member, c *consumer) bool {
 	same := slices.Equal(m.c.cfg.Topics, c.cfg.Topics) &&
 		slices.Equal(m.c.cfg.BalanceStrategies, c.cfg.BalanceStrategies)
@@ -141,7 +141,7 @@ func (b *Broker) memberID(client string) string {
 	return fmt.Sprintf("%s-%06d", client, b.members)
 }
 
-// prepare calls all members to join anew.
+// prepare asks all members to rejoin.
 func (g *group) prepare() {
 	g.state = preparing
 	var longest time.Duration
@@ -153,7 +153,7 @@ func (g *group) prepare() {
 	g.changed.fire()
 }
 
-// startTimer bounds how long those who have joined wait for the others.
+// startTimer bounds the time for which joined members wait for the others.
 func (g *group) startTimer(d time.Duration) {
 	g.stopTimer()
 	var t *time.Timer
@@ -183,8 +183,8 @@ func (g *group) completeIfAllJoined() {
 	g.complete()
 }
 
-// complete begins a generation with those who have joined, and the static
-// members, who are given until their session ends.
+// complete begins a generation with the members that have joined and the static members,
+// which stay until their session ends.
 func (g *group) complete() {
 	g.stopTimer()
 	for _, m := range slices.Clone(g.members) {
@@ -223,7 +223,7 @@ func (g *group) electLeader() bool {
 	return true
 }
 
-// waitForStatic goes on preparing when nobody has joined in time.
+// waitForStatic continues preparing when no member has joined in time.
 func (g *group) waitForStatic() {
 	if len(g.members) == 0 {
 		g.becomeEmpty()
@@ -232,7 +232,8 @@ func (g *group) waitForStatic() {
 	g.prepare()
 }
 
-// assign is what the leader sends when it has learned who is in the generation.
+// assign decides the assignment, as the leader does when it knows the members of the
+// generation.
 func (g *group) assign() {
 	members := g.inOrder()
 	subs := make([]subscription, len(members))
@@ -254,7 +255,7 @@ func (b *Broker) partitions(topic string) int {
 	return 0
 }
 
-// described returns how many partitions of a topic the leader learns of: none of one
+// described returns the number of partitions that the leader learns of: none for a topic
 // that it may not see.
 func (b *Broker) described(topic string) int {
 	if b.topicError(topic) != nil {
@@ -270,7 +271,7 @@ func (g *group) inOrder() []*member {
 	return ms
 }
 
-// remove takes a member out and rebalances what is left.
+// remove takes a member out and rebalances the rest of the group.
 func (g *group) remove(m *member) {
 	g.delete(m)
 	switch {
@@ -298,7 +299,7 @@ func (g *group) becomeEmpty() {
 	g.changed.fire()
 }
 
-// metadataChanged rebalances a group that has subscribed to topic.
+// metadataChanged rebalances a group that subscribes to topic.
 func (g *group) metadataChanged(topic string) {
 	g.changed.fire()
 	if g.state != stable && g.state != completing {

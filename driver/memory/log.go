@@ -7,23 +7,23 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A partitionLog is one partition. The broker's mutex guards it. A record that
-// it has given out is never written again, nor is the slice element that it was
-// given out in: what leaves the log goes by copying or by slicing.
+// A partitionLog is one partition. The broker's mutex guards it. A record that read has
+// returned is never written again, nor is the slice element that holds it: records leave
+// the log by copying or slicing.
 type partitionLog struct {
 	start, end int64 // the first offset, and the one after the last
 	segments   []*segment
 	open       []openTransaction // in the order of their first offsets
-	damaged    []int64           // offsets that can not be read, in order
+	damaged    []int64           // unreadable offsets, in order
 	changed    signal            // fired when a fetch may answer differently
 	arena      arena
 }
 
-// A segment holds a stretch of a log, so that neither its growth nor a change in
-// its middle copies all of it.
+// A segment holds a part of a log, so that neither growth of the log nor a change in its
+// middle copies all of it.
 type segment struct {
 	records []driver.Record // rising offsets, with holes
-	txs     []*Transaction  // by index in records; nil if none of them has one
+	txs     []*Transaction  // by index in records; nil without transactional records
 }
 
 const segmentRecords = 1024
@@ -48,7 +48,7 @@ func (l *partitionLog) append(r driver.Record, tx *Transaction) int64 {
 	return r.Offset
 }
 
-// skip leaves one offset without a record, as a control record does.
+// skip makes one offset hold no record, as a control record does.
 func (l *partitionLog) skip() {
 	l.end++
 	l.changed.fire()
@@ -82,14 +82,14 @@ func (l *partitionLog) join(tx *Transaction, first int64) {
 	l.open = append(l.open, openTransaction{tx, first})
 }
 
-// finish ends tx here with the marker that Kafka writes.
+// finish ends tx in this partition with the control record that Kafka writes.
 func (l *partitionLog) finish(tx *Transaction) {
 	l.open = slices.DeleteFunc(l.open, func(o openTransaction) bool { return o.tx == tx })
 	l.skip()
 }
 
-// limit is the offset before which a reader sees: the end, or for a committed
-// reader the last stable offset.
+// limit returns the end of the readable records: the end of the log or, for
+// ReadCommitted, the last stable offset.
 func (l *partitionLog) limit(level driver.IsolationLevel) int64 {
 	if level == driver.ReadCommitted && len(l.open) > 0 {
 		return l.open[0].first
@@ -97,9 +97,9 @@ func (l *partitionLog) limit(level driver.IsolationLevel) int64 {
 	return l.end
 }
 
-// read returns a run of the records from offset on, none if nothing is there
-// for that reader yet, and the offset to go on from. It returns at least one
-// record if there is one, and otherwise no more than maxBytes.
+// read returns consecutive readable records from offset on, and the offset at which to
+// continue. It returns at least one record if there is one, and otherwise at most maxBytes
+// of records.
 func (l *partitionLog) read(offset int64, level driver.IsolationLevel, maxBytes int) ([]driver.Record, int64) {
 	limit := l.intact(offset, l.limit(level))
 	for i := l.find(offset); i < len(l.segments); i++ {
@@ -124,7 +124,7 @@ func (s *segment) find(offset int64) int {
 	if len(s.records) == 0 {
 		return 0
 	}
-	// Without holes the index is known.
+	// Without holes the index follows from the offset.
 	if i := offset - s.records[0].Offset; i >= 0 && i < int64(len(s.records)) && s.records[i].Offset == offset {
 		return int(i)
 	}
@@ -190,7 +190,7 @@ func (l *partitionLog) truncate(end int64) {
 	l.changed.fire()
 }
 
-// remove makes a hole of one offset and reports whether a record was there.
+// remove removes the record at offset and reports whether there was one.
 func (l *partitionLog) remove(offset int64) bool {
 	i := l.find(offset)
 	if i == len(l.segments) {
@@ -210,7 +210,7 @@ func (l *partitionLog) remove(offset int64) bool {
 	return true
 }
 
-// slice shares the records, but not the room behind them.
+// slice shares the records, but not the capacity behind them.
 func (s *segment) slice(from, to int) *segment {
 	t := &segment{records: s.records[from:to:to]}
 	if s.txs != nil {

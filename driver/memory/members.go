@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// A Member is one member of a group as it was when [Broker.Members] was called.
-// Its methods act on the consumer behind it, also when the group has long
-// forgotten that member.
+// A Member is one member of a group at the time of the call of [Broker.Members]. Its
+// methods act on the consumer of the member, also after the group has removed the
+// member.
 type Member struct {
 	ID         string
 	InstanceID string
@@ -15,8 +15,8 @@ type Member struct {
 	Topics     []string
 	Assignment []TopicPartition // of the last completed rebalance
 
-	// Expires is when the group removes the member, if its link does not come back
-	// before. It is zero while the link holds.
+	// Expires is the time at which the group removes the member if its link stays down.
+	// It is zero while the link is up.
 	Expires time.Time
 
 	c *consumer
@@ -41,26 +41,26 @@ func (b *Broker) Members(group string) []Member {
 	return all
 }
 
-// Cut takes the link between the consumer and the broker away: it gets no
-// records, learns of no rebalance and commits nothing, but goes on with what it
-// has. When SessionTimeout has passed since its latest heartbeat that was answered
-// had been sent, it loses its claims; soon after that they go to others.
+// Cut breaks the link between the consumer and the broker. The consumer gets no records,
+// learns of no rebalance and commits nothing, but keeps its claims until SessionTimeout
+// has passed since it sent the latest heartbeat that was answered. Then it loses them, and
+// soon after that the group assigns them to other members.
 func (m Member) Cut() { m.c.setCut(true) }
 
-// Heal brings the link back. If the session has ended meanwhile, the consumer
-// finds its claims lost and joins anew.
+// Heal restores the link. If the session has ended meanwhile, the consumer loses its
+// claims and rejoins.
 func (m Member) Heal() { m.c.setCut(false) }
 
-// SetDelay has the answers to the member's heartbeats take d from now on, half of it
-// in each direction. d must leave room for a heartbeat in the session timeout.
+// SetDelay sets the round-trip time of the member's heartbeats to d, half of it in each
+// direction. d must leave time for a heartbeat in the session timeout.
 func (m Member) SetDelay(d time.Duration) {
 	m.c.b.mu.Lock()
 	defer m.c.b.mu.Unlock()
 	m.c.link.setDelay(d)
 }
 
-// Expire ends the session now, as if it had timed out. A consumer that can be
-// reached learns of it at once; one that has been cut is a crashed process.
+// Expire ends the session now, as if it had timed out. A reachable consumer learns of it
+// at once. A consumer that is cut off acts like a crashed process.
 func (m Member) Expire() {
 	b, g := m.c.b, m.c.g
 	b.mu.Lock()
@@ -70,7 +70,7 @@ func (m Member) Expire() {
 	}
 }
 
-// Rebalance has all members of a group join anew.
+// Rebalance makes all members of a group rejoin.
 func (b *Broker) Rebalance(group string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,7 +1,6 @@
 package memory
 
-// murmur2 is the hash by which Java's client, and all that want to agree with
-// it, choose the partition of a key.
+// murmur2 is the hash by which Java's client chooses the partition of a key.
 func murmur2(key []byte) uint32 {
 	const (
 		seed = 0x9747b28c

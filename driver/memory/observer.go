@@ -2,15 +2,15 @@ package memory
 
 import "sync"
 
-// An observer tells of commits in the order in which they are applied. The broker
-// can not do so while it holds its mutex, and two members that tell of theirs
-// after it would do it in any order.
+// An observer calls f for commits in the order in which they were applied. The broker
+// cannot call f while it holds its mutex, and two members that called it after releasing
+// the mutex could do so in either order.
 type observer struct {
 	f func(Commit)
 
-	turn chan struct{} // holds a token, taken by who tells
+	turn chan struct{} // holds a token, which a caller of f takes
 	mu   sync.Mutex
-	next []Commit // applied and not told
+	next []Commit // applied, and f not yet called
 }
 
 func newObserver(f func(Commit)) *observer {
@@ -19,7 +19,7 @@ func newObserver(f func(Commit)) *observer {
 	return o
 }
 
-// applied notes commits. The caller holds the broker's mutex.
+// applied queues commits. The caller holds the broker's mutex.
 func (o *observer) applied(cs ...Commit) {
 	if o == nil {
 		return
@@ -29,8 +29,8 @@ func (o *observer) applied(cs ...Commit) {
 	o.next = append(o.next, cs...)
 }
 
-// tell returns when all commits that have been noted are told.
-func (o *observer) tell() {
+// flush returns when f has been called for all queued commits.
+func (o *observer) flush() {
 	if o == nil {
 		return
 	}

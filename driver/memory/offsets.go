@@ -7,27 +7,26 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A Commit is one committed offset, as [WithCommitObserver] tells of it.
+// A Commit is one committed offset, which [WithCommitObserver] observes.
 type Commit struct {
 	Group      string
 	Member     string
 	Generation int32
 	TopicPartition
 	Offset int64
-	Gap    bool // a consumer has moved the position into the log, see driver.OutOfRange
+	Gap    bool // the consumer has moved the position into the log, see driver.OutOfRange
 }
 
-// Committed returns the offset that a group has committed for a partition, or -1.
-// For a group that starts at the newest offset, that offset counts as committed
-// from when it first joins for the topic.
+// Committed returns the offset that a group has committed for a partition, or -1. A group
+// that starts at the newest offset commits that offset when it first joins for the topic.
 func (b *Broker) Committed(group, topic string, partition int32) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.group(group).committed(TopicPartition{topic, partition})
 }
 
-// SetCommitted sets the committed offset of a group that has no members, as an
-// operator does. Of any other group it is an error.
+// SetCommitted sets the committed offset of a group, like an operator. It fails for a
+// group with members.
 func (b *Broker) SetCommitted(group, topic string, partition int32, offset int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,7 +36,7 @@ func (b *Broker) SetCommitted(group, topic string, partition int32, offset int64
 	case b.log(tp) == nil:
 		return errUnknownPartition(topic, partition)
 	case len(g.members) > 0:
-		return fail("UNKNOWN_MEMBER_ID", "group %q: offsets can not be set while it has %d members", group, len(g.members))
+		return fail("UNKNOWN_MEMBER_ID", "group %q: offsets cannot be set while it has %d members", group, len(g.members))
 	}
 	g.offsets[tp] = offset
 	g.progress.fire()
@@ -71,9 +70,8 @@ func (g *group) committed(tp TopicPartition) int64 {
 	return -1
 }
 
-// pin makes it durable where the newest offset is, for all partitions that a
-// topic has when the group first joins for it. A partition that is not pinned
-// was created later: see start.
+// pin commits the newest offset of all partitions that a topic has when the group first
+// joins for it. A partition that is not pinned was created later: see start.
 func (g *group) pin(c *consumer) {
 	if c.cfg.InitialOffset != driver.OffsetNewest {
 		return
@@ -95,10 +93,10 @@ func (g *group) pin(c *consumer) {
 	g.progress.fire()
 }
 
-// start returns from where an assigned partition is delivered. For a group that
-// starts at the newest offset the beginning of a partition that was created later
-// is made durable too, or this could happen: nothing is committed before the next
-// owner begins, retention has removed records by then, and it skips them unheard.
+// start returns the offset from which an assigned partition is delivered. For a group
+// that starts at the newest offset, it also commits the beginning of a partition that was
+// created later, or this could happen: the owner commits nothing, retention removes
+// records, and the next owner skips them without a report.
 func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
 	if offset := g.committed(tp); offset >= 0 {
 		return offset
@@ -110,15 +108,16 @@ func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
 	return l.start
 }
 
-// forget drops what has been committed for a topic that is deleted. What is created
-// under its name while the group has members is later than they are.
+// forget drops the committed offsets of a deleted topic. A topic that is created under
+// its name while the group has members stays pinned: it is later than they are.
 func (g *group) forget(topic string) {
 	maps.DeleteFunc(g.offsets, func(tp TopicPartition, _ int64) bool { return tp.Topic == topic })
 	g.forgetPins()
 	g.progress.fire()
 }
 
-// forgetPins has a group without members begin as new where it has no position.
+// forgetPins makes a group without members new to the topics for which it has no
+// position.
 func (g *group) forgetPins() {
 	if len(g.members) > 0 {
 		return
@@ -130,9 +129,8 @@ func (g *group) forgetPins() {
 	maps.DeleteFunc(g.pinned, func(topic string, _ bool) bool { return !known[topic] })
 }
 
-// ExpireOffsets drops what a group without members has committed, as Kafka does
-// when it has been empty for offsets.retention.minutes. Of any other group it is an
-// error.
+// ExpireOffsets drops the committed offsets of a group, as Kafka does when the group has
+// been empty for offsets.retention.minutes. It fails for a group with members.
 func (b *Broker) ExpireOffsets(group string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -154,7 +152,7 @@ func (g *group) mayCommit(instance, id string, generation int32) error {
 	if generation != g.generation {
 		return errIllegalGeneration(g, generation)
 	}
-	// While the members are called to join, the old generation still commits.
+	// While the members are asked to join, the old generation may still commit.
 	if g.state == completing {
 		return errRebalance(g)
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A producer appends at once while the broker can be reached and nothing waits.
-// What comes during an outage waits in order for the sender. With a DeliveryTimeout
-// so does what is sent to a topic that does not exist yet; other topics go on.
+// A producer appends at once while the broker is reachable and no message waits. During
+// an outage messages wait in order for the sender. With a DeliveryTimeout, messages to a
+// topic that does not exist yet wait too; other topics are not held up.
 type producer struct {
 	b      *Broker
 	cfg    driver.ProducerConfig
-	work   sync.WaitGroup // Produces that acknowledge, and the sender
-	closed chan struct{}  // closed when the first Close has its answer
+	work   sync.WaitGroup // calls of Produce that acknowledge, and the sender
+	closed chan struct{}  // closed when closeErr is set
 
 	// The broker's mutex guards the rest.
 	closing  bool
@@ -37,7 +37,7 @@ type pending struct {
 	deadline time.Time
 }
 
-// maxWaiting is how many messages wait before Produce blocks.
+// maxWaiting is the number of waiting messages at which Produce blocks.
 const maxWaiting = 10_000
 
 func newProducer(b *Broker, cfg driver.ProducerConfig) *producer {
@@ -66,7 +66,7 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	}
 }
 
-// A verdict is what becomes of a message that is handed to Produce.
+// A verdict is what Produce does with a message.
 type verdict int
 
 const (
@@ -94,26 +94,26 @@ func (p *producer) accept(ctx context.Context, m *driver.Message) (v verdict, ro
 	return waits, nil, nil
 }
 
-// mustWait reports whether a message to a topic has to wait now: for the broker, for
-// the topic, or behind another one.
+// mustWait reports whether a message to a topic has to wait: for the broker, for the
+// topic, or behind another message.
 func (p *producer) mustWait(topic string) bool {
 	return p.b.stopped || p.hopes(topic) ||
 		slices.ContainsFunc(p.waiting, func(w pending) bool { return w.m.Topic == topic })
 }
 
-// hopes reports whether the producer waits for a topic to be created.
+// hopes reports whether the producer waits for the creation of a topic.
 func (p *producer) hopes(topic string) bool {
 	return p.cfg.DeliveryTimeout > 0 && p.b.topics[topic] == nil && p.b.autoCreate < 1 && checkTopicName(topic) == nil
 }
 
-// append is what the broker does with a message that reaches it.
+// append appends a message that reaches the broker, or refuses it.
 func (p *producer) append(m *driver.Message) error {
 	n := size(&driver.Record{Key: m.Key, Value: m.Value, Headers: m.Headers})
 	if n > p.cfg.MaxMessageBytes {
-		return failForGood("MESSAGE_TOO_LARGE", "%d bytes, more than MaxMessageBytes %d", n, p.cfg.MaxMessageBytes)
+		return failPermanently("MESSAGE_TOO_LARGE", "%d bytes, more than MaxMessageBytes %d", n, p.cfg.MaxMessageBytes)
 	}
 	if t := p.b.topics[m.Topic]; t != nil && t.forbidden {
-		return failForGood("TOPIC_AUTHORIZATION_FAILED", "topic %q", m.Topic)
+		return failPermanently("TOPIC_AUTHORIZATION_FAILED", "topic %q", m.Topic)
 	}
 	if err := p.b.send(m, nil, p.turn(m.Topic)); err != nil {
 		return err
@@ -142,8 +142,8 @@ func (p *producer) wait(m *driver.Message) {
 	}
 }
 
-// patience is how long a message is retried: for DeliveryTimeout, or without that
-// as often as MaxRetries says, a day at most.
+// patience returns the time for which a message is retried: DeliveryTimeout, or else
+// MaxRetries times RetryBackoff, at most one day.
 func (p *producer) patience() time.Duration {
 	if p.cfg.DeliveryTimeout > 0 {
 		return p.cfg.DeliveryTimeout
@@ -152,7 +152,7 @@ func (p *producer) patience() time.Duration {
 	return time.Duration(min(int64(p.cfg.MaxRetries), most)) * p.cfg.RetryBackoff
 }
 
-// sendWaiting is the sender. It ends when nothing waits any more.
+// sendWaiting is the sender. It ends when no message waits.
 func (p *producer) sendWaiting() {
 	for {
 		outcomes, wake := p.settle()
@@ -175,8 +175,8 @@ type outcome struct {
 	err error
 }
 
-// settle decides on all waiting messages that can be decided on, or returns how
-// to wait, or nothing when the sender has nothing to do any more.
+// settle decides all waiting messages that are decidable. If there are none, it returns
+// how to wait, or nil if no message waits.
 func (p *producer) settle() (outcomes []outcome, wait func()) {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()
@@ -201,8 +201,8 @@ func (p *producer) settle() (outcomes []outcome, wait func()) {
 	return nil, waiter(p.changed.wait(), time.Until(p.waiting[0].deadline))
 }
 
-// decidable reports whether the outcome of a message is known now. The order in
-// each topic holds: of two that wait for one reason, the first is decided first.
+// decidable reports whether the outcome of a message is known now. The order within each
+// topic is kept: of two messages that wait for one reason, the first is decided first.
 func (p *producer) decidable(w pending) bool {
 	return p.severed || !p.b.stopped && !p.hopes(w.m.Topic) || !time.Now().Before(w.deadline)
 }
@@ -243,13 +243,14 @@ func (p *producer) Flush(ctx context.Context) error {
 	return p.waitSettled(ctx, target)
 }
 
-// settled reports whether the first target messages of those that have waited have
-// been acknowledged.
+// settled reports whether the first target messages that ever waited have been
+// acknowledged.
 func (p *producer) settled(target int) bool {
 	return (len(p.waiting) == 0 || p.waiting[0].number > target) && (p.acking == 0 || p.acking > target)
 }
 
-// waitSettled waits for the first target messages of those that have waited.
+// waitSettled waits until the first target messages that ever waited have been
+// acknowledged.
 func (p *producer) waitSettled(ctx context.Context, target int) error {
 	for {
 		p.b.mu.Lock()
@@ -294,7 +295,7 @@ func (p *producer) beginClose() (target int, first bool) {
 	return p.accepted, first
 }
 
-// sever has the sender give up on what waits.
+// sever makes the sender give up on all waiting messages.
 func (p *producer) sever() {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()

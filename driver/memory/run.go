@@ -80,7 +80,7 @@ func (r *run) skipGap(k *claim) {
 		return
 	}
 	if gap := r.moveIntoLog(k); gap != nil {
-		r.c.b.observer.tell()
+		r.c.b.observer.flush()
 		r.h.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
 	}
 }

@@ -12,17 +12,17 @@ type SendOption func(*sending)
 // A sending is one Send under way.
 type sending struct {
 	m         driver.Message
-	partition *int32 // where the caller wants the partition to be written, or nil
-	offset    *int64 // likewise the offset
+	partition *int32 // of Placed, or nil
+	offset    *int64
 }
 
-// ToPartition appends to one partition, whatever the key. With -1 the key decides,
+// ToPartition appends to one partition, regardless of the key. With -1 the key decides,
 // as without this option.
 func ToPartition(partition int32) SendOption {
 	return func(s *sending) { s.m.Partition = partition }
 }
 
-// Headers gives the record headers, which are copied.
+// Headers sets the headers of the record. Send copies them.
 func Headers(headers ...driver.Header) SendOption {
 	return func(s *sending) { s.m.Headers = headers }
 }
@@ -32,23 +32,22 @@ func Timestamp(at time.Time) SendOption {
 	return func(s *sending) { s.m.Timestamp = at }
 }
 
-// Placed writes down where the record lies. A Send that returns an error writes
-// nothing.
+// Placed sets partition and offset to those of the record. A Send that fails sets
+// neither.
 func Placed(partition *int32, offset *int64) SendOption {
 	return func(s *sending) { s.partition, s.offset = partition, offset }
 }
 
-// Send appends a record from outside, as a producer that is always connected
-// would. A key chooses the partition as Java's client does; a nil key is none,
-// and then the partitions take turns. A nil value is a tombstone. Send copies what
-// it is given.
+// Send appends a record without a producer, also while the broker is stopped. A key
+// chooses the partition as Java's client does. With a nil key the partitions take turns.
+// A nil value is a tombstone. Send copies its arguments.
 func (b *Broker) Send(topic string, key, value []byte, opts ...SendOption) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.sendFromOutside(nil, topic, key, value, opts)
 }
 
-// sendFromOutside appends a record, as part of tx if that is not nil.
+// sendFromOutside appends a record for Send, as part of tx if that is not nil.
 func (b *Broker) sendFromOutside(tx *Transaction, topic string, key, value []byte, opts []SendOption) error {
 	s := sending{m: driver.Message{Topic: topic, Partition: -1, Key: key, Value: value}}
 	for _, o := range opts {
@@ -66,8 +65,8 @@ func (b *Broker) sendFromOutside(tx *Transaction, topic string, key, value []byt
 	return nil
 }
 
-// send appends m. turn is whose turn it is without a key; nil stands for the
-// topic's own.
+// send appends m. turn is the next partition for messages without a key; nil stands for
+// the topic's own turn.
 func (b *Broker) send(m *driver.Message, tx *Transaction, turn *int32) error {
 	t := b.ensureTopic(m.Topic)
 	if t == nil {
@@ -90,7 +89,7 @@ func (b *Broker) send(m *driver.Message, tx *Transaction, turn *int32) error {
 	return nil
 }
 
-// choose returns the partition that m asks for: its own, its key's, or the next.
+// choose returns the partition of m: its own, that of its key, or the next one.
 func choose(m *driver.Message, n int, turn *int32) int32 {
 	switch {
 	case m.Partition != -1:

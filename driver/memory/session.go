@@ -8,10 +8,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A member that can be reached is alive; there are no heartbeats to send. When the
-// link is cut, the session ends as long after the latest of them as pulse reckons.
-
-// linkChanged starts or ends the countdown to the end of m's session.
+// linkChanged starts or ends the countdown to the end of m's session. A reachable member
+// is alive: no heartbeats are sent.
 func (g *group) linkChanged(m *member) {
 	m.c.link.changed()
 	m.c.claims.wake()
@@ -58,7 +56,7 @@ func compareMembers(a, b *member) int {
 	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.id, b.id))
 }
 
-// supported reports whether all members but one support s.
+// supported reports whether all members except but support s.
 func (g *group) supported(s driver.BalanceStrategy, but *member) bool {
 	for _, m := range g.members {
 		if m != but && !slices.Contains(m.c.cfg.BalanceStrategies, s) {
@@ -74,8 +72,8 @@ func (g *group) compatible(strategies []driver.BalanceStrategy, m *member) bool 
 	return slices.ContainsFunc(strategies, func(s driver.BalanceStrategy) bool { return g.supported(s, m) })
 }
 
-// vote returns the strategy that most members like best of those that all
-// support; of two with as many votes, the one that the leader prefers.
+// vote returns, of the strategies that all members support, the one that most members
+// prefer. Of two with equal votes it returns the one that the leader prefers.
 func (g *group) vote() driver.BalanceStrategy {
 	votes := make(map[driver.BalanceStrategy]int)
 	for _, m := range g.members {

@@ -1,13 +1,13 @@
 package memory
 
-// A signal wakes everybody who waits for a change. The broker's mutex guards
-// it; closing a channel under it blocks nobody.
+// A signal wakes all goroutines that wait for a change. The broker's mutex guards it.
+// Firing under the mutex does not block.
 type signal struct {
 	ch chan struct{}
 }
 
-// wait returns what the next fire closes. Who looks at a state and takes the
-// channel under one hold of the mutex misses no change of it.
+// wait returns the channel that the next fire closes. A caller that reads a state and
+// takes the channel under one hold of the mutex misses no change of the state.
 func (s *signal) wait() <-chan struct{} {
 	if s.ch == nil {
 		s.ch = make(chan struct{})

@@ -20,12 +20,12 @@ func comparePartitions(a, b TopicPartition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
-// A topic is one incarnation of a name: what is created again after a deletion is
-// another topic.
+// A topic is one incarnation of a name: a topic that is created again after a deletion
+// is another topic.
 type topic struct {
-	id         int // no two topics of a broker have the same; 0 is none's
+	id         int // unique within the broker, never 0
 	partitions []*partitionLog
-	next       int32 // where the next message without a key from outside goes
+	next       int32 // partition of the next Broker.Send without a key
 	limits     limits
 	forbidden  bool // to all clients
 }
@@ -36,7 +36,7 @@ func (t *topic) grow(n int) {
 	}
 }
 
-// CreateTopic creates a topic. Groups that have subscribed to it rebalance.
+// CreateTopic creates a topic. Groups that subscribe to it rebalance.
 func (b *Broker) CreateTopic(name string, partitions int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -45,7 +45,7 @@ func (b *Broker) CreateTopic(name string, partitions int) error {
 	}
 	switch {
 	case partitions < 1:
-		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
+		return failPermanently("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
 	case b.topics[name] != nil:
 		return fail("TOPIC_ALREADY_EXISTS", "topic %q exists", name)
 	}
@@ -53,16 +53,16 @@ func (b *Broker) CreateTopic(name string, partitions int) error {
 	return nil
 }
 
-// longestTopicName leaves room for what Kafka adds to it in the name of a file.
+// longestTopicName is Kafka's limit, which leaves room for a suffix in file names.
 const longestTopicName = 249
 
-// checkTopicName holds a name against Kafka's rules.
+// checkTopicName checks a name by Kafka's rules.
 func checkTopicName(name string) *driver.Error {
 	illegal := func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", r)
 	}
 	invalid := func(why string) *driver.Error {
-		return failForGood("INVALID_TOPIC_EXCEPTION", "topic %q: the name %s", name, why)
+		return failPermanently("INVALID_TOPIC_EXCEPTION", "topic %q: the name %s", name, why)
 	}
 	switch {
 	case name == "":
@@ -72,7 +72,7 @@ func checkTopicName(name string) *driver.Error {
 	case len(name) > longestTopicName:
 		return invalid(fmt.Sprintf("is longer than %d", longestTopicName))
 	case strings.ContainsFunc(name, illegal):
-		return invalid("has a character that is no ASCII letter or digit and none of . _ -")
+		return invalid("has a character that is neither an ASCII letter or digit nor one of . _ -")
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func (b *Broker) createTopic(name string, partitions int) *topic {
 }
 
 // AddPartitions raises the number of a topic's partitions to total. Groups that
-// have subscribed to it rebalance.
+// subscribe to it rebalance.
 func (b *Broker) AddPartitions(name string, total int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,15 +96,15 @@ func (b *Broker) AddPartitions(name string, total int) error {
 		return errUnknownTopic(name)
 	}
 	if n := len(t.partitions); total <= n {
-		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, not more than its %d", name, total, n)
+		return failPermanently("INVALID_PARTITIONS", "topic %q: %d partitions, not more than its %d", name, total, n)
 	}
 	t.grow(total)
 	b.metadataChanged(name)
 	return nil
 }
 
-// DeleteTopic deletes a topic, with what groups have committed for it. Consumers
-// that can be reached lose their claims.
+// DeleteTopic deletes a topic and the offsets that groups have committed for it.
+// Reachable consumers lose their claims.
 func (b *Broker) DeleteTopic(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,9 +115,8 @@ func (b *Broker) DeleteTopic(name string) error {
 	return nil
 }
 
-// RecreateTopic deletes a topic and creates it again in one step, so that no
-// client sees it missing. The new topic has an ID of its own, which is all that
-// tells it from the old one, and none of the old one's limits.
+// RecreateTopic deletes a topic and creates it again in one step, so that no client sees
+// the topic missing. The new topic has another ID and none of the old topic's limits.
 func (b *Broker) RecreateTopic(name string, partitions int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,15 +124,15 @@ func (b *Broker) RecreateTopic(name string, partitions int) error {
 	case b.topics[name] == nil:
 		return errUnknownTopic(name)
 	case partitions < 1:
-		return failForGood("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
+		return failPermanently("INVALID_PARTITIONS", "topic %q: %d partitions, less than 1", name, partitions)
 	}
 	b.deleteTopic(name)
 	b.createTopic(name, partitions)
 	return nil
 }
 
-// TopicID returns the ID of a topic, 0 for an unknown one. A topic that was
-// deleted and created again has another.
+// TopicID returns the ID of a topic, or 0 for an unknown topic. A topic that was deleted
+// and created again has another ID.
 func (b *Broker) TopicID(name string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,14 +158,14 @@ func (b *Broker) deleteTopic(name string) {
 	b.metadataChanged(name)
 }
 
-// Topics returns the names of all topics in order.
+// Topics returns the names of all topics, sorted.
 func (b *Broker) Topics() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.topics))
 }
 
-// Partitions returns the number of a topic's partitions, 0 for an unknown one.
+// Partitions returns the number of a topic's partitions, or 0 for an unknown topic.
 func (b *Broker) Partitions(name string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,7 +175,7 @@ func (b *Broker) Partitions(name string) int {
 	return 0
 }
 
-// Offsets returns the first offset of a partition and the one after its last.
+// Offsets returns the first offset of a partition and the offset after its last one.
 func (b *Broker) Offsets(name string, partition int32) (start, end int64, err error) {
 	err = b.withLog(name, partition, func(l *partitionLog) error {
 		start, end = l.start, l.end
@@ -185,8 +184,8 @@ func (b *Broker) Offsets(name string, partition int32) (start, end int64, err er
 	return start, end, err
 }
 
-// Records returns what a consumer of that isolation level could read from the
-// start of a partition now. The caller must not change what they point to.
+// Records returns all records of a partition that a consumer with that isolation level
+// could read now. The caller must not modify the bytes and headers of the records.
 func (b *Broker) Records(name string, partition int32, level driver.IsolationLevel) ([]driver.Record, error) {
 	var all []driver.Record
 	err := b.withLog(name, partition, func(l *partitionLog) error {
@@ -203,8 +202,8 @@ func (b *Broker) Records(name string, partition int32, level driver.IsolationLev
 	return all, err
 }
 
-// DeleteRecords moves the start of a partition up to an offset. A consumer that
-// stands before it has lost its place: OFFSET_OUT_OF_RANGE.
+// DeleteRecords moves the start of a partition up to an offset. A consumer whose position
+// is below that gets OFFSET_OUT_OF_RANGE.
 func (b *Broker) DeleteRecords(name string, partition int32, before int64) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		if before > l.end {
@@ -217,8 +216,8 @@ func (b *Broker) DeleteRecords(name string, partition int32, before int64) error
 	})
 }
 
-// Truncate moves the end of a partition down to an offset, as an unclean leader
-// election does: acknowledged records are gone.
+// Truncate moves the end of a partition down to an offset, like an unclean leader
+// election: acknowledged records are lost.
 func (b *Broker) Truncate(name string, partition int32, end int64) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		if end < l.start || end > l.end {
@@ -229,7 +228,7 @@ func (b *Broker) Truncate(name string, partition int32, end int64) error {
 	})
 }
 
-// Compact removes single records, as compaction does: their offsets stay empty.
+// Compact removes single records, like compaction: their offsets hold no record then.
 func (b *Broker) Compact(name string, partition int32, offsets ...int64) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		for _, o := range offsets {
@@ -241,8 +240,7 @@ func (b *Broker) Compact(name string, partition int32, offsets ...int64) error {
 	})
 }
 
-// AppendControl appends a control record, which takes an offset and is
-// delivered to nobody.
+// AppendControl appends a control record, which takes an offset and is never delivered.
 func (b *Broker) AppendControl(name string, partition int32) error {
 	return b.withLog(name, partition, func(l *partitionLog) error {
 		l.skip()
@@ -261,11 +259,11 @@ func (b *Broker) withLog(name string, partition int32, f func(*partitionLog) err
 }
 
 func errOutOfRange(l *partitionLog, tp TopicPartition, offset int64) *driver.Error {
-	return failForGood("OFFSET_OUT_OF_RANGE", "%s/%d: offset %d, the log holds [%d, %d)",
+	return failPermanently("OFFSET_OUT_OF_RANGE", "%s/%d: offset %d, the log holds [%d, %d)",
 		tp.Topic, tp.Partition, offset, l.start, l.end)
 }
 
-// log returns a partition, or nil.
+// log returns the log of a partition, or nil.
 func (b *Broker) log(tp TopicPartition) *partitionLog {
 	t := b.topics[tp.Topic]
 	if t == nil || tp.Partition < 0 || int(tp.Partition) >= len(t.partitions) {
@@ -274,7 +272,7 @@ func (b *Broker) log(tp TopicPartition) *partitionLog {
 	return t.partitions[tp.Partition]
 }
 
-// topicError returns what a client is answered that asks for a topic, or nil.
+// topicError returns the error that a client gets for a topic, or nil.
 func (b *Broker) topicError(name string) *driver.Error {
 	switch t := b.topics[name]; {
 	case t == nil:
@@ -285,7 +283,7 @@ func (b *Broker) topicError(name string) *driver.Error {
 	return nil
 }
 
-// ensureTopic returns a topic, created if the broker does that, or nil.
+// ensureTopic returns a topic, which it creates if the broker has WithAutoCreate, or nil.
 func (b *Broker) ensureTopic(name string) *topic {
 	if t := b.topics[name]; t != nil || b.autoCreate < 1 || checkTopicName(name) != nil {
 		return t

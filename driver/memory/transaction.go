@@ -2,7 +2,7 @@ package memory
 
 import "slices"
 
-// A Transaction sends messages that committed readers see together or never.
+// A Transaction sends records that ReadCommitted consumers see together or never.
 type Transaction struct {
 	b     *Broker
 	state transactionState
@@ -17,11 +17,11 @@ const (
 	aborted
 )
 
-// Begin opens a transaction from outside. While it is open, a ReadCommitted
-// consumer reads no further than its first record in a partition.
+// Begin opens a transaction without a producer. While it is open, a ReadCommitted
+// consumer stops at its first record in each partition.
 func (b *Broker) Begin() *Transaction { return &Transaction{b: b} }
 
-// Send is as [Broker.Send], within the transaction.
+// Send is [Broker.Send] within the transaction.
 func (tx *Transaction) Send(topic string, key, value []byte, opts ...SendOption) error {
 	tx.b.mu.Lock()
 	defer tx.b.mu.Unlock()
@@ -31,11 +31,11 @@ func (tx *Transaction) Send(topic string, key, value []byte, opts ...SendOption)
 	return tx.b.sendFromOutside(tx, topic, key, value, opts)
 }
 
-// Commit makes the records readable, and leaves a control record behind them.
+// Commit makes the records readable and appends a control record to each partition.
 func (tx *Transaction) Commit() error { return tx.end(committed) }
 
-// Abort hides the records from ReadCommitted consumers for good, and leaves a
-// control record behind them.
+// Abort hides the records from ReadCommitted consumers permanently and appends a control
+// record to each partition.
 func (tx *Transaction) Abort() error { return tx.end(aborted) }
 
 func (tx *Transaction) end(state transactionState) error {
@@ -53,7 +53,7 @@ func (tx *Transaction) end(state transactionState) error {
 
 func (tx *Transaction) mustBeOpen() error {
 	if tx.state != open {
-		return failForGood("INVALID_TXN_STATE", "the transaction has ended")
+		return failPermanently("INVALID_TXN_STATE", "the transaction has ended")
 	}
 	return nil
 }
