@@ -53,9 +53,7 @@ func (c *consumer) beginClose(ctx context.Context) bool {
 	c.isClosing = true
 	c.deadline, _ = ctx.Deadline()
 	close(c.closing)
-	if len(c.live) == 0 {
-		close(c.empty)
-	}
+	c.claims.close()
 	if !c.running {
 		close(c.served)
 		close(c.finished)
@@ -68,7 +66,7 @@ func (c *consumer) shutDown() {
 	// The claims see closing by themselves. To end the session now would break a
 	// cooperative rejoin between its join and its sync, and leave the member with
 	// a generation under which nothing can be committed.
-	<-c.empty
+	<-c.claims.empty
 	c.end(errClosing)
 	// A fetch in flight would hold the session for up to its waiting time.
 	c.fetches.Sever()

@@ -10,6 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 const (
@@ -17,21 +18,23 @@ const (
 	lastCommitRetry  = 500 * time.Millisecond
 )
 
-// A committer talks to the group coordinator about offsets, on a connection of
-// its own.
+// A committer sends requests to the group's coordinator, one at a time, on a connection
+// of its own.
 type committer struct {
-	c      *consumer
+	cfg    driver.ConsumerConfig
+	conf   *ibm.Config
 	client ibm.Client
+	line   *dialer.Dialer // of client
 
-	// lane holds one token: an exchange takes it before it looks at who the
-	// member is, and gives it back when the broker has answered, also if its
-	// caller has gone. So no commit overtakes another.
+	// lane holds one token. An exchange takes it before it reads who the member is, and
+	// gives it back when the broker has answered, also if its caller has gone. So no
+	// commit overtakes another.
 	lane  chan struct{}
 	stale bool // the coordinator has to be looked up; guarded by lane
 }
 
-func newCommitter(c *consumer, client ibm.Client) *committer {
-	return &committer{c: c, client: client, lane: make(chan struct{}, 1), stale: true}
+func newCommitter(cfg driver.ConsumerConfig, conf *ibm.Config, client ibm.Client, line *dialer.Dialer) *committer {
+	return &committer{cfg: cfg, conf: conf, client: client, line: line, lane: make(chan struct{}, 1), stale: true}
 }
 
 // close returns when no exchange is under way, and there will be none. The
@@ -80,58 +83,60 @@ func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T
 
 func (k *committer) coordinator() (*ibm.Broker, error) {
 	for attempt := 0; k.stale; attempt++ {
-		err := k.client.RefreshCoordinator(k.c.cfg.Group)
+		err := k.client.RefreshCoordinator(k.cfg.Group)
 		switch {
 		case err == nil:
 			k.stale = false
-		case attempt == metadataRetries, isPermanent(k.c.wrap(err)), k.c.commits.IsSevered():
+		case attempt == metadataRetries, isPermanent(soften(wrap(err), k.cfg.SASL)), k.line.IsSevered():
 			return nil, err
 		default:
-			k.c.commits.Wait(metadataBackoff)
+			k.line.Wait(metadataBackoff)
 		}
 	}
-	return k.client.Coordinator(k.c.cfg.Group)
+	return k.client.Coordinator(k.cfg.Group)
 }
 
-// A member is who commits: fenced by its generation.
-type member struct {
-	session    *session
-	id         string
-	generation int32
-}
-
-// noMember is who may commit for a group without members.
-var noMember = member{generation: ibm.GroupGenerationUndefined}
-
-// member returns who the consumer is now. The generation is read first: Sarama
-// writes it last, so what is torn by a rebalance has the old generation, and is
-// refused.
-func (c *consumer) member() (member, bool) {
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
-	if s == nil {
-		return member{}, false
-	}
-	generation := s.sess.GenerationID()
-	return member{session: s, id: s.sess.MemberID(), generation: generation}, true
-}
-
-func (c *consumer) commitRequest(m member) *ibm.OffsetCommitRequest {
-	req := ibm.NewOffsetCommitRequest(c.conf, c.cfg.Group)
+func (k *committer) commitRequest(m member) *ibm.OffsetCommitRequest {
+	req := ibm.NewOffsetCommitRequest(k.conf, k.cfg.Group)
 	req.ConsumerGroupGeneration = m.generation
 	req.ConsumerID = m.id
-	if c.cfg.InstanceID != "" && m.session != nil {
-		req.GroupInstanceId = &c.cfg.InstanceID
+	if k.cfg.InstanceID != "" && m.session != nil {
+		req.GroupInstanceId = &k.cfg.InstanceID
 	}
 	return req
+}
+
+// heartbeat sends a heartbeat of m. If m is still a member it calls confirm with the time
+// at which that was sent, also if ctx has ended meanwhile.
+func (k *committer) heartbeat(ctx context.Context, m member, confirm func(sent time.Time)) error {
+	_, err := exchange(ctx, k, func(coordinator *ibm.Broker) (struct{}, error) {
+		req := &ibm.HeartbeatRequest{
+			Version: 4, GroupId: k.cfg.Group, MemberId: m.id, GenerationId: m.generation,
+		}
+		if k.cfg.InstanceID != "" {
+			req.GroupInstanceId = &k.cfg.InstanceID
+		}
+		sent := time.Now()
+		resp, err := coordinator.Heartbeat(req)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if resp.Err == ibm.ErrNoError || resp.Err == ibm.ErrRebalanceInProgress {
+			confirm(sent)
+		}
+		if resp.Err != ibm.ErrNoError {
+			return struct{}{}, resp.Err
+		}
+		return struct{}{}, nil
+	})
+	return err
 }
 
 // Commit implements [driver.Consumer].
 func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 	b := &commitBatch{c: c}
 	for _, m := range marks {
-		b.todo = append(b.todo, commitMark{Mark: m, claim: c.own(m.Claim)})
+		b.todo = append(b.todo, commitMark{Mark: m, claim: c.claims.own(m.Claim)})
 	}
 	for retry := firstCommitRetry; b.screen(); retry = min(2*retry, lastCommitRetry) {
 		if ctx.Err() != nil {
@@ -216,9 +221,9 @@ var errNotSent = errors.New("not sent")
 // is seen alive, is revoked, and the member joins anew; under the new
 // generation the mark passes the broker's check and rewinds the next owner.
 func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commitAttempt, error) {
-	by, ok := c.member()
+	by, ok := c.membership.member()
 	a := commitAttempt{by: by, verdicts: make([]error, len(marks))}
-	req, n := c.commitRequest(by), 0
+	req, n := c.committer.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
 		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset) {
@@ -308,13 +313,13 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 func (c *consumer) worthRetrying(by member, err error) bool {
 	switch {
 	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
-		if now, ok := c.member(); !ok || now != by {
+		if now, ok := c.membership.member(); !ok || now != by {
 			return true // refused for what it has left behind
 		}
-		if c.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
+		if c.membership.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
 			return true // between the join and its answer: the claims stay
 		}
-		c.lose(by.session, err)
+		c.membership.lose(by.session, err)
 		return false
 	case isPermanent(err), isCode(err, ibm.ErrUnknown):
 		return false
@@ -342,7 +347,7 @@ func (c *consumer) somePositions(ctx context.Context, asOf eras, by func() (memb
 		if err != nil {
 			return nil, err
 		}
-		req := c.commitRequest(m)
+		req := c.committer.commitRequest(m)
 		for p, offset := range positions {
 			req.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, "")
 		}

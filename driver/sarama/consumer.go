@@ -3,10 +3,8 @@ package sarama
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -19,9 +17,8 @@ import (
 // neither a fetch nor a join, which may wait at the broker, holds up what
 // should not: Sarama serialises a connection's requests.
 type consumer struct {
-	cfg         driver.ConsumerConfig
-	conf        *ibm.Config
-	cooperative bool
+	cfg  driver.ConsumerConfig
+	conf *ibm.Config
 
 	fetches, groups, commits *dialer.Dialer // the connections of data, coord and committer.client
 	ends                     *dialer.Dialer // see highwater.go
@@ -44,31 +41,22 @@ type consumer struct {
 	closeErr error         // valid once closed is closed
 
 	revokes sync.WaitGroup // running calls of Handler.Revoke
-	told    sync.WaitGroup // running calls of Handler.Error
 	drained sync.WaitGroup // the goroutine that reads Sarama's errors
 	asking  sync.WaitGroup // questions to single brokers
 
+	core         *core
+	claims       *claims
 	membership   *membership
-	joining      atomic.Bool  // a join or sync is pending
-	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
 	incarnations *incarnations
 	doubts       chan struct{} // the topics have to be looked at
 
-	mu         sync.Mutex // guards what follows
-	handler    driver.Handler
-	running    bool      // Run has begun
-	over       bool      // Run has ended: no more calls of handler
-	isClosing  bool      // Close has begun
-	deadline   time.Time // of Close; zero is none
-	session    *session  // nil while there is none
-	endSession context.CancelCauseFunc
-	live       map[partition]*claim
-	empty      chan struct{} // closed when no claim is live and none will be
-	assigned   map[partition]bool
-	fatal      error     // why Run can not go on
-	failed     partition // where that happened, if at one
-	last       member    // who the consumer was in its latest session
-	astray     map[partition]astray
+	mu        sync.Mutex // guards what follows
+	running   bool       // Run has begun
+	isClosing bool       // Close has begun
+	deadline  time.Time  // of Close; zero is none
+	fatal     error      // why Run cannot go on
+	failed    partition  // where that happened, if at one
+	astray    map[partition]astray
 
 	refusals   int                 // errors of single topics since a session lasted
 	subscribed []string            // the topics that the group is joined for
@@ -79,37 +67,32 @@ type consumer struct {
 	restarts   map[string]*restart // by topic
 }
 
-type partition struct {
-	topic string
-	id    int32
-}
-
 func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c := &consumer{
-		cfg:         cfg,
-		conf:        conf,
-		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
-		fetches:     newLine(cfg.TLS, 0),
-		groups:      newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)),
-		commits:     newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
-		closing:     make(chan struct{}), served: make(chan struct{}),
+		cfg:     cfg,
+		conf:    conf,
+		fetches: newLine(cfg.TLS, 0),
+		groups:  newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)),
+		commits: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
+		closing: make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
-		empty: make(chan struct{}),
-		live:  map[partition]*claim{}, astray: map[partition]astray{},
-		membership:   newMembership(cfg.SessionTimeout),
+		core: new(core), claims: newClaims(), astray: map[partition]astray{},
 		incarnations: newIncarnations(), doubts: make(chan struct{}, 1),
 		denied: map[string]denial{}, owed: map[partition]int64{}, reports: map[string]reported{},
 		held: map[partition]int64{}, restarts: map[string]*restart{},
 	}
+	c.membership = newMembership(cfg, conf, c.claims, c.core, c.closing)
 	c.ends = newLine(cfg.TLS, requestTimeout)
 	c.endsConf = on(c.ends, conf, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, cfg.MaxMessageBytes, c.inTrouble, c.arrived)
 	c.fetches.Wrap = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
-	c.groups.Wrap = func(conn net.Conn) net.Conn { return &ear{Conn: conn, asked: c.asked, heard: c.heard} }
+	c.groups.Wrap = func(conn net.Conn) net.Conn {
+		return &ear{Conn: conn, asked: c.membership.asked, heard: c.membership.heard}
+	}
 	c.hard, c.abandon = context.WithCancelCause(context.Background())
 	for _, l := range []*dialer.Dialer{c.fetches, c.groups, c.commits, c.ends} {
-		l.Report, l.Closing = c.tell, c.closing
+		l.Report, l.Closing = c.core.report, c.closing
 	}
 	return c
 }
@@ -150,7 +133,8 @@ func (c *consumer) open() (err error) {
 		// that one where the coordinator is. An error here will show elsewhere.
 		_ = client.RefreshMetadata(c.cfg.Topics...)
 	}
-	c.committer = newCommitter(c, client)
+	c.committer = newCommitter(c.cfg, c.conf, client, c.commits)
+	c.membership.coordinator = c.committer
 	c.split = &splitClient{Client: c.data, coord: c.coord, c: c}
 	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, c.split)
 	return c.wrap(err)
@@ -170,8 +154,8 @@ func (c *consumer) Run(h driver.Handler) error {
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
 	watch.Go(func() { c.lookOut(looking, lookEvery) })
-	watch.Go(func() { c.guard(looking) })
-	watch.Go(func() { c.keepBeating(looking) })
+	watch.Go(func() { c.membership.guard(looking) })
+	watch.Go(func() { c.membership.keepBeating(looking) })
 	err := c.serve()
 	close(c.served)
 	stop()
@@ -179,10 +163,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	c.ends.Sever()
 	watch.Wait()
 	c.revokes.Wait()
-	c.mu.Lock()
-	c.over = true
-	c.mu.Unlock()
-	c.told.Wait()
+	c.core.close()
 	return err
 }
 
@@ -195,7 +176,8 @@ func (c *consumer) begin(h driver.Handler) (bool, error) {
 	if c.running {
 		return false, invalid(errors.New("Run: called for the second time"))
 	}
-	c.handler, c.running = h, true
+	c.core.serve(h)
+	c.running = true
 	return true, nil
 }
 
@@ -232,12 +214,8 @@ func (c *consumer) serve() error {
 func (c *consumer) join() error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	c.mu.Lock()
-	c.endSession = cancel
-	c.refusedJoins.Store(0)
-	over := c.isClosing || c.fatal != nil // before there was a session to end
-	c.mu.Unlock()
-	if over {
+	c.membership.join(cancel)
+	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		return nil
 	}
 	topics, err := c.choose(ctx)
@@ -258,7 +236,7 @@ func (c *consumer) join() error {
 	if topics, err = c.without(topics, failed); err != nil {
 		return err
 	}
-	err = c.group.Consume(ctx, topics, &session{c: c, pins: pins, eras: asOf})
+	err = c.group.Consume(ctx, topics, &session{c: c, end: cancel, pins: pins, eras: asOf})
 	return because(err, context.Cause(ctx))
 }
 
@@ -340,15 +318,8 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 			assigned[partition{topic, id}] = true
 		}
 	}
-	c.mu.Lock()
-	nothingNew := c.session != nil
-	for p := range assigned {
-		nothingNew = nothingNew && c.assigned[p]
-	}
-	c.assigned = assigned
-	c.mu.Unlock()
-	if nothingNew {
-		c.handler.Assign(nil)
+	if c.membership.assign(assigned) {
+		c.core.handler.Assign(nil)
 	}
 }
 
@@ -407,39 +378,42 @@ func (c *consumer) fail(err error, where partition) {
 }
 
 // end ends the session, if there is one.
-func (c *consumer) end(cause error) {
-	c.mu.Lock()
-	end := c.endSession
-	c.mu.Unlock()
-	if end != nil {
-		end(cause)
-	}
-}
+func (c *consumer) end(cause error) { c.membership.end(cause) }
 
 // tell passes err to Handler.Error, as long as Run has not returned.
-func (c *consumer) tell(err error) {
-	c.mu.Lock()
-	h := c.handler
-	if c.over || h == nil {
-		c.mu.Unlock()
-		return
+func (c *consumer) tell(err error) { c.core.report(err) }
+
+// Pause implements [driver.Consumer].
+func (c *consumer) Pause(claims ...*driver.Claim) {
+	for _, dc := range claims {
+		if cl := c.claims.own(dc); cl != nil {
+			cl.pause()
+		}
 	}
-	c.told.Add(1)
-	c.mu.Unlock()
-	defer c.told.Done()
-	h.Error(err)
 }
 
-// recovered tells of a panic in a method of the handler.
-func (c *consumer) recovered(method string) {
-	if p := recover(); p != nil {
-		c.tell(&driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("panic in Handler.%s: %v", method, p)})
+// Resume implements [driver.Consumer].
+func (c *consumer) Resume(claims ...*driver.Claim) {
+	for _, dc := range claims {
+		if cl := c.claims.own(dc); cl != nil {
+			cl.resume()
+		}
 	}
+}
+
+var _ driver.SessionDeadliner = (*consumer)(nil)
+
+// SessionDeadline implements [driver.SessionDeadliner].
+func (c *consumer) SessionDeadline() time.Time { return c.membership.deadline() }
+
+// arrived is called when bytes of a partition are about to be decoded.
+func (c *consumer) arrived(p partition, bytes int) {
+	c.claims.arrived(p, bytes, c.cfg.MaxMessageBytes/2)
 }
 
 // HighWatermark implements [driver.HighWatermarker].
 func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
-	if cl := c.own(dc); cl != nil {
+	if cl := c.claims.own(dc); cl != nil {
 		return cl.end()
 	}
 	return -1

@@ -61,7 +61,7 @@ func (a *endAsker) close() {
 func (a *endAsker) round(age time.Duration) {
 	now := time.Now()
 	old := map[string][]*claim{}
-	for _, cl := range a.c.claims() {
+	for _, cl := range a.c.claims.all(nil) {
 		if !cl.feed.unheard(age, now) {
 			continue
 		}

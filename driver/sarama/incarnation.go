@@ -233,13 +233,10 @@ func (c *consumer) retire(topics map[string]ibm.Uuid) {
 	if len(changed) == 0 {
 		return
 	}
+	lost := c.claims.all(func(cl *claim) bool { return changed[cl.where.topic] })
 	c.mu.Lock()
-	var lost []*claim
-	for p, cl := range c.live {
-		if changed[p.topic] {
-			lost = append(lost, cl)
-			c.held[p] = cl.position()
-		}
+	for _, cl := range lost {
+		c.held[cl.where] = cl.position()
 	}
 	for topic := range changed {
 		c.restarts[topic] = newRestart(c.held, topic)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,40 +14,79 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
-// A membership knows until when the consumer is certainly a member of its group. The
-// coordinator removes a member that it has not heard of for the session timeout,
-// counted from the last heartbeat that it has received. So the member counts from
-// when the latest heartbeat was sent that was answered: the answer may have been on
-// its way for long.
+// A membership is the standing of a consumer in its group: which session it is in, who
+// it is there, and until when it is certainly a member.
+//
+// The coordinator removes a member that it has not heard of for the session timeout,
+// counted from the last heartbeat that it has received. So the member counts from the
+// time at which it has sent the latest heartbeat that was answered: the answer may have
+// been on its way for long.
 type membership struct {
-	timeout time.Duration
-	base    time.Time
-	begun   chan struct{} // a session has begun
+	timeout     time.Duration // of the session
+	interval    time.Duration // of heartbeats
+	cooperative bool
+	coordinator *committer
+	claims      *claims
+	core        *core
+	closing     <-chan struct{} // closed when the consumer begins to close
 
+	base     time.Time
+	begun    chan struct{} // a session has begun
 	isMember atomic.Bool
 	answered atomic.Int64 // when the latest heartbeat that was answered was sent, since base
+
+	joining      atomic.Bool  // a join or sync is pending
+	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
+
+	mu       sync.Mutex              // guards what follows
+	endJoin  context.CancelCauseFunc // ends the latest join, and its session
+	session  *session                // nil between two sessions
+	latest   member                  // who the consumer was in its latest session
+	assigned map[partition]bool
 }
 
-func newMembership(timeout time.Duration) *membership {
-	return &membership{timeout: timeout, base: time.Now(), begun: make(chan struct{}, 1)}
-}
-
-// confirm notes that a heartbeat that was sent at a time has been answered.
-func (m *membership) confirm(sent time.Time) {
-	at := int64(sent.Sub(m.base))
-	for {
-		known := m.answered.Load()
-		if at <= known || m.answered.CompareAndSwap(known, at) {
-			return
-		}
+func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, core *core, closing <-chan struct{}) *membership {
+	return &membership{
+		timeout: cfg.SessionTimeout, interval: cfg.HeartbeatInterval,
+		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
+		claims:      claims, core: core, closing: closing,
+		base: time.Now(), begun: make(chan struct{}, 1),
 	}
 }
 
-func (m *membership) lastAnswered() time.Time {
-	return m.base.Add(time.Duration(m.answered.Load()))
+// A member is who commits: fenced by its generation.
+type member struct {
+	session    *session
+	id         string
+	generation int32
 }
 
-func (m *membership) begin() {
+// noMember is who may commit for a group without members.
+var noMember = member{generation: ibm.GroupGenerationUndefined}
+
+// join notes that a join begins, which end ends.
+func (m *membership) join(end context.CancelCauseFunc) {
+	m.refusedJoins.Store(0)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.endJoin = end
+}
+
+// end ends the latest join and its session, if any.
+func (m *membership) end(cause error) {
+	m.mu.Lock()
+	end := m.endJoin
+	m.mu.Unlock()
+	if end != nil {
+		end(cause)
+	}
+}
+
+// enter notes that s has begun.
+func (m *membership) enter(s *session) {
+	m.mu.Lock()
+	m.session = s
+	m.mu.Unlock()
 	m.isMember.Store(true)
 	select {
 	case m.begun <- struct{}{}:
@@ -54,121 +94,80 @@ func (m *membership) begin() {
 	}
 }
 
-func (m *membership) end() { m.isMember.Store(false) }
-
-// deadline returns when the membership is over if no other heartbeat is answered, or
-// the zero time while there is none.
-func (m *membership) deadline() time.Time {
-	if !m.isMember.Load() {
-		return time.Time{}
+// leave notes that the session is about to end.
+func (m *membership) leave() {
+	by, ok := m.member()
+	m.isMember.Store(false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ok {
+		m.latest = by
 	}
-	return m.lastAnswered().Add(m.timeout)
+	m.session = nil
 }
 
-var _ driver.SessionDeadliner = (*consumer)(nil)
-
-// SessionDeadline implements [driver.SessionDeadliner].
-func (c *consumer) SessionDeadline() time.Time { return c.membership.deadline() }
-
-// asked is called with what Sarama is about to ask the coordinator.
-func (c *consumer) asked(key int16) {
-	switch key {
-	case response.JoinGroup, response.SyncGroup:
-		c.joining.Store(true)
-	case response.Heartbeat:
-		c.joining.Store(false)
-	}
+// current returns the session, or nil between two.
+func (m *membership) current() *session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.session
 }
 
-// heard is called with what the coordinator has answered to Sarama.
-func (c *consumer) heard(key int16, sent time.Time, code ibm.KError) {
-	switch {
-	case code == ibm.ErrNoError, key == response.Heartbeat && code == ibm.ErrRebalanceInProgress:
-		c.membership.confirm(sent)
-		if key == response.SyncGroup {
-			c.refusedJoins.Store(0)
-			c.joining.Store(false)
-		}
-	case key == response.Heartbeat:
-	case code == ibm.ErrUnknownMemberId, code == ibm.ErrIllegalGeneration, code == ibm.ErrMemberIdRequired:
-		c.refusedJoins.Add(1)
+// member returns who the consumer is now. It reads the generation first: Sarama writes
+// that last, so a result that is torn by a rebalance has the old generation, and is
+// refused.
+func (m *membership) member() (member, bool) {
+	s := m.current()
+	if s == nil {
+		return member{}, false
 	}
+	generation := s.sess.GenerationID()
+	return member{session: s, id: s.sess.MemberID(), generation: generation}, true
 }
 
-// guard ends a session whose deadline has passed, until ctx ends.
-func (c *consumer) guard(ctx context.Context) {
-	for {
-		deadline := c.membership.deadline()
-		if deadline.IsZero() {
-			select {
-			case <-c.membership.begun:
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		select {
-		case <-time.After(time.Until(deadline)):
-			c.expire()
-		case <-ctx.Done():
-			return
-		}
-	}
+// last returns who the consumer was in its latest session that has ended.
+func (m *membership) last() member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.latest
 }
 
-// expire ends the session if its deadline has passed.
-func (c *consumer) expire() {
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
-	deadline := c.membership.deadline()
-	if s == nil || deadline.IsZero() || time.Now().Before(deadline) {
+// assign notes what the group has agreed on. It reports whether that is nothing new to
+// a session.
+func (m *membership) assign(assigned map[partition]bool) (nothingNew bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	nothingNew = m.session != nil
+	for p := range assigned {
+		nothingNew = nothingNew && m.assigned[p]
+	}
+	m.assigned = assigned
+	return nothingNew
+}
+
+func (m *membership) isAssigned(p partition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.assigned[p]
+}
+
+// lose is called when the member of s owns nothing any longer: the claims that are being
+// revoked end at once, and the session with them.
+func (m *membership) lose(s *session, cause error) {
+	cause = membershipLost(cause)
+	if m.current() != s {
 		return
 	}
-	c.membership.end()
-	err := &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(
-		"%w: the last one that was answered was sent %v ago", errSessionExpired,
-		time.Since(c.membership.lastAnswered()).Round(time.Millisecond))}
-	c.lose(s, err)
-	s.tellLost(err)
+	for _, cl := range m.claims.all(func(cl *claim) bool { return cl.session == s }) {
+		cl.setLost(cause)
+	}
+	s.end(cause)
 }
 
-// keepBeating sends heartbeats of its own while a cooperative join is pending, until
-// ctx ends. It takes as long as the slowest member drains, and Sarama sends none
-// meanwhile: the member would have to give up what it keeps.
-func (c *consumer) keepBeating(ctx context.Context) {
-	tick := time.NewTicker(c.cfg.HeartbeatInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if c.joining.Load() && c.membership.isMember.Load() && time.Since(c.membership.lastAnswered()) > c.cfg.HeartbeatInterval*3/2 {
-			c.beat(ctx)
-		}
-	}
-}
-
-// beat sends one heartbeat. If it says that the member owns nothing any more, the
-// session ends.
-func (c *consumer) beat(ctx context.Context) (over bool) {
-	by, ok := c.member()
-	if !ok {
-		return true
-	}
-	_, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (struct{}, error) {
-		return struct{}{}, c.heartbeat(coordinator, by)
-	})
-	if isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId) || !c.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
-		if now, ok := c.member(); ok && now == by {
-			c.lose(by.session, err)
-			by.session.tellLost(err)
-			return true
-		}
-	}
-	return false
+// gone reports whether a member whose session ended with cause owns nothing any longer.
+func gone(cause error) bool {
+	return isCode(cause, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrFencedInstancedId) ||
+		errors.Is(cause, ibm.ErrRebalanceTimedOut) || errors.Is(cause, driver.ErrMembershipLost)
 }
 
 // membershipLost returns err as a reason why a membership is over.
@@ -184,34 +183,59 @@ func membershipLost(err error) error {
 	return &driver.Error{Code: known.Code, Kind: known.Kind, Err: fmt.Errorf("%w: %w", driver.ErrMembershipLost, known.Err)}
 }
 
+// asked is called with what Sarama is about to ask the coordinator.
+func (m *membership) asked(key int16) {
+	switch key {
+	case response.JoinGroup, response.SyncGroup:
+		m.joining.Store(true)
+	case response.Heartbeat:
+		m.joining.Store(false)
+	}
+}
+
+// heard is called with what the coordinator has answered to Sarama.
+func (m *membership) heard(key int16, sent time.Time, code ibm.KError) {
+	switch {
+	case code == ibm.ErrNoError, key == response.Heartbeat && code == ibm.ErrRebalanceInProgress:
+		m.confirm(sent)
+		if key == response.SyncGroup {
+			m.refusedJoins.Store(0)
+			m.joining.Store(false)
+		}
+	case key == response.Heartbeat:
+	case code == ibm.ErrUnknownMemberId, code == ibm.ErrIllegalGeneration, code == ibm.ErrMemberIdRequired:
+		m.refusedJoins.Add(1)
+	}
+}
+
 const (
-	// freeJoins is how many joins may be refused at once: a new member is refused to
-	// be given its ID, and one that was removed to be told so.
+	// freeJoins is how many joins in a row may be refused without a pause: the coordinator
+	// refuses a new member once, to give it an ID, and a removed one once.
 	freeJoins = 3
 
-	// maxJoins ends the session.
+	// maxJoins is how many refused joins in a row end the session.
 	maxJoins = 8
 )
 
 var errJoinRefused = errors.New("the coordinator keeps refusing to let this member join")
 
-// paceJoins waits between joins that are refused, and ends the session after some.
-// Sarama joins again at once, by recursion, for as long as it is refused: thousands
-// of times a second, until the stack is exhausted.
-func (c *consumer) paceJoins() error {
-	refused := c.refusedJoins.Load() - freeJoins
+// paceJoins waits between joins that are refused, and ends the session after some. Sarama
+// joins again at once, by recursion, for as long as it is refused: thousands of times a
+// second, until the stack is exhausted.
+func (m *membership) paceJoins(severed <-chan struct{}) error {
+	refused := m.refusedJoins.Load() - freeJoins
 	if refused <= 0 {
 		return nil
 	}
 	if refused > maxJoins-freeJoins {
 		err := &driver.Error{Code: "JOIN_REFUSED", Err: errJoinRefused}
-		c.end(err)
+		m.end(err)
 		return err
 	}
 	select {
 	case <-time.After(firstInterval << (refused - 1)):
-	case <-c.closing:
-	case <-c.groups.Severed():
+	case <-m.closing:
+	case <-severed:
 	}
 	return nil
 }

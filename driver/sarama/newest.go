@@ -342,7 +342,7 @@ func (c *consumer) pin(s *session, p partition, offset int64) error {
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
 		var by member
 		err := c.commitPositions(ctx, s.eras, func() (member, error) {
-			by, _ = c.member()
+			by, _ = c.membership.member()
 			if by.session != s || ctx.Err() != nil {
 				return member{}, driver.ErrClaimEnded
 			}

@@ -97,7 +97,7 @@ func (c *consumer) takeAstray() (map[partition]astray, member) {
 	defer c.mu.Unlock()
 	all := maps.Clone(c.astray)
 	clear(c.astray)
-	return all, c.last
+	return all, c.membership.last()
 }
 
 func (c *consumer) keepAstray(some map[partition]astray) {

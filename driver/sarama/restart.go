@@ -35,6 +35,23 @@ func newRestart(held map[partition]int64, topic string) *restart {
 	return r
 }
 
+// hold keeps the position of cl, which ends.
+func (c *consumer) hold(cl *claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.incarnations.era(cl.where.topic) == cl.era {
+		c.held[cl.where] = cl.position()
+	}
+}
+
+// forgetHeld drops the positions of earlier sessions: another member that holds one of
+// these partitions from now on restarts it.
+func (c *consumer) forgetHeld() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.held, func(p partition, _ int64) bool { return slices.Contains(c.subscribed, p.topic) })
+}
+
 // restartWindow is how long a partition of a topic that was created again starts at
 // its beginning when this member is assigned it. By then every other member has
 // noticed, too, and has overwritten what it may have committed. Later, a position
@@ -121,7 +138,7 @@ func (c *consumer) heldRestarts() (map[partition]int64, member) {
 			}
 		}
 	}
-	return froms, c.last
+	return froms, c.membership.last()
 }
 
 // beginnings asks the leaders where the logs of topics begin that have been created

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,14 +23,15 @@ var errClosing = errors.New("consumer is closing")
 // cooperative rebalancing until it is lost.
 type session struct {
 	c    *consumer
-	pins map[partition]int64 // see newest.go
-	eras eras                // when the join began
+	end  context.CancelCauseFunc // ends it, and no other
+	pins map[partition]int64     // see newest.go
+	eras eras                    // when the join began
 	sess ibm.ConsumerGroupSession
 
 	mu        sync.Mutex // guards what follows
 	revoking  int        // claims that are being revoked
 	stopWatch context.CancelFunc
-	told      bool // that the membership is over
+	reported  bool // that the membership is over
 }
 
 // Setup implements Sarama's ConsumerGroupHandler.
@@ -43,10 +42,10 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 		}
 	}()
 	s.sess = sess
-	s.c.setSession(s)
-	s.c.membership.begin()
+	s.c.membership.enter(s)
+	s.c.forgetHeld()
 	if len(sess.Claims()) == 0 {
-		s.c.handler.Assign(nil)
+		s.c.core.handler.Assign(nil)
 	}
 	s.c.doubt()
 	if err := s.c.restartAssigned(s); err != nil {
@@ -57,42 +56,22 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 
 // Cleanup implements Sarama's ConsumerGroupHandler.
 func (s *session) Cleanup(ibm.ConsumerGroupSession) error {
-	s.c.noteMember()
-	s.c.membership.end()
-	s.c.setSession(nil)
+	s.c.membership.leave()
 	if cause := context.Cause(s.sess.Context()); gone(cause) {
-		s.tellLost(cause)
+		s.reportLost(cause)
 	}
 	return nil
 }
 
-// tellLost reports, once, that the membership is over, as there may be no claim that
+// reportLost reports, once, that the membership is over, as there may be no claim that
 // shows it. It must not be called by a goroutine of the core.
-func (s *session) tellLost(cause error) {
+func (s *session) reportLost(cause error) {
 	s.mu.Lock()
-	told := s.told
-	s.told = true
+	reported := s.reported
+	s.reported = true
 	s.mu.Unlock()
-	if !told {
-		s.c.tell(membershipLost(cause))
-	}
-}
-
-func (c *consumer) setSession(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = s
-	if s != nil { // what others hold from now on is theirs to restart
-		maps.DeleteFunc(c.held, func(p partition, _ int64) bool { return slices.Contains(c.subscribed, p.topic) })
-	}
-}
-
-// noteMember keeps who the consumer is in the session that is about to end.
-func (c *consumer) noteMember() {
-	if m, ok := c.member(); ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.last = m
+	if !reported {
+		s.c.core.report(membershipLost(cause))
 	}
 }
 
@@ -109,51 +88,41 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		}
 		return nil
 	}
-	feed := c.inspector.feed([]byte(where.topic), where.id)
-	cl := &claim{c: c, where: where, source: source, feed: feed, skip: skip, era: s.eras[where.topic], committed: -1, signal: make(chan struct{}, 1)}
-	cl.public = &driver.Claim{
-		Topic: where.topic, Partition: where.id, Start: start,
-		Generation: sess.GenerationID(), Backend: cl,
-	}
-	if !c.admit(cl) {
+	cl := s.newClaim(sess, source, start, skip)
+	if !c.claims.admit(cl) {
 		return nil
 	}
-	c.group.Resume(where.list())        // Sarama remembers a pause from the claim before
-	if t, _ := feed.state(); t != nil { // found since Sarama began to fetch
+	c.group.Resume(where.list())           // Sarama keeps the pause of an earlier claim
+	if d, _ := cl.feed.state(); d != nil { // found since Sarama began to fetch
 		cl.stand()
 	}
 	func() {
-		defer c.recovered("Assign")
-		c.handler.Assign([]*driver.Claim{cl.public})
+		defer c.core.recovered("Assign")
+		c.core.handler.Assign([]*driver.Claim{cl.public})
 	}()
 	cl.deliver(source.Messages(), sess.Context().Done())
 	s.yield(cl, c.reason(cl, sess.Context()))
 	return nil
 }
 
-// admit makes cl live, unless the consumer is closing.
-func (c *consumer) admit(cl *claim) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.isClosing {
-		return false
+func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim, start, skip int64) *claim {
+	c, topic, id := s.c, source.Topic(), source.Partition()
+	cl := &claim{
+		among: c.claims, session: s, group: c.group, core: c.core, closing: c.closing,
+		where: partition{topic, id}, source: source, feed: c.inspector.feed([]byte(topic), id),
+		skip: skip, era: s.eras[topic], committed: -1, signal: make(chan struct{}, 1),
 	}
-	c.live[cl.where] = cl
-	return true
+	cl.public = &driver.Claim{
+		Topic: topic, Partition: id, Start: start, Generation: sess.GenerationID(), Backend: cl,
+	}
+	return cl
 }
 
-// forget removes cl from what is live, after it has ended.
+// forget takes out cl, which has ended.
 func (c *consumer) forget(cl *claim) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.live, cl.where)
-	if c.incarnations.era(cl.where.topic) == cl.era {
-		c.held[cl.where] = cl.position()
-	}
+	c.hold(cl)
 	c.inspector.forget(cl.where)
-	if c.isClosing && len(c.live) == 0 {
-		close(c.empty)
-	}
+	c.claims.remove(cl)
 }
 
 // reason tells why cl is lost, or nil if it is asked for and can be committed.
@@ -167,7 +136,7 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 	if _, closing := c.verdict(); session.Err() == nil && !closing {
 		// The channel was closed: revoked by a cooperative rebalance, or given
 		// up by Sarama, which ends the session as soon as its error is read.
-		if !c.isAssigned(cl.where) {
+		if !c.membership.isAssigned(cl.where) {
 			return nil
 		}
 		select {
@@ -197,24 +166,11 @@ func (c *consumer) lossOf(cl *claim) error {
 	return cl.lossCause()
 }
 
-func (c *consumer) isAssigned(p partition) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.assigned[p]
-}
-
 // failedAt reports whether p is the partition that ended Run.
 func (c *consumer) failedAt(p partition) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.fatal != nil && c.failed == p
-}
-
-// gone reports whether a member whose session ended with cause owns nothing any
-// more.
-func gone(cause error) bool {
-	return isCode(cause, ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrFencedInstancedId) ||
-		errors.Is(cause, ibm.ErrRebalanceTimedOut) || errors.Is(cause, driver.ErrMembershipLost)
 }
 
 // yield takes the claim from the core.
@@ -226,8 +182,8 @@ func (s *session) yield(cl *claim, lost error) {
 		return
 	}
 	cl.finish()
-	defer c.recovered("Lost")
-	c.handler.Lost([]*driver.Claim{cl.public}, lost)
+	defer c.core.recovered("Lost")
+	c.core.handler.Lost([]*driver.Claim{cl.public}, lost)
 }
 
 // watched runs revoke beside one watch for all claims of the session.
@@ -239,7 +195,7 @@ func (s *session) watched(revoke func()) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.c.watch(ctx, s)
+			s.c.membership.watch(ctx, s)
 		}()
 		s.stopWatch = func() {
 			stop()
@@ -275,8 +231,8 @@ func (c *consumer) revoke(cl *claim, session context.Context) {
 	done := make(chan struct{})
 	c.revokes.Go(func() {
 		defer close(done)
-		defer c.recovered("Revoke")
-		c.handler.Revoke(ctx, []*driver.Claim{cl.public})
+		defer c.core.recovered("Revoke")
+		c.core.handler.Revoke(ctx, []*driver.Claim{cl.public})
 	})
 	select {
 	case <-done:
@@ -299,24 +255,4 @@ func (c *consumer) window() (context.Context, context.CancelCauseFunc, context.C
 		cancel(nil)
 		stop()
 	}
-}
-
-// lose is called when the broker said that the member of s owns nothing any
-// more: what is being revoked ends at once, and the session with it.
-func (c *consumer) lose(s *session, cause error) {
-	cause = membershipLost(cause)
-	c.mu.Lock()
-	if c.session != s {
-		c.mu.Unlock()
-		return
-	}
-	var claims []*claim
-	for _, cl := range c.live {
-		claims = append(claims, cl)
-	}
-	c.mu.Unlock()
-	for _, cl := range claims {
-		cl.setLost(cause)
-	}
-	c.end(cause)
 }

@@ -35,15 +35,11 @@ type splitClient struct {
 	looked  time.Time // at abroad
 }
 
-// errSessionExpired is why a member is lost that could not reach the coordinator
-// for the session timeout: by then it has been removed from the group.
-var errSessionExpired = fmt.Errorf("%w: no heartbeat within the session timeout", driver.ErrMembershipLost)
-
 // Coordinator implements Sarama's Client. It returns a coordinator that is
 // connected. It waits for one until the coordinator has been away for the session
 // timeout; then it ends the session, and waits no more until it is back.
 func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
-	if err := s.c.paceJoins(); err != nil {
+	if err := s.c.membership.paceJoins(s.c.groups.Severed()); err != nil {
 		return nil, err
 	}
 	for retry := firstCoordinatorRetry; ; retry = min(2*retry, lastCoordinatorRetry) {

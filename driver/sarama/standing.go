@@ -60,7 +60,7 @@ func (c *consumer) mend() {
 // inTrouble is called by the goroutine that reads for Sarama: it stops what cannot
 // be read on before Sarama asks for it again.
 func (c *consumer) inTrouble(f *feed) {
-	if cl := c.claimOf(f.where); cl != nil {
+	if cl := c.claims.at(f.where); cl != nil {
 		cl.stand()
 	}
 	select {
@@ -69,24 +69,9 @@ func (c *consumer) inTrouble(f *feed) {
 	}
 }
 
-func (c *consumer) claimOf(p partition) *claim {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live[p]
-}
-
-func (c *consumer) claims() (all []*claim) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, cl := range c.live {
-		all = append(all, cl)
-	}
-	return all
-}
-
 func (m *mender) round(now time.Time) {
 	live := map[*claim]bool{}
-	for _, cl := range m.c.claims() {
+	for _, cl := range m.c.claims.all(nil) {
 		live[cl] = true
 		t, since := cl.feed.state()
 		m.stuckAt(cl, since, now)
@@ -152,6 +137,6 @@ func (c *consumer) undecoded(p partition, err error) bool {
 	if p.id < 0 || kind != nil || code != "CLIENT_ERROR" && !errors.As(err, &decoding) {
 		return false
 	}
-	cl := c.claimOf(p)
+	cl := c.claims.at(p)
 	return cl != nil && cl.feed.blamed(time.Now())
 }

@@ -269,7 +269,7 @@ func (c *consumer) look(ctx context.Context) {
 	}
 	c.compare(ctx, s)
 	c.mu.Lock()
-	subscribed, joined := c.subscribed, c.session != nil
+	subscribed, joined := c.subscribed, c.membership.current() != nil
 	c.mu.Unlock()
 	for _, topic := range c.cfg.Topics {
 		if reason := c.unreadable(topic, s); reason != nil {

@@ -84,22 +84,15 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 // endOf returns what ends the session of cl and no other, or nil if cl is ending
 // anyway: it may have, while its leader was asked.
 func (c *consumer) endOf(cl *claim) context.CancelCauseFunc {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.isClosing || c.live[cl.where] != cl || cl.isRevoking() {
+	if _, closing := c.verdict(); closing || c.claims.at(cl.where) != cl || cl.isRevoking() {
 		return nil
 	}
-	return c.endSession
+	return cl.session.end
 }
 
 // fetched returns the claims that Sarama should be fetching.
-func (c *consumer) fetched() (claims []*claim) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, cl := range c.live {
-		if !cl.paused.Load() && !cl.isRevoking() && !cl.isStanding() {
-			claims = append(claims, cl)
-		}
-	}
-	return claims
+func (c *consumer) fetched() []*claim {
+	return c.claims.all(func(cl *claim) bool {
+		return !cl.paused.Load() && !cl.isRevoking() && !cl.isStanding()
+	})
 }

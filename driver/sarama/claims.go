@@ -1,0 +1,99 @@
+package sarama
+
+import (
+	"sync"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A partition is one of a topic.
+type partition struct {
+	topic string
+	id    int32
+}
+
+// list returns p in the form that Sarama asks for.
+func (p partition) list() map[string][]int32 { return map[string][]int32{p.topic: {p.id}} }
+
+// claims are the live claims of a consumer: those that have been assigned, and have
+// neither been revoked nor lost.
+type claims struct {
+	mu     sync.Mutex // guards what follows
+	live   map[partition]*claim
+	closed bool          // no more claims are admitted
+	empty  chan struct{} // closed when no claim is live and none will be
+}
+
+func newClaims() *claims {
+	return &claims{live: map[partition]*claim{}, empty: make(chan struct{})}
+}
+
+// admit makes cl live, unless the consumer is closing.
+func (cs *claims) admit(cl *claim) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.closed {
+		return false
+	}
+	cs.live[cl.where] = cl
+	return true
+}
+
+// remove takes out cl, which has ended.
+func (cs *claims) remove(cl *claim) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.live, cl.where)
+	if cs.closed && len(cs.live) == 0 {
+		close(cs.empty)
+	}
+}
+
+// close refuses all claims that come from now on. It is called once.
+func (cs *claims) close() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.closed = true
+	if len(cs.live) == 0 {
+		close(cs.empty)
+	}
+}
+
+// at returns the live claim of a partition, or nil.
+func (cs *claims) at(p partition) *claim {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.live[p]
+}
+
+// all returns the live claims for which want holds; nil is all.
+func (cs *claims) all(want func(*claim) bool) (found []*claim) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, cl := range cs.live {
+		if want == nil || want(cl) {
+			found = append(found, cl)
+		}
+	}
+	return found
+}
+
+// own returns the claim behind dc if it is, or was, one of these.
+func (cs *claims) own(dc *driver.Claim) *claim {
+	if cl, ok := dc.Backend.(*claim); ok && cl.among == cs {
+		return cl
+	}
+	return nil
+}
+
+// arrived is called by the goroutine that reads for Sarama, when bytes of a partition
+// are about to be decoded. A claim that is held for the time of a few large answers
+// would keep all of them: Sarama has a channel of 256 records for it. So the claim is
+// stopped when most bytes have come since the pause began, before Sarama can ask for
+// more.
+func (cs *claims) arrived(p partition, bytes, most int) {
+	cl := cs.at(p)
+	if cl != nil && cl.paused.Load() && cl.held.Add(int64(bytes)) > int64(most) {
+		cl.stop()
+	}
+}
