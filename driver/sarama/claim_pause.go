@@ -53,7 +53,7 @@ func (cl *claim) resume() {
 // called with mu held.
 func (cl *claim) proceed() {
 	if !cl.stopped && !cl.standing {
-		cl.group.Resume(cl.where.list())
+		cl.group.Resume(list(cl.where))
 	}
 }
 
@@ -63,7 +63,7 @@ func (cl *claim) stand() {
 	defer cl.mu.Unlock()
 	if !cl.ended && !cl.standing {
 		cl.standing = true
-		cl.group.Pause(cl.where.list())
+		cl.group.Pause(list(cl.where))
 	}
 }
 
@@ -95,7 +95,7 @@ func (cl *claim) stop() {
 	defer cl.mu.Unlock()
 	if !cl.ended && cl.paused.Load() && !cl.stopped {
 		cl.stopped = true
-		cl.group.Pause(cl.where.list())
+		cl.group.Pause(list(cl.where))
 	}
 }
 

@@ -4,16 +4,13 @@ import (
 	"sync"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
-// A partition is one of a topic.
-type partition struct {
-	topic string
-	id    int32
-}
+type partition = position.Partition
 
 // list returns p in the form that Sarama asks for.
-func (p partition) list() map[string][]int32 { return map[string][]int32{p.topic: {p.id}} }
+func list(p partition) map[string][]int32 { return map[string][]int32{p.Topic: {p.ID}} }
 
 // claims are the live claims of a consumer: those that have been assigned, and have
 // neither been revoked nor lost.

@@ -80,16 +80,16 @@ func (c *consumer) shutDown() {
 	c.group.Close() // leaves the group; the error may be any that was queued
 	<-c.finished
 	c.release()
-	c.asking.Wait()
+	c.topics.asking.Wait()
 	c.drained.Wait()
-	c.committer.close()
+	c.coordinator.close()
 }
 
 // release closes the clients and all connections.
 func (c *consumer) release() {
 	clients := []ibm.Client{c.data, c.coord}
-	if c.committer != nil {
-		clients = append(clients, c.committer.client)
+	if c.coordinator != nil {
+		clients = append(clients, c.coordinator.client)
 	}
 	for _, client := range clients {
 		if client != nil {

@@ -10,7 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
-	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
 const (
@@ -18,125 +18,18 @@ const (
 	lastCommitRetry  = 500 * time.Millisecond
 )
 
-// A committer sends requests to the group's coordinator, one at a time, on a connection
-// of its own.
+// A committer makes positions durable.
 type committer struct {
-	cfg    driver.ConsumerConfig
-	conf   *ibm.Config
-	client ibm.Client
-	line   *dialer.Dialer // of client
-
-	// lane holds one token. An exchange takes it before it reads who the member is, and
-	// gives it back when the broker has answered, also if its caller has gone. So no
-	// commit overtakes another.
-	lane  chan struct{}
-	stale bool // the coordinator has to be looked up; guarded by lane
+	coordinator *coordinator
+	membership  *membership
+	topics      *topics
 }
 
-func newCommitter(cfg driver.ConsumerConfig, conf *ibm.Config, client ibm.Client, line *dialer.Dialer) *committer {
-	return &committer{cfg: cfg, conf: conf, client: client, line: line, lane: make(chan struct{}, 1), stale: true}
-}
-
-// close returns when no exchange is under way, and there will be none. The
-// connections must be severed.
-func (k *committer) close() { k.lane <- struct{}{} }
-
-// exchange runs ask alone, given the coordinator, and waits for it or for ctx.
-func exchange[T any](ctx context.Context, k *committer, ask func(*ibm.Broker) (T, error)) (T, error) {
-	type result struct {
-		answer T
-		err    error
-	}
-	var none T
-	select {
-	case k.lane <- struct{}{}:
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
-	results := make(chan result, 1)
-	go func() { // ends when the broker has answered or the line is cut
-		defer func() { <-k.lane }()
-		var r result
-		coordinator, err := k.coordinator()
-		if err != nil {
-			results <- result{none, err}
-			return
-		}
-		r.answer, r.err = ask(coordinator)
-		switch {
-		case r.err == nil, errors.Is(r.err, driver.ErrClaimEnded): // nothing was asked
-		case len(kafkaErrors(r.err)) == 0: // not an answer: the connection is bad
-			k.stale = true
-			coordinator.Close()
-		case isCode(r.err, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable):
-			k.stale = true
-		}
-		results <- r
-	}()
-	select {
-	case r := <-results:
-		return r.answer, r.err
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
-}
-
-func (k *committer) coordinator() (*ibm.Broker, error) {
-	for attempt := 0; k.stale; attempt++ {
-		err := k.client.RefreshCoordinator(k.cfg.Group)
-		switch {
-		case err == nil:
-			k.stale = false
-		case attempt == metadataRetries, isPermanent(soften(wrap(err), k.cfg.SASL)), k.line.IsSevered():
-			return nil, err
-		default:
-			k.line.Wait(metadataBackoff)
-		}
-	}
-	return k.client.Coordinator(k.cfg.Group)
-}
-
-func (k *committer) commitRequest(m member) *ibm.OffsetCommitRequest {
-	req := ibm.NewOffsetCommitRequest(k.conf, k.cfg.Group)
-	req.ConsumerGroupGeneration = m.generation
-	req.ConsumerID = m.id
-	if k.cfg.InstanceID != "" && m.session != nil {
-		req.GroupInstanceId = &k.cfg.InstanceID
-	}
-	return req
-}
-
-// heartbeat sends a heartbeat of m. If m is still a member it calls confirm with the time
-// at which that was sent, also if ctx has ended meanwhile.
-func (k *committer) heartbeat(ctx context.Context, m member, confirm func(sent time.Time)) error {
-	_, err := exchange(ctx, k, func(coordinator *ibm.Broker) (struct{}, error) {
-		req := &ibm.HeartbeatRequest{
-			Version: 4, GroupId: k.cfg.Group, MemberId: m.id, GenerationId: m.generation,
-		}
-		if k.cfg.InstanceID != "" {
-			req.GroupInstanceId = &k.cfg.InstanceID
-		}
-		sent := time.Now()
-		resp, err := coordinator.Heartbeat(req)
-		if err != nil {
-			return struct{}{}, err
-		}
-		if resp.Err == ibm.ErrNoError || resp.Err == ibm.ErrRebalanceInProgress {
-			confirm(sent)
-		}
-		if resp.Err != ibm.ErrNoError {
-			return struct{}{}, resp.Err
-		}
-		return struct{}{}, nil
-	})
-	return err
-}
-
-// Commit implements [driver.Consumer].
-func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
+// commit makes marks durable, as [driver.Consumer] asks.
+func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
 	b := &commitBatch{c: c}
 	for _, m := range marks {
-		b.todo = append(b.todo, commitMark{Mark: m, claim: c.claims.own(m.Claim)})
+		b.todo = append(b.todo, commitMark{Mark: m, claim: c.membership.claims.own(m.Claim)})
 	}
 	for retry := firstCommitRetry; b.screen(); retry = min(2*retry, lastCommitRetry) {
 		if ctx.Err() != nil {
@@ -144,8 +37,8 @@ func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 			break
 		}
 		sent := slices.Clone(b.todo)
-		a, err := exchange(ctx, c.committer, func(coordinator *ibm.Broker) (commitAttempt, error) {
-			return c.tryCommit(coordinator, sent)
+		a, err := exchange(ctx, c.coordinator, func(broker *ibm.Broker) (commitAttempt, error) {
+			return c.try(broker, sent)
 		})
 		if ctx.Err() != nil && err != nil {
 			continue
@@ -163,7 +56,7 @@ func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
 
 // A commitBatch is what one call of Commit has still to do, and what failed.
 type commitBatch struct {
-	c      *consumer
+	c      *committer
 	todo   []commitMark
 	failed []driver.MarkError
 }
@@ -216,14 +109,14 @@ type commitAttempt struct {
 // errNotSent is the verdict on a mark that screen has to look at.
 var errNotSent = errors.New("not sent")
 
-// tryCommit sends marks in one request. It looks who the member is, and only
-// then which claims have ended. The other order would let this happen: a claim
-// is seen alive, is revoked, and the member joins anew; under the new
-// generation the mark passes the broker's check and rewinds the next owner.
-func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commitAttempt, error) {
+// try sends marks in one request. It looks who the member is, and only then which claims
+// have ended. The other order would let this happen: a claim is seen alive, is revoked,
+// and the member joins again; under the new generation the mark passes the broker's check
+// and rewinds the next owner.
+func (c *committer) try(broker *ibm.Broker, marks []commitMark) (commitAttempt, error) {
 	by, ok := c.membership.member()
 	a := commitAttempt{by: by, verdicts: make([]error, len(marks))}
-	req, n := c.committer.commitRequest(by), 0
+	req, n := c.coordinator.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
 		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset) {
@@ -235,49 +128,52 @@ func (c *consumer) tryCommit(coordinator *ibm.Broker, marks []commitMark) (commi
 	if n == 0 {
 		return a, nil
 	}
-	resp, err := coordinator.CommitOffset(req)
-	if err != nil {
-		return a, err
-	}
-	seen, err := c.seenAfter(coordinator)
+	resp, seen, err := c.send(broker, req)
 	if err != nil {
 		return a, err
 	}
 	for i, m := range marks {
-		if a.verdicts[i] != nil {
-			continue
+		if a.verdicts[i] == nil {
+			a.verdicts[i] = c.verdict(m, resp, seen)
 		}
-		topic := m.claim.where.topic
-		if !c.incarnations.holds(topic, m.claim.era, seen.topics[topic].id) {
-			a.verdicts[i] = recreated(topic)
-			c.doubt()
-			continue
-		}
-		k := committed(resp, m.claim.where)
-		if k == ibm.ErrNoError {
-			m.claim.setCommitted(m.Offset)
-		}
-		if k == ibm.ErrNotCoordinatorForConsumer || k == ibm.ErrConsumerCoordinatorNotAvailable {
-			c.committer.stale = true
-		}
-		a.verdicts[i] = k
 	}
 	return a, nil
 }
 
-// seenAfter asks the coordinator, which has just acknowledged a commit, for the
-// topics: only then it shows which it was made for.
-func (c *consumer) seenAfter(coordinator *ibm.Broker) (survey, error) {
-	seen, err := askTopics(coordinator, c.conf.Version, c.cfg.Topics)
-	if err == nil {
-		c.incarnations.learn(seen)
+// verdict returns what became of m: ErrNoError if it is durable. It is called by an
+// exchange.
+func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen survey) error {
+	if !c.topics.hold(m.claim.where.Topic, m.claim.era, seen) {
+		return recreated(m.claim.where.Topic)
 	}
-	return seen, err
+	k := answered(resp, m.claim.where)
+	switch k {
+	case ibm.ErrNoError:
+		m.claim.setCommitted(m.Offset)
+	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
+		c.coordinator.stale = true
+	}
+	return k
 }
 
-// committed returns what resp says of one partition.
-func committed(resp *ibm.OffsetCommitResponse, p partition) ibm.KError {
-	if k, ok := resp.Errors[p.topic][p.id]; ok {
+// send sends a commit, and then asks the coordinator for the topics: only after it has
+// acknowledged the commit its view of them shows for which topic it took the positions.
+func (c *committer) send(broker *ibm.Broker, req *ibm.OffsetCommitRequest) (*ibm.OffsetCommitResponse, survey, error) {
+	resp, err := broker.CommitOffset(req)
+	if err != nil {
+		return nil, survey{}, err
+	}
+	seen, err := askTopics(broker, c.coordinator.conf.Version, c.coordinator.cfg.Topics)
+	if err != nil {
+		return nil, survey{}, err
+	}
+	c.topics.learn(seen)
+	return resp, seen, nil
+}
+
+// answered returns what resp holds for one partition.
+func answered(resp *ibm.OffsetCommitResponse, p partition) ibm.KError {
+	if k, ok := resp.Errors[p.Topic][p.ID]; ok {
 		return k
 	}
 	return ibm.ErrUnknown
@@ -298,8 +194,8 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 		case verdict == errNotSent:
 			b.todo = append(b.todo, m)
 		default:
-			m.last = b.c.wrap(verdict)
-			if b.c.worthRetrying(a.by, m.last) {
+			m.last = b.c.coordinator.wrap(verdict)
+			if b.c.membership.worthRetrying(a.by, m.last) {
 				b.todo = append(b.todo, m)
 			} else {
 				b.fail(m, m.last)
@@ -308,119 +204,45 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 	}
 }
 
-// worthRetrying reports whether another attempt can succeed after by was
-// answered with err. If by owns nothing any more, the core is told.
-func (c *consumer) worthRetrying(by member, err error) bool {
-	switch {
-	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
-		if now, ok := c.membership.member(); !ok || now != by {
-			return true // refused for what it has left behind
-		}
-		if c.membership.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
-			return true // between the join and its answer: the claims stay
-		}
-		c.membership.lose(by.session, err)
-		return false
-	case isPermanent(err), isCode(err, ibm.ErrUnknown):
-		return false
-	}
-	return true
-}
-
-// commitPositions makes positions durable on behalf of by, which is asked just
-// before the request is sent: it may outlive the call. It is not for claims,
-// which Commit serves. The positions belong to the topics as they were in asOf. It is
-// for callers that need all of them; see somePositions.
-func (c *consumer) commitPositions(ctx context.Context, asOf eras, by func() (member, error), positions map[partition]int64) error {
-	failed, err := c.somePositions(ctx, asOf, by, positions)
+// start makes positions durable that are no marks, all or none, on behalf of by, which is
+// called just before the request is sent: it may outlive the call. The positions belong
+// to the topics as they were in asOf.
+func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) error {
+	failed, err := c.startSome(ctx, asOf, by, positions)
 	for p, failure := range failed {
-		return fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, failure)
+		return fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, failure)
 	}
 	return err
 }
 
-// somePositions is commitPositions for callers that can do with some: it returns why a
-// partition was refused. What the coordinator says of the group is an error of all.
-func (c *consumer) somePositions(ctx context.Context, asOf eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
-	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (map[partition]error, error) {
+// startSome is start for callers that can go on with some of the positions. It returns
+// why others were refused. An error of the group is an error of all of them.
+func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
+	return exchange(ctx, c.coordinator, func(broker *ibm.Broker) (map[partition]error, error) {
 		m, err := by()
 		if err != nil {
 			return nil, err
 		}
-		req := c.committer.commitRequest(m)
+		req := c.coordinator.commitRequest(m)
 		for p, offset := range positions {
-			req.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, "")
+			req.AddBlockWithLeaderEpoch(p.Topic, p.ID, offset, -1, 0, "")
 		}
-		resp, err := coordinator.CommitOffset(req)
-		if err != nil {
-			return nil, err
-		}
-		seen, err := c.seenAfter(coordinator)
+		resp, seen, err := c.send(broker, req)
 		if err != nil {
 			return nil, err
 		}
 		failed := map[partition]error{}
 		for p := range positions {
-			k := committed(resp, p)
+			k := answered(resp, p)
 			switch {
-			case !c.incarnations.holds(p.topic, asOf[p.topic], seen.topics[p.topic].id):
-				c.doubt()
-				return nil, recreated(p.topic)
+			case !c.topics.hold(p.Topic, asOf[p.Topic], seen):
+				return nil, recreated(p.Topic)
 			case ofTheGroup(k):
-				return nil, fmt.Errorf("commit start of %s/%d: %w", p.topic, p.id, k)
+				return nil, fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, k)
 			case k != ibm.ErrNoError:
 				failed[p] = k
 			}
 		}
 		return failed, nil
-	})
-}
-
-// ofTheGroup reports whether a code that comes with one partition is about the group,
-// its coordinator or the member, and so about all partitions.
-func ofTheGroup(k ibm.KError) bool {
-	return isCode(k, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable, ibm.ErrOffsetsLoadInProgress,
-		ibm.ErrGroupAuthorizationFailed, ibm.ErrInvalidGroupId, ibm.ErrGroupIDNotFound,
-		ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress, ibm.ErrFencedInstancedId)
-}
-
-// A positions is what the coordinator says of the group's positions.
-type positions struct {
-	found  map[partition]int64 // what has none is left out
-	failed map[partition]error // why that of a partition is not known
-}
-
-// committedOffsets returns the group's positions. What the coordinator says of one
-// partition is no verdict on the others.
-func (c *consumer) committedOffsets(ctx context.Context, partitions []partition) (positions, error) {
-	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (positions, error) {
-		wanted := map[string][]int32{}
-		for _, p := range partitions {
-			wanted[p.topic] = append(wanted[p.topic], p.id)
-		}
-		resp, err := coordinator.FetchOffset(ibm.NewOffsetFetchRequest(c.conf.Version, c.cfg.Group, wanted))
-		at := positions{map[partition]int64{}, map[partition]error{}}
-		if err != nil {
-			return at, err
-		}
-		if resp.GroupError() == ibm.ErrGroupIDNotFound {
-			return at, nil
-		}
-		for _, p := range partitions {
-			block := resp.GetBlock(p.topic, p.id)
-			switch {
-			case block == nil && resp.GroupError() != ibm.ErrNoError:
-				return at, resp.GroupError()
-			case block == nil:
-				at.failed[p] = ibm.ErrIncompleteResponse
-			case ofTheGroup(block.Err):
-				return at, block.Err
-			case block.Err != ibm.ErrNoError:
-				at.failed[p] = block.Err
-			case block.Offset >= 0:
-				at.found[p] = block.Offset
-			}
-		}
-		return at, nil
 	})
 }

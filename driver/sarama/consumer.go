@@ -11,6 +11,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
 // A consumer is one member of one group. It has three Sarama clients, so that
@@ -20,13 +21,14 @@ type consumer struct {
 	cfg  driver.ConsumerConfig
 	conf *ibm.Config
 
-	fetches, groups, commits *dialer.Dialer // the connections of data, coord and committer.client
+	fetches, groups, commits *dialer.Dialer // the connections of data, coord and coordinator.client
 	ends                     *dialer.Dialer // see highwater.go
 	endsConf                 *ibm.Config
 	data, coord              ibm.Client
 	split                    *splitClient
 	group                    ibm.ConsumerGroup
-	committer                *committer
+	coordinator              *coordinator
+	leaders                  *leaders
 	inspector                *inspector
 	troubled                 chan struct{} // a partition cannot be read on
 
@@ -42,13 +44,13 @@ type consumer struct {
 
 	revokes sync.WaitGroup // running calls of Handler.Revoke
 	drained sync.WaitGroup // the goroutine that reads Sarama's errors
-	asking  sync.WaitGroup // questions to single brokers
 
-	core         *core
-	claims       *claims
-	membership   *membership
-	incarnations *incarnations
-	doubts       chan struct{} // the topics have to be looked at
+	core       *core
+	claims     *claims
+	membership *membership
+	topics     *topics
+	committer  *committer
+	positions  *positions
 
 	mu        sync.Mutex // guards what follows
 	running   bool       // Run has begun
@@ -56,15 +58,6 @@ type consumer struct {
 	deadline  time.Time  // of Close; zero is none
 	fatal     error      // why Run cannot go on
 	failed    partition  // where that happened, if at one
-	astray    map[partition]astray
-
-	refusals   int                 // errors of single topics since a session lasted
-	subscribed []string            // the topics that the group is joined for
-	denied     map[string]denial   // topics that are left alone for a while
-	owed       map[partition]int64 // see newest.go
-	reports    map[string]reported // by topic: what was said of it last
-	held       map[partition]int64 // positions of claims that have ended
-	restarts   map[string]*restart // by topic
 }
 
 func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
@@ -76,12 +69,11 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		commits: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
 		closing: make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
-		core: new(core), claims: newClaims(), astray: map[partition]astray{},
-		incarnations: newIncarnations(), doubts: make(chan struct{}, 1),
-		denied: map[string]denial{}, owed: map[partition]int64{}, reports: map[string]reported{},
-		held: map[partition]int64{}, restarts: map[string]*restart{},
+		core: new(core), claims: newClaims(),
 	}
 	c.membership = newMembership(cfg, conf, c.claims, c.core, c.closing)
+	c.topics = newTopics(cfg.Topics, c.membership, c.core)
+	c.topics.restart = c.restart
 	c.ends = newLine(cfg.TLS, requestTimeout)
 	c.endsConf = on(c.ends, conf, requestTimeout)
 	c.troubled = make(chan struct{}, 1)
@@ -133,11 +125,25 @@ func (c *consumer) open() (err error) {
 		// that one where the coordinator is. An error here will show elsewhere.
 		_ = client.RefreshMetadata(c.cfg.Topics...)
 	}
-	c.committer = newCommitter(c.cfg, c.conf, client, c.commits)
-	c.membership.coordinator = c.committer
 	c.split = &splitClient{Client: c.data, coord: c.coord, c: c}
+	c.connect(client)
 	c.group, err = ibm.NewConsumerGroupFromClient(c.cfg.Group, c.split)
 	return c.wrap(err)
+}
+
+// connect gives the parts of the consumer their connections; client is that of the
+// coordinator.
+func (c *consumer) connect(client ibm.Client) {
+	c.coordinator = newCoordinator(c.cfg, c.conf, client, c.commits)
+	c.leaders = &leaders{client: c.data, conf: c.conf}
+	c.membership.coordinator, c.topics.coordinator = c.coordinator, c.coordinator
+	c.committer = &committer{coordinator: c.coordinator, membership: c.membership, topics: c.topics}
+	c.positions = &positions{
+		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, committer: c.committer,
+		membership: c.membership, topics: c.topics, core: c.core, refresh: c.split.RefreshMetadata,
+		restarts: incarnation.NewRestarts(c.cfg.RebalanceTimeout + c.cfg.SessionTimeout + 2*lookEvery),
+		astray:   map[partition]astray{},
+	}
 }
 
 // Run implements [driver.Consumer].
@@ -153,7 +159,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	watch.Go(func() { c.watchEnds(askEnds, endAge) })
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
-	watch.Go(func() { c.lookOut(looking, lookEvery) })
+	watch.Go(func() { c.topics.lookOut(looking, lookEvery) })
 	watch.Go(func() { c.membership.guard(looking) })
 	watch.Go(func() { c.membership.keepBeating(looking) })
 	err := c.serve()
@@ -194,13 +200,13 @@ func (c *consumer) serve() error {
 			return nil
 		case fatal != nil:
 			return fatal
-		case isPermanent(err) && !c.passes(err), isCode(err, ibm.ErrSASLAuthenticationFailed):
+		case isPermanent(err) && !c.topics.passes(err), isCode(err, ibm.ErrSASLAuthenticationFailed):
 			return err // what is not permanent of these is a token, and is tried again from the start
 		case err != nil && !errors.Is(err, errNoTopic):
 			c.tell(err)
 		}
 		if time.Since(began) >= shortSession && err == nil {
-			c.settled()
+			c.topics.settled()
 		}
 		select {
 		case <-time.After(pace.next(err, time.Since(began))):
@@ -218,25 +224,25 @@ func (c *consumer) join() error {
 	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		return nil
 	}
-	topics, err := c.choose(ctx)
+	topics, err := c.topics.choose(ctx)
 	if err != nil {
 		return err
 	}
-	asOf := c.incarnations.snapshot()
-	if err := c.restartHeld(ctx, asOf); err != nil {
+	asOf := c.topics.known.Eras()
+	if err := c.positions.restartHeld(ctx, asOf, topics); err != nil {
 		return err
 	}
-	if err := c.moveIntoLog(ctx, asOf); err != nil {
+	if err := c.positions.moveIntoLog(ctx, asOf); err != nil {
 		return err
 	}
-	pins, failed, err := c.pinNewest(ctx, asOf, topics)
+	pins, failed, err := c.positions.pinNewest(ctx, asOf, topics)
 	if err != nil {
 		return err
 	}
-	if topics, err = c.without(topics, failed); err != nil {
+	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
-	err = c.group.Consume(ctx, topics, &session{c: c, end: cancel, pins: pins, eras: asOf})
+	err = c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
 	return because(err, context.Cause(ctx))
 }
 
@@ -252,28 +258,6 @@ func because(err, cause error) error {
 		return nil
 	}
 	return err
-}
-
-// passes reports whether err, which is permanent for the topic that it is about,
-// leaves other topics to be read. The look at the topics that comes next decides
-// which. It takes no notice of which of several topics is meant, so it does not
-// believe that forever.
-func (c *consumer) passes(err error) bool {
-	if len(c.cfg.Topics) == 1 || !isCode(err, ibm.ErrTopicAuthorizationFailed, ibm.ErrInvalidTopic) {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.refusals++
-	return c.refusals < maxRefusals
-}
-
-const maxRefusals = 5
-
-func (c *consumer) settled() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.refusals = 0
 }
 
 func (c *consumer) verdict() (fatal error, closing bool) {
@@ -315,7 +299,7 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 	assigned := map[partition]bool{}
 	for topic, ids := range claims {
 		for _, id := range ids {
-			assigned[partition{topic, id}] = true
+			assigned[partition{Topic: topic, ID: id}] = true
 		}
 	}
 	if c.membership.assign(assigned) {
@@ -329,30 +313,30 @@ func (c *consumer) drainErrors() {
 		if fatal, closing := c.verdict(); closing || fatal != nil {
 			continue // connections that are being cut complain
 		}
-		where := partition{id: -1}
+		where := partition{ID: -1}
 		var at *ibm.ConsumerError
 		if errors.As(err, &at) {
-			where = partition{at.Topic, at.Partition}
+			where = partition{Topic: at.Topic, ID: at.Partition}
 		}
 		if c.undecoded(where, err) {
 			continue
 		}
 		err := c.wrap(err)
-		if isCode(err, ibm.ErrOffsetOutOfRange) && c.isAnother(c.hard, where.topic) {
+		if isCode(err, ibm.ErrOffsetOutOfRange) && c.topics.isAnother(c.hard, where.Topic) {
 			continue // the position is not of this topic
 		}
-		if isCode(err, ibm.ErrTopicAuthorizationFailed) && where.topic != "" && len(c.cfg.Topics) > 1 {
-			c.deny(where.topic, ibm.ErrTopicAuthorizationFailed, reportEvery)
+		if isCode(err, ibm.ErrTopicAuthorizationFailed) && where.Topic != "" && len(c.cfg.Topics) > 1 {
+			c.topics.deny(where.Topic, ibm.ErrTopicAuthorizationFailed, reportEvery)
 			c.end(err)
 			continue
 		}
 		if isCode(err, ibm.ErrOffsetOutOfRange) && c.cfg.OutOfRange != driver.OutOfRangeStop {
-			c.stray(where, err)
+			c.positions.stray(where, err)
 			c.end(err)
 			continue
 		}
 		if isCode(err, ibm.ErrOffsetOutOfRange) {
-			err = c.outOfRange(where, err)
+			err = c.positions.outOfRange(c.hard, where, err)
 		}
 		if isPermanent(err) {
 			c.fail(err, where)
@@ -362,6 +346,29 @@ func (c *consumer) drainErrors() {
 		if errors.Is(err, ibm.ErrConsumerRetriesExhausted) {
 			c.end(err)
 		}
+	}
+}
+
+// restart ends the claims of topics that were created again, and the session with them:
+// Sarama cannot begin a single claim again. The claims of other topics are revoked.
+func (c *consumer) restart(changed map[string]bool) {
+	lost := c.claims.all(func(cl *claim) bool { return changed[cl.where.Topic] })
+	at := map[partition]int64{}
+	for _, cl := range lost {
+		at[cl.where] = cl.position()
+	}
+	for topic := range changed {
+		c.positions.restarts.Begin(topic, at)
+	}
+	c.positions.forgetAstray(changed)
+	for topic := range changed {
+		cause := recreated(topic)
+		for _, cl := range lost {
+			if cl.where.Topic == topic {
+				cl.setLost(cause)
+			}
+		}
+		c.end(cause)
 	}
 }
 
@@ -382,6 +389,11 @@ func (c *consumer) end(cause error) { c.membership.end(cause) }
 
 // tell passes err to Handler.Error, as long as Run has not returned.
 func (c *consumer) tell(err error) { c.core.report(err) }
+
+// Commit implements [driver.Consumer].
+func (c *consumer) Commit(ctx context.Context, marks []driver.Mark) error {
+	return c.committer.commit(ctx, marks)
+}
 
 // Pause implements [driver.Consumer].
 func (c *consumer) Pause(claims ...*driver.Claim) {

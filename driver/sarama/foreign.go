@@ -15,7 +15,7 @@ import (
 // others have.
 func (s *splitClient) sort(topics []string) (ours, others []string) {
 	for _, topic := range topics {
-		if s.c.isSubscribed(topic) {
+		if s.c.topics.isSubscribed(topic) {
 			ours = append(ours, topic)
 		} else {
 			others = append(others, topic)
@@ -48,7 +48,7 @@ func (s *splitClient) lookAbroad(topics []string) {
 
 // Partitions implements Sarama's Client.
 func (s *splitClient) Partitions(topic string) ([]int32, error) {
-	if s.c.isSubscribed(topic) {
+	if s.c.topics.isSubscribed(topic) {
 		return s.Client.Partitions(topic)
 	}
 	s.mu.Lock()

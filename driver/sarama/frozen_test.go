@@ -232,7 +232,7 @@ func TestCommitOfEndedClaimsLeavesTheConnectionOpen(t *testing.T) {
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	var asked *ibm.Broker
-	_, err := exchange(t.Context(), m.committer, func(b *ibm.Broker) (struct{}, error) {
+	_, err := exchange(t.Context(), m.coordinator, func(b *ibm.Broker) (struct{}, error) {
 		asked = b
 		return struct{}{}, driver.ErrClaimEnded
 	})

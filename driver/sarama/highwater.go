@@ -65,7 +65,7 @@ func (a *endAsker) round(age time.Duration) {
 		if !cl.feed.unheard(age, now) {
 			continue
 		}
-		if leader, err := a.c.data.Leader(cl.where.topic, cl.where.id); err == nil {
+		if leader, err := a.c.data.Leader(cl.where.Topic, cl.where.ID); err == nil {
 			old[leader.Addr()] = append(old[leader.Addr()], cl)
 		}
 	}
@@ -109,7 +109,7 @@ func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
 	req := ibm.NewOffsetRequest(a.conf.Version)
 	req.IsolationLevel = ibm.ReadUncommitted
 	for _, cl := range claims {
-		req.AddBlock(cl.where.topic, cl.where.id, ibm.OffsetNewest, 1)
+		req.AddBlock(cl.where.Topic, cl.where.ID, ibm.OffsetNewest, 1)
 	}
 	resp, err := b.GetAvailableOffsets(req)
 	if err != nil {
@@ -117,13 +117,13 @@ func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
 	}
 	now, moved := time.Now(), map[string]bool{}
 	for _, cl := range claims {
-		block := resp.GetBlock(cl.where.topic, cl.where.id)
+		block := resp.GetBlock(cl.where.Topic, cl.where.ID)
 		switch {
 		case block == nil:
 		case block.Err == ibm.ErrNoError:
 			cl.feed.tell(block.Offset, now)
 		default:
-			moved[cl.where.topic] = true
+			moved[cl.where.Topic] = true
 		}
 	}
 	for topic := range moved {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -173,40 +172,6 @@ func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topi
 	}
 	require.NoError(t, err)
 	require.NoError(t, ctx.Err(), "before the topic was created again")
-}
-
-// TestTopicIDsDecideTheIncarnation checks the rules about IDs against answers made by
-// hand.
-func TestTopicIDsDecideTheIncarnation(t *testing.T) {
-	id := func(n byte) (u ibm.Uuid) { u[0] = n; return u }
-	say := func(cluster string, n byte) survey {
-		return survey{cluster: cluster, topics: map[string]topicState{"t": {id: id(n)}}}
-	}
-	i := newIncarnations()
-	learns := func(what string, s survey, want byte) {
-		t.Helper()
-		assert.Equal(t, id(want), i.learn(s)["t"], what)
-	}
-	learns("a broker without IDs", say("c", 0), 0)
-	learns("the first ID", say("c", 1), 0)
-	learns("the same", say("c", 1), 0)
-	learns("an ID no longer", say("c", 0), 0)
-	learns("another", say("c", 2), 2)
-	got, ok := i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 1})
-	assert.False(t, ok, "elected %v although as many brokers name the old one", got)
-	got, ok = i.elect("t", map[ibm.Uuid]int{id(1): 1, id(2): 2, id(0): 3})
-	assert.True(t, ok, "the new ID is elected")
-	assert.Equal(t, id(2), got, "the new ID is elected")
-	assert.True(t, i.supersede("t", id(2)), "a change must count once")
-	assert.False(t, i.supersede("t", id(2)), "a change must count once")
-	learns("a broker that is behind", say("c", 1), 0)
-	got, ok = i.elect("t", map[ibm.Uuid]int{id(1): 3})
-	assert.False(t, ok, "elected %v, which was superseded", got)
-	assert.True(t, i.holds("t", 1, id(2)), "a position holds in its own topic, as the coordinator names it")
-	assert.False(t, i.holds("t", 0, id(2)), "a position holds in no other topic")
-	assert.False(t, i.holds("t", 1, id(1)), "a position holds in no other topic")
-	learns("another cluster", say("mirror", 7), 0)
-	assert.True(t, i.holds("t", 1, id(7)), "a position must hold in a mirrored cluster")
 }
 
 // TestFault_A1_RestartAtTheAssignment: between the sessions the commit of the beginning

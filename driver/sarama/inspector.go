@@ -82,7 +82,7 @@ func (in *inspector) feed(topic []byte, id int32) *feed {
 	}
 	f := of[id]
 	if f == nil {
-		f = &feed{where: partition{string(topic), id}, first: -1}
+		f = &feed{where: partition{Topic: string(topic), ID: id}, first: -1}
 		f.end.Store(-1)
 		of[id] = f
 	}
@@ -93,7 +93,7 @@ func (in *inspector) feed(topic []byte, id int32) *feed {
 func (in *inspector) forget(p partition) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	delete(in.feeds[p.topic], p.id)
+	delete(in.feeds[p.Topic], p.ID)
 }
 
 // asked notes where a partition is fetched.
@@ -204,7 +204,7 @@ func (f *feed) state() (*recordbatch.Damage, time.Time) {
 
 // damageAt returns the report of damage in a partition.
 func damageAt(p partition, d *recordbatch.Damage) *driver.PartitionError {
-	return &driver.PartitionError{Topic: p.topic, Partition: p.id, Offset: d.Offset, Err: d.Err}
+	return &driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: d.Offset, Err: d.Err}
 }
 
 // position returns where the partition was asked for at last.

@@ -25,7 +25,7 @@ type membership struct {
 	timeout     time.Duration // of the session
 	interval    time.Duration // of heartbeats
 	cooperative bool
-	coordinator *committer
+	coordinator *coordinator
 	claims      *claims
 	core        *core
 	closing     <-chan struct{} // closed when the consumer begins to close
@@ -162,6 +162,25 @@ func (m *membership) lose(s *session, cause error) {
 		cl.setLost(cause)
 	}
 	s.end(cause)
+}
+
+// worthRetrying reports whether another attempt can succeed after by was answered with
+// err. If by owns nothing any longer, its claims are lost.
+func (m *membership) worthRetrying(by member, err error) bool {
+	switch {
+	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
+		if now, ok := m.member(); !ok || now != by {
+			return true // refused for what it has left behind
+		}
+		if m.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
+			return true // between the join and its answer: the claims stay
+		}
+		m.lose(by.session, err)
+		return false
+	case isPermanent(err), isCode(err, ibm.ErrUnknown):
+		return false
+	}
+	return true
 }
 
 // gone reports whether a member whose session ended with cause owns nothing any longer.

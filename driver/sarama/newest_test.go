@@ -61,7 +61,7 @@ func TestNewestWithAPositionThatCannotBeRead(t *testing.T) {
 				seed(t, brokers, "bad", 1, "late")
 			}
 			fault.Remove()
-			m.deny("bad", kerr.UnstableOffsetCommit, 0)
+			m.topics.deny("bad", kerr.UnstableOffsetCommit, 0)
 			m.wait(t, "the claims of the other topic", func() bool { return len(m.startsOf("bad")) == 2 })
 			m.recorder.mu.Lock()
 			assert.Equal(t, map[int32]int64{0: 10, 1: 10}, m.startsOf("bad"))
@@ -107,7 +107,7 @@ func TestOffsetOfWaitsForTheLeader(t *testing.T) {
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "t", Err: kerr.NotLeaderForPartition, Count: 2})
-	end, err := m.offsetOf(t.Context(), partition{"t", 0}, ibm.OffsetNewest)
+	end, err := m.positions.offset(t.Context(), partition{Topic: "t", ID: 0}, ibm.OffsetNewest)
 	require.NoError(t, err)
 	assert.Equal(t, int64(10), end)
 	r.mu.Lock()
@@ -126,13 +126,13 @@ func TestPositionsComeByPartition(t *testing.T) {
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	require.NoError(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 3}}))
-	asked := []partition{{"t", 0}, {"other", 0}}
+	asked := []partition{{Topic: "t"}, {Topic: "other"}}
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "other", Err: kerr.UnstableOffsetCommit, Count: 1})
-	at, err := m.committedOffsets(t.Context(), asked)
+	at, err := m.coordinator.committed(t.Context(), asked)
 	require.NoError(t, err)
-	assert.Equal(t, map[partition]int64{{"t", 0}: 3}, at.found)
-	assert.Equal(t, map[partition]error{{"other", 0}: ibm.ErrUnstableOffsetCommit}, at.failed)
+	assert.Equal(t, map[partition]int64{{Topic: "t"}: 3}, at.At)
+	assert.Equal(t, map[partition]error{{Topic: "other"}: ibm.ErrUnstableOffsetCommit}, at.Failed)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "other", Err: kerr.CoordinatorLoadInProgress, Count: 1})
-	_, err = m.committedOffsets(t.Context(), asked)
+	_, err = m.coordinator.committed(t.Context(), asked)
 	assert.ErrorIs(t, err, ibm.ErrOffsetsLoadInProgress)
 }

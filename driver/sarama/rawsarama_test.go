@@ -70,7 +70,7 @@ func (r *rawMember) Setup(ibm.ConsumerGroupSession) error   { return nil }
 func (r *rawMember) Cleanup(ibm.ConsumerGroupSession) error { return nil }
 
 func (r *rawMember) ConsumeClaim(sess ibm.ConsumerGroupSession, claim ibm.ConsumerGroupClaim) error {
-	p := partition{claim.Topic(), claim.Partition()}
+	p := partition{Topic: claim.Topic(), ID: claim.Partition()}
 	r.mu.Lock()
 	r.live[p] = true
 	r.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
 // reasonTimeout bounds the wait for the error that goes with a partition that
@@ -22,11 +23,12 @@ var errClosing = errors.New("consumer is closing")
 // ConsumerGroupHandler. A membership lasts until the next rebalance, or with
 // cooperative rebalancing until it is lost.
 type session struct {
-	c    *consumer
-	end  context.CancelCauseFunc // ends it, and no other
-	pins map[partition]int64     // see newest.go
-	eras eras                    // when the join began
-	sess ibm.ConsumerGroupSession
+	c      *consumer
+	end    context.CancelCauseFunc // ends it, and no other
+	topics []string                // that the group is joined for
+	pins   map[partition]int64     // see positions_newest.go
+	eras   incarnation.Eras        // when the join began
+	sess   ibm.ConsumerGroupSession
 
 	mu        sync.Mutex // guards what follows
 	revoking  int        // claims that are being revoked
@@ -43,15 +45,15 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	}()
 	s.sess = sess
 	s.c.membership.enter(s)
-	s.c.forgetHeld()
+	s.c.positions.restarts.Forget(s.topics...)
 	if len(sess.Claims()) == 0 {
 		s.c.core.handler.Assign(nil)
 	}
-	s.c.doubt()
-	if err := s.c.restartAssigned(s); err != nil {
+	s.c.topics.doubt()
+	if err := s.c.positions.restartAssigned(s); err != nil {
 		return err
 	}
-	return s.c.pinAssigned(s)
+	return s.c.positions.pinAssigned(s)
 }
 
 // Cleanup implements Sarama's ConsumerGroupHandler.
@@ -80,8 +82,8 @@ func (s *session) reportLost(cause error) {
 // Sarama would wait for it without bound, and the group with it.
 func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim) error {
 	c := s.c
-	where := partition{source.Topic(), source.Partition()}
-	start, skip, err := c.start(s, source)
+	where := partition{Topic: source.Topic(), ID: source.Partition()}
+	start, skip, err := c.positions.start(s, source)
 	if err != nil {
 		if sess.Context().Err() == nil {
 			return err // Sarama ends the session and tells of it
@@ -92,7 +94,7 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	if !c.claims.admit(cl) {
 		return nil
 	}
-	c.group.Resume(where.list())           // Sarama keeps the pause of an earlier claim
+	c.group.Resume(list(where))            // Sarama keeps the pause of an earlier claim
 	if d, _ := cl.feed.state(); d != nil { // found since Sarama began to fetch
 		cl.stand()
 	}
@@ -105,11 +107,21 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	return nil
 }
 
+// assigned returns the partitions that the member has been assigned.
+func (s *session) assigned() (all []partition) {
+	for topic, ids := range s.sess.Claims() {
+		for _, id := range ids {
+			all = append(all, partition{Topic: topic, ID: id})
+		}
+	}
+	return all
+}
+
 func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim, start, skip int64) *claim {
 	c, topic, id := s.c, source.Topic(), source.Partition()
 	cl := &claim{
 		among: c.claims, session: s, group: c.group, core: c.core, closing: c.closing,
-		where: partition{topic, id}, source: source, feed: c.inspector.feed([]byte(topic), id),
+		where: partition{Topic: topic, ID: id}, source: source, feed: c.inspector.feed([]byte(topic), id),
 		skip: skip, era: s.eras[topic], committed: -1, signal: make(chan struct{}, 1),
 	}
 	cl.public = &driver.Claim{
@@ -120,7 +132,7 @@ func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGro
 
 // forget takes out cl, which has ended.
 func (c *consumer) forget(cl *claim) {
-	c.hold(cl)
+	c.positions.restarts.Hold(c.topics.known, cl.era, cl.where, cl.position())
 	c.inspector.forget(cl.where)
 	c.claims.remove(cl)
 }
@@ -160,8 +172,8 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 
 // lossOf returns why cl is gone, apart from what the session says.
 func (c *consumer) lossOf(cl *claim) error {
-	if c.incarnations.era(cl.where.topic) != cl.era {
-		return recreated(cl.where.topic)
+	if c.topics.known.Era(cl.where.Topic) != cl.era {
+		return recreated(cl.where.Topic)
 	}
 	return cl.lossCause()
 }

@@ -49,7 +49,7 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 			return broker, err
 		}
 		if err := s.c.wrap(err); isPermanent(err) {
-			s.c.fail(err, partition{id: -1}) // Sarama would try it ten times
+			s.c.fail(err, partition{ID: -1}) // Sarama would try it ten times
 			return nil, err
 		}
 		select {

@@ -122,7 +122,7 @@ func (m *mender) stuckAt(cl *claim, since, now time.Time) {
 		return
 	}
 	m.stuck[cl] = since
-	m.c.tell(&driver.PartitionError{Topic: cl.where.topic, Partition: cl.where.id, Offset: cl.feed.position(),
+	m.c.tell(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
 		Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 			"nothing could be read for %v, though the log goes on to %d", now.Sub(since).Round(time.Second), cl.feed.end.Load())}})
 }
@@ -134,7 +134,7 @@ func (m *mender) stuckAt(cl *claim, since, now time.Time) {
 func (c *consumer) undecoded(p partition, err error) bool {
 	var decoding ibm.PacketDecodingError
 	code, kind := classify(err)
-	if p.id < 0 || kind != nil || code != "CLIENT_ERROR" && !errors.As(err, &decoding) {
+	if p.ID < 0 || kind != nil || code != "CLIENT_ERROR" && !errors.As(err, &decoding) {
 		return false
 	}
 	cl := c.claims.at(p)

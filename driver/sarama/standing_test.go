@@ -270,7 +270,7 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	m := startStore(t, s, 0)
 	r := m.recorder
 	r.wait(t, "delivery of what is there", func() bool { return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 })
-	cl := m.claims.at(partition{"t", 0})
+	cl := m.claims.at(partition{Topic: "t"})
 	require.Eventually(t, func() bool {
 		_, since := cl.feed.state()
 		return !since.IsZero()

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
 const (
@@ -21,124 +23,94 @@ const (
 	// of the group. It looks at metadata that may be as old again.
 	newPartitionLook = 20 * time.Second
 
-	// reportEvery is how often a topic that cannot be read is reported, and how long
-	// one is left alone whose leader has refused a fetch.
+	// reportEvery is how often a topic that cannot be read is reported, and how long a
+	// topic is left alone whose leader has refused a fetch.
 	reportEvery = time.Minute
 
-	// positionWait is how long a topic is left alone whose positions cannot be had,
-	// for a reason that passes by itself.
+	// positionWait is how long a topic is left alone whose positions cannot be read or
+	// made durable, for a reason that passes by itself.
 	positionWait = 3 * lookEvery
 
-	// surveyTimeout bounds the wait for what a join has to know of the topics.
+	// surveyTimeout bounds the wait for the survey before a join.
 	surveyTimeout = 2 * time.Second
 )
 
-// errNoTopic is why a join is not attempted. What it is for each topic has been
-// reported.
+// errNoTopic is why a join is not attempted. The reason of each topic has been reported.
 var errNoTopic = errors.New("no topic can be read")
 
-// errTopicsChanged ends a session that does not subscribe to a topic that can be
-// read by now.
+// errTopicsChanged ends a session that does not subscribe to a topic that has become
+// readable.
 var errTopicsChanged = errors.New("another topic can be read")
 
-// A survey is what one broker says of the consumer's topics.
-type survey struct {
-	cluster string
-	topics  map[string]topicState
+// topics are the topics of a consumer: which of them can be read, and which topic each
+// name stands for.
+type topics struct {
+	names       []string
+	coordinator *coordinator
+	membership  *membership
+	core        *core
+	known       *incarnation.Topics
+	doubts      chan struct{} // the topics have to be looked at
+
+	// restart is called with topics that were created again. It ends their claims.
+	restart func(changed map[string]bool)
+
+	asking sync.WaitGroup // requests to single brokers
+
+	mu         sync.Mutex          // guards what follows
+	subscribed []string            // the topics that the group is joined for
+	refusals   int                 // errors of single topics since a session lasted
+	denied     map[string]denial   // topics that are left alone for a while
+	reports    map[string]reported // the latest report, by topic
 }
 
-type topicState struct {
-	err        error    // why it cannot be read
-	id         ibm.Uuid // noID if the broker does not say
-	partitions []int32
-}
-
-// askTopics asks b for topics. A topic that cannot be read is no error.
-func askTopics(b *ibm.Broker, version ibm.KafkaVersion, topics []string) (survey, error) {
-	req := ibm.NewMetadataRequest(version, topics)
-	req.IncludeTopicAuthorizedOperations = true
-	resp, err := b.GetMetadata(req)
-	if err != nil {
-		return survey{}, err
+func newTopics(names []string, m *membership, core *core) *topics {
+	return &topics{
+		names: names, membership: m, core: core,
+		known: incarnation.New(), doubts: make(chan struct{}, 1),
+		denied: map[string]denial{}, reports: map[string]reported{},
 	}
-	s := survey{topics: map[string]topicState{}}
-	if resp.ClusterID != nil {
-		s.cluster = *resp.ClusterID
-	}
-	for _, t := range resp.Topics {
-		state := topicState{id: t.Uuid}
-		if t.Err != ibm.ErrLeaderNotAvailable {
-			state.err = topicError(t, resp.Version)
-		}
-		for _, p := range t.Partitions {
-			state.partitions = append(state.partitions, p.ID)
-		}
-		slices.Sort(state.partitions)
-		s.topics[t.Name] = state
-	}
-	return s, nil
 }
 
-// topicError returns why t cannot be read. To describe a topic may be allowed, and
-// to read it not: a broker says so only if it is asked for it (KIP-430).
-func topicError(t *ibm.TopicMetadata, version int16) error {
-	const describe, read = 1 << 8, 1 << 3
-	switch ops := t.TopicAuthorizedOperations; {
-	case t.Err != ibm.ErrNoError:
-		return t.Err
-	case version >= 8 && ops > 0 && ops&describe != 0 && ops&read == 0:
-		return ibm.ErrTopicAuthorizationFailed
-	}
-	return nil
-}
-
-// survey asks the coordinator for the consumer's topics. It is the broker that
-// keeps the positions, so its view is the one that matters.
-func (c *consumer) survey(ctx context.Context) (survey, error) {
-	return exchange(ctx, c.committer, func(coordinator *ibm.Broker) (survey, error) {
-		return askTopics(coordinator, c.conf.Version, c.cfg.Topics)
-	})
-}
-
-// choose returns the topics to subscribe to: those that can be read. One that is
-// missing, or that this member may not read, is reported and keeps the member from
-// no other. Without an answer the member subscribes to all, and Sarama waits for the
+// choose returns the topics to subscribe to: those that can be read. A topic that is
+// missing, or that this member may not read, is reported and keeps the member from no
+// other. Without an answer the member subscribes to all, and Sarama waits for the
 // coordinator.
-func (c *consumer) choose(ctx context.Context) ([]string, error) {
+func (t *topics) choose(ctx context.Context) ([]string, error) {
 	asking, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
-	s, err := c.survey(asking)
-	if isPermanent(c.wrap(err)) {
+	s, err := t.coordinator.survey(asking)
+	if isPermanent(t.coordinator.wrap(err)) {
 		return nil, err
 	}
 	if err != nil {
-		return c.subscribe(c.cfg.Topics), nil
+		return t.subscribe(t.names), nil
 	}
-	c.compare(ctx, s)
+	t.compare(ctx, s)
 	var readable []string
 	var reasons []error
-	for _, topic := range c.cfg.Topics {
-		if reason := c.unreadable(topic, s); reason != nil {
+	for _, topic := range t.names {
+		if reason := t.unreadable(topic, s); reason != nil {
 			reasons = append(reasons, wrap(reason))
-			c.report(topic, reason)
+			t.report(topic, reason)
 		} else {
 			readable = append(readable, topic)
 		}
 	}
 	if len(readable) > 0 {
-		return c.subscribe(readable), nil
+		return t.subscribe(readable), nil
 	}
 	if slices.IndexFunc(reasons, func(err error) bool { return !isPermanent(err) }) < 0 {
-		return nil, errors.Join(reasons...) // what is missing may appear; this will not
+		return nil, errors.Join(reasons...) // a missing topic may appear; these reasons stay
 	}
 	return nil, errNoTopic
 }
 
-// unreadable returns why a topic cannot be read, as s and the leaders say.
-func (c *consumer) unreadable(topic string, s survey) error {
-	c.mu.Lock()
-	d, denied := c.denied[topic]
-	c.mu.Unlock()
+// unreadable returns why a topic cannot be read, according to s and to the leaders.
+func (t *topics) unreadable(topic string, s survey) error {
+	t.mu.Lock()
+	d, denied := t.denied[topic]
+	t.mu.Unlock()
 	state, known := s.topics[topic]
 	switch {
 	case state.err != nil:
@@ -158,21 +130,21 @@ type denial struct {
 }
 
 // deny leaves a topic alone for a while.
-func (c *consumer) deny(topic string, reason error, wait time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.denied[topic] = denial{reason, time.Now().Add(wait)}
+func (t *topics) deny(topic string, reason error, wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.denied[topic] = denial{reason, time.Now().Add(wait)}
 }
 
-// without subscribes to topics but those of which the positions of a partition cannot
-// be had or made durable: Sarama, which asks for all positions at once when a session
-// begins, would not begin it. Such a topic is reported and left alone for a while. If
-// there is no other, the join fails.
-func (c *consumer) without(topics []string, failed map[partition]error) ([]string, error) {
+// without subscribes to topics except those with a partition whose position cannot be
+// read or made durable: Sarama, which asks for all positions at once when a session
+// begins, would not begin it. Such a topic is reported and left alone for a while. If no
+// topic is left, the join fails.
+func (t *topics) without(topics []string, failed map[partition]error) ([]string, error) {
 	reasons := map[string]error{}
 	for p, err := range failed {
-		if reasons[p.topic] == nil || isPermanent(wrap(err)) {
-			reasons[p.topic] = fmt.Errorf("position of partition %d: %w", p.id, err)
+		if reasons[p.Topic] == nil || isPermanent(wrap(err)) {
+			reasons[p.Topic] = fmt.Errorf("position of partition %d: %w", p.ID, err)
 		}
 	}
 	if len(reasons) == 0 {
@@ -187,24 +159,24 @@ func (c *consumer) without(topics []string, failed map[partition]error) ([]strin
 		if isPermanent(wrap(reason)) {
 			wait = reportEvery
 		}
-		c.deny(topic, reason, wait)
-		c.report(topic, reason)
+		t.deny(topic, reason, wait)
+		t.report(topic, reason)
 	}
-	return c.subscribe(left), nil
+	return t.subscribe(left), nil
 }
 
-func (c *consumer) subscribe(topics []string) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.subscribed = topics
+func (t *topics) subscribe(topics []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.subscribed = topics
 	return topics
 }
 
 // isSubscribed reports whether the group is joined for a topic.
-func (c *consumer) isSubscribed(topic string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Contains(c.subscribed, topic)
+func (t *topics) isSubscribed(topic string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Contains(t.subscribed, topic)
 }
 
 // A reported error of a topic is reported again when it changes, or after a time.
@@ -213,18 +185,18 @@ type reported struct {
 	at   time.Time
 }
 
-// report tells that a topic cannot be read.
-func (c *consumer) report(topic string, reason error) {
+// report reports that a topic cannot be read, unless it has done so lately.
+func (t *topics) report(topic string, reason error) {
 	now := reported{codeOf(reason), time.Now()}
-	c.mu.Lock()
-	last := c.reports[topic]
+	t.mu.Lock()
+	last := t.reports[topic]
 	due := last.code != now.code || now.at.Sub(last.at) >= reportEvery
 	if due {
-		c.reports[topic] = now
+		t.reports[topic] = now
 	}
-	c.mu.Unlock()
+	t.mu.Unlock()
 	if due {
-		c.tell(&driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: wrap(reason)})
+		t.core.report(&driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: wrap(reason)})
 	}
 }
 
@@ -236,46 +208,67 @@ func codeOf(err error) string {
 	return ""
 }
 
-// lookOut looks at the topics now and then, and whenever there is a doubt, until
-// ctx ends.
-func (c *consumer) lookOut(ctx context.Context, every time.Duration) {
+// lookOut looks at the topics from time to time, and whenever there is a doubt, until ctx
+// ends.
+func (t *topics) lookOut(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-		case <-c.doubts:
+		case <-t.doubts:
 		case <-ctx.Done():
 			return
 		}
-		c.look(ctx)
+		t.look(ctx)
 	}
 }
 
 // doubt has the topics looked at soon.
-func (c *consumer) doubt() {
+func (t *topics) doubt() {
 	select {
-	case c.doubts <- struct{}{}:
+	case t.doubts <- struct{}{}:
 	default:
 	}
 }
 
 // look ends the session if a topic has been created again, or can be read that the
 // member has not subscribed to.
-func (c *consumer) look(ctx context.Context) {
-	s, err := c.survey(ctx)
+func (t *topics) look(ctx context.Context) {
+	s, err := t.coordinator.survey(ctx)
 	if err != nil {
 		return // heartbeats and commits go to the same broker, and report it
 	}
-	c.compare(ctx, s)
-	c.mu.Lock()
-	subscribed, joined := c.subscribed, c.membership.current() != nil
-	c.mu.Unlock()
-	for _, topic := range c.cfg.Topics {
-		if reason := c.unreadable(topic, s); reason != nil {
-			c.report(topic, reason)
-		} else if joined && !slices.Contains(subscribed, topic) {
-			c.end(errTopicsChanged)
+	t.compare(ctx, s)
+	joined := t.membership.current() != nil
+	for _, topic := range t.names {
+		if reason := t.unreadable(topic, s); reason != nil {
+			t.report(topic, reason)
+		} else if joined && !t.isSubscribed(topic) {
+			t.membership.end(errTopicsChanged)
 		}
 	}
+}
+
+// passes reports whether err, which is permanent for one topic, leaves other topics to be
+// read. The look at the topics before the next join decides which. The error does not name
+// its topic, so passes returns false after some errors in a row.
+func (t *topics) passes(err error) bool {
+	if len(t.names) == 1 || !isCode(err, ibm.ErrTopicAuthorizationFailed, ibm.ErrInvalidTopic) {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refusals++
+	return t.refusals < maxRefusals
+}
+
+// maxRefusals is how many refusals of single topics in a row end Run.
+const maxRefusals = 5
+
+// settled notes that a session has lasted.
+func (t *topics) settled() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refusals = 0
 }

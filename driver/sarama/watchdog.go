@@ -60,7 +60,7 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 		}
 	}
 	// A leader that does not answer is not the claim's fault.
-	ends, _ := c.someOffsets(silent, ibm.OffsetNewest)
+	ends, _ := c.leaders.some(silent, ibm.OffsetNewest)
 	for cl, p := range now {
 		leader, asked := ends[cl.where]
 		if !asked {
@@ -68,7 +68,7 @@ func (c *consumer) check(last map[*claim]pulse) map[*claim]pulse {
 		}
 		end := c.endOf(cl)
 		if end != nil && last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end {
-			err := &driver.PartitionError{Topic: cl.where.topic, Partition: cl.where.id, Offset: cl.feed.position(),
+			err := &driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
 				Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 					"nothing was fetched since the log ended at %d, and it ends at %d: the group is joined again", p.end, leader)}}
 			c.tell(err)

@@ -50,7 +50,12 @@ var graph = []row{
 		"it makes the connections of any client"},
 	{"driver/internal/recordbatch", []string{"driver", "github.com/klauspost/compress", "github.com/pierrec/lz4"}, // which every client brings
 		"it examines the records of any client"},
+	{"driver/internal/position", []string{"driver"},
+		"it decides for any client"},
+	{"driver/internal/incarnation", []string{"driver/internal/position"},
+		"it decides for any client"},
 	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "driver/internal/recordbatch",
+		"driver/internal/position", "driver/internal/incarnation",
 		"github.com/IBM/sarama", "github.com/rcrowley/go-metrics"},
 		"a backend must not know its users"},
 	{"kafka/internal/window", []string{"driver"},

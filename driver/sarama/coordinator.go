@@ -1,0 +1,184 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
+)
+
+// A coordinator sends requests to the group's coordinator, one at a time, on a connection
+// of its own.
+type coordinator struct {
+	cfg    driver.ConsumerConfig
+	conf   *ibm.Config
+	client ibm.Client
+	line   *dialer.Dialer // of client
+
+	// lane holds one token. An exchange takes it before it reads who the member is, and
+	// gives it back when the broker has answered, also if its caller has gone. So no
+	// commit overtakes another.
+	lane  chan struct{}
+	stale bool // the coordinator has to be looked up; guarded by lane
+}
+
+func newCoordinator(cfg driver.ConsumerConfig, conf *ibm.Config, client ibm.Client, line *dialer.Dialer) *coordinator {
+	return &coordinator{cfg: cfg, conf: conf, client: client, line: line, lane: make(chan struct{}, 1), stale: true}
+}
+
+// close returns when no exchange is under way, and there will be none. The
+// connections must be severed.
+func (k *coordinator) close() { k.lane <- struct{}{} }
+
+// wrap is wrap for an error of this consumer. A refused OAUTHBEARER token is no reason to
+// give up: its source has another one next time.
+func (k *coordinator) wrap(err error) error { return soften(wrap(err), k.cfg.SASL) }
+
+// exchange runs ask alone, with the connection to the coordinator, and waits for it or
+// for ctx.
+func exchange[T any](ctx context.Context, k *coordinator, ask func(*ibm.Broker) (T, error)) (T, error) {
+	type result struct {
+		answer T
+		err    error
+	}
+	var none T
+	select {
+	case k.lane <- struct{}{}:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	results := make(chan result, 1)
+	go func() { // ends when the broker has answered or the line is cut
+		defer func() { <-k.lane }()
+		var r result
+		broker, err := k.broker()
+		if err != nil {
+			results <- result{none, err}
+			return
+		}
+		r.answer, r.err = ask(broker)
+		switch {
+		case r.err == nil, errors.Is(r.err, driver.ErrClaimEnded): // nothing was asked
+		case len(kafkaErrors(r.err)) == 0: // not an answer: the connection is bad
+			k.stale = true
+			broker.Close()
+		case isCode(r.err, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable):
+			k.stale = true
+		}
+		results <- r
+	}()
+	select {
+	case r := <-results:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// broker returns the connection to the coordinator.
+func (k *coordinator) broker() (*ibm.Broker, error) {
+	for attempt := 0; k.stale; attempt++ {
+		err := k.client.RefreshCoordinator(k.cfg.Group)
+		switch {
+		case err == nil:
+			k.stale = false
+		case attempt == metadataRetries, isPermanent(k.wrap(err)), k.line.IsSevered():
+			return nil, err
+		default:
+			k.line.Wait(metadataBackoff)
+		}
+	}
+	return k.client.Coordinator(k.cfg.Group)
+}
+
+func (k *coordinator) commitRequest(m member) *ibm.OffsetCommitRequest {
+	req := ibm.NewOffsetCommitRequest(k.conf, k.cfg.Group)
+	req.ConsumerGroupGeneration = m.generation
+	req.ConsumerID = m.id
+	if k.cfg.InstanceID != "" && m.session != nil {
+		req.GroupInstanceId = &k.cfg.InstanceID
+	}
+	return req
+}
+
+// heartbeat sends a heartbeat of m. If m is still a member it calls confirm with the time
+// at which that was sent, also if ctx has ended meanwhile.
+func (k *coordinator) heartbeat(ctx context.Context, m member, confirm func(sent time.Time)) error {
+	_, err := exchange(ctx, k, func(broker *ibm.Broker) (struct{}, error) {
+		req := &ibm.HeartbeatRequest{
+			Version: 4, GroupId: k.cfg.Group, MemberId: m.id, GenerationId: m.generation,
+		}
+		if k.cfg.InstanceID != "" {
+			req.GroupInstanceId = &k.cfg.InstanceID
+		}
+		sent := time.Now()
+		resp, err := broker.Heartbeat(req)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if resp.Err == ibm.ErrNoError || resp.Err == ibm.ErrRebalanceInProgress {
+			confirm(sent)
+		}
+		if resp.Err != ibm.ErrNoError {
+			return struct{}{}, resp.Err
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// survey asks for the consumer's topics. The coordinator keeps the positions, so its view
+// of the topics is the one that matters.
+func (k *coordinator) survey(ctx context.Context) (survey, error) {
+	return exchange(ctx, k, func(broker *ibm.Broker) (survey, error) {
+		return askTopics(broker, k.conf.Version, k.cfg.Topics)
+	})
+}
+
+// committed returns the group's positions. An error of one partition is no verdict on the
+// others.
+func (k *coordinator) committed(ctx context.Context, partitions []partition) (position.Committed, error) {
+	return exchange(ctx, k, func(broker *ibm.Broker) (position.Committed, error) {
+		wanted := map[string][]int32{}
+		for _, p := range partitions {
+			wanted[p.Topic] = append(wanted[p.Topic], p.ID)
+		}
+		resp, err := broker.FetchOffset(ibm.NewOffsetFetchRequest(k.conf.Version, k.cfg.Group, wanted))
+		at := position.Committed{At: map[partition]int64{}, Failed: map[partition]error{}}
+		if err != nil {
+			return at, err
+		}
+		if resp.GroupError() == ibm.ErrGroupIDNotFound {
+			return at, nil
+		}
+		for _, p := range partitions {
+			block := resp.GetBlock(p.Topic, p.ID)
+			switch {
+			case block == nil && resp.GroupError() != ibm.ErrNoError:
+				return at, resp.GroupError()
+			case block == nil:
+				at.Failed[p] = ibm.ErrIncompleteResponse
+			case ofTheGroup(block.Err):
+				return at, block.Err
+			case block.Err != ibm.ErrNoError:
+				at.Failed[p] = block.Err
+			case block.Offset >= 0:
+				at.At[p] = block.Offset
+			}
+		}
+		return at, nil
+	})
+}
+
+// ofTheGroup reports whether a code that comes with one partition is about the group,
+// its coordinator or the member, and so about all partitions.
+func ofTheGroup(k ibm.KError) bool {
+	return isCode(k, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable, ibm.ErrOffsetsLoadInProgress,
+		ibm.ErrGroupAuthorizationFailed, ibm.ErrInvalidGroupId, ibm.ErrGroupIDNotFound,
+		ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress, ibm.ErrFencedInstancedId)
+}

@@ -1,0 +1,109 @@
+package sarama
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	ibm "github.com/IBM/sarama"
+)
+
+// leaders asks the leaders of partitions where their logs begin and end.
+type leaders struct {
+	client ibm.Client
+	conf   *ibm.Config
+}
+
+// partitions returns all partitions of topics, as far as the client knows them.
+func (l *leaders) partitions(topics []string) ([]partition, error) {
+	var all []partition
+	for _, topic := range topics {
+		ids, err := l.client.Partitions(topic)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			all = append(all, partition{Topic: topic, ID: id})
+		}
+	}
+	return all, nil
+}
+
+// all returns the beginnings or the ends of partitions. At ReadCommitted an end is where
+// the first open transaction begins.
+func (l *leaders) all(partitions []partition, which int64) (map[partition]int64, error) {
+	offsets, failed := l.some(partitions, which)
+	for p, err := range failed {
+		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
+	}
+	return offsets, nil
+}
+
+// some is all for callers that can go on with some of them: a partition without a leader,
+// or with one that does not answer, is no verdict on the others.
+func (l *leaders) some(partitions []partition, which int64) (offsets map[partition]int64, failed map[partition]error) {
+	byLeader := map[*ibm.Broker][]partition{}
+	offsets, failed = map[partition]int64{}, map[partition]error{}
+	for _, p := range partitions {
+		leader, err := l.client.Leader(p.Topic, p.ID)
+		if err != nil {
+			failed[p] = err
+			continue
+		}
+		byLeader[leader] = append(byLeader[leader], p)
+	}
+	for leader, led := range byLeader {
+		l.ask(leader, led, which, offsets, failed)
+	}
+	return offsets, failed
+}
+
+func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets map[partition]int64, failed map[partition]error) {
+	req := ibm.NewOffsetRequest(l.conf.Version)
+	req.IsolationLevel = l.conf.Consumer.IsolationLevel
+	for _, p := range led {
+		req.AddBlock(p.Topic, p.ID, which, 1)
+	}
+	resp, err := leader.GetAvailableOffsets(req)
+	if err != nil {
+		leader.Close()
+	}
+	for _, p := range led {
+		var block *ibm.OffsetResponseBlock
+		if err == nil {
+			block = resp.GetBlock(p.Topic, p.ID)
+		}
+		switch {
+		case err != nil:
+			failed[p] = err
+		case block == nil:
+			failed[p] = ibm.ErrIncompleteResponse
+		case block.Err != ibm.ErrNoError:
+			failed[p] = block.Err
+		default:
+			offsets[p] = block.Offset
+		}
+	}
+}
+
+// existing returns those of partitions that their topics have, and the brokers that lead
+// them.
+func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, err error) {
+	leading := map[*ibm.Broker]bool{}
+	for _, p := range partitions {
+		ids, err := l.client.Partitions(p.Topic)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !slices.Contains(ids, p.ID) {
+			continue // the new topic has fewer
+		}
+		leader, err := l.client.Leader(p.Topic, p.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		leading[leader] = true
+		kept = append(kept, p)
+	}
+	return kept, slices.Collect(maps.Keys(leading)), nil
+}

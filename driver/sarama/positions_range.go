@@ -1,0 +1,159 @@
+package sarama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
+)
+
+// An astray position was found not to be in the log.
+type astray struct {
+	err error                 // how it was found
+	gap *driver.DataLossError // once an attempt has been made to pass it
+}
+
+// stray notes that the group's position in a partition is no longer in the log.
+//
+// It is moved between two sessions. Within one, the driver could not know what the claim
+// still commits: the new position would be committed, and then the records that were
+// handled before the gap, below it. Between two sessions all claims have ended, and the
+// group counts on this member until it joins again.
+func (o *positions) stray(p partition, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.astray[p]; !ok { // it may have the gap of an earlier attempt
+		o.astray[p] = astray{err: err}
+	}
+}
+
+// outOfRange adds to err which position is not in which log, if the cluster answers.
+func (o *positions) outOfRange(ctx context.Context, p partition, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	all, failed := o.coordinator.committed(ctx, []partition{p})
+	at, ok := all.At[p]
+	if failed != nil || !ok {
+		return err
+	}
+	begins, beginErr := o.leaders.all([]partition{p}, ibm.OffsetOldest)
+	ends, endErr := o.leaders.all([]partition{p}, ibm.OffsetNewest)
+	if beginErr != nil || endErr != nil {
+		return err
+	}
+	return &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: fmt.Errorf(
+		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begins[p], ends[p], err)}
+}
+
+// moveIntoLog moves the positions that were found astray, as the configuration asks, and
+// reports each when it is durable. If the group has gone on without this member it moves
+// nothing: the next owner of the partition finds the same.
+//
+// An attempt that failed may have been applied all the same. Then the position is in the
+// log, nothing is astray any longer, and the gap would never be reported. So the gap is
+// kept until an attempt has come to an end, and a position where an earlier attempt wanted
+// it counts as moved by that attempt.
+func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras) error {
+	all, by := o.takeAstray(), o.membership.last()
+	if len(all) == 0 {
+		return nil
+	}
+	moved, gaps, inside, err := o.gaps(ctx, all)
+	if err != nil {
+		o.keepAstray(all)
+		return err
+	}
+	o.reportGaps(moved)
+	for _, err := range inside {
+		o.core.report(err)
+	}
+	if len(gaps) == 0 {
+		return nil
+	}
+	to := map[partition]int64{}
+	for p, a := range gaps {
+		to[p] = a.gap.To
+	}
+	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, to)
+	if err != nil {
+		o.keepAstray(gaps)
+		if otherMembers(err) {
+			return nil
+		}
+		return err
+	}
+	o.reportGaps(gaps)
+	return nil
+}
+
+func (o *positions) takeAstray() map[partition]astray {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := maps.Clone(o.astray)
+	clear(o.astray)
+	return all
+}
+
+func (o *positions) keepAstray(some map[partition]astray) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.Copy(o.astray, some)
+}
+
+// forgetAstray drops the positions in topics that were created again.
+func (o *positions) forgetAstray(topics map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.astray, func(p partition, _ astray) bool { return topics[p.Topic] })
+}
+
+func (o *positions) reportGaps(some map[partition]astray) {
+	for _, a := range some {
+		o.core.report(&driver.Error{Code: a.gap.ErrorType(), Err: a.gap})
+	}
+}
+
+// gaps returns which positions an earlier attempt has moved, and which are to be moved. It
+// leaves out a position that is in the log after all, and returns why it was thought to be
+// outside: that happens again, so it must be reported.
+func (o *positions) gaps(ctx context.Context, all map[partition]astray) (moved, gaps map[partition]astray, inside []error, err error) {
+	partitions := slices.Collect(maps.Keys(all))
+	at, err := o.coordinator.committed(ctx, partitions)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	begins, failed := o.leaders.some(partitions, ibm.OffsetOldest)
+	ends, more := o.leaders.some(slices.Collect(maps.Keys(begins)), ibm.OffsetNewest)
+	maps.Copy(failed, more)
+	maps.Copy(failed, at.Failed)
+	for p, a := range all {
+		if failed[p] != nil { // it waits, mostly for its leader, and no other waits with it
+			o.keepAstray(map[partition]astray{p: a})
+			delete(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil, nil, fmt.Errorf("ends of partitions that are out of range: %w", errors.Join(slices.Collect(maps.Values(failed))...))
+	}
+	moved, gaps = map[partition]astray{}, map[partition]astray{}
+	for p, a := range all {
+		from, ok := at.At[p]
+		verdict, gap := position.Judge(p, from, ok, begins[p], ends[p], o.cfg.OutOfRange, a.gap)
+		switch verdict {
+		case position.Moved:
+			moved[p] = a
+		case position.Move:
+			gaps[p] = astray{err: a.err, gap: gap}
+		case position.Inside:
+			inside = append(inside, a.err)
+		}
+	}
+	return moved, gaps, inside, nil
+}
