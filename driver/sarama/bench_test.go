@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // The benchmarks come in pairs, raw Sarama and the driver, over a broker that
@@ -41,6 +42,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 // A counter is a handler that counts, and can take its time.
 type counter struct {
+	testkit.Idle
 	n     atomic.Int64
 	want  int64
 	done  chan struct{}
@@ -58,11 +60,7 @@ func (c *counter) add(n int) {
 	}
 }
 
-func (c *counter) Assign([]*driver.Claim)                  {}
 func (c *counter) Deliver(_ *driver.Claim, b driver.Batch) { c.add(len(b.Records)) }
-func (c *counter) Revoke(context.Context, []*driver.Claim) {}
-func (c *counter) Lost([]*driver.Claim, error)             {}
-func (c *counter) Error(error)                             {}
 func (c *counter) Setup(ibm.ConsumerGroupSession) error    { return nil }
 func (c *counter) Cleanup(ibm.ConsumerGroupSession) error  { return nil }
 func (c *counter) ConsumeClaim(s ibm.ConsumerGroupSession, claim ibm.ConsumerGroupClaim) error {

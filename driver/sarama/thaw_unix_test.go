@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -102,7 +103,7 @@ func TestFault_E1_ThawedMemberHandsOutNothingOfItsOldClaim(t *testing.T) {
 		case line == "assigned":
 			owns = true
 		case !owns || !slices.Contains(p.said(frozen)[:i], "lost"):
-			t.Errorf("%s after the thaw, of the old claim; all: %q", line, p.said(frozen))
+			assert.Fail(t, "a call for the old claim", "%s after the thaw; all: %q", line, p.said(frozen))
 		}
 	}
 	require.Equal(t, numbered(5, 105), r.values()[:100], "handled by the other member")

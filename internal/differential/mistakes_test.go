@@ -11,6 +11,7 @@ import (
 	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/aarontianqx/gopkg/internal/testkit"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -303,9 +304,7 @@ func messages() []mistake {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			return p.Send(ctx, "t", nil, nil)
+			return p.Send(testkit.Ended(), "t", nil, nil)
 		}},
 	}
 }

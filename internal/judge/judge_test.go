@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 var (
@@ -92,8 +93,7 @@ func TestJudge(t *testing.T) {
 	stopping := StateChanged{a, "running", "stopping"}
 	backing, starting2 := StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"}
 	handledNow := join(logged(1), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
+	gone := testkit.Ended()
 	onItsWay := func(id uint64, offset int64) Event {
 		e := begin(id, a, offset, 1).(HandleStart)
 		e.Context = Context{gone}

@@ -47,7 +47,7 @@ func TestJars(t *testing.T) {
 // TestOneBroker checks a cluster by Kafka's own programs.
 func TestOneBroker(t *testing.T) {
 	c := ForTest(t, Config{Private: true})
-	ctx := timeout(t, time.Minute)
+	ctx := testkit.Within(t, time.Minute)
 	require.NoError(t, c.CreateTopic(ctx, "orders", 2, map[string]string{"retention.ms": "86400000"}))
 
 	want := []string{"a", "b", "c"}
@@ -104,7 +104,7 @@ func TestOneBroker(t *testing.T) {
 
 func TestThreeBrokers(t *testing.T) {
 	c := ForTest(t, Config{Brokers: 3})
-	ctx := timeout(t, 2*time.Minute)
+	ctx := testkit.Within(t, 2*time.Minute)
 	require.NoError(t, c.CreateTopic(ctx, "orders", 3, nil))
 	produce(t, c, "orders", "a", "b", "c")
 	ends, err := c.EndOffsets(ctx, "orders")
@@ -152,7 +152,7 @@ func TestThreeBrokers(t *testing.T) {
 
 func TestOldestVersion(t *testing.T) {
 	c := ForTest(t, Config{Version: OldestVersion})
-	ctx := timeout(t, time.Minute)
+	ctx := testkit.Within(t, time.Minute)
 	require.NoError(t, c.CreateTopic(ctx, "orders", 1, nil))
 	offsets, err := c.CommittedOffsets(ctx, "billing")
 	assert.NoError(t, err)
@@ -177,7 +177,7 @@ func TestAdvertise(t *testing.T) {
 		return proxy(t, addr, used[listener])
 	}})
 	defer taken.Close()
-	ctx := timeout(t, time.Minute)
+	ctx := testkit.Within(t, time.Minute)
 	require.NoError(t, c.CreateTopic(ctx, "orders", 1, nil))
 	assert.Zero(t, used["PLAINTEXT"].Load(), "connections of CreateTopic to a proxy")
 	produce(t, c, "orders", "a")
@@ -216,7 +216,7 @@ func TestStartFails(t *testing.T) {
 				t.Skipf("skipped: %v", err) // TestJars fails in CI
 			}
 			dir := t.TempDir()
-			_, err := Start(timeout(t, test.limit), Config{Dir: dir, Properties: test.props})
+			_, err := Start(testkit.Within(t, test.limit), Config{Dir: dir, Properties: test.props})
 			assert.ErrorContains(t, err, test.want)
 			left, _ := filepath.Glob(filepath.Join(dir, "*"))
 			assert.Empty(t, left, "files that Start left behind")
@@ -269,7 +269,7 @@ func TestFault_G3_BrokersLeaveNoTemporaryFiles(t *testing.T) {
 	t.Setenv("TMPDIR", system)
 	t.Setenv("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir="+system) // of a JVM that is given no other
 	c := ForTest(t, Config{Private: true, Dir: t.TempDir()})
-	ctx := timeout(t, time.Minute)
+	ctx := testkit.Within(t, time.Minute)
 	require.NoError(t, c.CreateTopic(ctx, "orders", 1, map[string]string{"compression.type": "snappy"}))
 	produce(t, c, "orders", "a")
 	unpacked, err := filepath.Glob(filepath.Join(c.java.tmp, "*snappy*"))
@@ -339,14 +339,14 @@ func TestDeath(t *testing.T) {
 			require.True(t, alive(broker), "broker %d does not run", broker)
 			kill(sig)
 			// Without its files a broker gives up by itself, after 15 s.
-			err := poll(timeout(t, 5*time.Second), "end of broker", func(context.Context) (string, error) {
+			err := poll(testkit.Within(t, 5*time.Second), "end of broker", func(context.Context) (string, error) {
 				if alive(broker) {
 					return fmt.Sprintf("process %d", broker), nil
 				}
 				return "", nil
 			})
 			assert.NoError(t, err)
-			err = poll(timeout(t, 10*time.Second), "removal", func(context.Context) (string, error) {
+			err = poll(testkit.Within(t, 10*time.Second), "removal", func(context.Context) (string, error) {
 				left, err := filepath.Glob(filepath.Join(dir, "*"))
 				return strings.Join(left, " "), err
 			})
@@ -391,24 +391,18 @@ func alive(pid int) bool {
 	return err == nil && p.Signal(syscall.Signal(0)) == nil
 }
 
-func timeout(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // produce sends values by the console producer.
 func produce(t *testing.T, c *Cluster, topic string, values ...string) {
 	t.Helper()
 	in := strings.NewReader(strings.Join(values, "\n") + "\n")
-	_, err := c.ToolInput(timeout(t, time.Minute), in, "org.apache.kafka.tools.ConsoleProducer",
+	_, err := c.ToolInput(testkit.Within(t, time.Minute), in, "org.apache.kafka.tools.ConsoleProducer",
 		"--bootstrap-server", c.Bootstrap(), "--topic", topic)
 	require.NoError(t, err)
 }
 
 func leader(t *testing.T, c *Cluster, topic string) *Broker {
 	t.Helper()
-	b, err := c.Leader(timeout(t, 20*time.Second), topic, 0)
+	b, err := c.Leader(testkit.Within(t, 20*time.Second), topic, 0)
 	require.NoError(t, err)
 	return b
 }
@@ -416,7 +410,7 @@ func leader(t *testing.T, c *Cluster, topic string) *Broker {
 func awaitOtherLeader(t *testing.T, c *Cluster, old *Broker) {
 	t.Helper()
 	begin := time.Now()
-	err := poll(timeout(t, 30*time.Second), "another leader", func(ctx context.Context) (string, error) {
+	err := poll(testkit.Within(t, 30*time.Second), "another leader", func(ctx context.Context) (string, error) {
 		b, err := c.Leader(ctx, "orders", 0)
 		if err != nil || b == old {
 			return fmt.Sprintf("it is %v, %v", b, err), nil

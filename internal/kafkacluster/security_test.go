@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestSecurity(t *testing.T) {
@@ -21,7 +23,7 @@ func TestSecurity(t *testing.T) {
 		Users:      map[string]string{"alice": "wonderland", "bob": "builder"},
 		SuperUsers: []string{"User:alice", "User:CN=alice"},
 	}})
-	require.NoError(t, c.CreateTopic(timeout(t, time.Minute), "orders", 1, nil))
+	require.NoError(t, c.CreateTopic(testkit.Within(t, time.Minute), "orders", 1, nil))
 	other, err := NewAuthority()
 	require.NoError(t, err)
 	plainly := func(user, password string) sasl.Mechanism {
@@ -71,7 +73,7 @@ func describe(t *testing.T, topic string, opts ...kgo.Opt) error {
 	cl, err := newClient(nil, opts...)
 	require.NoError(t, err)
 	defer cl.Close()
-	_, err = partitionsOf(timeout(t, 20*time.Second), cl, topic)
+	_, err = partitionsOf(testkit.Within(t, 20*time.Second), cl, topic)
 	return err
 }
 
