@@ -17,8 +17,7 @@ type Order struct {
 	Cents int `json:"cents"`
 }
 
-// errNoAmount is a failure that a later delivery may not show: the record is
-// handled again until it is cured, or the consumer is disabled.
+// errNoAmount fails the record, which is retried until the handler accepts it.
 var errNoAmount = errors.New("order has no amount")
 
 // A Consumer sends an invoice for each order.
