@@ -113,8 +113,8 @@ func headed(t *testing.T, n int) func(io.Writer) {
 }
 
 // twice is gzip in two members, of which the last one is small.
-func twice(t *testing.T, write func(io.Writer)) []byte {
-	return append(compressed(t, 1, write), compressed(t, 1, func(w io.Writer) { w.Write([]byte{0}) })...)
+func twice(t *testing.T, zipped []byte) []byte {
+	return append(slices.Clone(zipped), compressed(t, 1, func(w io.Writer) { w.Write([]byte{0}) })...)
 }
 
 // TestFault_H1_BatchThatInflatesStandsAlone: a batch that would take more memory than
@@ -122,21 +122,23 @@ func twice(t *testing.T, write func(io.Writer)) []byte {
 // memory.
 func TestFault_H1_BatchThatInflatesStandsAlone(t *testing.T) {
 	testkit.Slow(t, "compresses some hundreds of megabytes")
-	codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}
-	for codec, name := range codecs {
-		if codec > 0 {
-			t.Run(name, func(t *testing.T) {
-				standsAlone(t, batch(20, 9, 1, int16(codec), compressed(t, int16(codec), large(t, 300*mebi))))
-			})
-		}
+	const inflated = 200 * mebi
+	for codec, name := range map[int16]string{2: "snappy", 3: "lz4", 4: "zstd"} {
+		t.Run(name, func(t *testing.T) {
+			standsAlone(t, batch(20, 9, 1, codec, compressed(t, codec, large(t, inflated))), 250*mebi)
+		})
 	}
+	zipped := compressed(t, 1, large(t, inflated))
+	t.Run("gzip", func(t *testing.T) {
+		standsAlone(t, batch(20, 9, 1, 1, zipped), 250*mebi)
+	})
 	t.Run("gzip in two members", func(t *testing.T) {
-		standsAlone(t, batch(20, 9, 1, 1, twice(t, large(t, 300*mebi))))
+		standsAlone(t, batch(20, 9, 1, 1, twice(t, zipped)), 250*mebi)
 	})
 	t.Run("gzip that lies about its size", func(t *testing.T) {
-		b := compressed(t, 1, large(t, 300*mebi))
+		b := slices.Clone(zipped)
 		binary.LittleEndian.PutUint32(b[len(b)-4:], 100)
-		standsAlone(t, batch(20, 9, 1, 1, b))
+		standsAlone(t, batch(20, 9, 1, 1, b), 450*mebi) // it is read up to Sarama's bound
 	})
 }
 
@@ -145,15 +147,17 @@ func TestFault_H5_RecordOfManyHeadersStandsAlone(t *testing.T) {
 	testkit.Slow(t, "compresses some hundreds of megabytes")
 	for codec, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		t.Run(name, func(t *testing.T) {
-			standsAlone(t, batch(20, 9, 1, int16(codec), compressed(t, int16(codec), headed(t, 10_000_000))))
+			standsAlone(t, batch(20, 9, 1, int16(codec), compressed(t, int16(codec), headed(t, 10_000_000))), 450*mebi)
 		})
 	}
 	t.Run("gzip in two members", func(t *testing.T) {
-		standsAlone(t, batch(20, 9, 1, 1, twice(t, headed(t, 10_000_000))))
+		standsAlone(t, batch(20, 9, 1, 1, twice(t, compressed(t, 1, headed(t, 10_000_000)))), 450*mebi)
 	})
 }
 
-func standsAlone(t *testing.T, bomb []byte) {
+// standsAlone checks that the partition with the bomb stands, that nothing else does, and
+// that the heap grows by no more than most.
+func standsAlone(t *testing.T, bomb []byte, most int) {
 	t.Helper()
 	s := damaged(func([]byte) []byte { return bomb })
 	peak := heapPeak(t)
@@ -166,7 +170,7 @@ func standsAlone(t *testing.T, bomb []byte) {
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 	p := peak()
 	t.Logf("the heap has grown by %d MiB", p/mebi)
-	assert.LessOrEqual(t, p, 450*mebi, "growth of the heap")
+	assert.LessOrEqual(t, p, most, "growth of the heap")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
@@ -195,7 +199,7 @@ func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
 	}
 	peak := heapPeak(t)
 	m := startStore(t, s, 32*mebi)
-	m.wait(t, "delivery of all", func() bool {
+	m.waitFor(t, 4*patienceTest, "delivery of all", func() bool { // it is work, also for the race detector
 		return len(m.offsets(0)) >= 20 && len(m.offsets(1)) >= 20
 	})
 	p := peak()
