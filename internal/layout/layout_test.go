@@ -1,5 +1,7 @@
-// Package layout holds the import graph of this module: a test fails when a
-// package imports what it must not.
+// Package layout checks the repository as a whole: that no package imports what it
+// must not, that the Go code and the links of the documents are right, that every
+// field of a configuration is documented, that DEFECTS.md names tests that exist,
+// and that comments use the project's words.
 package layout
 
 import (
