@@ -28,12 +28,20 @@ func validTopic(name string) error {
 		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(name), maxTopicBytes)
 	}
 	for i := range len(name) {
-		if !alphanumeric(name[i]) && !strings.ContainsRune("._-", rune(name[i])) {
+		if !legalInTopic[name[i]] {
 			return fmt.Errorf("%q has a character outside a-z, A-Z, 0-9, '.', '_' and '-'", name)
 		}
 	}
 	return nil
 }
+
+// legalInTopic has the characters of topics. Each send asks for them.
+var legalInTopic = func() (legal [256]bool) {
+	for b := range legal {
+		legal[b] = alphanumeric(byte(b)) || strings.ContainsRune("._-", rune(b))
+	}
+	return legal
+}()
 
 func alphanumeric(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9'
@@ -264,7 +272,7 @@ func validHost(host string) bool {
 
 func dnsLike(name string) bool {
 	for i := range len(name) {
-		if !alphanumeric(name[i]) && !strings.ContainsRune("._-", rune(name[i])) {
+		if !legalInTopic[name[i]] {
 			return false
 		}
 	}

@@ -237,7 +237,7 @@ func defaultClientID(path, name string) string {
 // legal returns s with '_' in place of each character that a client ID must not have.
 func legal(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && (alphanumeric(byte(r)) || strings.ContainsRune("._-", r)) {
+		if r < utf8.RuneSelf && legalInTopic[r] {
 			return r
 		}
 		return '_'

@@ -62,9 +62,9 @@ var mutations = []mutation{
 	{"switch-off does not halt", "job.go", "if !on && s != nil {\n\t\ts.halt(ErrSwitchedOff)\n\t}", "_ = s"},
 	{"off and on again is one wish", "job.go", "\t\t\tw.on = false\n\t\t\tw.offs++\n", "\t\t\tw.on = false\n"},
 	{"stop waits for nobody", "job.go", "\tj.workers.await()\n", ""},
-	{"callback called twice", "callbacks.go", "\ts.callback(s.m, s.err)\n", "\ts.callback(s.m, s.err)\n\ts.callback(s.m, s.err)\n"},
-	{"callback dropped when the producer is closed", "producer.go", "\t\ts.end(op.ended(err))\n\t\treturn\n\t}\n\ts.message", "\t\t_ = op.ended(err)\n\t\treturn\n\t}\n\ts.message"},
-	{"callbacks dropped after a Goexit", "callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
+	{"callback called twice", "send_callbacks.go", "\ts.callback(s.answer(), s.err)\n", "\ts.callback(s.answer(), s.err)\n\ts.callback(s.answer(), s.err)\n"},
+	{"callback dropped when the producer is closed", "send_async.go", "\ts.end(op.ended(err))\n", "\tif err = op.ended(err); !isClosed(p.closed) {\n\t\ts.end(err)\n\t}\n"},
+	{"callbacks dropped after a Goexit", "send_callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
 	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
 	{"failures of a record never forgotten", "partition_lane.go", "if l.attempt > 1 || l.failed {", "if false {"},
@@ -73,8 +73,8 @@ var mutations = []mutation{
 	{"waiting worker not told of the halt", "partition_brake.go", "\tif before&flagHalted == 0 {\n\t\tclose(b.haltC)\n\t}", ""},
 	{"message of the first attempt reused", "partition_hands.go", "\tif l.attempt > 1 {\n\t\treturn &l.messages(1, l.attempt)[0]\n\t}\n", "\th.made[l.i].Attempt = l.attempt\n"},
 	{"last commit under a lost claim's name", "session_claims.go", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tc.end(parts)\n\tif", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tif"},
-	{"operation of a refused send never ends", "producer.go", "\t\ts.end(op.ended(err))\n", "\t\ts.end(err)\n"},
-	{"sent before it is acknowledged", "producer.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
+	{"operation of a refused send never ends", "send_async.go", "\ts.end(op.ended(err))\n", "\ts.end(err)\n"},
+	{"sent before it is acknowledged", "send.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
 
 	// A topic is its ID.
 	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},

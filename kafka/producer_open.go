@@ -173,7 +173,7 @@ func (m *Manager) newProducer(id string, cfg ProducerConfig, brokers []string, d
 	}
 	p.sending.init()
 	p.losses.report = p.logLost
-	p.callbacks = newCallbacks(p.callbackPanicked)
+	p.callbacks.init(&p.asyncSends, p.callbackPanicked)
 	p.syncSends.New = func() any { return &syncSend{acked: make(chan error, 1)} }
 	return p
 }

@@ -126,3 +126,15 @@ func (l *losses) end() {
 		l.report(n, err)
 	}
 }
+
+// lose notes that a message failed with err, of which its sender does not hear.
+// partition is the one that was asked for, or -1. It may run on a driver's goroutine
+// and does not block.
+func (p *Producer) lose(topic string, partition int32, err error) {
+	p.losses.add(err)
+	p.m.event(SendFailed{ProducerID: p.id, Topic: topic, Partition: partition, Err: err})
+}
+
+func (p *Producer) logLost(n int, latest error) {
+	p.m.log.Error("kafka: messages that have no callback were lost", "producer", p.id, "messages", n, "latest", latest)
+}

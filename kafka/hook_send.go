@@ -2,99 +2,19 @@ package kafka
 
 import (
 	"context"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Operations are told to hooks from here. Where a manager has no hook there is no
-// operation.
-
-// newOp returns an operation that can be started again and again, one time
-// after the other.
-func (m *Manager) newOp(kind OpKind, c *Client) Op {
-	return Op{Kind: kind, Client: c, m: m, tokens: make([]OpToken, len(m.hooks))}
-}
-
-// start tells the hooks, the first one outermost. What describes the operation
-// has been set.
-func (o *Op) start(ctx context.Context) context.Context {
-	for i := range o.m.hooks {
-		ctx = o.startHook(ctx, i)
-	}
-	return ctx
-}
-
-func (o *Op) startHook(ctx context.Context, i int) (inside context.Context) {
-	inside = ctx // also if the hook panics
-	defer o.guard("start")
-	c, t := o.m.hooks[i].Start(ctx, o)
-	o.tokens[i] = t
-	if c != nil {
-		inside = c
-	}
-	return inside
-}
-
-// end tells the hooks that want to know, the last one first.
-func (o *Op) end() {
-	for i := len(o.tokens) - 1; i >= 0; i-- {
-		if t := o.tokens[i]; t != nil {
-			o.tokens[i] = nil
-			o.endHook(t, o.m.hooks[i])
-		}
-	}
-}
-
-func (o *Op) endHook(t OpToken, h Hook) {
-	defer o.guard("end")
-	h.End(t, o)
-}
-
-// guard is deferred around a hook's method: a panic is the hook's own affair.
-func (o *Op) guard(at string) {
-	if v := recover(); v != nil {
-		o.m.log.Error("kafka: hook panicked", "operation", o.Kind.String(), "at", at, "panic", panicText(v), "stack", string(debug.Stack()))
-	}
-}
-
-// attachHooks shows the manager to its hooks. Called by New.
-func (m *Manager) attachHooks() {
-	for _, h := range m.hooks {
-		m.guardHook("attach", func() {
-			if detach := h.Attach(View{m}); detach != nil {
-				m.detach = append(m.detach, detach)
-			}
-		})
-	}
-}
-
-func (m *Manager) detachHooks() {
-	for _, detach := range m.detach {
-		m.guardHook("detach", detach)
-	}
-}
-
-func (m *Manager) guardHook(at string, call func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			m.log.Error("kafka: hook panicked", "at", at, "panic", panicText(v), "stack", string(debug.Stack()))
-		}
-	}()
-	call()
-}
-
 // A sendOp is the operation of one send. It is used again when the message is
 // in the log; after an error the driver may read the message's headers still.
 type sendOp struct {
 	Op
-	record  [1]Record
-	size    int64
-	message *driver.Message // of an async send
-	acker   driver.Acker    // likewise: who is told after the hooks
-	p       *Producer
+	record [1]Record
+	size   int64
+	p      *Producer
 }
 
 // pending counts what is under way.
@@ -103,25 +23,22 @@ type pending struct{ messages, bytes atomic.Int64 }
 // beginSend starts the operation of a send of m, if somebody watches. That is
 // asked in a function of its own, which is inlined: without hooks a send has as
 // many calls as it would have if there were none.
-func (p *Producer) beginSend(ctx context.Context, m *ProducerMessage) (*sendOp, context.Context) {
+func (p *Producer) beginSend(ctx context.Context, m *driver.Message) (*sendOp, context.Context) {
 	if p.m.hooks == nil {
 		return nil, ctx
 	}
 	return p.startSend(ctx, m)
 }
 
-func (p *Producer) startSend(ctx context.Context, m *ProducerMessage) (*sendOp, context.Context) {
-	if ctx == nil || m == nil {
+func (p *Producer) startSend(ctx context.Context, m *driver.Message) (*sendOp, context.Context) {
+	if ctx == nil {
 		return nil, ctx // which check refuses
 	}
 	o, _ := p.sendOps.Get().(*sendOp)
 	if o == nil {
 		o = &sendOp{Op: p.m.newOp(OpSend, p.client), p: p}
 	}
-	o.Topic, o.Partition, o.Offset = m.Topic, -1, -1
-	if m.ToPartition != nil {
-		o.Partition = *m.ToPartition
-	}
+	o.Topic, o.Partition, o.Offset = m.Topic, m.Partition, -1
 	o.record[0] = Record{Offset: -1, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}
 	o.Records = o.record[:]
 	o.Origin, _ = ctx.Value(originKey{}).(*Message)
@@ -188,13 +105,12 @@ func (o *Op) reset() Op {
 	return Op{Kind: o.Kind, Client: o.Client, m: o.m, tokens: o.tokens, headers: o.headers[:0], buf: o.buf[:0]}
 }
 
-// Ack ends the operation of an async send, and then tells who sent.
-func (o *sendOp) Ack(err error) {
-	acker := o.acker
+// acknowledged ends the operation of an async send, which the driver has answered
+// with err.
+func (o *sendOp) acknowledged(m *driver.Message, err error) {
 	o.accepted()
-	o.placed(o.message, err)
+	o.placed(m, err)
 	o.end(err)
-	acker.Ack(err)
 }
 
 // A bufferFullError is what hooks see of a send whose context ended while it
