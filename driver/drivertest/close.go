@@ -73,16 +73,7 @@ func closeLeavesTheGroup(e *env) {
 func closeKeepsAStaticMember(e *env) {
 	topic := e.topic(2)
 	cfg := e.consumerConfig(e.unique("group"), topic)
-	static := cfg
-	static.InstanceID = "static"
-	consumer, err := e.h.Driver().OpenConsumer(e.context(), static)
-	if errors.Is(err, driver.ErrPermanent) {
-		e.t.Skipf("the driver rejects an InstanceID: %v", err)
-	} else if err != nil {
-		e.fatalf("OpenConsumer with an InstanceID: %v", err)
-	}
-	a := e.adopt(consumer, static)
-	a.start()
+	a := e.joinStatic(cfg)
 	a.waitClaims(2)
 	b := e.join(cfg)
 	b.waitClaims(1)
@@ -95,7 +86,7 @@ func closeKeepsAStaticMember(e *env) {
 	if n != 1 {
 		e.errorf("after the Close of a static member the other member holds %d partitions, want 1", n)
 	}
-	again := e.join(static)
+	again := e.join(a.cfg)
 	again.waitClaims(1)
 }
 

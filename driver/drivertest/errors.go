@@ -116,11 +116,7 @@ func runOutlivesAnOutage(e *env) {
 		return len(last) > 0 && last[len(last)-1] == "after"
 	})
 	e.quiet()
-	select {
-	case <-m.ran:
-		e.errorf("Run has returned %v", m.runErr)
-	default:
-	}
+	e.wantRunning(m)
 }
 
 func runDoesNotSpin(e *env) {
@@ -142,24 +138,13 @@ func runDoesNotSpin(e *env) {
 }
 
 func fencedInstanceEndsRun(e *env) {
-	topic := e.topic(1)
-	cfg := e.consumerConfig(e.unique("group"), topic)
-	cfg.InstanceID = "static"
-	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
-	if errors.Is(err, driver.ErrPermanent) {
-		e.t.Skipf("the driver rejects an InstanceID: %v", err)
-	} else if err != nil {
-		e.fatalf("OpenConsumer with an InstanceID: %v", err)
-	}
-	a := e.adopt(consumer, cfg)
-	a.start()
+	a := e.joinStatic(e.consumerConfig(e.unique("group"), e.topic(1)))
 	a.waitClaims(1)
 	e.change(func() { e.zombies = true })
-	b := e.join(cfg)
+	b := e.join(a.cfg)
 	b.waitClaims(1)
-	err = a.waitRun(e.name)
-	var de *driver.Error
-	if !errors.Is(err, driver.ErrPermanent) || !errors.As(err, &de) || de.Code != "FENCED_INSTANCE_ID" {
+	err := a.waitRun(e.name)
+	if !errors.Is(err, driver.ErrPermanent) || codeOf(err) != "FENCED_INSTANCE_ID" {
 		e.errorf("Run of the fenced member returned %v, want an ErrPermanent with code FENCED_INSTANCE_ID", err)
 	}
 	a.closeAfterFailure()

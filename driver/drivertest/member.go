@@ -72,7 +72,22 @@ func (e *env) join(cfg driver.ConsumerConfig) *member {
 	return m
 }
 
-// start calls Run on a goroutine of its own.
+// joinStatic is join with an InstanceID. It skips the case if the driver rejects that.
+func (e *env) joinStatic(cfg driver.ConsumerConfig) *member {
+	e.t.Helper()
+	cfg.InstanceID = "static"
+	consumer, err := e.h.Driver().OpenConsumer(e.context(), cfg)
+	if errors.Is(err, driver.ErrPermanent) {
+		e.t.Skipf("the driver rejects an InstanceID: %v", err)
+	} else if err != nil {
+		e.fatalf("OpenConsumer with an InstanceID: %v", err)
+	}
+	m := e.adopt(consumer, cfg)
+	m.start()
+	return m
+}
+
+// start calls Run on its own goroutine.
 func (m *member) start() {
 	m.ran = make(chan struct{})
 	go func() {

@@ -62,9 +62,8 @@ func wantAllBut(e *env, all []*sent, code string, bad ...int) {
 
 func wantRefusedPermanently(e *env, s *sent, code string) {
 	e.t.Helper()
-	var typed interface{ ErrorType() string }
 	err := s.outcome()
-	if !errors.As(err, &typed) || typed.ErrorType() != code || !errors.Is(err, driver.ErrPermanent) || errors.Is(err, driver.ErrUnknownOutcome) {
+	if codeOf(err) != code || !errors.Is(err, driver.ErrPermanent) || errors.Is(err, driver.ErrUnknownOutcome) {
 		e.errorf("message %s was acknowledged with %v, want a permanent %s", showBytes(s.m.Value), err, code)
 	}
 }
@@ -119,8 +118,7 @@ func produceUnknownPartitionSays(e *env) {
 	topic := e.topic(2)
 	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
 	s := p.produceAll(topic, 99, "v")[0]
-	var typed interface{ ErrorType() string }
-	if err := s.outcome(); !errors.As(err, &typed) || typed.ErrorType() != "UNKNOWN_TOPIC_OR_PARTITION" || errors.Is(err, driver.ErrUnknownOutcome) {
+	if err := s.outcome(); codeOf(err) != "UNKNOWN_TOPIC_OR_PARTITION" || errors.Is(err, driver.ErrUnknownOutcome) {
 		e.errorf("a message to partition 99 of 2 was acknowledged with %v, want a certain UNKNOWN_TOPIC_OR_PARTITION", err)
 	}
 	for id := range int32(2) {

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ const (
 	ruleWindow              = "RevokeHasAWindow"
 	ruleNamedErrors         = "ErrorsHaveNames"
 	ruleRunEndsClaims       = "RunEndsEveryClaim"
+	ruleDeadline            = "LostAtTheSessionDeadline"
 	ruleBytes               = "DeliveredBytesAreNeverWritten"
 	ruleCloseInTime         = "CloseReturnsInTime"
 	ruleCloseAnswer         = "CloseDrains"
@@ -43,6 +45,14 @@ const (
 	ruleProducerCloseInTime = "ProducerCloseReturnsInTime"
 	ruleProducerCloseWaits  = "ProducerCloseWaits"
 )
+
+// codeOf returns Kafka's code of an error, or "".
+func codeOf(err error) string {
+	if de, ok := errors.AsType[*driver.Error](err); ok {
+		return de.Code
+	}
+	return ""
+}
 
 // show prints a record. It distinguishes nil from empty and shortens a long value.
 func show(r driver.Record) string {

@@ -2,7 +2,6 @@ package drivertest
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -241,6 +240,6 @@ func wantStored(e *env, s *sent) {
 		}
 		return
 	}
-	e.errorf("message %s was acknowledged at %s, where no record is stored",
-		showBytes(s.m.Value), fmt.Sprintf("%d/%d", s.m.Partition, s.m.Offset))
+	e.errorf("message %s was acknowledged at offset %d of partition %d, where no record is stored",
+		showBytes(s.m.Value), s.m.Offset, s.m.Partition)
 }

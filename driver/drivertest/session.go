@@ -7,8 +7,6 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-const ruleDeadline = "LostAtTheSessionDeadline"
-
 func sessionChecks() []check {
 	return []check{
 		{ruleDeadline, "The claims must be Lost, with a cause that wraps ErrMembershipLost, once SessionTimeout has passed since the member sent the latest heartbeat that was answered.", lostAtTheSessionDeadline},

@@ -121,26 +121,16 @@ func delivered(m *member, partition int32, n int) bool {
 }
 
 func outOfRangeEndsRun(e *env) {
-	truncater := ability[Truncater](e)
-	topic, group := e.topic(1), e.unique("group")
-	e.send(topic, 0, numbered("v", 20)...)
-	cfg := e.consumerConfig(group, topic)
-	a := e.join(cfg)
-	claim := a.waitClaims(1)[0]
-	a.waitRecords(claim, 20)
-	a.commit(claim, 3)
-	a.stop()
-	e.must(truncater.Truncate(e.context(), topic, 0, 10))
-
-	b := e.join(cfg)
-	wantOutOfRange(e, b)
+	cfg := outOfRangeGroup(e, driver.OutOfRangeStop)
+	m := e.join(cfg)
+	wantOutOfRange(e, m)
 	e.mu.Lock()
-	n := b.total()
+	n := m.total()
 	e.mu.Unlock()
 	if n > 0 {
 		e.errorf("the claim with a position below the log got %d records, want none", n)
 	}
-	e.wantCommitted(group, topic, 0, 3)
+	e.wantCommitted(cfg.Group, cfg.Topics[0], 0, 3)
 }
 
 func outOfRangeEndsRunLater(e *env) {
@@ -166,20 +156,27 @@ func outOfRangeEndsRunLater(e *env) {
 func outOfRangeOldest(e *env) { continuesBehindGap(e, driver.OutOfRangeOldest, 10) }
 func outOfRangeNewest(e *env) { continuesBehindGap(e, driver.OutOfRangeNewest, 20) }
 
-// continuesBehindGap runs a group whose position, 3, is below a log of [10, 20).
-func continuesBehindGap(e *env, policy driver.OutOfRange, to int64) {
+// outOfRangeGroup returns a consumer of a group whose committed position, 3, is below its
+// log of [10, 20).
+func outOfRangeGroup(e *env, policy driver.OutOfRange) driver.ConsumerConfig {
+	e.t.Helper()
 	truncater := ability[Truncater](e)
-	topic, group := e.topic(1), e.unique("group")
+	topic := e.topic(1)
 	e.send(topic, 0, numbered("v", 20)...)
-	cfg := e.consumerConfig(group, topic)
+	cfg := e.consumerConfig(e.unique("group"), topic)
 	cfg.OutOfRange = policy
-	a := e.join(cfg)
-	claim := a.waitClaims(1)[0]
-	a.waitRecords(claim, 20)
-	a.commit(claim, 3)
-	a.stop()
+	m := e.join(cfg)
+	claim := m.waitClaims(1)[0]
+	m.waitRecords(claim, 20)
+	m.commit(claim, 3)
+	m.stop()
 	e.must(truncater.Truncate(e.context(), topic, 0, 10))
+	return cfg
+}
 
+func continuesBehindGap(e *env, policy driver.OutOfRange, to int64) {
+	cfg := outOfRangeGroup(e, policy)
+	topic, group := cfg.Topics[0], cfg.Group
 	b := e.open(cfg)
 	var reported bool
 	at := int64(-1)
@@ -195,7 +192,7 @@ func continuesBehindGap(e *env, policy driver.OutOfRange, to int64) {
 	}
 	b.start()
 	b.await(fmt.Sprintf("a claim that starts at %d", to), func() bool { return at >= 0 })
-	claim = b.waitClaims(1)[0]
+	claim := b.waitClaims(1)[0]
 	e.send(topic, 0, numbered("later", 5)...)
 	want := append(numbered("v", 20)[to:], numbered("later", 5)...)
 	b.waitRecords(claim, len(want))
@@ -253,8 +250,7 @@ func outOfRangeCommitsFirst(e *env) {
 func wantOutOfRange(e *env, m *member) {
 	e.t.Helper()
 	err := m.waitRun(e.name)
-	var de *driver.Error
-	if !errors.As(err, &de) || de.Code != "OFFSET_OUT_OF_RANGE" || !errors.Is(err, driver.ErrPermanent) {
+	if codeOf(err) != "OFFSET_OUT_OF_RANGE" || !errors.Is(err, driver.ErrPermanent) {
 		e.errorf("Run returned %v, want an ErrPermanent with code OFFSET_OUT_OF_RANGE", err)
 	}
 	m.closeAfterFailure()

@@ -58,7 +58,7 @@ func (r *skipRecorder) Skipf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// TestMissingAbilityIsNamed skips what a harness without abilities can not do.
+// TestMissingAbilityIsNamed runs cases on a harness without abilities, which skips them.
 func TestMissingAbilityIsNamed(t *testing.T) {
 	skip := func(need func(e *env)) string {
 		r := &skipRecorder{T: t}

@@ -56,7 +56,7 @@ func (h *wrongHarness) stopPretending(p position) {
 	delete(h.shadow, p)
 }
 
-// waitForBroker hangs while the broker can not be reached.
+// waitForBroker hangs while the broker is unreachable.
 func (h *wrongHarness) waitForBroker() {
 	for h.cut.Load() {
 		time.Sleep(10 * time.Millisecond)
@@ -128,7 +128,7 @@ type consumer struct {
 	ctx context.Context // of Open
 	cfg driver.ConsumerConfig
 
-	ran, joined, closing atomic.Bool // for who cares
+	ran, joined, closing atomic.Bool // read by some of the wrong drivers
 
 	run     func(h driver.Handler) error
 	handler func(h *handler) // tampers with the Handler
@@ -281,8 +281,8 @@ func (p *producer) Close(ctx context.Context) error {
 	return p.Producer.Close(ctx)
 }
 
-// A flight is a WaitGroup to which may be added while somebody waits: it waits
-// for a moment at which nothing is under way.
+// A flight is a WaitGroup that allows Go during Wait: Wait waits for a moment at which no
+// task runs.
 type flight struct {
 	mu     sync.Mutex
 	n      int

@@ -40,13 +40,6 @@ func (m *member) heard(code string) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool { return codeOf(err) == code })
 }
 
-func codeOf(err error) string {
-	if de, ok := errors.AsType[*driver.Error](err); ok {
-		return de.Code
-	}
-	return ""
-}
-
 // of returns the live claim of a partition, or nil.
 func (m *member) of(topic string, partition int32) *driver.Claim {
 	for _, c := range m.live() {

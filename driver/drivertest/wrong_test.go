@@ -16,8 +16,8 @@ import (
 type wrong struct {
 	name  string
 	fails string   // the case that is meant for it
-	also  []string // other cases that can not do without that sentence
-	wide  bool     // most can not
+	also  []string // other cases that depend on that sentence
+	wide  bool     // most cases depend on it
 
 	validate error                                            // the answer of the validator
 	open     func(h *wrongHarness, cfg driver.ConsumerConfig) // comes before Open

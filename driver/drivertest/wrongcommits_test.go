@@ -107,7 +107,7 @@ func wrongCommits() []wrong {
 		}), also: []string{"CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
 		{name: "commits when the join is over", fails: "CommitWaitsForNoJoin", consumer: commitAfterJoin, also: []string{
 			"CommitInsideRevoke", "CommitOutlivesARebalance", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
-		{name: "commits for ever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
+		{name: "commits forever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			return c.Consumer.Commit(context.WithoutCancel(ctx), marks)
 		})},
 		{name: "gives a commit up at once", fails: "CommitRetries", consumer: giveUpWithoutBroker, also: []string{"CommitHonoursItsContext"}},

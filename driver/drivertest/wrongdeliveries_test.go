@@ -21,7 +21,7 @@ func eachBatch(f func(b *driver.Batch)) func(*consumer) {
 	}
 }
 
-// eachRecord is the same for every record.
+// eachRecord changes every record.
 func eachRecord(f func(r *driver.Record)) func(*consumer) {
 	return eachBatch(func(b *driver.Batch) {
 		for i := range b.Records {
@@ -59,8 +59,8 @@ func wrongDeliveries() []wrong {
 			})(c)
 		}},
 		{name: "delivers from two goroutines", fails: "CallsForAClaimNeverOverlap", consumer: deliverConcurrently},
-		{name: "tells a Next that it has passed", fails: "NextPassesHoles", consumer: eachBatch(func(b *driver.Batch) { b.Next = 1 })},
-		{name: "tells the wrong high watermark", fails: "HighWatermark", consumer: func(c *consumer) {
+		{name: "reports a Next that it has passed", fails: "NextPassesHoles", consumer: eachBatch(func(b *driver.Batch) { b.Next = 1 })},
+		{name: "reports the wrong high watermark", fails: "HighWatermark", consumer: func(c *consumer) {
 			c.highWatermark = func(*driver.Claim) int64 { return 1 }
 		}, also: []string{"HighWatermarkOfAPausedClaim", "HighWatermarkOfAnOpenTransaction"}},
 		{name: "reads what is not committed", fails: "ReadCommitted", config: func(cfg *driver.ConsumerConfig) {

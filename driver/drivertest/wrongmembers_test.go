@@ -83,7 +83,7 @@ func wrongMembers() []wrong {
 		{name: "leaves a claim behind", fails: "RunEndsEveryClaim", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			h.Handler.Revoke(ctx, claims[1:])
 		})},
-		{name: "tells of an error after Run", fails: "SilenceAfterRun", consumer: eachRun(func(c *consumer, h driver.Handler, err error) error {
+		{name: "reports an error after Run", fails: "SilenceAfterRun", consumer: eachRun(func(c *consumer, h driver.Handler, err error) error {
 			if c.closing.Load() {
 				return err
 			}
@@ -124,7 +124,7 @@ func wrongMembers() []wrong {
 		{name: "takes a fenced instance for transient", fails: "FencedInstanceEndsRun", consumer: eachRun(func(_ *consumer, _ driver.Handler, err error) error {
 			return transient(err, "FENCED_INSTANCE_ID")
 		})},
-		{name: "tells errors without a name", fails: "ErrorsHaveNames", consumer: eachHandler(func(h *handler) {
+		{name: "reports errors without a name", fails: "ErrorsHaveNames", consumer: eachHandler(func(h *handler) {
 			h.lost = func(claims []*driver.Claim, _ error) { h.Handler.Lost(claims, errors.New("gone")) }
 		})},
 	}
@@ -180,11 +180,11 @@ func joinAtOpen(c *consumer) {
 	}
 }
 
-// failInAnOutage ends Run with the first error that Handler.Error is told in an
+// failInAnOutage ends Run with the first error that Handler.Error gets in an
 // outage.
 func failInAnOutage(c *consumer) { failOn("CONNECTION_FAILED")(c) }
 
-// failOn ends Run with the first error that Handler.Error is told with a code.
+// failOn ends Run with the first error with a code that Handler.Error gets.
 func failOn(name string) func(*consumer) {
 	return func(c *consumer) { failWith(c, name) }
 }

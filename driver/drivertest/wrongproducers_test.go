@@ -43,6 +43,11 @@ func eachAck(f func(p *producer, m *driver.Message, err error, ack func(error)))
 }
 
 func wrongProducers() []wrong {
+	return slices.Concat(wrongSends(), wrongAccepts(), wrongProducerEnds())
+}
+
+// wrongSends break rules of how records are stored.
+func wrongSends() []wrong {
 	return []wrong{
 		{name: "has a producer that depends on the context of Open", fails: "ProduceContextEndsNothing", producer: func(p *producer) {
 			p.produce = func(ctx context.Context, m *driver.Message) error {
@@ -88,7 +93,7 @@ func wrongProducers() []wrong {
 				return p.Producer.Produce(ctx, m)
 			}
 		}},
-		{name: "tells a wrong offset", fails: "AckNilMeansStored", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
+		{name: "reports a wrong offset", fails: "AckNilMeansStored", producer: eachAck(func(_ *producer, m *driver.Message, err error, ack func(error)) {
 			if bytes.HasPrefix(m.Value, []byte("v2")) {
 				m.Offset += 1000
 			}
@@ -137,6 +142,12 @@ func wrongProducers() []wrong {
 			m.Offset = max(m.Offset, 0)
 			ack(err)
 		})},
+	}
+}
+
+// wrongAccepts break rules of what Produce accepts and what an Ack means.
+func wrongAccepts() []wrong {
+	return []wrong{
 		{name: "gives a message up with the context of Produce", fails: "ProduceContextBoundsAcceptance", producer: giveUpWithContext},
 		{name: "blocks beyond the context of Produce", fails: "ProduceBlocksForContext", producer: blockWhen(func(p *producer, ctx context.Context, err error) bool {
 			return errors.Is(err, context.DeadlineExceeded)
@@ -186,9 +197,15 @@ func wrongProducers() []wrong {
 			ackLater(p)
 			p.flush = func(context.Context) error { return nil }
 		}, also: []string{"FlushReturnsByItsContext"}},
-		{name: "flushes for ever", fails: "FlushReturnsByItsContext", producer: func(p *producer) {
+		{name: "flushes forever", fails: "FlushReturnsByItsContext", producer: func(p *producer) {
 			p.flush = func(ctx context.Context) error { return p.Producer.Flush(context.WithoutCancel(ctx)) }
 		}},
+	}
+}
+
+// wrongProducerEnds break rules of limits, retries and Close.
+func wrongProducerEnds() []wrong {
+	return []wrong{
 		{name: "does not wait in Close", fails: "NoAckAfterClose", producer: func(p *producer) {
 			ackLater(p)
 			p.close = p.Producer.Close
@@ -203,7 +220,7 @@ func wrongProducers() []wrong {
 				return err
 			}
 		}},
-		{name: "closes for ever", fails: "ProducerCloseReturnsInTime", producer: func(p *producer) {
+		{name: "closes forever", fails: "ProducerCloseReturnsInTime", producer: func(p *producer) {
 			p.close = func(ctx context.Context) error {
 				err := p.Producer.Close(ctx)
 				if err != nil {
@@ -280,7 +297,7 @@ func afterRefusal(code string, refused func(*driver.Message) bool) func(*produce
 	}
 }
 
-// reorder holds every other message back for a millisecond when it is told to.
+// reorder holds every other message back for a millisecond while its condition is true.
 func reorder(when func(p *producer) bool) func(*producer) {
 	return func(p *producer) {
 		var n atomic.Int64
@@ -327,7 +344,7 @@ func giveUpWithContext(p *producer) {
 	}
 }
 
-// blockWhen makes Produce hang until the end of the case when it is told to.
+// blockWhen makes Produce hang until the end of the case once its condition is true.
 func blockWhen(hang func(p *producer, ctx context.Context, err error) bool) func(*producer) {
 	return func(p *producer) {
 		p.produce = func(ctx context.Context, m *driver.Message) error {

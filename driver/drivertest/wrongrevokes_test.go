@@ -22,7 +22,7 @@ func wrongRevokes() []wrong {
 				h.Handler.Deliver(c, driver.Batch{Next: 1 << 40})
 			}
 		})},
-		{name: "tells Lost after Revoke", fails: "ClaimsEndOnce", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
+		{name: "calls Lost after Revoke", fails: "ClaimsEndOnce", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			h.Handler.Revoke(ctx, claims)
 			h.Handler.Lost(claims, driver.ErrClosed)
 		})},
@@ -165,7 +165,7 @@ func whenClosing(f func(h *handler, ctx context.Context, claims []*driver.Claim)
 	}
 }
 
-// acknowledgeEarly lets the group go on 10 ms before it calls Revoke, but for
+// acknowledgeEarly lets the group proceed 10 ms before it calls Revoke, but for
 // Close.
 func acknowledgeEarly(s driver.BalanceStrategy) func(*consumer) {
 	return func(c *consumer) {
@@ -212,7 +212,7 @@ func assignAfterRevoke(c *consumer) {
 	}
 }
 
-// reuseClaims has one Claim for each partition, for good.
+// reuseClaims has one permanent Claim per partition.
 func reuseClaims(c *consumer) {
 	var mu sync.Mutex
 	first := make(map[int32]*driver.Claim)          // by partition, as the Handler knows it

@@ -17,7 +17,7 @@ func wrongStarts() []wrong {
 		{name: "starts at the beginning", fails: "NewestStartsAtTheEnd", config: func(cfg *driver.ConsumerConfig) {
 			cfg.InitialOffset = driver.OffsetOldest
 		}, also: []string{"StartThatSkipsIsReported", "NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole"}},
-		{name: "tells a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
+		{name: "reports a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
 			h.assign = func(claims []*driver.Claim) {
 				for _, c := range claims {
 					c.Start = 0
@@ -41,7 +41,7 @@ func wrongStarts() []wrong {
 				return err
 			}
 		}},
-		{name: "tells of no gap at the beginning", fails: "OutOfRangeOldest", consumer: eachHandler(func(h *handler) {
+		{name: "reports no gap at the beginning", fails: "OutOfRangeOldest", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				if gap, ok := errors.AsType[*driver.DataLossError](err); ok && gap.To == 10 {
 					return
@@ -49,7 +49,7 @@ func wrongStarts() []wrong {
 				h.Handler.Error(err)
 			}
 		})},
-		{name: "goes on at the beginning instead of the end", fails: "OutOfRangeNewest", config: func(cfg *driver.ConsumerConfig) {
+		{name: "continues at the beginning instead of the end", fails: "OutOfRangeNewest", config: func(cfg *driver.ConsumerConfig) {
 			if cfg.OutOfRange == driver.OutOfRangeNewest {
 				cfg.OutOfRange = driver.OutOfRangeOldest
 			}

@@ -12,7 +12,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver/memory"
 )
 
-// hiding makes a consumer that tells of no error for which hide is true.
+// hiding drops the errors for which hide is true.
 func hiding(hide func(err error) bool) func(*consumer) {
 	return eachHandler(func(h *handler) {
 		h.error = func(err error) {
@@ -29,7 +29,7 @@ func wrongTopics() []wrong {
 		{name: "keeps a forbidden topic to itself", fails: "ForbiddenTopicStopsNoOther", consumer: hiding(func(err error) bool {
 			return code(err) == "TOPIC_AUTHORIZATION_FAILED"
 		})},
-		{name: "tells of topics that only others read", fails: "ForeignTopicsAreNoError", consumer: tellOfForeignTopics},
+		{name: "reports topics that only others read", fails: "ForeignTopicsAreNoError", consumer: reportForeignTopics},
 		{name: "gives up where strategies do not meet", fails: "NoCommonStrategyWaits", consumer: func(c *consumer) {
 			failOn("INCONSISTENT_GROUP_PROTOCOL")(c)
 		}},
@@ -37,7 +37,7 @@ func wrongTopics() []wrong {
 			return code(err) == "CORRUPT_MESSAGE"
 		})},
 		{name: "stops all partitions for a damaged one", fails: "DamageStopsItsPartitionOnly", consumer: pauseAllForDamage},
-		{name: "tells of no recreation", fails: "RecreatedTopicIsAnother", consumer: hiding(func(err error) bool {
+		{name: "reports no recreation", fails: "RecreatedTopicIsAnother", consumer: hiding(func(err error) bool {
 			gap, ok := errors.AsType[*driver.DataLossError](err)
 			return ok && gap.Recreated
 		})},
@@ -116,7 +116,7 @@ func waitForTopics(c *consumer) {
 	}
 }
 
-func tellOfForeignTopics(c *consumer) {
+func reportForeignTopics(c *consumer) {
 	c.handler = func(h *handler) {
 		h.assign = func(claims []*driver.Claim) {
 			h.Handler.Assign(claims)

@@ -39,8 +39,8 @@ func ExampleWrap() {
 	// log end: 3
 }
 
-// An injector prints itself as it is written, so that a failed simulation can
-// be told from its log.
+// An injector prints itself as Go code, so that the log of a failed simulation shows how
+// to repeat it.
 func ExampleInjector() {
 	slow := fault.On(fault.Commit, fault.Group("billing", fault.Delay(2*time.Second)))
 	flaky := fault.Chance(0.1, 42, fault.On(fault.Produce, fault.Topic("orders", fault.Before(fault.Error("NOT_ENOUGH_REPLICAS")))))

@@ -180,7 +180,7 @@ func TestRunCrashesDuringRevoke(t *testing.T) {
 	})
 }
 
-// Close comes first: there is nothing to crash any more.
+// Close comes before the crash, which then does not happen.
 func TestCloseBeforeCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)

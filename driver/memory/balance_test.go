@@ -95,7 +95,7 @@ func drawSubscriptions(t *rapid.T, counts map[string]int) []subscription {
 	return subs
 }
 
-// owners returns who gets what, and fails if two get the same or one gets what
+// owners returns the owner of each partition. It fails if two get the same or one gets what
 // it has not subscribed to.
 func owners(t *rapid.T, plan [][]TopicPartition, subs []subscription) map[TopicPartition]int {
 	owner := make(map[TopicPartition]int)

@@ -182,7 +182,7 @@ func TestCommitWhileCompleting(t *testing.T) {
 	})
 }
 
-// An observer that sleeps blocks those who commit in a way that virtual time sees.
+// A sleeping observer blocks committing members in a way that virtual time notices.
 func TestObserverMaySleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2, memory.WithCommitObserver(func(memory.Commit) { time.Sleep(time.Millisecond) }))

@@ -161,7 +161,7 @@ func TestPause(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{"a"}, r.got(c0), "resumed")
 
-		// A pause ends with its claim, and an old claim's pause is nobody's.
+		// A pause ends with its claim, and a pause of an old claim has no effect.
 		r.Pause(c0)
 		b.Rebalance("g")
 		synctest.Wait()
@@ -219,7 +219,7 @@ func TestRecordIsAsSent(t *testing.T) {
 	})
 }
 
-// Two claims of one member lose their places at once: each goes on.
+// Two claims of one member lose their places at once: both continue.
 func TestAllGoOnThatLoseTheirPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)

@@ -154,7 +154,7 @@ func TestDamage(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{"a", "b", "c", "d", "e"}, r.got(c), "repaired")
 
-		// What retention has removed is no trouble any more.
+		// Damage that retention has removed is no longer reported.
 		require.NoError(t, errors.Join(b.Damage("t", 0, 0), b.DeleteRecords("t", 0, 1)))
 		require.Empty(t, run(t, b, group("h")).errs, "behind")
 	})
@@ -198,8 +198,8 @@ func TestSessionDeadline(t *testing.T) {
 	})
 }
 
-// A foreign member with a topic that is missing, and one that can not be, harms
-// nobody, also as the leader.
+// A foreign member that subscribes to a missing topic and to an illegal name harms no
+// other member, also as the leader.
 func TestForeignMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 2)

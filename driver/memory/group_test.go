@@ -74,7 +74,7 @@ func TestCooperativeRebalanceRevokesWhatMoves(t *testing.T) {
 	})
 }
 
-// One strategy that can not be cooperative makes a member eager, also when the
+// One eager strategy makes a member eager, also when the
 // group's choice is cooperative.
 func TestMixedStrategies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestDifferingSubscriptions(t *testing.T) {
 	})
 }
 
-// A member without partitions is told so.
+// A member without partitions gets an Assign.
 func TestMoreMembersThanPartitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
@@ -237,9 +237,9 @@ func TestMetadataChanges(t *testing.T) {
 	})
 }
 
-// A deleted topic that is created anew before a cooperative member has noticed
+// A deleted topic that is created again before a cooperative member has noticed
 // is another topic.
-func TestTopicCreatedAnew(t *testing.T) {
+func TestTopicCreatedAgain(t *testing.T) {
 	for _, s := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t, 1)

@@ -71,7 +71,7 @@ func readAll(t *rapid.T, l *partitionLog, level driver.IsolationLevel, maxBytes 
 			return all, next
 		}
 		for _, r := range records {
-			require.Equal(t, len(records), cap(records), "who appends to what was read would write to the log")
+			require.Equal(t, len(records), cap(records), "an append to the result would write to the log")
 			require.False(t, r.Offset < next || r.Offset >= after, "a record lies outside of its batch")
 		}
 		all = append(all, seenIn(records)...)

@@ -126,7 +126,7 @@ func TestProduceInOutage(t *testing.T) {
 		{"short", 3, 200 * time.Millisecond, "sent"},
 		{"long", 3, time.Second, "failed: CONNECTION_FAILED"},
 		{"no retries", 0, time.Second, "failed: CONNECTION_FAILED"},
-		{"retries for ever", 1 << 40, time.Hour, "sent"},
+		{"retries forever", 1 << 40, time.Hour, "sent"},
 	}
 	for _, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -239,8 +239,8 @@ func TestProduceBlocksWhenFull(t *testing.T) {
 	})
 }
 
-// Who comes when the broker is back, but before what waits has been sent, is sent
-// after it.
+// A message that comes after the end of an outage, but before the waiting messages were
+// sent, is sent after them.
 func TestProduceWaitsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)

@@ -14,7 +14,7 @@ import (
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A member that is cut off goes on with what it has until its session has ended.
+// A member that is cut off keeps its claims until its session has ended.
 // Then it loses its claims by itself, before they go to another.
 func TestZombie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -86,8 +86,8 @@ func TestCommitOutlastsCut(t *testing.T) {
 	})
 }
 
-// Sequence: a commit waits for the broker; the session ends; the member is told,
-// and joins anew. The mark must not be tried under the new identity.
+// Sequence: a commit waits for the broker; the session ends; the member learns of it and
+// rejoins. The mark must not be tried under the new identity.
 func TestCommitDoesNotOutliveItsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
@@ -122,7 +122,7 @@ func TestExpire(t *testing.T) {
 	})
 }
 
-// What is gone when Close begins can not be given back.
+// A claim that is lost when Close begins cannot be given back.
 func TestCloseOfExpiredMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, 1)
@@ -157,7 +157,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// Close can not say good-bye to a broker that it can not reach: it waits until
+// Close cannot leave the group while the broker is unreachable: it waits until
 // it can, until the session is over, or until its context ends.
 func TestCloseWhileCut(t *testing.T) {
 	tests := []struct {
