@@ -14,10 +14,6 @@ import (
 // wrap makes err a [driver.Error]: see [errorcode.Wrap].
 func wrap(err error) error { return errorcode.Wrap(err, classify) }
 
-// wrap is wrap for what c has lived through. An OAUTHBEARER token that was refused is
-// no reason to give up: its source has another one next time.
-func (c *consumer) wrap(err error) error { return soften(wrap(err), c.cfg.SASL) }
-
 // soften makes a refused token transient.
 func soften(err error, sasl *driver.SASL) error {
 	var known *driver.Error

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -57,7 +58,11 @@ func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
 		return nil, nil, false
 	})
 	seed(t, brokers, "t", 0, numbered(10, 200)...)
-	watch.Go(func() { m.watchEnds(20*time.Millisecond, 50*time.Millisecond) })
+	asker := &endAsker{
+		claims: m.claims, data: m.data, line: m.ends, conf: m.endAsker.conf,
+		brokers: map[string]*ibm.Broker{}, busy: map[string]bool{},
+	}
+	watch.Go(func() { asker.run(m.watching, 20*time.Millisecond, 50*time.Millisecond) })
 	waitEnd(t, m, paused, 200)
 	seed(t, brokers, "t", 0, numbered(200, 300)...)
 	waitEnd(t, m, paused, 300)

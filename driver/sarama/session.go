@@ -178,13 +178,6 @@ func (c *consumer) lossOf(cl *claim) error {
 	return cl.lossCause()
 }
 
-// failedAt reports whether p is the partition that ended Run.
-func (c *consumer) failedAt(p partition) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.fatal != nil && c.failed == p
-}
-
 // yield takes the claim from the core.
 func (s *session) yield(cl *claim, lost error) {
 	c := s.c

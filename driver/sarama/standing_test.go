@@ -275,7 +275,7 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 		_, since := cl.feed.state()
 		return !since.IsZero()
 	}, patienceTest, time.Millisecond, "the feed notices nothing")
-	watch := mender{c: m.consumer, stand: map[*claim]*standing{}, stuck: map[*claim]time.Time{}}
+	watch := newMender(m.claims, m.core)
 	watch.round(time.Now())
 	r.mu.Lock()
 	assert.Empty(t, r.errs, "errors at first")

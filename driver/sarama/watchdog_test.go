@@ -72,7 +72,7 @@ func TestStalledFetchEndsTheSession(t *testing.T) {
 	r.waitRecords(t, 10)
 	stall.begin(t)
 	seed(t, brokers, "t", 0, numbered(10, 15)...)
-	watch.Go(func() { m.watchdog(100 * time.Millisecond) })
+	watch.Go(func() { m.watchdog.run(m.watching, 100*time.Millisecond) })
 	r.wait(t, "the end of the session", func() bool { return len(r.revoked) > 0 })
 	stall.on.Store(false)
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
@@ -96,19 +96,19 @@ func TestStallOfAClaimThatHasEnded(t *testing.T) {
 	r.waitRecords(t, 10)
 	stall.begin(t)
 	seed(t, brokers, "t", 0, numbered(10, 15)...)
-	last := m.check(m.check(nil))
+	last := m.watchdog.check(m.watchdog.check(nil))
 	var once sync.Once
 	cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		once.Do(func() {
 			cluster.SleepControl(func() {
-				m.end(errors.New("a rebalance"))
+				m.membership.end(errors.New("a rebalance"))
 				assert.True(t, r.happens(patienceTest, func() bool { return len(r.revoked) == 1 }), "the end of the claim")
 			})
 		})
 		return nil, nil, false
 	})
-	m.check(last)
+	m.watchdog.check(last)
 	stall.on.Store(false)
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
@@ -147,7 +147,7 @@ func TestStallEndsItsOwnSession(t *testing.T) {
 	require.NoError(t, err)
 	m := c.(*consumer)
 	h := &busyListener{recorder: r, stalled: func() {
-		m.end(errors.New("a rebalance"))
+		m.membership.end(errors.New("a rebalance"))
 		r.wait(t, "the next session", func() bool { return r.joins == 2 && len(r.live) == 1 })
 	}}
 	var run sync.WaitGroup
@@ -159,7 +159,7 @@ func TestStallEndsItsOwnSession(t *testing.T) {
 	r.waitRecords(t, 10)
 	stall.begin(t)
 	seed(t, brokers, "t", 0, numbered(10, 15)...)
-	m.check(m.check(m.check(nil)))
+	m.watchdog.check(m.watchdog.check(m.watchdog.check(nil)))
 	stall.on.Store(false)
 	r.wait(t, "the rest", func() bool { return slices.ContainsFunc(r.records, func(g got) bool { return g.value == "14" }) })
 	r.mu.Lock()
@@ -177,21 +177,21 @@ func TestSilenceIsNoStall(t *testing.T) {
 	m := start(t, Driver{}, consumerConfig(brokers), r)
 	r.waitRecords(t, 10)
 
-	idle := m.check(nil)
+	idle := m.watchdog.check(nil)
 	time.Sleep(2 * maxWait)
-	idle = m.check(idle)
+	idle = m.watchdog.check(idle)
 
 	m.Pause(r.claim(0))
 	time.Sleep(2*holdTime + maxWait) // until the fetch that is in flight has come
 	seed(t, brokers, "t", 0, numbered(10, 20)...)
-	paused := m.check(idle)
-	paused = m.check(paused)
+	paused := m.watchdog.check(idle)
+	paused = m.watchdog.check(paused)
 
 	m.Resume(r.claim(0))
-	resumed := m.check(paused)
-	m.check(idle) // the claim was paused between the two
+	resumed := m.watchdog.check(paused)
+	m.watchdog.check(idle) // the claim was paused between the two
 	r.waitRecords(t, 20)
-	m.check(resumed)
+	m.watchdog.check(resumed)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,14 +209,14 @@ func TestRecordNearALookIsNoStall(t *testing.T) {
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	var last map[*claim]pulse
 	for i := range 40 {
-		last = m.check(last)
+		last = m.watchdog.check(last)
 		appended := make(chan struct{})
 		go func() {
 			defer close(appended)
 			time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond)
 			assert.NoError(t, write(t.Context(), brokers, "t", 0, "v"))
 		}()
-		last = m.check(last)
+		last = m.watchdog.check(last)
 		<-appended
 		r.waitRecords(t, i+1)
 	}

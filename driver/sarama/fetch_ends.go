@@ -1,10 +1,13 @@
 package sarama
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 const (
@@ -21,8 +24,10 @@ const (
 // connection in order, and one goroutine per broker, so that a silent one delays no
 // other.
 type endAsker struct {
-	c    *consumer
-	conf *ibm.Config
+	claims *claims
+	data   ibm.Client // knows the leaders
+	line   *dialer.Dialer
+	conf   *ibm.Config // for connections of line
 
 	mu      sync.Mutex // guards what follows
 	brokers map[string]*ibm.Broker
@@ -30,10 +35,15 @@ type endAsker struct {
 	asking  sync.WaitGroup
 }
 
-// watchEnds keeps the high watermarks of all claims young, until Run or Close ends
-// it.
-func (c *consumer) watchEnds(every, age time.Duration) {
-	a := &endAsker{c: c, conf: c.endsConf, brokers: map[string]*ibm.Broker{}, busy: map[string]bool{}}
+func newEndAsker(claims *claims, line *dialer.Dialer, conf *ibm.Config) *endAsker {
+	return &endAsker{
+		claims: claims, line: line, conf: on(line, conf, requestTimeout),
+		brokers: map[string]*ibm.Broker{}, busy: map[string]bool{},
+	}
+}
+
+// run keeps the high watermarks of all claims young, until ctx ends.
+func (a *endAsker) run(ctx context.Context, every, age time.Duration) {
 	defer a.close()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -41,16 +51,14 @@ func (c *consumer) watchEnds(every, age time.Duration) {
 		select {
 		case <-tick.C:
 			a.round(age)
-		case <-c.served:
-			return
-		case <-c.closing:
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
 func (a *endAsker) close() {
-	a.c.ends.Sever()
+	a.line.Sever()
 	a.asking.Wait()
 	for _, b := range a.brokers {
 		b.Close()
@@ -61,11 +69,11 @@ func (a *endAsker) close() {
 func (a *endAsker) round(age time.Duration) {
 	now := time.Now()
 	old := map[string][]*claim{}
-	for _, cl := range a.c.claims.all(nil) {
+	for _, cl := range a.claims.all(nil) {
 		if !cl.feed.unheard(age, now) {
 			continue
 		}
-		if leader, err := a.c.data.Leader(cl.where.Topic, cl.where.ID); err == nil {
+		if leader, err := a.data.Leader(cl.where.Topic, cl.where.ID); err == nil {
 			old[leader.Addr()] = append(old[leader.Addr()], cl)
 		}
 	}
@@ -121,13 +129,13 @@ func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
 		switch {
 		case block == nil:
 		case block.Err == ibm.ErrNoError:
-			cl.feed.tell(block.Offset, now)
+			cl.feed.noteEnd(block.Offset, now)
 		default:
 			moved[cl.where.Topic] = true
 		}
 	}
 	for topic := range moved {
-		_ = a.c.data.RefreshMetadata(topic) // the next round finds who leads now
+		_ = a.data.RefreshMetadata(topic) // the next round finds who leads now
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func newInspector(limit, fetch int, trouble func(*feed), arrived func(partition,
 type feed struct {
 	where partition
 	end   atomic.Int64 // the high watermark, or -1
-	heard atomic.Int64 // when end was told, in nanoseconds since 1970
+	heard atomic.Int64 // when end was answered, in nanoseconds since 1970
 
 	mu      sync.Mutex // guards what follows
 	asked   int64      // the offset in the latest request
@@ -116,7 +116,7 @@ func (in *inspector) answered(answer []byte, version int16) {
 			return
 		}
 		f := in.feed(p.topic, p.id)
-		f.tell(p.end, now)
+		f.noteEnd(p.end, now)
 		bytes, bad := in.examine(f, p, b, now)
 		if bytes > 0 {
 			in.arrived(f.where, bytes)
@@ -127,8 +127,8 @@ func (in *inspector) answered(answer []byte, version int16) {
 	})
 }
 
-// tell notes the end of the log.
-func (f *feed) tell(end int64, now time.Time) {
+// noteEnd notes the end of the log.
+func (f *feed) noteEnd(end int64, now time.Time) {
 	if end >= 0 {
 		f.end.Store(end)
 		f.heard.Store(now.UnixNano())

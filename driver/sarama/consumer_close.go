@@ -53,6 +53,7 @@ func (c *consumer) beginClose(ctx context.Context) bool {
 	c.isClosing = true
 	c.deadline, _ = ctx.Deadline()
 	close(c.closing)
+	c.stopWatching()
 	c.claims.close()
 	if !c.running {
 		close(c.served)
@@ -67,7 +68,7 @@ func (c *consumer) shutDown() {
 	// cooperative rejoin between its join and its sync, and leave the member with
 	// a generation under which nothing can be committed.
 	<-c.claims.empty
-	c.end(errClosing)
+	c.membership.end(errClosing)
 	// A fetch in flight would hold the session for up to its waiting time.
 	c.fetches.Sever()
 	select {

@@ -1,0 +1,79 @@
+package sarama
+
+import (
+	"errors"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// drainErrors reads Sarama's errors until the group is closed.
+func (c *consumer) drainErrors() {
+	for err := range c.group.Errors() {
+		if fatal, closing := c.verdict(); closing || fatal != nil {
+			continue // from connections that are being cut
+		}
+		where := partition{ID: -1}
+		var at *ibm.ConsumerError
+		if errors.As(err, &at) {
+			where = partition{Topic: at.Topic, ID: at.Partition}
+		}
+		if !c.mender.undecoded(where, err) {
+			c.handle(c.wrap(err), where)
+		}
+	}
+}
+
+// handle acts on an error that Sarama has reported for a partition.
+func (c *consumer) handle(err error, where partition) {
+	switch {
+	case isCode(err, ibm.ErrOffsetOutOfRange):
+		c.handleOutOfRange(err, where)
+	case isCode(err, ibm.ErrTopicAuthorizationFailed) && where.Topic != "" && len(c.cfg.Topics) > 1:
+		c.topics.deny(where.Topic, ibm.ErrTopicAuthorizationFailed, reportEvery)
+		c.membership.end(err)
+	case isPermanent(err):
+		c.fail(err, where)
+	default:
+		c.core.report(err)
+		if errors.Is(err, ibm.ErrConsumerRetriesExhausted) {
+			c.membership.end(err)
+		}
+	}
+}
+
+// handleOutOfRange acts on a position that is not in the log, as the configuration asks.
+func (c *consumer) handleOutOfRange(err error, where partition) {
+	switch {
+	case c.topics.isAnother(c.hard, where.Topic): // the position is not of this topic
+	case c.cfg.OutOfRange != driver.OutOfRangeStop:
+		c.positions.stray(where, err)
+		c.membership.end(err)
+	default:
+		c.fail(c.positions.outOfRange(c.hard, where, err), where)
+	}
+}
+
+// restart ends the claims of topics that were created again, and the session with them:
+// Sarama cannot begin a single claim again. The claims of other topics are revoked.
+func (c *consumer) restart(changed map[string]bool) {
+	lost := c.claims.all(func(cl *claim) bool { return changed[cl.where.Topic] })
+	at := map[partition]int64{}
+	for _, cl := range lost {
+		at[cl.where] = cl.position()
+	}
+	for topic := range changed {
+		c.positions.restarts.Begin(topic, at)
+	}
+	c.positions.forgetAstray(changed)
+	for topic := range changed {
+		cause := recreated(topic)
+		for _, cl := range lost {
+			if cl.where.Topic == topic {
+				cl.setLost(cause)
+			}
+		}
+		c.membership.end(cause)
+	}
+}

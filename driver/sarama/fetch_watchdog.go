@@ -1,0 +1,108 @@
+package sarama
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// look is the time between two looks of the watchdog.
+const look = time.Minute
+
+// A watchdog ends the session when Sarama has stopped to fetch one of its claims without a
+// word, as it has done after hiccups of a broker, and the log grows. The claims are revoked
+// and the group is joined again.
+//
+// It does not judge a claim by the records that it brings, of which there may be none for
+// good reasons, but by the end of the log that Sarama has seen with the latest of them:
+// from one look to the next that has not moved, although the leader's end was beyond it at
+// the first already. Records that were appended between the two may still be on their way.
+// It does not judge a claim that is paused at a look, or was between two. Since it asks a
+// leader only for a claim that was silent between two looks, it finds a stall after two to
+// three of them; and one within a backlog only when another record is appended.
+type watchdog struct {
+	claims  *claims
+	leaders *leaders
+	core    *core
+	closing <-chan struct{} // closed when the consumer begins to close
+}
+
+// run looks until ctx ends.
+func (w *watchdog) run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var last map[*claim]pulse
+	for {
+		select {
+		case <-tick.C:
+			last = w.check(last)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// A pulse is the part of a claim's state that changes while it is fetched.
+type pulse struct {
+	end    int64 // of the log, according to the latest answer with records
+	pauses int64
+	leader int64 // the leader's end, or -1 if it was not asked
+}
+
+// check takes the pulse of every claim, and ends the session if one has stopped.
+func (w *watchdog) check(last map[*claim]pulse) map[*claim]pulse {
+	now := map[*claim]pulse{}
+	var silent []partition
+	for _, cl := range w.fetched() {
+		p := pulse{cl.source.HighWaterMarkOffset(), cl.pauses.Load(), -1}
+		now[cl] = p
+		if before, ok := last[cl]; ok && before.end == p.end && before.pauses == p.pauses {
+			silent = append(silent, cl.where)
+		}
+	}
+	// A leader that does not answer is not the claim's fault.
+	ends, _ := w.leaders.some(silent, ibm.OffsetNewest)
+	for cl, p := range now {
+		leader, asked := ends[cl.where]
+		if !asked {
+			continue
+		}
+		end := w.endOf(cl)
+		if end != nil && last[cl].leader > p.end && cl.source.HighWaterMarkOffset() == p.end {
+			err := &driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
+				Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
+					"nothing was fetched since the log ended at %d, and it ends at %d: the group is joined again", p.end, leader)}}
+			w.core.report(err)
+			end(err)
+			return nil
+		}
+		p.leader = leader
+		now[cl] = p
+	}
+	return now
+}
+
+// endOf returns the function that ends the session of cl and no other, or nil if cl is
+// ending anyway: it may be since its leader was asked.
+func (w *watchdog) endOf(cl *claim) context.CancelCauseFunc {
+	select {
+	case <-w.closing:
+		return nil
+	default:
+	}
+	if w.claims.at(cl.where) != cl || cl.isRevoking() {
+		return nil
+	}
+	return cl.session.end
+}
+
+// fetched returns the claims that Sarama should be fetching.
+func (w *watchdog) fetched() []*claim {
+	return w.claims.all(func(cl *claim) bool {
+		return !cl.paused.Load() && !cl.isRevoking() && !cl.isStanding()
+	})
+}
