@@ -27,19 +27,19 @@ type claim struct {
 
 	signal chan struct{} // a pause has begun or ended
 	paused atomic.Bool   // written with mu held
-	pauses atomic.Int64  // how many there have been
-	held   atomic.Int64  // bytes that have arrived since the latest began
+	pauses atomic.Int64  // how many pauses have begun
+	held   atomic.Int64  // bytes that have arrived since the latest pause began
 
 	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	stopped   bool       // Sarama has paused it because the core did
 	standing  bool       // Sarama has paused it because it cannot be read on
 	ended     bool
-	committed int64                   // what is durable, or -1
+	committed int64                   // the durable position, or -1
 	lost      error                   // why, if it was lost
 	cancel    context.CancelCauseFunc // of the running Revoke
 }
 
-// end returns the high watermark as it was told last.
+// end returns the latest high watermark that a broker has answered.
 func (cl *claim) end() int64 {
 	if end := cl.feed.end.Load(); end >= 0 {
 		return end
@@ -47,7 +47,7 @@ func (cl *claim) end() int64 {
 	return cl.source.HighWaterMarkOffset()
 }
 
-// finish ends the claim: from now on nothing is committed for it.
+// finish ends the claim: no mark is committed for it from now on.
 func (cl *claim) finish() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -74,8 +74,8 @@ func (cl *claim) setLost(cause error) {
 	}
 }
 
-// revoking registers cancel as what ends the window of the claim's Revoke. It
-// returns why the claim is lost, if that is known already.
+// revoking registers cancel, which ends the window of the claim's Revoke. It returns why
+// the claim is lost, if that is known already.
 func (cl *claim) revoking(cancel context.CancelCauseFunc) (lost error) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()

@@ -33,7 +33,7 @@ func (cl *claim) pause() {
 	}
 }
 
-// resume goes on. It calls Sarama with mu held, which waits for nothing there. Otherwise
+// resume ends a pause. It calls Sarama with mu held, which waits for nothing there. Otherwise
 // the partition could leave, come back, and be paused as a new claim between the look at
 // ended and the call.
 func (cl *claim) resume() {

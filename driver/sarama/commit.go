@@ -54,7 +54,8 @@ func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
 	return b.answer()
 }
 
-// A commitBatch is what one call of Commit has still to do, and what failed.
+// A commitBatch holds the marks of one call of Commit that are to be committed, and those
+// that failed.
 type commitBatch struct {
 	c      *committer
 	todo   []commitMark
@@ -63,12 +64,11 @@ type commitBatch struct {
 
 type commitMark struct {
 	driver.Mark
-	claim *claim // nil if it is none of the consumer's
+	claim *claim // nil if it is not of this consumer
 	last  error  // why the last attempt did not make it durable
 }
 
-// screen drops the marks that need no broker, and reports whether others are
-// left.
+// screen drops the marks that need no broker, and reports whether others are left.
 func (b *commitBatch) screen() bool {
 	b.todo = slices.DeleteFunc(b.todo, func(m commitMark) bool {
 		if m.claim == nil || m.claim.hasEnded() {
@@ -84,7 +84,7 @@ func (b *commitBatch) fail(m commitMark, err error) {
 	b.failed = append(b.failed, driver.MarkError{Mark: m.Mark, Err: err})
 }
 
-// giveUp fails what is left because the caller's context has ended.
+// giveUp fails the remaining marks because the caller's context has ended.
 func (b *commitBatch) giveUp(ctxErr error) {
 	for _, m := range b.todo {
 		b.fail(m, &driver.Error{Code: "REQUEST_TIMED_OUT", Err: errors.Join(ctxErr, m.last)})
@@ -99,8 +99,8 @@ func (b *commitBatch) answer() error {
 	return &driver.CommitError{Failed: b.failed}
 }
 
-// A commitAttempt is the answer to one request, by mark. Its maker shares
-// nothing with the call of Commit, which may have gone when it comes.
+// A commitAttempt is the answer to one request, by mark. It shares nothing with the call of
+// Commit, which may have returned when the answer comes.
 type commitAttempt struct {
 	by       member
 	verdicts []error // ErrNoError where the mark is durable
@@ -109,7 +109,7 @@ type commitAttempt struct {
 // errNotSent is the verdict on a mark that screen has to look at.
 var errNotSent = errors.New("not sent")
 
-// try sends marks in one request. It looks who the member is, and only then which claims
+// try sends marks in one request. It reads the member's identity, and only then which claims
 // have ended. The other order would let this happen: a claim is seen alive, is revoked,
 // and the member joins again; under the new generation the mark passes the broker's check
 // and rewinds the next owner.
@@ -179,8 +179,7 @@ func answered(resp *ibm.OffsetCommitResponse, p partition) ibm.KError {
 	return ibm.ErrUnknown
 }
 
-// judge sorts the marks by what an attempt has brought: durable, to be tried
-// again, or refused.
+// judge sorts the marks after an attempt: durable, to be tried again, or refused.
 func (b *commitBatch) judge(a commitAttempt, err error) {
 	todo := b.todo
 	b.todo = nil

@@ -15,17 +15,17 @@ import (
 
 const (
 	maxWait        = 250 * time.Millisecond // of a fetch: the lag of a cooperative revocation
-	requestTimeout = 10 * time.Second       // the longest that a broker may take for an answer that needs no waiting
+	requestTimeout = 10 * time.Second       // the longest wait for an answer that a broker can give at once
 	fetchTimeout   = 30 * time.Second
-	refreshMinutes = time.Minute // how late a new partition is noticed
+	refreshMinutes = time.Minute // how old metadata may be
 
 	metadataRetries = 10
 	metadataBackoff = 250 * time.Millisecond
 )
 
-// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed,
-// an interval after the last one that was answered, there must be time left in the
-// session to find the coordinator anew, which may take as long, and to try again.
+// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed, an
+// interval after the last heartbeat that was answered, enough of the session must be left
+// to find the coordinator again, which may take as long, and to try again.
 func heartbeatWait(session, interval time.Duration) time.Duration {
 	return max((session-interval)/3, time.Second)
 }
@@ -35,11 +35,11 @@ func commitWait(session time.Duration) time.Duration {
 	return min(max(session/2, time.Second), requestTimeout)
 }
 
-// baseConfig is what consumers and producers have in common.
+// baseConfig builds the part of a configuration that consumers and producers share.
 func baseConfig(clientID string, sasl *driver.SASL) (*ibm.Config, error) {
 	conf := ibm.NewConfig()
 	conf.ClientID = clientID
-	// Sarama lowers each request to what the broker says it can do.
+	// Sarama lowers the version of each request to one that the broker supports.
 	conf.Version = ibm.V3_6_0_0
 	conf.MetricRegistry = newNoMetrics()
 	conf.Net.DialTimeout = dialer.DialTimeout
@@ -65,11 +65,11 @@ func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
 	consumer.MaxWaitTime = maxWait
 	consumer.MaxProcessingTime = cfg.MaxProcessingTime
 	consumer.Fetch.Default = int32(min(cfg.MaxMessageBytes, math.MaxInt32))
-	consumer.Fetch.Max = 0 // a limit would make Sarama skip what is larger
+	consumer.Fetch.Max = 0 // a limit would make Sarama skip larger batches
 	consumer.Retry.BackoffFunc = fetchBackoff
-	consumer.Retry.Max = 30 // half a minute; then the session ends and the group is joined anew
+	consumer.Retry.Max = 30 // half a minute; then the session ends and the group is joined again
 	consumer.Offsets.AutoCommit.Enable = false
-	consumer.Offsets.Initial = ibm.OffsetOldest // see newest.go
+	consumer.Offsets.Initial = ibm.OffsetOldest // see positions_newest.go
 	consumer.IsolationLevel = ibm.ReadUncommitted
 	if cfg.IsolationLevel == driver.ReadCommitted {
 		consumer.IsolationLevel = ibm.ReadCommitted
@@ -104,8 +104,8 @@ func fetchBackoff(retries int) time.Duration {
 	return time.Second
 }
 
-// checkRebalance holds the window of a revocation against the time that the
-// group waits for it.
+// checkRebalance compares the window of a revocation with the time that the group waits
+// for it.
 func checkRebalance(cfg driver.ConsumerConfig, conf *ibm.Config) error {
 	if limit := conf.Consumer.Group.Rebalance.Timeout; cfg.DrainTimeout >= limit {
 		return invalid(fmt.Errorf("DrainTimeout: %v is not less than the rebalance timeout of %v", cfg.DrainTimeout, limit))
@@ -113,8 +113,8 @@ func checkRebalance(cfg driver.ConsumerConfig, conf *ibm.Config) error {
 	return nil
 }
 
-// checkInflated holds MaxDecompressedBytes against Sarama's own bound. What Sarama
-// refuses fails all partitions of a broker.
+// checkInflated compares MaxDecompressedBytes with Sarama's own bound. A batch that Sarama
+// rejects fails all partitions of a broker.
 func checkInflated(cfg driver.ConsumerConfig) error {
 	if most := int(ibm.MaxDecompressedBatchSize); most > 0 && cfg.MaxDecompressedBytes > most {
 		return invalid(fmt.Errorf("MaxDecompressedBytes: %d is more than Sarama's MaxDecompressedBatchSize of %d, "+
@@ -168,8 +168,8 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 	return conf, nil
 }
 
-// configure lets the user change conf, and then refuses what may not be
-// changed and what Sarama finds wrong.
+// configure lets the user change conf, and then rejects a change of a setting on which
+// safety rests, and a configuration that Sarama rejects.
 func (d Driver) configure(conf *ibm.Config, sasl bool, safety func(*ibm.Config) []setting) error {
 	safe := func(conf *ibm.Config) []setting {
 		all := append(safety(conf), networkSafety(conf)...)
@@ -191,15 +191,15 @@ func (d Driver) configure(conf *ibm.Config, sasl bool, safety func(*ibm.Config) 
 	return nil
 }
 
-// A setting is one field that Configure may not change. The value of a secret
-// one never shows.
+// A setting is one field that Configure may not change. The value of a secret setting is
+// never shown.
 type setting struct {
 	field  string
 	value  any
 	secret bool
 }
 
-// String shows the value, and that of an empty string too.
+// String returns the value; a string is quoted, so that an empty one shows.
 func (s setting) String() string {
 	if text, ok := s.value.(string); ok {
 		return fmt.Sprintf("%q", driver.Printable(text, 0))

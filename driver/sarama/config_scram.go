@@ -17,18 +17,18 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// maxIterations bounds the work that a server can ask for: a million rounds take
-// half a second of CPU for each connection. Kafka's default is 4096, and a broker
-// refuses to create more than 16384.
+// maxIterations bounds the work that a server can ask for: a million rounds take half a
+// second of CPU per connection. Kafka's default is 4096, and a broker rejects more than
+// 16384.
 const maxIterations = 1_000_000
 
-// errSCRAM says that the server did not prove that it knows the password, or
-// broke the protocol. No retry cures it.
+// errSCRAM reports that the server did not prove that it knows the password, or broke the
+// protocol. No retry cures it.
 var errSCRAM = errors.New("SCRAM")
 
-// A scram is one exchange of SCRAM (RFC 5802) on the client's side, without
-// channel binding. Passwords must be printable ASCII, which SASLprep leaves as
-// it is; the configuration is checked for that.
+// A scram is one exchange of SCRAM (RFC 5802) on the client's side, without channel
+// binding. Passwords must be printable ASCII, which SASLprep does not change; the
+// configuration is checked for that.
 type scram struct {
 	hash  func() hash.Hash
 	nonce string // the client's; drawn by Begin if empty
@@ -107,10 +107,10 @@ func (s *scram) prove(serverFirst string) (string, error) {
 	return final + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
 }
 
-// quoted returns what a server has sent, for an error.
+// quoted returns the text of a server for an error.
 func quoted(s string) string { return `"` + driver.Printable(s, 0) + `"` }
 
-// verify checks the server's proof that it knows the password too.
+// verify checks the server's proof that it knows the password, too.
 func (s *scram) verify(serverFinal string) error {
 	fields := attributes(serverFinal)
 	if e := fields["e"]; e != "" {

@@ -12,14 +12,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// tokenTimeout bounds one call of a TokenSource: it is made while a connection
-// is being set up, and others wait for that.
+// tokenTimeout bounds one call of a TokenSource: Sarama makes it while it sets up a
+// connection, and other requests wait for that.
 const tokenTimeout = 10 * time.Second
 
 var errToken = errors.New("token source")
 
-// secure puts SASL into conf, or says what of it can not be honoured. There is
-// no TLS in conf: see line.
+// secure puts SASL into conf, or returns which of its settings it does not support. It puts
+// no TLS into conf: the dialer makes the handshake.
 func secure(conf *ibm.Config, s *driver.SASL) error {
 	if s == nil {
 		return nil
@@ -69,16 +69,16 @@ func checkCredentials(s *driver.SASL) error {
 	return errors.Join(errs...)
 }
 
-// checkPlain refuses the separator of PLAIN's fields (RFC 4616) inside one.
+// checkPlain rejects the separator of PLAIN's fields (RFC 4616) in a field.
 func checkPlain(s *driver.SASL) error {
 	if strings.ContainsRune(s.User, 0) || strings.ContainsRune(string(s.Password), 0) {
-		return invalid(errors.New("SASL.User, SASL.Password: PLAIN can not carry a NUL"))
+		return invalid(errors.New("SASL.User, SASL.Password: PLAIN cannot carry a NUL"))
 	}
 	return nil
 }
 
-// checkSCRAM refuses what SASLprep (RFC 4013) might change or forbid: without
-// it, such a password would be hashed to something else than the server has.
+// checkSCRAM rejects characters that SASLprep (RFC 4013) might change or forbid: without
+// SASLprep, the hash of such a password would differ from the server's.
 func checkSCRAM(s *driver.SASL) error {
 	var errs []error
 	if !printableASCII(s.User) {
@@ -94,7 +94,7 @@ func printableASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// tokens is a driver.TokenSource as Sarama asks for it.
+// tokens adapts a driver.TokenSource to Sarama.
 type tokens struct{ source driver.TokenSource }
 
 // Token implements Sarama's AccessTokenProvider.

@@ -27,16 +27,16 @@ func balanceStrategies(wanted []driver.BalanceStrategy) ([]ibm.BalanceStrategy, 
 	return strategies, nil
 }
 
-// An assignmentFunc is told of each assignment as soon as the group has agreed.
+// An assignmentFunc is called with each assignment as soon as the group has agreed.
 type assignmentFunc func(claims map[string][]int32, generation int32)
 
-// observed returns strategies that tell of assignments, and otherwise are what
-// they were. It is the only place where Sarama shows a cooperative rebalance
-// before it is over.
-func observed(strategies []ibm.BalanceStrategy, tell assignmentFunc) []ibm.BalanceStrategy {
+// observed returns strategies that call assigned with each assignment, and otherwise do what
+// they did. It is the only place where Sarama shows a cooperative rebalance before it is
+// over.
+func observed(strategies []ibm.BalanceStrategy, assigned assignmentFunc) []ibm.BalanceStrategy {
 	out := make([]ibm.BalanceStrategy, len(strategies))
 	for i, s := range strategies {
-		o := observedStrategy{s, tell}
+		o := observedStrategy{s, assigned}
 		if speaker, ok := s.(ibm.SubscriptionUserDataBalanceStrategy); ok {
 			out[i] = observedSpeaker{o, speaker}
 		} else {
@@ -48,7 +48,7 @@ func observed(strategies []ibm.BalanceStrategy, tell assignmentFunc) []ibm.Balan
 
 type observedStrategy struct {
 	ibm.BalanceStrategy
-	tell assignmentFunc
+	assigned assignmentFunc
 }
 
 // OnAssignment implements Sarama's OnAssignmentBalanceStrategy.
@@ -56,7 +56,7 @@ func (o observedStrategy) OnAssignment(a *ibm.ConsumerGroupMemberAssignment, gen
 	if s, ok := o.BalanceStrategy.(ibm.OnAssignmentBalanceStrategy); ok {
 		s.OnAssignment(a, generation)
 	}
-	o.tell(a.Topics, generation)
+	o.assigned(a.Topics, generation)
 }
 
 // SupportedProtocols implements Sarama's RebalanceProtocolBalanceStrategy.
@@ -67,7 +67,7 @@ func (o observedStrategy) SupportedProtocols() []ibm.RebalanceProtocol {
 	return []ibm.RebalanceProtocol{ibm.RebalanceProtocolEager}
 }
 
-// An observedSpeaker also puts something into the member's subscription.
+// An observedSpeaker also adds data to the member's subscription.
 type observedSpeaker struct {
 	observedStrategy
 	speaker ibm.SubscriptionUserDataBalanceStrategy
@@ -78,8 +78,8 @@ func (o observedSpeaker) SubscriptionUserData(topics []string) ([]byte, error) {
 	return o.speaker.SubscriptionUserData(topics)
 }
 
-// cooperative reports whether the group will rebalance cooperatively: if every
-// strategy can.
+// cooperative reports whether the group will rebalance cooperatively: only if every strategy
+// can.
 func cooperative(strategies []ibm.BalanceStrategy) bool {
 	for _, s := range strategies {
 		if !canCooperate(s) {

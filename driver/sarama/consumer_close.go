@@ -7,9 +7,9 @@ import (
 	ibm "github.com/IBM/sarama"
 )
 
-// leaveGrace is how long the end of a session may take once every claim has
-// ended and the fetches are cut: a few round trips to the coordinator. After it
-// a pending join is cut, which Sarama can not cancel otherwise.
+// leaveGrace is how long the end of a session may take once every claim has ended and the
+// fetches are cut: a few round trips to the coordinator. After it the connections of a
+// pending join are cut, since Sarama cannot cancel a join.
 const leaveGrace = 200 * time.Millisecond
 
 // Close implements [driver.Consumer].
@@ -65,8 +65,8 @@ func (c *consumer) beginClose(ctx context.Context) bool {
 // shutDown drains, leaves the group, and takes everything down.
 func (c *consumer) shutDown() {
 	// The claims see closing by themselves. To end the session now would break a
-	// cooperative rejoin between its join and its sync, and leave the member with
-	// a generation under which nothing can be committed.
+	// cooperative rejoin between its join and its sync, and leave the member with a
+	// generation under which it can commit nothing.
 	<-c.claims.empty
 	c.membership.end(errClosing)
 	// A fetch in flight would hold the session for up to its waiting time.
@@ -78,7 +78,7 @@ func (c *consumer) shutDown() {
 		c.commits.Cut()
 		<-c.served
 	}
-	c.group.Close() // leaves the group; the error may be any that was queued
+	c.group.Close() // leaves the group; the error may be an earlier one of the queue
 	<-c.finished
 	c.release()
 	c.topics.asking.Wait()

@@ -20,8 +20,8 @@ type coordinator struct {
 	client ibm.Client
 	line   *dialer.Dialer // of client
 
-	// lane holds one token. An exchange takes it before it reads who the member is, and
-	// gives it back when the broker has answered, also if its caller has gone. So no
+	// lane holds one token. An exchange takes it before it reads the member's identity,
+	// and gives it back when the broker has answered, also if its caller has gone. So no
 	// commit overtakes another.
 	lane  chan struct{}
 	stale bool // the coordinator has to be looked up; guarded by lane
@@ -31,8 +31,8 @@ func newCoordinator(cfg driver.ConsumerConfig, conf *ibm.Config, client ibm.Clie
 	return &coordinator{cfg: cfg, conf: conf, client: client, line: line, lane: make(chan struct{}, 1), stale: true}
 }
 
-// close returns when no exchange is under way, and there will be none. The
-// connections must be severed.
+// close returns when no exchange is under way, and none will be. The connections must be
+// severed.
 func (k *coordinator) close() { k.lane <- struct{}{} }
 
 // wrap is wrap for an error of this consumer. A refused OAUTHBEARER token is no reason to

@@ -7,7 +7,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A core is the Handler of one Run, as the parts of a consumer call it.
+// A core calls the Handler of one Run for the parts of a consumer.
 type core struct {
 	handler driver.Handler // set before any part calls it
 

@@ -26,9 +26,8 @@ func soften(err error, sasl *driver.SASL) error {
 	return &driver.Error{Code: known.Code, Err: known.Err}
 }
 
-// classify names err. One error can hold the answers of several brokers: what
-// is permanent then goes before what is not, as it is the answer of a cluster
-// that was reached.
+// classify returns the code and the kind of err. One error can hold the answers of several
+// brokers: a permanent one goes first, as it is the answer of a cluster that was reached.
 func classify(err error) (code string, kind error) {
 	codes := kafkaErrors(err)
 	if i := slices.IndexFunc(codes, permanent); i >= 0 {
@@ -63,7 +62,7 @@ func permanent(k ibm.KError) bool  { return errorcode.Code(k).Permanent() }
 // invalid rejects a field of the configuration.
 func invalid(err error) error { return errorcode.Invalid(err) }
 
-// kafkaErrors returns every code that a broker answered within err.
+// kafkaErrors returns every code of a broker in err.
 func kafkaErrors(err error) []ibm.KError {
 	if k, ok := err.(ibm.KError); ok {
 		return []ibm.KError{k}
@@ -81,8 +80,8 @@ func kafkaErrors(err error) []ibm.KError {
 	return nil
 }
 
-// sentinelCodes finds the codes in an error of Sarama's Wrap, which keeps one
-// beside what it unwraps to, and shows it to errors.Is alone.
+// sentinelCodes returns the codes in an error of Sarama's Wrap, which keeps one beside the
+// error that it unwraps to, and shows it only to errors.Is.
 func sentinelCodes(err error) (codes []ibm.KError) {
 	if _, ok := err.(interface{ Is(error) bool }); !ok {
 		return nil

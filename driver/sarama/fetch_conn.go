@@ -19,11 +19,11 @@ const (
 // An examined connection shows each answer to a fetch to an inspector before
 // Sarama reads it.
 //
-// Sarama decodes an answer as one: a batch in it that cannot be read fails all
-// partitions of the broker, and each of them is blamed. It allocates what a batch
-// claims to hold, too. So what must not reach Sarama is taken out before. Sarama
-// asks for the head of an answer and then for all the rest in one slice of its
-// own, which the inspector changes in place: nothing is copied.
+// Sarama decodes an answer as one: a batch that cannot be read fails all partitions of the
+// broker, and Sarama blames each of them. It also allocates as much as a batch claims to
+// hold. So the inspector hides such batches from Sarama. Sarama asks for the head of an
+// answer and then for all the rest in one slice of its own, which the inspector changes in
+// place: nothing is copied.
 type examined struct {
 	net.Conn
 	in *bufio.Reader
@@ -87,8 +87,8 @@ func (e *examined) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// begin waits for the head of the next answer. What has another shape, as tokens
-// of an old authentication, is passed on as it is.
+// begin waits for the head of the next answer. Bytes of another shape, such as tokens of an
+// old authentication, are passed on unchanged.
 func (e *examined) begin() error {
 	b, err := e.in.Peek(lengthOfRequest)
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *examined) begin() error {
 	if version, ok := e.take(int32(binary.BigEndian.Uint32(b[lengthOfRequest:]))); ok {
 		e.version, e.head = version, headOfAnswer
 		if version >= flexibleFetch {
-			e.head++ // tags, of which there are none
+			e.head++ // no tags
 		}
 	}
 	return nil

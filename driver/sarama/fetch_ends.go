@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// askEnds is the time between two rounds of questions for the ends of logs, and
-	// endAge how old an end may be at a round. With requestTimeout that stays below
-	// the half minute that the contract asks for.
+	// askEnds is the time between two rounds of requests for the ends of logs, and endAge
+	// how old an end may be at a round. With requestTimeout that stays below the half
+	// minute that the contract asks for.
 	askEnds = 5 * time.Second
 	endAge  = 8 * time.Second
 )
@@ -135,7 +135,7 @@ func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
 		}
 	}
 	for topic := range moved {
-		_ = a.data.RefreshMetadata(topic) // the next round finds who leads now
+		_ = a.data.RefreshMetadata(topic) // the next round finds the new leader
 	}
 	return nil
 }

@@ -32,18 +32,18 @@ func init() {
 	}
 }
 
-// An inspector looks at what a consumer fetches before Sarama does, and keeps what
-// is known of each partition. It is shared by all connections that fetch.
+// An inspector looks at fetched records before Sarama does, and keeps a feed per partition.
+// All connections that fetch share it.
 type inspector struct {
 	limits  recordbatch.Limits
-	trouble func(*feed) // is called when a partition cannot be read on
+	damaged func(*feed) // is called when a partition cannot be read on
 	arrived func(p partition, bytes int)
 
 	mu    sync.Mutex // guards feeds
 	feeds map[string]map[int32]*feed
 }
 
-func newInspector(limit, fetch int, trouble func(*feed), arrived func(partition, int)) *inspector {
+func newInspector(limit, fetch int, damaged func(*feed), arrived func(partition, int)) *inspector {
 	if limit <= 0 {
 		limit = saramaBound
 	}
@@ -52,11 +52,11 @@ func newInspector(limit, fetch int, trouble func(*feed), arrived func(partition,
 			Batch: limit, Share: max(fetch, 1) * recordbatch.ShareFetches, Answer: int(ibm.MaxResponseSize),
 			Record: recordCost, Header: headerCost,
 		},
-		trouble: trouble, arrived: arrived, feeds: map[string]map[int32]*feed{},
+		damaged: damaged, arrived: arrived, feeds: map[string]map[int32]*feed{},
 	}
 }
 
-// A feed is what is known of the fetches of one partition.
+// A feed is the state of the fetches of one partition.
 type feed struct {
 	where partition
 	end   atomic.Int64 // the high watermark, or -1
@@ -66,10 +66,10 @@ type feed struct {
 	asked   int64      // the offset in the latest request
 	first   int64      // the base offset of the first batch that came last, or -1
 	partial int        // answers in a row that held the beginning of a batch only
-	since   time.Time  // of the first answer in a row that brought nothing of what is there; zero if the latest did
-	trouble *recordbatch.Damage
+	since   time.Time  // of the first answer in a row without records although the log goes on; zero if the latest had some
+	damage  *recordbatch.Damage
 
-	failed time.Time // when Sarama could not read an answer at last
+	failed time.Time // when Sarama last could not read an answer
 }
 
 func (in *inspector) feed(topic []byte, id int32) *feed {
@@ -89,7 +89,7 @@ func (in *inspector) feed(topic []byte, id int32) *feed {
 	return f
 }
 
-// forget drops what is known of a partition, whose claim has ended.
+// forget drops the feed of a partition whose claim has ended.
 func (in *inspector) forget(p partition) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -104,7 +104,7 @@ func (in *inspector) asked(p askedPartition) {
 	f.asked = p.offset
 }
 
-// answered looks at an answer, and takes out of it what Sarama must not see.
+// answered looks at an answer, and hides from Sarama what it must not decode.
 func (in *inspector) answered(answer []byte, version int16) {
 	if version >= flexibleFetch && len(answer) == 0 {
 		return
@@ -122,7 +122,7 @@ func (in *inspector) answered(answer []byte, version int16) {
 			in.arrived(f.where, bytes)
 		}
 		if bad {
-			in.trouble(f)
+			in.damaged(f)
 		}
 	})
 }
@@ -140,13 +140,13 @@ func (f *feed) unheard(d time.Duration, now time.Time) bool {
 	return now.UnixNano()-f.heard.Load() > int64(d)
 }
 
-// partialAnswers is how many answers may bring the beginning of a batch and no
-// more. Brokers send at least one whole batch (KIP-74); older ones send more when
-// Sarama asks for more, as it does after the first.
+// partialAnswers is how many answers in a row may bring only the beginning of a batch.
+// Brokers send at least one whole batch (KIP-74); older ones send more when Sarama asks for
+// more, as it does after the first such answer.
 const partialAnswers = 5
 
-// examine looks at the records of one partition. It returns how many bytes Sarama
-// gets of them, and reports whether they are in trouble.
+// examine looks at the records of one partition. It returns how many bytes of them Sarama
+// may decode, and reports whether a batch is damaged.
 func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget, now time.Time) (bytes int, bad bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -158,7 +158,7 @@ func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget
 	again := first >= 0 && first == f.first
 	x := recordbatch.Examination{
 		Records: p.records, Next: f.asked, Budget: b,
-		Thorough: again || f.trouble != nil,
+		Thorough: again || f.damage != nil,
 	}
 	f.first = first
 	t := x.Run()
@@ -171,10 +171,10 @@ func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget
 		}
 	}
 	if x.Whole > 0 {
-		f.trouble, f.partial = nil, 0
+		f.damage, f.partial = nil, 0
 	}
 	if t != nil {
-		f.trouble = t
+		f.damage = t
 	}
 	if x.Whole > 0 && !again || t != nil {
 		f.since = time.Time{}
@@ -184,7 +184,7 @@ func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget
 	return x.Bytes, t != nil
 }
 
-// nothing notes that an answer brings nothing new. It is called with mu held.
+// nothing notes that an answer brought no new record. It is called with mu held.
 func (f *feed) nothing(p answeredPartition, now time.Time) {
 	switch {
 	case p.stable <= f.asked:
@@ -194,12 +194,12 @@ func (f *feed) nothing(p answeredPartition, now time.Time) {
 	}
 }
 
-// state returns the trouble that the partition is in, and since when nothing has
-// come of what is there.
+// state returns the damage that keeps the partition from being read on, if any, and since
+// when no record has come although the log goes on.
 func (f *feed) state() (*recordbatch.Damage, time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.trouble, f.since
+	return f.damage, f.since
 }
 
 // damageAt returns the report of damage in a partition.
@@ -207,15 +207,15 @@ func damageAt(p partition, d *recordbatch.Damage) *driver.PartitionError {
 	return &driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: d.Offset, Err: d.Err}
 }
 
-// position returns where the partition was asked for at last.
+// position returns the offset of the latest request.
 func (f *feed) position() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.asked
 }
 
-// blamed notes that Sarama could not read an answer, and reports whether that had
-// not happened for a minute.
+// blamed notes that Sarama could not read an answer, and reports whether that had not
+// happened for a minute.
 func (f *feed) blamed(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

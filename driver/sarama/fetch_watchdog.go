@@ -13,17 +13,17 @@ import (
 // look is the time between two looks of the watchdog.
 const look = time.Minute
 
-// A watchdog ends the session when Sarama has stopped to fetch one of its claims without a
-// word, as it has done after hiccups of a broker, and the log grows. The claims are revoked
-// and the group is joined again.
+// A watchdog ends the session when Sarama has silently stopped to fetch one of its claims,
+// as it has done after hiccups of a broker, and the log grows. The claims are revoked and
+// the group is joined again.
 //
-// It does not judge a claim by the records that it brings, of which there may be none for
-// good reasons, but by the end of the log that Sarama has seen with the latest of them:
-// from one look to the next that has not moved, although the leader's end was beyond it at
-// the first already. Records that were appended between the two may still be on their way.
-// It does not judge a claim that is paused at a look, or was between two. Since it asks a
-// leader only for a claim that was silent between two looks, it finds a stall after two to
-// three of them; and one within a backlog only when another record is appended.
+// A claim may bring no records for good reasons. So the watchdog judges it by the end of the
+// log that Sarama has seen with its latest records: the claim is stalled if this end has not
+// moved from one look to the next although the leader's end was beyond it at the first
+// already. Records that were appended between the two looks may still be on their way. The
+// watchdog does not judge a claim that is paused at a look, or was between two. It asks a
+// leader only for a claim that was silent between two looks, so it finds a stall after two
+// to three looks, and a stall within a backlog only when another record is appended.
 type watchdog struct {
 	claims  *claims
 	leaders *leaders
@@ -64,7 +64,7 @@ func (w *watchdog) check(last map[*claim]pulse) map[*claim]pulse {
 			silent = append(silent, cl.where)
 		}
 	}
-	// A leader that does not answer is not the claim's fault.
+	// A leader that does not answer shows nothing about the claim.
 	ends, _ := w.leaders.some(silent, ibm.OffsetNewest)
 	for cl, p := range now {
 		leader, asked := ends[cl.where]

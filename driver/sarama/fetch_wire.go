@@ -5,8 +5,8 @@ import "encoding/binary"
 // flexibleFetch is the first version of a fetch with compact lengths and tags.
 const flexibleFetch = 12
 
-// A cursor reads what a fetch consists of. When something is missing it is bad
-// from then on, and reads zeros.
+// A cursor reads the fields of a fetch. When bytes are missing it is bad from then on, and
+// reads zeros.
 type cursor struct {
 	b        []byte
 	at       int
@@ -54,7 +54,7 @@ func (c *cursor) uvarint() int {
 	return int(v)
 }
 
-// count reads the length of an array, or of records. None is 0.
+// count reads the length of an array, or of records. Null is 0.
 func (c *cursor) count() int {
 	if c.flexible {
 		return max(0, c.uvarint()-1)
@@ -69,7 +69,7 @@ func (c *cursor) name() []byte {
 	return c.take(int(c.int16()))
 }
 
-// tags passes what later versions have added.
+// tags passes over the fields that later versions have added.
 func (c *cursor) tags() {
 	if !c.flexible {
 		return
@@ -87,8 +87,7 @@ type askedPartition struct {
 	offset int64
 }
 
-// eachAsked calls visit for each partition in a fetch request, which begins with
-// its length as Sarama writes it.
+// eachAsked calls visit for each partition in a fetch request, which begins with its length.
 func eachAsked(request []byte, visit func(askedPartition)) {
 	c := cursor{b: request, at: lengthOfRequest + 2}
 	version := c.int16()
@@ -96,7 +95,7 @@ func eachAsked(request []byte, visit func(askedPartition)) {
 	c.take(max(0, int(c.int16())))
 	c.flexible = version >= flexibleFetch
 	c.tags()
-	c.take(12) // replica, wait, bytes at least
+	c.take(12) // replica, longest wait, least bytes
 	if version >= 3 {
 		c.int32()
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
-// A membership is the standing of a consumer in its group: which session it is in, who
-// it is there, and until when it is certainly a member.
+// A membership is the state of a consumer in its group: its session, its identity there, and
+// until when it is certainly a member.
 //
 // The coordinator removes a member that it has not heard of for the session timeout,
 // counted from the last heartbeat that it has received. So the member counts from the
@@ -41,7 +41,7 @@ type membership struct {
 	mu       sync.Mutex              // guards what follows
 	endJoin  context.CancelCauseFunc // ends the latest join, and its session
 	session  *session                // nil between two sessions
-	latest   member                  // who the consumer was in its latest session
+	latest   member                  // the identity in the latest session
 	assigned map[partition]bool
 }
 
@@ -54,14 +54,14 @@ func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, 
 	}
 }
 
-// A member is who commits: fenced by its generation.
+// A member is the identity under which a consumer commits: its generation fences it.
 type member struct {
 	session    *session
 	id         string
 	generation int32
 }
 
-// noMember is who may commit for a group without members.
+// noMember is the identity for a commit to a group without members.
 var noMember = member{generation: ibm.GroupGenerationUndefined}
 
 // join notes that a join begins, which end ends.
@@ -113,9 +113,8 @@ func (m *membership) current() *session {
 	return m.session
 }
 
-// member returns who the consumer is now. It reads the generation first: Sarama writes
-// that last, so a result that is torn by a rebalance has the old generation, and is
-// refused.
+// member returns the consumer's identity. It reads the generation first: Sarama writes that
+// last, so a result that is torn by a rebalance has the old generation, and is refused.
 func (m *membership) member() (member, bool) {
 	s := m.current()
 	if s == nil {
@@ -125,7 +124,7 @@ func (m *membership) member() (member, bool) {
 	return member{session: s, id: s.sess.MemberID(), generation: generation}, true
 }
 
-// last returns who the consumer was in its latest session that has ended.
+// last returns the identity in the latest session that has ended.
 func (m *membership) last() member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -170,7 +169,7 @@ func (m *membership) worthRetrying(by member, err error) bool {
 	switch {
 	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
 		if now, ok := m.member(); !ok || now != by {
-			return true // refused for what it has left behind
+			return true // refused for an identity that it has no longer
 		}
 		if m.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
 			return true // between the join and its answer: the claims stay
@@ -202,7 +201,8 @@ func membershipLost(err error) error {
 	return &driver.Error{Code: known.Code, Kind: known.Kind, Err: fmt.Errorf("%w: %w", driver.ErrMembershipLost, known.Err)}
 }
 
-// asked is called with what Sarama is about to ask the coordinator.
+// asked is called with the key of a request that Sarama is about to send to the
+// coordinator.
 func (m *membership) asked(key int16) {
 	switch key {
 	case response.JoinGroup, response.SyncGroup:
@@ -212,7 +212,7 @@ func (m *membership) asked(key int16) {
 	}
 }
 
-// heard is called with what the coordinator has answered to Sarama.
+// heard is called with the error code of an answer of the coordinator to Sarama.
 func (m *membership) heard(key int16, sent time.Time, code ibm.KError) {
 	switch {
 	case code == ibm.ErrNoError, key == response.Heartbeat && code == ibm.ErrRebalanceInProgress:

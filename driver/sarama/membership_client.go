@@ -37,7 +37,7 @@ type splitClient struct {
 
 	mu      sync.Mutex         // guards what follows
 	since   time.Time          // when the coordinator was lost; zero if it is not
-	stale   bool               // another broker is said to be the coordinator
+	stale   bool               // the coordinator is another broker
 	doubted bool               // another broker may be: this one could not be reached
 	foreign map[string][]int32 // partitions of topics that only other members subscribe to
 	looked  time.Time          // at foreign

@@ -11,9 +11,9 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
-// An ear listens to what the coordinator answers to Sarama's heartbeats, joins and
-// syncs on one connection. Sarama shows neither when a heartbeat was sent nor how
-// often it joins. It has one request under way at a time on such a connection.
+// An ear listens to the coordinator's answers to Sarama's heartbeats, joins and syncs on one
+// connection. Sarama shows neither when it sent a heartbeat nor how often it joins. It has
+// one request under way at a time on such a connection.
 type ear struct {
 	net.Conn
 	asked func(key int16)
@@ -21,7 +21,7 @@ type ear struct {
 
 	mu   sync.Mutex // guards what follows
 	key  int16
-	code int       // where the error code of the answer is; 0 if the answer is of no interest
+	code int       // where the error code of the answer is; 0 if no code is wanted
 	sent time.Time // when the request was written
 	head []byte    // the answer up to its error code, as far as it was read
 }
@@ -32,7 +32,7 @@ const (
 	codeBytes     = 2
 )
 
-// codeAt returns where the error code of an answer is, or 0 if it is of no interest.
+// codeAt returns where the error code of an answer is, or 0 if no code is wanted.
 func codeAt(key, version int16) int {
 	var flexible, throttled int16 // since which version
 	switch key {
@@ -76,6 +76,7 @@ func (e *ear) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// listen takes the error code from the bytes of an answer.
 func (e *ear) listen(b []byte) {
 	e.mu.Lock()
 	end := e.code + codeBytes

@@ -7,16 +7,16 @@ import (
 	ibm "github.com/IBM/sarama"
 )
 
-// reasons remembers why brokers could not be reached. Sarama says so at the first
-// attempt, and afterwards only that they are not.
+// reasons remembers why brokers could not be reached. Sarama returns the reason at the first
+// attempt, and afterwards only that they are not reached.
 type reasons struct {
 	mu        sync.Mutex // guards what follows
 	permanent error      // until a broker has answered
-	latest    error      // that says more than that there is no connection
+	latest    error      // with more than that no connection exists
 }
 
-// note keeps what a request for metadata, or a connection, has met. What an answer
-// says of topics is said of these only.
+// note keeps the error of a request for metadata or of a connection. An error of topics in
+// an answer concerns only these.
 func (r *reasons) note(err error) {
 	reason := wrap(err)
 	r.mu.Lock()
@@ -35,8 +35,8 @@ func (r *reasons) note(err error) {
 	}
 }
 
-// blame returns err with why the brokers cannot be reached, where Sarama says
-// only that they are not.
+// blame adds to err why the brokers cannot be reached, if Sarama returns only that they are
+// not.
 func (r *reasons) blame(err error) error {
 	if err == nil || len(kafkaErrors(err)) > 0 {
 		return err
@@ -52,7 +52,7 @@ func (r *reasons) blame(err error) error {
 	return err
 }
 
-// bare reports whether err says that there is no connection, and not why.
+// bare reports whether err reports that no connection exists, and not why.
 func bare(err error) bool {
 	return err == ibm.ErrOutOfBrokers || err == ibm.ErrNotConnected ||
 		errors.Is(err, ibm.ErrOutOfBrokers) && err.Error() == ibm.ErrOutOfBrokers.Error()

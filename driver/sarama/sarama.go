@@ -5,25 +5,27 @@
 //
 // # Overview
 //
-// The driver uses Sarama for what Sarama does well, the wire protocol, group
-// membership and fetching, and does by itself what Sarama does not:
+// Sarama speaks the wire protocol, keeps the group membership and fetches. The driver adds:
 //
-//   - Commits are requests of its own, on a connection of their own: each has
-//     an answer by partition, and waits neither for a fetch nor for a join.
-//   - The group coordinator has a connection of its own, so heartbeats and
-//     joins do not share the lock of a connection that long-polls.
-//   - Every connection goes through a dialer that can be cut. That is how Close
-//     ends a pending join, and a producer whose broker is dead.
-//   - OffsetNewest is resolved and committed before the group is first joined,
-//     so a crash before the first commit loses nothing.
-//   - Messages are collected, numbered, sent again and split by the driver, over
-//     Sarama's connections: what a broker says of a batch is a verdict on a message
-//     only if it is alone in it, and only if it proves that nothing was appended.
+//   - Commits are requests of the driver, on a connection of their own. Each has an answer
+//     per partition, and waits neither for a fetch nor for a join.
+//   - The group coordinator has a connection of its own, so heartbeats and joins do not
+//     share the lock of a connection on which a fetch waits.
+//   - Every connection goes through a dialer that can cut it. So Close ends a pending join,
+//     and a producer whose broker is dead.
+//   - Each answer to a fetch is examined before Sarama decodes it, so a damaged or oversized
+//     batch stops its own partition and no other.
+//   - OffsetNewest is looked up and committed before the group is first joined, so a crash
+//     before the first commit loses nothing.
+//   - The driver collects, numbers, retries and splits messages, over Sarama's connections.
+//     A broker's verdict on a batch becomes the verdict on a message only if the message is
+//     alone in the batch and the verdict proves that nothing was appended.
 //
 // # Tuning
 //
-// [Driver.Configure] sees Sarama's configuration last, for what the driver's
-// configuration has no field for. What safety rests on is refused there.
+// [Driver.Configure] changes settings of Sarama's configuration for which the driver's
+// configuration has no field. It must not change a setting on which safety rests: the driver
+// rejects that.
 package sarama
 
 import (
@@ -40,13 +42,12 @@ import (
 // Driver opens consumers and producers over Sarama. The zero value is ready to
 // use. It holds no connection and no state.
 type Driver struct {
-	// Configure, if not nil, is called with the configuration that the driver
-	// has built, once for each consumer and producer and for each validation of
-	// one, possibly by several goroutines at once. Afterwards it is checked by
-	// Sarama's own Validate.
+	// Configure, if not nil, is called with the configuration that the driver has built,
+	// once per consumer and producer and once per validation, possibly by several
+	// goroutines at once. Sarama's own Validate checks the result.
 	//
-	// A change to what safety rests on is refused with an error that names the
-	// field: Net.TLS and Net.Proxy always; Net.SASL where the driver's
+	// The driver rejects a change of these fields, on which safety rests, with an error
+	// that names the field: Net.TLS and Net.Proxy always; Net.SASL if the driver's
 	// configuration has SASL; for a consumer Consumer.Return.Errors,
 	// Consumer.Offsets.AutoCommit.Enable, Consumer.Offsets.Initial,
 	// Consumer.Fetch.Max, Consumer.IsolationLevel, Consumer.Group.InstanceId,
@@ -56,8 +57,8 @@ type Driver struct {
 	//
 	// Producer.Flush is per partition: a batch is sent when Frequency has passed
 	// since its first message, or when Messages or Bytes have gathered, and holds at
-	// most MaxMessages. Flush and Close send at once what lingers, and so does a full
-	// buffer. Producer.Partitioner decides only for messages that ask for no partition.
+	// most MaxMessages. Flush, Close and a full buffer send lingering messages at
+	// once. Producer.Partitioner decides only for messages that ask for no partition.
 	// A producer needs a Version of 0.11 or later.
 	//
 	// These have no effect: the BackoffFuncs of Metadata and Producer, ChannelBufferSize
@@ -111,8 +112,8 @@ func (d Driver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (dr
 	return p, nil
 }
 
-// open runs dial, which cannot be cancelled but by sever, and returns by the end
-// of ctx: with ctx's error, and why dial had not succeeded by then if it knows.
+// open runs dial, which only sever can cancel, and returns by the end of ctx: with ctx's
+// error, and with the reason why dial had not succeeded by then, if it is known.
 func open(ctx context.Context, opened closer, dial func() error, sever func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -125,7 +126,7 @@ func open(ctx context.Context, opened closer, dial func() error, sever func()) e
 		}
 		return err
 	}
-	if err == nil { // severed just as it was ready
+	if err == nil { // severed when it was just ready
 		opened.Close(ctx)
 	}
 	if err != nil && !errors.Is(err, dialer.ErrSevered) {

@@ -13,15 +13,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
-// reasonTimeout bounds the wait for the error that goes with a partition that
-// Sarama has given up. It comes by another channel, and can get lost there.
+// reasonTimeout bounds the wait for the error of a partition that Sarama has given up. The
+// error comes by another channel, and can get lost there.
 const reasonTimeout = time.Second
 
 var errClosing = errors.New("consumer is closing")
 
-// A session serves one membership of the group; it is Sarama's
-// ConsumerGroupHandler. A membership lasts until the next rebalance, or with
-// cooperative rebalancing until it is lost.
+// A session serves one session of Sarama's consumer group, as its ConsumerGroupHandler. It
+// lasts until the next rebalance, or with cooperative rebalancing until it is lost.
 type session struct {
 	c      *consumer
 	end    context.CancelCauseFunc // ends it, and no other
@@ -77,16 +76,16 @@ func (s *session) reportLost(cause error) {
 	}
 }
 
-// ConsumeClaim implements Sarama's ConsumerGroupHandler. It returns when the
-// claim has ended, which no user code can delay beyond the drain window:
-// Sarama would wait for it without bound, and the group with it.
+// ConsumeClaim implements Sarama's ConsumerGroupHandler. It returns when the claim has
+// ended, which no user code can delay beyond the drain window: Sarama, and the group with
+// it, would wait for it without bound.
 func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim) error {
 	c := s.c
 	where := partition{Topic: source.Topic(), ID: source.Partition()}
 	start, skip, err := c.positions.start(s, source)
 	if err != nil {
 		if sess.Context().Err() == nil {
-			return err // Sarama ends the session and tells of it
+			return err // Sarama ends the session and reports it
 		}
 		return nil
 	}
@@ -137,7 +136,7 @@ func (c *consumer) forget(cl *claim) {
 	c.claims.remove(cl)
 }
 
-// reason tells why cl is lost, or nil if it is asked for and can be committed.
+// reason returns why cl is lost, or nil if it is revoked and can still be committed.
 func (c *consumer) reason(cl *claim, session context.Context) error {
 	if c.hard.Err() != nil {
 		return context.Cause(c.hard)
@@ -146,8 +145,8 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 		return lost
 	}
 	if _, closing := c.verdict(); session.Err() == nil && !closing {
-		// The channel was closed: revoked by a cooperative rebalance, or given
-		// up by Sarama, which ends the session as soon as its error is read.
+		// Sarama has closed the channel: a cooperative rebalance has revoked the claim, or
+		// Sarama has given it up, and ends the session as soon as its error is read.
 		if !c.membership.isAssigned(cl.where) {
 			return nil
 		}
@@ -170,7 +169,7 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 	return nil
 }
 
-// lossOf returns why cl is gone, apart from what the session says.
+// lossOf returns why cl is gone, apart from a reason of the session.
 func (c *consumer) lossOf(cl *claim) error {
 	if c.topics.known.Era(cl.where.Topic) != cl.era {
 		return recreated(cl.where.Topic)
@@ -178,7 +177,7 @@ func (c *consumer) lossOf(cl *claim) error {
 	return cl.lossCause()
 }
 
-// yield takes the claim from the core.
+// yield takes cl from the core: by Revoke, or by Lost if it is lost.
 func (s *session) yield(cl *claim, lost error) {
 	c := s.c
 	defer c.forget(cl)
@@ -191,7 +190,7 @@ func (s *session) yield(cl *claim, lost error) {
 	c.core.handler.Lost([]*driver.Claim{cl.public}, lost)
 }
 
-// watched runs revoke beside one watch for all claims of the session.
+// watched runs revoke, and beside it one watch for all claims of the session.
 func (s *session) watched(revoke func()) {
 	s.mu.Lock()
 	s.revoking++
@@ -219,8 +218,7 @@ func (s *session) watched(revoke func()) {
 	}
 }
 
-// revoke asks for the claim back and waits for the answer, or for the end of
-// the window.
+// revoke revokes cl, and waits for the core's answer or for the end of the window.
 func (c *consumer) revoke(cl *claim, session context.Context) {
 	ctx, cancel, stop := c.window()
 	defer stop()
@@ -246,7 +244,8 @@ func (c *consumer) revoke(cl *claim, session context.Context) {
 	cl.finish()
 }
 
-// window returns the context of one Revoke, and how to end it with a cause.
+// window returns the context of one Revoke, a function that ends it with a cause, and one
+// that releases it.
 func (c *consumer) window() (context.Context, context.CancelCauseFunc, context.CancelFunc) {
 	c.mu.Lock()
 	end := c.deadline

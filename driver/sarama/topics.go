@@ -19,8 +19,8 @@ const (
 	// lookEvery is the time between two looks at the topics.
 	lookEvery = 5 * time.Second
 
-	// newPartitionLook is how often Sarama looks for new partitions, as the leader
-	// of the group. It looks at metadata that may be as old again.
+	// newPartitionLook is how often Sarama looks for new partitions, as the leader of the
+	// group. The metadata that it looks at may be as old again.
 	newPartitionLook = 20 * time.Second
 
 	// reportEvery is how often a topic that cannot be read is reported, and how long a
@@ -232,7 +232,7 @@ func (t *topics) doubt() {
 	}
 }
 
-// look ends the session if a topic has been created again, or can be read that the
+// look ends the session if a topic was created again, or if a topic can be read that the
 // member has not subscribed to.
 func (t *topics) look(ctx context.Context) {
 	s, err := t.coordinator.survey(ctx)

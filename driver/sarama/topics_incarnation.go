@@ -97,8 +97,8 @@ func (t *topics) poll(ctx context.Context) (votes []survey) {
 	return votes
 }
 
-// rivals reports whether any broker names an ID for the topic that may supersede
-// the current one.
+// rivals reports whether any broker names an ID for the topic that may supersede the
+// current one.
 func (t *topics) rivals(topic string, votes []survey) bool {
 	for _, v := range votes {
 		if len(t.known.Learn("", map[string]incarnation.ID{topic: v.topics[topic].id})) > 0 {
@@ -113,9 +113,9 @@ const (
 	rivalPause    = 250 * time.Millisecond
 )
 
-// isAnother reports whether the topic has been created again since its claims
-// began. As long as brokers disagree it asks again: the leader that has refused a
-// position may be the first to know.
+// isAnother reports whether the topic was created again since its claims began. As long as
+// brokers disagree it asks again: the leader that has refused a position may be the first to
+// know.
 func (t *topics) isAnother(ctx context.Context, topic string) bool {
 	era := t.known.Era(topic)
 	for began := time.Now(); ; {
