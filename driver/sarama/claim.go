@@ -23,7 +23,7 @@ type claim struct {
 	source ibm.ConsumerGroupClaim
 	feed   *feed
 	skip   int64 // records below it are not delivered
-	era    int   // of its topic, see incarnation.go
+	era    int   // of its topic, see topics_incarnation.go
 
 	signal chan struct{} // a pause has begun or ended
 	paused atomic.Bool   // written with mu held

@@ -143,20 +143,8 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 	if cfg.Idempotent {
 		conf.Net.MaxOpenRequests = 1
 	}
-	acks, knownAcks := map[driver.RequiredAcks]ibm.RequiredAcks{
-		driver.WaitForAll: ibm.WaitForAll, driver.WaitForLocal: ibm.WaitForLocal, driver.NoResponse: ibm.NoResponse,
-	}[cfg.RequiredAcks]
-	codec, knownCodec := map[driver.Compression]ibm.CompressionCodec{
-		driver.CompressionNone: ibm.CompressionNone, driver.CompressionGZIP: ibm.CompressionGZIP,
-		driver.CompressionSnappy: ibm.CompressionSnappy, driver.CompressionLZ4: ibm.CompressionLZ4,
-		driver.CompressionZSTD: ibm.CompressionZSTD,
-	}[cfg.Compression]
-	producer.RequiredAcks, producer.Compression = acks, codec
-	if !knownAcks {
-		return nil, invalid(fmt.Errorf("RequiredAcks: %d is none of the constants", cfg.RequiredAcks))
-	}
-	if !knownCodec {
-		return nil, invalid(fmt.Errorf("field Compression: %d is none of the constants", cfg.Compression))
+	if err := setConstants(conf, cfg); err != nil {
+		return nil, err
 	}
 	producer.Partitioner = newPartitioner
 	if err := d.configure(conf, cfg.SASL != nil, producerSafety); err != nil {
@@ -166,6 +154,26 @@ func (d Driver) producerConfig(cfg driver.ProducerConfig) (*ibm.Config, error) {
 		return nil, invalid(fmt.Errorf("sarama.Driver.Configure: Version: %v is below 0.11, which has neither headers nor batches", conf.Version))
 	}
 	return conf, nil
+}
+
+// setConstants puts the acknowledgements and the compression into conf.
+func setConstants(conf *ibm.Config, cfg driver.ProducerConfig) error {
+	acks, knownAcks := map[driver.RequiredAcks]ibm.RequiredAcks{
+		driver.WaitForAll: ibm.WaitForAll, driver.WaitForLocal: ibm.WaitForLocal, driver.NoResponse: ibm.NoResponse,
+	}[cfg.RequiredAcks]
+	codec, knownCodec := map[driver.Compression]ibm.CompressionCodec{
+		driver.CompressionNone: ibm.CompressionNone, driver.CompressionGZIP: ibm.CompressionGZIP,
+		driver.CompressionSnappy: ibm.CompressionSnappy, driver.CompressionLZ4: ibm.CompressionLZ4,
+		driver.CompressionZSTD: ibm.CompressionZSTD,
+	}[cfg.Compression]
+	conf.Producer.RequiredAcks, conf.Producer.Compression = acks, codec
+	if !knownAcks {
+		return invalid(fmt.Errorf("RequiredAcks: %d is none of the constants", cfg.RequiredAcks))
+	}
+	if !knownCodec {
+		return invalid(fmt.Errorf("field Compression: %d is none of the constants", cfg.Compression))
+	}
+	return nil
 }
 
 // configure lets the user change conf, and then rejects a change of a setting on which

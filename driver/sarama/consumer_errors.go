@@ -59,14 +59,7 @@ func (c *consumer) handleOutOfRange(err error, where partition) {
 // Sarama cannot begin a single claim again. The claims of other topics are revoked.
 func (c *consumer) restart(changed map[string]bool) {
 	lost := c.claims.all(func(cl *claim) bool { return changed[cl.where.Topic] })
-	at := map[partition]int64{}
-	for _, cl := range lost {
-		at[cl.where] = cl.position()
-	}
-	for topic := range changed {
-		c.positions.restarts.Begin(topic, at)
-	}
-	c.positions.forgetAstray(changed)
+	c.positions.begin(changed, lost)
 	for topic := range changed {
 		cause := recreated(topic)
 		for _, cl := range lost {

@@ -12,6 +12,27 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
+// hold keeps the position of cl, which ends, for the case that its topic was created again.
+func (o *positions) hold(cl *claim) {
+	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.position())
+}
+
+// forget drops the positions that were held in topics: another member that holds a partition
+// from now on restarts it.
+func (o *positions) forget(topics []string) { o.restarts.Forget(topics...) }
+
+// begin restarts the topics that were created again, in which claims were live.
+func (o *positions) begin(changed map[string]bool, claims []*claim) {
+	at := map[partition]int64{}
+	for _, cl := range claims {
+		at[cl.where] = cl.position()
+	}
+	for topic := range changed {
+		o.restarts.Begin(topic, at)
+	}
+	o.forgetAstray(changed)
+}
+
 // restarted notes that the beginning of p is durable, and reports the gap.
 func (o *positions) restarted(p partition, from, to int64) {
 	if !o.restarts.Settle(p) {

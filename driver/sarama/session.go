@@ -44,7 +44,7 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	}()
 	s.sess = sess
 	s.c.membership.enter(s)
-	s.c.positions.restarts.Forget(s.topics...)
+	s.c.positions.forget(s.topics)
 	if len(sess.Claims()) == 0 {
 		s.c.core.handler.Assign(nil)
 	}
@@ -131,7 +131,7 @@ func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGro
 
 // forget takes out cl, which has ended.
 func (c *consumer) forget(cl *claim) {
-	c.positions.restarts.Hold(c.topics.known, cl.era, cl.where, cl.position())
+	c.positions.hold(cl)
 	c.inspector.forget(cl.where)
 	c.claims.remove(cl)
 }
@@ -171,7 +171,7 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 
 // lossOf returns why cl is gone, apart from a reason of the session.
 func (c *consumer) lossOf(cl *claim) error {
-	if c.topics.known.Era(cl.where.Topic) != cl.era {
+	if !c.topics.isCurrent(cl) {
 		return recreated(cl.where.Topic)
 	}
 	return cl.lossCause()

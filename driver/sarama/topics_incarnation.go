@@ -44,6 +44,9 @@ func (t *topics) hold(topic string, era int, s survey) bool {
 	return ok
 }
 
+// isCurrent reports whether the topic of cl is still the one in which it began.
+func (t *topics) isCurrent(cl *claim) bool { return t.known.Era(cl.where.Topic) == cl.era }
+
 // compare looks for topics of s that are others than they were. The change counts when
 // more brokers name the new ID than the old one: see [incarnation.Topics.Elect].
 func (t *topics) compare(ctx context.Context, s survey) {
