@@ -152,3 +152,21 @@ func TestEpochAfterForgetting(t *testing.T) {
 		assert.Equal(t, c.want, ids.current(), "after %v", c.old)
 	}
 }
+
+// TestBusyWorkersAreNotForgotten: a worker puts lanes back into its own list while it
+// serves others, so it takes lanes until it has nothing left to do.
+func TestBusyWorkersAreNotForgotten(t *testing.T) {
+	for name, w := range map[string]*worker{
+		"serves":    {serving: true},
+		"has lanes": {lanes: []*lane{{}}},
+		"was used":  {used: true},
+	} {
+		w.wake = make(chan struct{}, 1)
+		w.forgetIfIdle()
+		assert.True(t, w.push(&lane{}), name)
+	}
+	idle := &worker{wake: make(chan struct{}, 1)}
+	idle.forgetIfIdle()
+	assert.False(t, idle.push(&lane{}))
+	assert.Len(t, idle.wake, 1, "it must hear of its end")
+}
