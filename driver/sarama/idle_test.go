@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -169,4 +170,30 @@ func TestBusyWorkersAreNotForgotten(t *testing.T) {
 	idle.forgetIfIdle()
 	assert.False(t, idle.push(&lane{}))
 	assert.Len(t, idle.wake, 1, "it must hear of its end")
+}
+
+// TestNextWorkerWaitsForTheOneBefore: both use one connection, which the one before
+// closes at its end.
+func TestNextWorkerWaitsForTheOneBefore(t *testing.T) {
+	p := newProducer(producerConfig([]string{"127.0.0.1:1"}), testConfig(t))
+	broker := ibm.NewBroker("127.0.0.1:1")
+	before := p.workerOf(broker)
+	require.Same(t, before, p.workerOf(broker))
+	ended := make(chan struct{})
+	p.mu.Lock()
+	p.workers[broker.ID()] = &worker{p: p, done: ended, forgotten: true}
+	p.mu.Unlock()
+	next := p.workerOf(broker)
+	require.NotSame(t, before, next)
+	close(p.stopped)
+	<-before.done
+	time.Sleep(20 * time.Millisecond) // what should not happen can only be waited for
+	select {
+	case <-next.done:
+		t.Error("the next worker has run before the one before had ended")
+	default:
+	}
+	close(ended)
+	p.tasks.Wait()
+	p.line.Sever()
 }
