@@ -127,3 +127,16 @@ func TestPartitionerConstructorMayPanic(t *testing.T) {
 		assert.NoError(t, send(t, p, &driver.Message{Topic: "other", Partition: -1, Value: []byte("v")}))
 	}
 }
+
+// TestNothingEntersALaneAfterTheEnd: a partitioner returns when Close has given up what
+// waited. The message does not join lanes that nothing empties.
+func TestNothingEntersALaneAfterTheEnd(t *testing.T) {
+	p := newProducer(producerConfig([]string{"127.0.0.1:1"}), testConfig(t))
+	tp := newTopic(p, "t")
+	tp.update(view{all: []int32{0}, writable: []int32{0}})
+	p.line.Sever()
+	err := tp.chosen(messageSlot("v"), 0, nil)
+	require.ErrorContains(t, err, "PRODUCER_CLOSED")
+	assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
+	assert.Empty(t, tp.lanes)
+}
