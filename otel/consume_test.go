@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
@@ -178,7 +179,7 @@ func TestA24_ANestedSendIsAChild(t *testing.T) {
 			inHandler = trace.SpanContextFromContext(ctx)
 			return p.Send(ctx, "results", nil, []byte("r"))
 		})
-		must(t, p.Send(t.Context(), "orders", nil, []byte("v")))
+		require.NoError(t, p.Send(t.Context(), "orders", nil, []byte("v")))
 		r.WaitHandled(&kafka.Message{Topic: "orders"})
 		synctest.Wait()
 		first, process, second := r.one("send orders"), r.one("process orders"), r.one("send results")
@@ -207,7 +208,7 @@ func TestA25_PrefetchedAndRevoked(t *testing.T) {
 			return ctx.Err()
 		})
 		<-entered
-		must(t, r.SetConsumerSwitch("orders", false))
+		require.NoError(t, r.SetConsumerSwitch("orders", false))
 		r.WaitState("orders", kafka.StateOff)
 		synctest.Wait()
 		r.balanced()
@@ -397,7 +398,7 @@ func TestA31_Commits(t *testing.T) {
 			r.handled(with(nil), with(nil))
 			r.Kafka.SendMessage(with(nil))
 			time.Sleep(5 * time.Second) // the background has committed the first two
-			must(t, r.SetConsumerSwitch("orders", false))
+			require.NoError(t, r.SetConsumerSwitch("orders", false))
 			r.WaitState("orders", kafka.StateOff)
 			synctest.Wait()
 			spans = r.ended("commit orders")
@@ -456,7 +457,7 @@ func TestA32_A35_Receive(t *testing.T) {
 		if n := r.total("messaging.client.consumed.messages"); n != 1 {
 			t.Errorf("%v consumed, want 1", n)
 		}
-		must(t, r.SetConsumerSwitch("orders", false)) // ends a wait that brought nothing
+		require.NoError(t, r.SetConsumerSwitch("orders", false)) // ends a wait that brought nothing
 		r.WaitState("orders", kafka.StateOff)
 		r.one("poll orders")
 		polls := 0
@@ -477,11 +478,11 @@ func TestNoPropagatorIsTold(t *testing.T) {
 	var log bytes.Buffer
 	m := kafka.New(&cluster{}, kafka.WithHook(c.hook), kafka.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	p, err := m.RegisterProducer(t.Context(), kafka.ProducerConfig{BootstrapServers: "kafka.test:9092"})
-	must(t, err)
+	require.NoError(t, err)
 	for range 2 {
-		must(t, p.Send(t.Context(), "orders", nil, nil))
+		require.NoError(t, p.Send(t.Context(), "orders", nil, nil))
 	}
-	must(t, m.Shutdown(t.Context()))
+	require.NoError(t, m.Shutdown(t.Context()))
 	if n := strings.Count(log.String(), "propagator has no fields"); n != 1 || len(c.ended("send orders")) != 2 {
 		t.Errorf("told %d times:\n%s", n, &log)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -35,7 +38,7 @@ type telemetry struct {
 	reader   *sdkmetric.ManualReader
 	meters   *sdkmetric.MeterProvider
 	hook     *Hook
-	seen     []metricdata.Metrics // that a test has asked for
+	seen     []metricdata.Metrics // those that the test has read
 }
 
 func newTelemetry(t testing.TB, opts ...Option) *telemetry {
@@ -51,8 +54,8 @@ func newSampled(t testing.TB, s sdktrace.Sampler, opts ...Option) *telemetry {
 	return c
 }
 
-// checkConventions fails the test unless all that was emitted is as the
-// conventions say.
+// checkConventions fails the test unless every span and metric keeps the
+// conventions. It runs in Cleanup.
 func (c *telemetry) checkConventions() {
 	var own []attribute.Key
 	for _, a := range c.hook.cfg.attributes {
@@ -71,12 +74,10 @@ func (c *telemetry) checkConventions() {
 			wrong[w] = true
 		}
 	}
-	for w := range wrong {
-		c.t.Error(w)
-	}
+	assert.Empty(c.t, slices.Sorted(maps.Keys(wrong)))
 }
 
-// ended returns the spans of a name, after every one that was started has ended.
+// ended returns the spans of a name that have ended.
 func (c *telemetry) ended(name string) []sdktrace.ReadOnlySpan {
 	c.t.Helper()
 	var spans []sdktrace.ReadOnlySpan
@@ -92,9 +93,7 @@ func (c *telemetry) ended(name string) []sdktrace.ReadOnlySpan {
 func (c *telemetry) one(name string) sdktrace.ReadOnlySpan {
 	c.t.Helper()
 	spans := c.ended(name)
-	if len(spans) != 1 {
-		c.t.Fatalf("%d spans named %q, want 1; there are %v", len(spans), name, c.names())
-	}
+	require.Len(c.t, spans, 1, "spans named %q among %q", name, c.names())
 	return spans[0]
 }
 
@@ -108,18 +107,14 @@ func (c *telemetry) names() (names []string) {
 // balanced fails the test unless every span that was started has ended once.
 func (c *telemetry) balanced() {
 	c.t.Helper()
-	if s, e := len(c.recorder.Started()), len(c.recorder.Ended()); s != e {
-		c.t.Errorf("%d spans started, %d ended", s, e)
-	}
+	assert.Len(c.t, c.recorder.Ended(), len(c.recorder.Started()), "spans that ended, of those that started")
 }
 
-// collect returns the metrics as they are now.
+// collect returns the metrics as they are now. It also runs in Cleanup.
 func (c *telemetry) collect() []metricdata.Metrics {
 	c.t.Helper()
 	var all metricdata.ResourceMetrics
-	if err := c.reader.Collect(context.Background(), &all); err != nil {
-		c.t.Fatal(err)
-	}
+	assert.NoError(c.t, c.reader.Collect(context.Background(), &all))
 	var metrics []metricdata.Metrics
 	for _, scope := range all.ScopeMetrics {
 		metrics = append(metrics, scope.Metrics...)
@@ -170,7 +165,7 @@ func (c *telemetry) series(name string) (all []series) {
 			all = append(all, series{p.Attributes, p.Value, 0})
 		}
 	default:
-		c.t.Fatalf("%s is a %T", name, d)
+		require.Fail(c.t, "unknown kind of metric", "%s is a %T", name, d)
 	}
 	return all
 }
@@ -197,13 +192,9 @@ func hasAll(set attribute.Set, attrs []attribute.KeyValue) bool {
 // with its type.
 func wantAttrs(t testing.TB, s sdktrace.ReadOnlySpan, want ...attribute.KeyValue) {
 	t.Helper()
-	got := attribute.NewSet(s.Attributes()...)
-	if set := attribute.NewSet(want...); !got.Equals(&set) {
-		t.Errorf("%s has\n  %v\nwant\n  %v", s.Name(), show(got), show(set))
-	}
-	if got.Len() != len(s.Attributes()) {
-		t.Errorf("%s has an attribute twice: %v", s.Name(), s.Attributes())
-	}
+	got, set := attribute.NewSet(s.Attributes()...), attribute.NewSet(want...)
+	assert.Equal(t, set.ToSlice(), got.ToSlice(), s.Name())
+	assert.Len(t, s.Attributes(), got.Len(), "%s has an attribute twice", s.Name())
 }
 
 func show(s attribute.Set) string {
@@ -217,6 +208,50 @@ func show(s attribute.Set) string {
 func attr(s sdktrace.ReadOnlySpan, k attribute.Key) (attribute.Value, bool) {
 	set := attribute.NewSet(s.Attributes()...)
 	return set.Value(k)
+}
+
+// textOf returns a span's attribute of type string, or "".
+func textOf(s sdktrace.ReadOnlySpan, k attribute.Key) string {
+	v, _ := attr(s, k)
+	return v.AsString()
+}
+
+// numberOf returns a span's attribute of type int, or 0.
+func numberOf(s sdktrace.ReadOnlySpan, k attribute.Key) int64 {
+	v, _ := attr(s, k)
+	return v.AsInt64()
+}
+
+// wantLinks fails the test unless a span has exactly these links, in this order.
+func wantLinks(t testing.TB, s sdktrace.ReadOnlySpan, want ...trace.SpanContext) {
+	t.Helper()
+	assert.Equal(t, spanIDs(want...), linked(s), "links of %s", s.Name())
+}
+
+// linked returns the spans that a span's links name.
+func linked(s sdktrace.ReadOnlySpan) []trace.SpanID {
+	var contexts []trace.SpanContext
+	for _, l := range s.Links() {
+		contexts = append(contexts, l.SpanContext)
+	}
+	return spanIDs(contexts...)
+}
+
+func spanIDs(contexts ...trace.SpanContext) (ids []trace.SpanID) {
+	for _, sc := range contexts {
+		ids = append(ids, sc.SpanID())
+	}
+	return ids
+}
+
+// wantCounts fails the test unless a histogram has one series per count, in any order.
+func (c *telemetry) wantCounts(name string, want ...uint64) {
+	c.t.Helper()
+	var got []uint64
+	for _, s := range c.series(name) {
+		got = append(got, s.count)
+	}
+	assert.ElementsMatch(c.t, want, got, "counts of the series of %s", name)
 }
 
 // A rig is a manager on a broker in memory, watched by a hook, in a bubble.
@@ -233,31 +268,30 @@ func inBubble(t *testing.T, f func(*testing.T, *rig), opts ...Option) {
 	})
 }
 
-// A loud hook fails the test where the hook panics, which the core keeps to the
-// log.
+// A loud hook fails the test if the hook panics. The core only logs such a panic.
 type loud struct {
 	*Hook
 	t testing.TB
 }
 
-func (l loud) tell() {
+func (l loud) failOnPanic() {
 	if v := recover(); v != nil {
-		l.t.Errorf("the hook panicked: %v\n%s", v, debug.Stack())
+		assert.Fail(l.t, "the hook panicked", "%v\n%s", v, debug.Stack())
 	}
 }
 
 func (l loud) Event(e kafka.Event) {
-	defer l.tell()
+	defer l.failOnPanic()
 	l.Hook.Event(e)
 }
 
 func (l loud) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
-	defer l.tell()
+	defer l.failOnPanic()
 	return l.Hook.Start(ctx, op)
 }
 
 func (l loud) End(t kafka.OpToken, op *kafka.Op) {
-	defer l.tell()
+	defer l.failOnPanic()
 	l.Hook.End(t, op)
 }
 
@@ -298,7 +332,7 @@ func remoteHeaders(n byte, sampled bool) ([]kafka.Header, trace.SpanContext) {
 	return []kafka.Header{{Key: "traceparent", Value: b[:]}}, sc
 }
 
-// A cluster is a driver whose producer does as the test says.
+// A cluster is a driver whose producer calls produce, or else acknowledges at once.
 type cluster struct {
 	driver.Driver
 	produce func(ctx context.Context, m *driver.Message) error
@@ -358,24 +392,11 @@ func (c *cluster) Close(context.Context) error {
 func (c *cluster) sender(t testing.TB, h *Hook) *kafka.Producer {
 	t.Helper()
 	m := kafka.New(c, kafka.WithHook(loud{h, t}))
-	t.Cleanup(func() {
-		if err := m.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { assert.NoError(t, m.Shutdown(context.Background())) })
 	p, err := m.RegisterProducer(context.Background(), kafka.ProducerConfig{
 		BootstrapServers: "kafka.test:9092", ClientID: "checkout", EnableAsyncProducer: kafka.BoolPtr(true)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return p
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // noFields is a propagator that carries nothing.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
@@ -15,16 +17,16 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// What comes from outside: topics, keys, headers, the texts of errors. It must
-// not panic, must not multiply time series, must not keep anything from being
-// exported; and no record's value is ever shown. That all of it is text of a
-// bounded length is in checkSpan and checkMetric, which see these tests, too.
+// Topics, keys, headers and the texts of errors come from outside. They must not
+// make the hook panic, multiply time series or keep telemetry from being
+// exported. No record's value is ever shown. checkSpan and checkMetric also run
+// in these tests; they check that every text is valid and of bounded length.
 
-// secret stands in all values and in the texts of errors.
+// secret is part of every value and of every error's text.
 const secret = "\x01secret\x02"
 
-// FuzzRecord lets one hostile record be sent, handled alone and in a batch, and
-// fail.
+// FuzzRecord sends one hostile record, handles it alone and in a batch, and lets
+// it fail.
 func FuzzRecord(f *testing.F) {
 	parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	f.Add("orders", []byte("k"), []byte("v"), "traceparent", []byte(parent), "OUT_OF_STOCK")
@@ -62,7 +64,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// A hostile is a record, its topic, and what becomes of it.
+// A hostile is a record with its topic and the error that it ends with, or nil.
 type hostile struct {
 	topic  string
 	record kafka.Record
@@ -78,7 +80,7 @@ func (r hostile) send(t *testing.T, c *telemetry) {
 	_ = d.sender(t, c.hook).SendMessage(t.Context(), m)
 }
 
-// handle does with records what a worker does, and what a user's loop does.
+// handle calls the hook for records as a worker does, and as a user's loop does.
 func (r hostile) handle(c *telemetry, kind kafka.OpKind, records ...kafka.Record) {
 	client := &kafka.Client{ID: "c", Group: "g", Bootstrap: []string{"[::1]:9092"}}
 	receive := &kafka.Op{Kind: kafka.OpReceive, Client: client, Topic: r.topic, Start: time.Now()}
@@ -107,14 +109,12 @@ func (r hostile) handle(c *telemetry, kind kafka.OpKind, records ...kafka.Record
 	c.hook.Event(kafka.HandlerFailed{Group: "g", Topic: r.topic, Backoff: 1, Err: r.err})
 }
 
-// showsNo fails the test if a piece of text is in a name or an attribute.
+// showsNo fails the test if a name or an attribute contains a text.
 func (c *telemetry) showsNo(piece string) {
 	c.t.Helper()
 	search := func(where string, attrs []attribute.KeyValue) {
 		for _, a := range attrs {
-			if strings.Contains(a.Value.String(), piece) {
-				c.t.Fatalf("%s shows %q in %s", where, a.Value.String(), a.Key)
-			}
+			require.NotContains(c.t, a.Value.String(), piece, "%s of %q", a.Key, where)
 		}
 	}
 	for _, s := range c.recorder.Ended() {
@@ -122,9 +122,7 @@ func (c *telemetry) showsNo(piece string) {
 		for _, l := range s.Links() {
 			search(s.Name(), l.Attributes)
 		}
-		if strings.Contains(s.Name(), piece) {
-			c.t.Fatalf("a span is named %q", s.Name())
-		}
+		require.NotContains(c.t, s.Name(), piece, "name of a span")
 	}
 	for _, m := range c.collect() {
 		_, _, sets := pointsOf(m)
@@ -134,8 +132,8 @@ func (c *telemetry) showsNo(piece string) {
 	}
 }
 
-// A stream of ever new topics and types of errors: neither what is kept nor the
-// time series grow with it, and what can be no topic takes no topic's place.
+// A stream of new topics and new types of errors grows neither the hook's memory
+// nor the time series. An invalid topic takes no valid topic's place.
 func TestHostileStream(t *testing.T) {
 	c := newSampled(t, sdktrace.NeverSample())
 	d := &cluster{}
@@ -146,17 +144,14 @@ func TestHostileStream(t *testing.T) {
 		return nil
 	}
 	send := func(topic string) {
-		if p.Send(t.Context(), topic, []byte("\x00\xff"), []byte(secret)) == nil {
-			t.Fatal("no error")
-		}
+		require.Error(t, p.Send(t.Context(), topic, []byte("\x00\xff"), []byte(secret)))
 	}
 	for ; n < 2000; n++ {
 		send(fmt.Sprintf("no topic %d", n))
 	}
 	send("orders")
-	if got := c.total("messaging.client.sent.messages", attribute.String("messaging.destination.name", "orders")); got != 1 {
-		t.Errorf("%v sent to a topic, after what can be none; want 1", got)
-	}
+	sent := c.total("messaging.client.sent.messages", attribute.String("messaging.destination.name", "orders"))
+	assert.Equal(t, 1.0, sent, "sent to a valid topic after the invalid ones")
 	for ; n < 5000; n++ {
 		send(fmt.Sprintf("topic-%d", n))
 		r := hostile{fmt.Sprintf("topic-%d", n), kafka.Record{Offset: int64(n), Value: []byte(secret)}, typed(fmt.Sprintf("TYPE_%d", n))}
@@ -174,20 +169,16 @@ func TestHostileStream(t *testing.T) {
 				values[a.Key][a.Value.String()] = true
 			}
 		}
-		if topics, failures := len(values["messaging.destination.name"]), len(values["error.type"]); topics > 1000 || failures > 101 {
-			t.Errorf("%s: %d topics, %d types of error", m.Name, topics, failures)
-		}
+		assert.LessOrEqual(t, len(values["messaging.destination.name"]), 1000, "topics of %s", m.Name)
+		assert.LessOrEqual(t, len(values["error.type"]), 101, "types of error of %s", m.Name)
 	}
-	if got := len(c.hook.lines.all); got > 4096 {
-		t.Errorf("%d lines are kept", got)
-	}
-	if topics, failures := len(c.hook.topics.in), len(c.hook.errors.in); topics > 1000 || failures > 100 {
-		t.Errorf("%d topics, %d types of error are kept", topics, failures)
-	}
+	assert.LessOrEqual(t, len(c.hook.lines.all), 4096, "lines that the hook keeps")
+	assert.LessOrEqual(t, len(c.hook.topics.in), 1000, "topics that the hook keeps")
+	assert.LessOrEqual(t, len(c.hook.errors.in), 100, "types of error that the hook keeps")
 }
 
-// TestFailedSendsNameNoPartition: a caller that asks for partitions that are not
-// there makes one time series, not one for each.
+// A caller that sends to partitions that do not exist makes one time series, not
+// one per partition.
 func TestFailedSendsNameNoPartition(t *testing.T) {
 	c := newSampled(t, sdktrace.NeverSample())
 	d := &cluster{produce: func(_ context.Context, m *driver.Message) error {
@@ -199,8 +190,7 @@ func TestFailedSendsNameNoPartition(t *testing.T) {
 		_ = p.SendMessage(t.Context(), &kafka.ProducerMessage{Topic: "orders", ToPartition: &n, Value: []byte("v")})
 	}
 	for _, m := range c.collect() {
-		if _, _, sets := pointsOf(m); len(sets) > 1 {
-			t.Errorf("%s has %d time series, want 1", m.Name, len(sets))
-		}
+		_, _, sets := pointsOf(m)
+		assert.LessOrEqual(t, len(sets), 1, "time series of %s", m.Name)
 	}
 }

@@ -3,11 +3,7 @@ package otelkafka
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-func TestMain(m *testing.M) {
-	// Sarama marks fetches in the global registry of go-metrics, whose one
-	// goroutine lives as long as the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
-}
+func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -25,7 +26,7 @@ func everything(t *testing.T, r *rig) {
 		}
 		return p.Send(ctx, "results", []byte("k"), []byte("secret value"))
 	})
-	must(t, p.Send(t.Context(), "orders", []byte("k"), []byte("secret value")))
+	require.NoError(t, p.Send(t.Context(), "orders", []byte("k"), []byte("secret value")))
 	if p.Send(t.Context(), "no topic", nil, nil) == nil {
 		t.Error("an invalid topic was accepted")
 	}
@@ -40,7 +41,7 @@ func TestA33_Instruments(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		everything(t, r)
 		var all metricdata.ResourceMetrics
-		must(t, r.reader.Collect(t.Context(), &all))
+		require.NoError(t, r.reader.Collect(t.Context(), &all))
 		if len(all.ScopeMetrics) != 1 {
 			t.Fatalf("%d scopes", len(all.ScopeMetrics))
 		}
@@ -74,7 +75,7 @@ func TestA34_DurationsAreThoseOfTheSpans(t *testing.T) {
 	})
 	// And with a real one.
 	c := newTelemetry(t)
-	must(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
+	require.NoError(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 	s := c.one("send orders")
 	if got := c.series("messaging.client.operation.duration"); got[0].value != s.EndTime().Sub(s.StartTime()).Seconds() {
 		t.Errorf("measured %v, span %v", got[0].value, s.EndTime().Sub(s.StartTime()))
@@ -169,7 +170,7 @@ func TestA38_LagGauges(t *testing.T) {
 		if got := r.total("kafka.consumer.lag_time") + r.total("kafka.consumer.records_lag"); got != 0 {
 			t.Errorf("lag of what is caught up: %v", got)
 		}
-		must(t, r.SetConsumerSwitch("orders", false))
+		require.NoError(t, r.SetConsumerSwitch("orders", false))
 		r.WaitState("orders", kafka.StateOff)
 		if s := r.series("kafka.consumer.records_lag"); len(s) != 0 {
 			t.Errorf("revoked partitions are reported: %v", s)
@@ -177,7 +178,7 @@ func TestA38_LagGauges(t *testing.T) {
 		if r.total("kafka.consumer.state", attribute.String("kafka.consumer.state", "off")) != 1 {
 			t.Error("the consumer is not off")
 		}
-		must(t, r.Manager.Shutdown(context.Background()))
+		require.NoError(t, r.Manager.Shutdown(context.Background()))
 		if m := r.metric("kafka.consumer.state"); m != nil {
 			t.Errorf("reported after the shutdown: %v", m)
 		}
@@ -208,8 +209,8 @@ func TestProducerGauges(t *testing.T) {
 	if n, b := c.total("kafka.producer.buffered_messages", client), c.total("kafka.producer.buffered_bytes", client); n != 2 || b != 10 {
 		t.Errorf("two producers: %v messages, %v bytes; want 2 and 10", n, b)
 	}
-	must(t, p.Close())
-	must(t, other.Close())
+	require.NoError(t, p.Close())
+	require.NoError(t, other.Close())
 	if s := c.series("kafka.producer.buffered_messages"); len(s) != 0 {
 		t.Errorf("a closed producer is reported: %v", s)
 	}
@@ -218,7 +219,7 @@ func TestProducerGauges(t *testing.T) {
 func TestA39_TemplateReplacesTheName(t *testing.T) {
 	opts := []Option{WithDestinationTemplate(func(string) string { return "orders-{id}" }), WithoutPartitionAttribute()}
 	c := newTelemetry(t, opts...)
-	must(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders-17", nil, []byte("v")))
+	require.NoError(t, (&cluster{}).sender(t, c.hook).Send(t.Context(), "orders-17", nil, []byte("v")))
 	s := c.one("send orders-{id}")
 	if v, _ := attr(s, "messaging.destination.name"); v.AsString() != "orders-17" {
 		t.Errorf("the span names %q", v.AsString())

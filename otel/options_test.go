@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
@@ -186,7 +187,7 @@ func TestMaxLinks(t *testing.T) {
 func TestChildrenOfWhatIsOnlyRecorded(t *testing.T) {
 	c := newSampled(t, recordOnly{})
 	ctx, parent := c.tracers.Tracer("test").Start(t.Context(), "request")
-	must(t, (&cluster{}).sender(t, c.hook).Send(ctx, "orders", nil, nil))
+	require.NoError(t, (&cluster{}).sender(t, c.hook).Send(ctx, "orders", nil, nil))
 	parent.End()
 	if s := c.one("send orders"); s.Parent().SpanID() != parent.SpanContext().SpanID() {
 		t.Errorf("parent %v", s.Parent())
@@ -230,7 +231,7 @@ func TestUnsampledSendKeepsAContext(t *testing.T) {
 	_, sc := remoteHeaders(1, false)
 	c := newTelemetry(t)
 	d := &cluster{}
-	must(t, d.sender(t, c.hook).SendMessage(trace.ContextWithRemoteSpanContext(t.Context(), sc), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
+	require.NoError(t, d.sender(t, c.hook).SendMessage(trace.ContextWithRemoteSpanContext(t.Context(), sc), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
 	if got := c.hook.propagate().remote(d.sent[0].Headers); got.SpanID() != kept.SpanID() {
 		t.Errorf("carries %v, want %v", got, kept)
 	}
@@ -244,7 +245,7 @@ func TestUnknownOffsetIsNotShown(t *testing.T) {
 		m.Acker.Ack(nil)
 		return nil
 	}}
-	must(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
+	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 	s := c.one("send orders")
 	for _, k := range []attribute.Key{"messaging.kafka.offset", "messaging.destination.partition.id"} {
 		if v, ok := attr(s, k); ok {
@@ -278,9 +279,9 @@ func TestServerAddress(t *testing.T) {
 // Baggage and tracestate travel with what is sent, and arrive.
 func TestBaggageAndStateAreSent(t *testing.T) {
 	state, err := trace.ParseTraceState("vendor=1")
-	must(t, err)
+	require.NoError(t, err)
 	luggage, err := baggage.Parse("a=1")
-	must(t, err)
+	require.NoError(t, err)
 	_, sc := remoteHeaders(1, true)
 	sc = sc.WithTraceState(state)
 	for _, test := range []struct {
@@ -299,7 +300,7 @@ func TestBaggageAndStateAreSent(t *testing.T) {
 			c = newTelemetry(t, WithTracerProvider(noop.NewTracerProvider()))
 		}
 		d := &cluster{}
-		must(t, d.sender(t, c.hook).Send(test.ctx, "orders", nil, nil))
+		require.NoError(t, d.sender(t, c.hook).Send(test.ctx, "orders", nil, nil))
 		hs := d.sent[0].Headers
 		gotState, _ := last(hs, "tracestate")
 		gotBaggage, _ := last(hs, "baggage")
@@ -353,7 +354,7 @@ func TestOtherPropagators(t *testing.T) {
 	for _, field := range []string{"blot", "traceparent"} {
 		c := newTelemetry(t, WithPropagators(inkBlot{field}))
 		d := &cluster{}
-		must(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
+		require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 		hs := d.sent[0].Headers
 		if len(hs) != 1 || hs[0].Key != field || string(hs[0].Value[:5]) != "blot:" {
 			t.Fatalf("headers %v", hs)
@@ -370,7 +371,7 @@ func TestOtherPropagators(t *testing.T) {
 func TestCompositePropagator(t *testing.T) {
 	c := newTelemetry(t, WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, inkBlot{"blot"})))
 	d := &cluster{}
-	must(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
+	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 	for _, field := range []string{"traceparent", "blot"} {
 		if _, ok := last(d.sent[0].Headers, field); !ok {
 			t.Errorf("%s is missing in %v", field, d.sent[0].Headers)
@@ -400,7 +401,7 @@ func (tenant) Extract(ctx context.Context, c propagation.TextMapCarrier) context
 func TestPropagatorThatWritesNowAndThen(t *testing.T) {
 	c := newTelemetry(t, WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, tenant{})))
 	d := &cluster{}
-	must(t, d.sender(t, c.hook).Send(context.WithValue(t.Context(), tenant{}, "a"), "orders", nil, nil))
+	require.NoError(t, d.sender(t, c.hook).Send(context.WithValue(t.Context(), tenant{}, "a"), "orders", nil, nil))
 	inside := c.hook.Context(t.Context(), &kafka.Message{Headers: d.sent[0].Headers})
 	if name := inside.Value(tenant{}); name != "a" || len(d.sent[0].Headers) != 2 {
 		t.Errorf("tenant %v arrived by %v", name, d.sent[0].Headers)
@@ -457,7 +458,7 @@ func TestTwoManagers(t *testing.T) {
 			k.Send("orders", "k", "v")
 			k.Send("orders", "k", "v")
 			_, err := k.RegisterProducer(t.Context(), kafka.ProducerConfig{BootstrapServers: "localhost:9092", ClientID: "same"})
-			must(t, err)
+			require.NoError(t, err)
 			ks = append(ks, k)
 		}
 		time.Sleep(time.Second)
@@ -471,11 +472,11 @@ func TestTwoManagers(t *testing.T) {
 		if n := len(c.series("kafka.producer.buffered_messages")); n != 1 {
 			t.Errorf("%d producers, want the two of one client together", n)
 		}
-		must(t, shutDown(ks[0]))
+		require.NoError(t, shutDown(ks[0]))
 		if got := c.total("kafka.consumer.assigned_partitions"); got != 3 {
 			t.Errorf("%v partitions after the first shutdown, want 3", got)
 		}
-		must(t, shutDown(ks[1]))
+		require.NoError(t, shutDown(ks[1]))
 		if m := c.metric("kafka.consumer.assigned_partitions"); m != nil {
 			t.Errorf("%v after both", m)
 		}

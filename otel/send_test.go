@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -29,7 +30,7 @@ func TestA01_SendSpan(t *testing.T) {
 		WithAttributes(attribute.Bool("test", true)))
 	m := message("k", "value")
 	m.Headers = []kafka.Header{{Key: "conversation", Value: []byte("c1")}}
-	must(t, (&cluster{}).sender(t, c.hook).SendMessage(t.Context(), m))
+	require.NoError(t, (&cluster{}).sender(t, c.hook).SendMessage(t.Context(), m))
 	s := c.one("send orders")
 	if s.SpanKind() != trace.SpanKindProducer || s.Status().Code != codes.Unset {
 		t.Errorf("kind %v, status %v", s.SpanKind(), s.Status())
@@ -69,7 +70,7 @@ func TestA02_AsyncSpanEndsWithItsAcknowledgement(t *testing.T) {
 		if took := s.EndTime().Sub(s.StartTime()); took != 3*time.Second {
 			t.Errorf("took %v, want 3s", took)
 		}
-		must(t, p.Close())
+		require.NoError(t, p.Close())
 		c.balanced()
 	})
 }
@@ -121,7 +122,7 @@ func TestA05_CloseEndsPendingSends(t *testing.T) {
 	for range 20 {
 		p.SendAsync(t.Context(), "orders", nil, []byte("v"), func(*kafka.ProducerMessage, error) {})
 	}
-	must(t, p.Close())
+	require.NoError(t, p.Close())
 	c.balanced()
 	for _, s := range c.ended("send orders") {
 		if v, _ := attr(s, "error.type"); v.AsString() != "unknown_outcome" {
@@ -165,7 +166,7 @@ func TestA07_KeysAndTombstones(t *testing.T) {
 	const key, tombstone = "messaging.kafka.message.key", "messaging.kafka.message.tombstone"
 	send := func(m *kafka.ProducerMessage, opts ...Option) (shown string, dead bool) {
 		c := newTelemetry(t, opts...)
-		must(t, (&cluster{}).sender(t, c.hook).SendMessage(t.Context(), m))
+		require.NoError(t, (&cluster{}).sender(t, c.hook).SendMessage(t.Context(), m))
 		s := c.one("send orders")
 		v, ok := attr(s, key)
 		if ok {
@@ -200,7 +201,7 @@ func TestA07_KeysAndTombstones(t *testing.T) {
 func TestA08_HeaderIsTheSpans(t *testing.T) {
 	c := newTelemetry(t)
 	d := &cluster{}
-	must(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, []byte("v")))
+	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, []byte("v")))
 	sc, want := (&propagator{w3c: true}).remote(d.sent[0].Headers), c.one("send orders").SpanContext()
 	if sc.TraceID() != want.TraceID() || sc.SpanID() != want.SpanID() || sc.TraceFlags() != want.TraceFlags() || len(d.sent[0].Headers) != 1 {
 		t.Errorf("headers %v, span %v", d.sent[0].Headers, want)
@@ -218,13 +219,13 @@ func TestA09_SharedHeadersAreNotTouched(t *testing.T) {
 	for range 8 {
 		senders.Go(func() {
 			for range 50 {
-				must(t, p.SendMessage(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}))
+				require.NoError(t, p.SendMessage(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}))
 				p.SendMessageAsync(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}, nil)
 			}
 		})
 	}
 	senders.Wait()
-	must(t, p.Close())
+	require.NoError(t, p.Close())
 	if len(shared) != 1 || cap(shared) != 16 || shared[:16][1].Key != "" || string(shared[0].Value) != "1" {
 		t.Errorf("the slice became %v", shared[:16])
 	}
@@ -249,7 +250,7 @@ func TestA10_AMessageThatIsSentAgainBelongsToItsSecondSend(t *testing.T) {
 	var parents []trace.Span
 	for range 2 {
 		ctx, span := c.tracers.Tracer("test").Start(t.Context(), "request")
-		must(t, p.SendMessage(ctx, m))
+		require.NoError(t, p.SendMessage(ctx, m))
 		span.End()
 		parents = append(parents, span)
 	}
@@ -272,7 +273,7 @@ func TestA11_AContextInTheHeaders(t *testing.T) {
 	send := func(opts ...Option) (*telemetry, driver.Message) {
 		c := newTelemetry(t, opts...)
 		d := &cluster{}
-		must(t, d.sender(t, c.hook).SendMessage(t.Context(), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
+		require.NoError(t, d.sender(t, c.hook).SendMessage(t.Context(), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
 		return c, d.sent[0]
 	}
 	c, m := send()
@@ -307,7 +308,7 @@ func TestA12_TracingOff(t *testing.T) {
 		t.Errorf("headers became %v", d.sent[0].Headers)
 	}
 	_, sc := remoteHeaders(9, true)
-	must(t, p.Send(trace.ContextWithRemoteSpanContext(t.Context(), sc), "orders", nil, nil))
+	require.NoError(t, p.Send(trace.ContextWithRemoteSpanContext(t.Context(), sc), "orders", nil, nil))
 	if got := c.hook.propagate().remote(d.sent[1].Headers); got.SpanID() != sc.SpanID() {
 		t.Errorf("carries %v, want %v", got, sc)
 	}
@@ -324,14 +325,14 @@ func TestA13_TheUsersSpanGoesOn(t *testing.T) {
 	c := newTelemetry(t)
 	p := (&cluster{}).sender(t, c.hook)
 	ctx, span := c.tracers.Tracer("test").Start(t.Context(), "request")
-	must(t, p.Send(ctx, "orders", nil, nil))
+	require.NoError(t, p.Send(ctx, "orders", nil, nil))
 	if !span.IsRecording() {
 		t.Error("the user's span was ended")
 	}
 	span.End()
 	_, sc := remoteHeaders(1, false)
 	ctx = trace.ContextWithRemoteSpanContext(t.Context(), sc)
-	must(t, p.Send(ctx, "orders", nil, nil))
+	require.NoError(t, p.Send(ctx, "orders", nil, nil))
 	if trace.SpanContextFromContext(ctx).SpanID() != sc.SpanID() {
 		t.Error("the user's context was changed")
 	}
@@ -347,7 +348,7 @@ func TestA28_Forward(t *testing.T) {
 		d := &cluster{}
 		p := d.sender(t, c.hook)
 		ctx, parent := c.tracers.Tracer("test").Start(t.Context(), "handler")
-		must(t, p.SendMessage(kafka.WithOrigin(ctx, consumed), &kafka.ProducerMessage{Topic: "orders.dlq", Headers: consumed.Headers}))
+		require.NoError(t, p.SendMessage(kafka.WithOrigin(ctx, consumed), &kafka.ProducerMessage{Topic: "orders.dlq", Headers: consumed.Headers}))
 		parent.End()
 		s := c.one("send orders.dlq")
 		if s.Parent().SpanID() != parent.SpanContext().SpanID() || s.SpanKind() != trace.SpanKindProducer {

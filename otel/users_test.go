@@ -3,13 +3,15 @@ package otelkafka
 import (
 	"errors"
 	"os/exec"
-	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// What a user's own code does wrong stays with the user.
+// A mistake in a user's own code harms only that user's telemetry.
 
 func TestSecondEndDoesNothing(t *testing.T) {
 	c := newTelemetry(t)
@@ -17,38 +19,26 @@ func TestSecondEndDoesNothing(t *testing.T) {
 	_, end := c.hook.StartProcess(t.Context(), m)
 	end(errors.New("failed"))
 	end(nil)
-	_, endOther := c.hook.StartProcess(t.Context(), m) // may get what the first one used
+	_, endOther := c.hook.StartProcess(t.Context(), m) // may reuse the first one's memory
 	end(nil)
-	if n := len(c.ended("process orders")); n != 1 {
-		t.Errorf("%d spans have ended, want the first one only", n)
-	}
+	assert.Len(t, c.ended("process orders"), 1, "only the first span has ended")
 	endOther(nil)
-	if n := len(c.ended("process orders")); n != 2 {
-		t.Errorf("%d spans have ended, want 2", n)
-	}
+	assert.Len(t, c.ended("process orders"), 2)
 }
 
-// A44: who does not import this package gets nothing of OpenTelemetry.
-// internal/layout holds more than that.
-func TestA44_NobodyElseKnowsOpenTelemetry(t *testing.T) {
+// A44: a program that does not import this package does not link OpenTelemetry.
+// internal/layout checks more than that.
+func TestA44_NoOtherPackageImportsOpenTelemetry(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../kafka", "../driver/...", "../kafkatest").Output()
-	must(t, err)
-	if !strings.Contains(string(out), "gopkg/kafka\n") {
-		t.Fatalf("go list says\n%s", out)
-	}
-	for pkg := range strings.Lines(string(out)) {
-		if strings.Contains(pkg, "opentelemetry") {
-			t.Errorf("there is %s", pkg)
-		}
-	}
+	require.NoError(t, err)
+	require.Contains(t, string(out), "gopkg/kafka\n")
+	assert.NotContains(t, string(out), "opentelemetry")
 }
 
-func TestPanickingTemplateIsNone(t *testing.T) {
+func TestPanickingTemplateGivesNoTemplate(t *testing.T) {
 	c := newTelemetry(t, WithDestinationTemplate(func(string) string { panic("template") }))
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders"})
 	end(nil)
 	c.one("process orders")
-	if got := c.hook.template("orders"); got != "" {
-		t.Errorf("template %q, want none", got)
-	}
+	assert.Empty(t, c.hook.template("orders"))
 }
