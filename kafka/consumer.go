@@ -122,7 +122,8 @@ func (c *funcBatchConsumer) HandleBatch(ctx context.Context, ms []*Message) erro
 }
 
 // A HandlerFunc handles records of one partition: one, or several if the
-// consumer is a [BatchConsumer].
+// consumer is a [BatchConsumer]. The slice is used again for the next call: a
+// HandlerFunc must neither change nor keep it. It may keep the messages.
 type HandlerFunc func(ctx context.Context, ms []*Message) error
 
 // A Middleware wraps the handler of every consumer of a manager.
