@@ -58,6 +58,22 @@ func (g *ledger) clear(key TopicPartition, offset int64) {
 	}
 }
 
+// forget strikes out the records of a partition from offset on. Other records have
+// these offsets now.
+func (g *ledger) forget(key TopicPartition, offset int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := g.failures[key]
+	for o := range of {
+		if o >= offset {
+			delete(of, o)
+		}
+	}
+	if len(of) == 0 {
+		delete(g.failures, key)
+	}
+}
+
 // reset strikes out everything.
 func (g *ledger) reset() {
 	g.mu.Lock()

@@ -46,6 +46,12 @@ func (c *claims) reportGap(gap *driver.DataLossError) {
 	if gap.Recreated {
 		what = "kafka: the topic was deleted and created again; what was left of the old one is gone"
 	}
+	switch key := (TopicPartition{gap.Topic, gap.Partition}); {
+	case gap.Recreated:
+		c.env.ledger.forget(key, 0)
+	case gap.To < gap.From: // truncated: the offsets are used again
+		c.env.ledger.forget(key, gap.To)
+	}
 	c.env.log.Error(what, "topic", driver.Printable(gap.Topic, 0), "partition", gap.Partition, "from", gap.From, "to", gap.To)
 	c.env.event(DataLoss{
 		JobName: c.env.client.JobName, Topic: gap.Topic, Partition: gap.Partition,

@@ -133,6 +133,15 @@ type HandleEnd struct {
 	OK bool
 }
 
+// Replaced reports that a member has learned that the offsets of a partition from From
+// on belong to other records than before: the topic was created again, or its log was
+// truncated.
+type Replaced struct {
+	Member    Member
+	Partition Partition
+	From      int64
+}
+
 // HandlerFailed reports that a member has counted a failure of its handler, so many
 // in a row.
 type HandlerFailed struct {
@@ -232,6 +241,7 @@ func (Reconnected) event()      {}
 func (HandleStart) event()      {}
 func (HandleEnd) event()        {}
 func (HandlerFailed) event()    {}
+func (Replaced) event()         {}
 func (HandlerCancelled) event() {}
 func (CommitApplied) event()    {}
 func (Send) event()             {}

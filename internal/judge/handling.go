@@ -158,6 +158,9 @@ func (j *Judge) end(e HandleEnd) {
 		h.claim.failedAt = j.now
 	}
 	if e.OK {
+		if h.claim != nil && !h.claim.ended {
+			j.streaks[claimKey{h.Member, h.Partition}].handled(h.last())
+		}
 		j.progressed(h)
 		j.done(h.HandleStart, j.seq)
 	}
@@ -173,25 +176,43 @@ func (j *Judge) done(e HandleStart, seq uint64) {
 	}
 }
 
-// A streak is the failures in a row of one record in one member, which may go on
-// in a later claim.
-type streak struct {
-	offset   int64
-	failures int
+// A streak is the failures in a row of each record of one partition in one member,
+// by offset. It may continue in a later claim.
+type streak map[int64]int
+
+// handled ends the streaks of the records up to last.
+func (s streak) handled(last int64) {
+	for offset := range s {
+		if offset <= last {
+			delete(s, offset)
+		}
+	}
+}
+
+// replaced ends the streaks of records that a member knows to be others now.
+func (j *Judge) replaced(e Replaced) {
+	for offset := range j.streaks[claimKey{e.Member, e.Partition}] {
+		if offset >= e.From {
+			delete(j.streaks[claimKey{e.Member, e.Partition}], offset)
+		}
+	}
 }
 
 // failed holds that each failure is counted, and once.
 func (j *Judge) failed(e HandlerFailed) {
 	key := claimKey{e.Member, e.Partition}
-	before := j.streaks[key]
-	j.streaks[key] = streak{e.Offset, e.Failures}
+	if j.streaks[key] == nil {
+		j.streaks[key] = make(streak)
+	}
+	before := j.streaks[key][e.Offset]
+	j.streaks[key][e.Offset] = e.Failures
 	c := j.claims[key]
 	if c == nil || c.ended || c.first != e.Offset {
 		return // of an earlier claim
 	}
-	goesOn := before.offset == e.Offset && before.failures == e.Failures-1
+	goesOn := before > 0 && before == e.Failures-1
 	if c.ok || !goesOn && e.Failures != c.attempts {
-		j.violate("failures-miscounted", "%+v after %d attempts, before it %+v", e, c.attempts, before)
+		j.violate("failures-miscounted", "%+v after %d attempts, before it %d failures", e, c.attempts, before)
 	}
 	c.failures = e.Failures
 }

@@ -119,6 +119,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.checkStatus(e)
 	case HandlerFailed:
 		j.failed(e)
+	case Replaced:
+		j.replaced(e)
 	case HandlerCancelled:
 		if h := j.running[e.ID]; h != nil {
 			h.cancelled, h.cancelledAt = true, j.now

@@ -100,6 +100,10 @@ func TestJudge(t *testing.T) {
 		return e
 	}
 	sent := func(v string, async bool) Event { return Send{"p1", "s", v, async} }
+	beginNew := func(id uint64, attempt int) Event {
+		return HandleStart{ID: id, Member: a, Partition: p0, Records: []Record{{0, "k", "new v0"}}, Attempt: attempt}
+	}
+	failedOnce := join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 1})
 	for _, test := range []struct {
 		want    string
 		history []Event
@@ -110,6 +114,8 @@ func TestJudge(t *testing.T) {
 		{"", join(right, sent("v9", true), Answer{"v9", OK, p0, 2}, Appended{p0, 2, "k", "v9"}, Positioned{"g", p0, 3})},
 		{"", join(right, Severed{a}, sent("u", false), Answer{Value: "u", Outcome: Unknown})},
 		{"", join(right, StopCall{"p1", time.Second, true}, StopReturn{"p1", true})},
+		{"", join(failedOnce, Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 2}, pause(2*time.Second), begin(3, a, 0, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(failedOnce, Recreated{p0, 0}, Lost{a, both}, Replaced{a, p0, 0}, renewed(1), Assigned{a, both}, beginNew(2, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 1}, pause(1*time.Second), beginNew(3, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false})},
 
 		{"", join(logged(1), Assigned{a, both}, pause(1), begin(1, a, 0, 1), pause(1), begin2, HandleEnd{1, true}, Revoked{a, both, nil, false}, HandleEnd{2, true}, committed(1), Revoked{b, both, nil, false})},
 		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2)},
@@ -159,6 +165,8 @@ func TestJudge(t *testing.T) {
 		{"wrong-attempt", join(logged(1), Assigned{a, both}, begin(1, a, 0, 2))},
 		{"backoff", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, begin(2, a, 0, 2))},
 		{"failures-miscounted", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 3})},
+		{"failures-miscounted", join(failedOnce, Recreated{p0, 0}, Lost{a, both}, Replaced{a, p0, 0}, renewed(1), Assigned{a, both}, beginNew(2, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 2})},
+		{"failures-miscounted", join(failedOnce, pause(time.Second), begin(2, a, 0, 2), HandleEnd{2, true}, Lost{a, both}, Assigned{a, both}, begin(3, a, 0, 1), HandleEnd{3, false}, HandlerFailed{a, p0, 0, 2})},
 		{"disabled-without-cause", join(on, starting, running, logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 1}, Disabled{a, false})},
 		{"disabled-without-cause", join(on, starting, backing, pause(time.Second), starting2, Disabled{a, false})},
 		{"two-owners", join(Assigned{a, both}, Assigned{b, both})},

@@ -64,6 +64,13 @@ func (h hook) Event(e kafka.Event) {
 		})
 	case kafka.DataLoss:
 		h.n.w.stats.count("data loss")
+		if e.Recreated || e.To < e.From {
+			replaced := judge.Replaced{Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, From: e.To}
+			if e.Recreated {
+				replaced.From = 0
+			}
+			tell(replaced)
+		}
 	case kafka.CommitFailed:
 		h.n.w.stats.count("commit failed")
 	}

@@ -53,6 +53,8 @@ var mutations = []mutation{
 	{"backoff of a record never grows", "partition_failure.go", "wait := l.env.backoff.Wait(n)", "wait := l.env.backoff.Wait(1)"},
 	{"no backoff of a record", "partition_failure.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a record blind to halt", "partition_failure.go", "\tcase <-l.brake.haltC:\n\t\treturn false\n\t}\n}", "\t}\n}"},
+	{"failures of a recreated topic's records go on", "session_reports.go", "c.env.ledger.forget(key, 0)", "_ = key"},
+	{"failures of a handled record go on", "partition_failure.go", "l.env.ledger.clear(keyOf(l.claim), offset)", "_ = offset"},
 	{"failing record disables", "partition_failure.go", "\ttimer := time.NewTimer(wait)", "\tif c := l.env.keeper.(*claims); n >= c.job.cfg.MaxConsecutiveErrors {\n\t\tif w, _ := c.job.want(); w.offs == c.committer.offs {\n\t\t\tc.job.disable(err, w)\n\t\t}\n\t}\n\ttimer := time.NewTimer(wait)"},
 	{"failed starts never disable", "job.go", "if most := j.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {", "if false {"},
 	{"record left behind after a failure", "partition_failure.go", "case <-timer.C:\n\t\tl.failing.begin()\n", "case <-timer.C:\n\t\tl.finish()\n"},
