@@ -94,6 +94,8 @@ func (j *job) longestBackoff() time.Duration {
 // of their handlers' contexts.
 func (j *job) env(ctx context.Context, d driver.Consumer) *env {
 	e := &env{
+		job:            j.name(),
+		group:          j.cfg.ConsumerGroup,
 		client:         j.client,
 		ctx:            ctx,
 		log:            j.log,

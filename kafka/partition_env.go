@@ -12,7 +12,9 @@ import (
 // and never changes. The rooms of a partition know the session and the job by it
 // alone.
 type env struct {
-	client *Client         // whose records these are, to hooks
+	job    string // its name
+	group  string
+	client *Client         // the job to hooks
 	ctx    context.Context // the parent of all handlers' contexts; it ends with the session
 	log    *slog.Logger
 	hooks  *Manager // makes the operations that hooks see; nil without hooks

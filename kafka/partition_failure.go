@@ -23,7 +23,7 @@ func (l *lane) retry(err error) bool {
 		"topic", l.claim.Topic, "partition", l.claim.Partition, "offset", offset,
 		"failures", n, "error", loggable(err))
 	l.env.event(HandlerFailed{
-		JobName: l.env.client.JobName, Group: l.env.client.Group,
+		JobName: l.env.job, Group: l.env.group,
 		Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: offset,
 		Failures: n, Backoff: wait, Err: err,
 	})

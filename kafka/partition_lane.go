@@ -126,6 +126,9 @@ func (l *lane) call() (err error) {
 // left returns how many records of the run have not been handled.
 func (l *lane) left() int { return len(l.run.Records) - l.i }
 
+// before returns the record before the one at hand.
+func (l *lane) before() *driver.Record { return &l.run.Records[l.i-1] }
+
 // record returns the record at hand.
 func (l *lane) record() *driver.Record { return &l.run.Records[l.i] }
 
@@ -183,7 +186,7 @@ func (l *lane) finish() {
 	}
 	l.env.schedule.moved()
 	if l.attempt > 1 || l.failed {
-		l.clearFailures(l.run.Records[l.i-1].Offset)
+		l.clearFailures(l.before().Offset)
 		l.failed = false
 	}
 	l.attempt = 0

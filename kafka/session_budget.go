@@ -29,6 +29,12 @@ type budget struct {
 	tight   atomic.Bool
 }
 
+// bounds reports whether there is a bound.
+func (b *budget) bounds() bool { return b.most != 0 }
+
+// split notes how many partitions share the bound.
+func (b *budget) split(n int) { b.sharers.Store(int64(n)) }
+
 // share is what each partition may hold while the budget is tight.
 func (b *budget) share() int64 { return b.most / max(1, b.sharers.Load()) }
 
@@ -53,7 +59,7 @@ func (b *budget) add(change int64) (turned bool) {
 // judges the partition. It reports whether the caller, once it holds no mutex,
 // must call keeper.reflow. Called under the mutex.
 func (in *intake) count() (turned bool) {
-	if in.env.budget.most == 0 || in.uncounted {
+	if !in.env.budget.bounds() || in.uncounted {
 		return false
 	}
 	bytes := in.window.Bytes()
@@ -100,7 +106,7 @@ func (in *intake) uncount() {
 
 // reflow judges every live partition by the budget as it is now.
 func (c *claims) reflow() {
-	if c.env.budget.most == 0 {
+	if !c.env.budget.bounds() {
 		return
 	}
 	for _, p := range c.live() {

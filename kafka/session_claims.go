@@ -73,7 +73,7 @@ func (c *claims) Assign(claims []*driver.Claim) {
 	}
 	c.mu.Lock()
 	c.parts = append(c.parts, parts...)
-	c.env.budget.sharers.Store(int64(len(c.parts)))
+	c.env.budget.split(len(c.parts))
 	halted := c.halted
 	for _, cl := range claims {
 		c.endTrouble(keyOf(cl))
@@ -88,7 +88,7 @@ func (c *claims) Assign(claims []*driver.Claim) {
 		go p.work(c.env.workers.enlist(p))
 	}
 	c.reflow()
-	c.env.event(PartitionsAssigned{JobName: c.env.client.JobName, Group: c.env.client.Group, Partitions: topicPartitions(parts)})
+	c.env.event(PartitionsAssigned{JobName: c.env.job, Group: c.env.group, Partitions: topicPartitions(parts)})
 }
 
 // Deliver queues records for their partition's lane.
@@ -127,7 +127,7 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 	took := time.Since(began)
 	c.env.log.Info("kafka: partitions revoked", "partitions", listed(parts), "took", took)
 	c.env.event(PartitionsRevoked{
-		JobName: c.env.client.JobName, Group: c.env.client.Group,
+		JobName: c.env.job, Group: c.env.group,
 		Partitions: topicPartitions(parts), Stuck: topicPartitions(stuck), Took: took,
 	})
 }
@@ -143,7 +143,7 @@ func (c *claims) Lost(claims []*driver.Claim, cause error) {
 		c.member.heed(cause)
 	}
 	c.env.log.Warn("kafka: partitions lost", "partitions", listed(parts), "error", loggable(cause))
-	c.env.event(PartitionsLost{JobName: c.env.client.JobName, Group: c.env.client.Group, Partitions: topicPartitions(parts), Err: cause})
+	c.env.event(PartitionsLost{JobName: c.env.job, Group: c.env.group, Partitions: topicPartitions(parts), Err: cause})
 }
 
 // end forgets partitions whose claims have ended. The job still waits for those
@@ -157,7 +157,7 @@ func (c *claims) end(parts []*partition) {
 		}
 	}
 	c.parts = rest
-	c.env.budget.sharers.Store(int64(len(rest)))
+	c.env.budget.split(len(rest))
 	c.mu.Unlock()
 	for _, p := range parts {
 		p.giveUp()

@@ -38,7 +38,7 @@ func (c *claims) report(err error, topic string, partition int32) {
 		log = log.With("topic", driver.Printable(topic, 0), "partition", partition)
 	}
 	log.Warn("kafka: driver", "error", loggable(err))
-	c.env.event(DriverError{JobName: c.env.client.JobName, Topic: topic, Partition: partition, Err: err, At: time.Now()})
+	c.env.event(DriverError{JobName: c.env.job, Topic: topic, Partition: partition, Err: err, At: time.Now()})
 }
 
 func (c *claims) reportGap(gap *driver.DataLossError) {
@@ -54,7 +54,7 @@ func (c *claims) reportGap(gap *driver.DataLossError) {
 	}
 	c.env.log.Error(what, "topic", driver.Printable(gap.Topic, 0), "partition", gap.Partition, "from", gap.From, "to", gap.To)
 	c.env.event(DataLoss{
-		JobName: c.env.client.JobName, Topic: gap.Topic, Partition: gap.Partition,
+		JobName: c.env.job, Topic: gap.Topic, Partition: gap.Partition,
 		From: gap.From, To: gap.To, Recreated: gap.Recreated,
 	})
 }
@@ -69,7 +69,7 @@ func (c *claims) reportStart(e *driver.NoPositionError) {
 	}
 	c.env.log.Log(c.env.ctx, level, "kafka: the group has no committed position",
 		"topic", driver.Printable(e.Topic, 0), "partition", e.Partition, "start", e.Start, "begin", e.Begin)
-	c.env.event(NoPosition{JobName: c.env.client.JobName, Topic: e.Topic, Partition: e.Partition, Start: e.Start, Begin: e.Begin})
+	c.env.event(NoPosition{JobName: c.env.job, Topic: e.Topic, Partition: e.Partition, Start: e.Start, Begin: e.Begin})
 }
 
 // maxTroubles bounds what is kept of topics and partitions that are not owned.

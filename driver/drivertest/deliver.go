@@ -14,7 +14,7 @@ func deliverChecks() []check {
 		{"DeliverWholeRecords", "A Record is one record as it is stored in a partition. A nil key or value differs from an empty one.", deliverWholeRecords},
 		{"DeliverAllHeaders", "The order of headers is significant, and a key may occur more than once.", deliverAllHeaders},
 		{"DeliverTimestamps", "A Record has the timestamp that is stored in the partition.", deliverTimestamps},
-		{ruleBytes, "Everything that a record points to, including the slice of its headers, belongs to the core after Deliver, and the driver must never write to it.", deliveredBytesAreNeverWritten},
+		{ruleBytes, "After Deliver the driver must never write to the slice of the records, nor to anything that a record points to, including the slice of its headers.", deliveredBytesAreNeverWritten},
 		{"DeliverLargeRecords", "A record larger than MaxMessageBytes must still be delivered, never skipped.", deliverLargeRecords},
 		{ruleNoOverlap, "A driver must not overlap the calls for one claim.", callsForAClaimNeverOverlap},
 		{ruleNext, "Every offset below Next has been delivered or holds no record.", nextPassesHoles},

@@ -14,9 +14,9 @@ type ownership struct {
 	claim    *driver.Claim
 	assigned driver.Claim // as it was then
 
-	delivered []driver.Record // deep copies
-	kept      []driver.Record // as they were delivered, sharing their bytes
-	next      int64           // where delivery continues; -1 before the first record
+	delivered []driver.Record  // deep copies
+	kept      []*driver.Record // where they were delivered
+	next      int64            // where delivery continues; -1 before the first record
 
 	calls    int             // running Handler methods for it
 	revoking context.Context // of the Revoke that has begun
@@ -41,9 +41,10 @@ func (o *ownership) idle() bool { return o.alive() && o.revoking == nil }
 
 // take records a batch.
 func (o *ownership) take(b driver.Batch) {
-	for _, r := range b.Records {
+	for i := range b.Records {
+		r := &b.Records[i]
 		o.kept = append(o.kept, r)
-		o.delivered = append(o.delivered, cloneRecord(r))
+		o.delivered = append(o.delivered, cloneRecord(*r))
 		o.next = r.Offset + 1
 	}
 	o.next = max(o.next, b.Next)
@@ -52,8 +53,8 @@ func (o *ownership) take(b driver.Batch) {
 // rewritten returns a record whose bytes have changed since its delivery.
 func (o *ownership) rewritten() (now, then driver.Record, found bool) {
 	for i := range o.kept {
-		if !sameRecord(o.kept[i], o.delivered[i]) {
-			return o.kept[i], o.delivered[i], true
+		if !sameRecord(*o.kept[i], o.delivered[i]) {
+			return *o.kept[i], o.delivered[i], true
 		}
 	}
 	return driver.Record{}, driver.Record{}, false

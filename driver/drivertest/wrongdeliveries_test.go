@@ -53,6 +53,7 @@ func wrongDeliveries() []wrong {
 			r.Timestamp = r.Timestamp.Truncate(time.Minute)
 		})},
 		{name: "writes what it has delivered", fails: "DeliveredBytesAreNeverWritten", consumer: reuseKeys},
+		{name: "delivers the same slice again", fails: "DeliveredBytesAreNeverWritten", consumer: reuseRecords},
 		{name: "skips what is too large", fails: "DeliverLargeRecords", consumer: func(c *consumer) {
 			eachBatch(func(b *driver.Batch) {
 				b.Records = slices.DeleteFunc(b.Records, func(r driver.Record) bool { return len(r.Value) > c.cfg.MaxMessageBytes })
@@ -92,6 +93,15 @@ func deliverConcurrently(c *consumer) {
 			other.Wait()
 		}
 	}
+}
+
+// reuseRecords copies the records of each batch to where it copied those of the last.
+func reuseRecords(c *consumer) {
+	var records []driver.Record
+	eachBatch(func(b *driver.Batch) {
+		records = append(records[:0], b.Records...)
+		b.Records = records
+	})(c)
 }
 
 // reuseKeys copies the keys of each batch to where it copied those of the last.

@@ -82,6 +82,9 @@ func (r *Run) Progress() (done, begun int) {
 	return int(uint32(v)), int(v >> 32)
 }
 
+// after returns the offset after the first n records.
+func (r *Run) after(n int) int64 { return r.Records[n-1].Offset + 1 }
+
 // hold makes r a run of records that cost bytes.
 func (r *Run) hold(records []driver.Record, bytes int) {
 	r.Records, r.bytes = records, bytes
@@ -191,9 +194,12 @@ func (w *Window) drop() {
 	}
 }
 
+// oldest returns the first record that waits.
+func (w *Window) oldest() *driver.Record { return &w.segments[w.first].records[0] }
+
 // launch notes that r is under way.
 func (w *Window) launch(r *Run) {
-	w.flights = append(w.flights, flight{r, r.Records[len(r.Records)-1].Offset + 1})
+	w.flights = append(w.flights, flight{r, r.after(len(r.Records))})
 }
 
 // Release forgets the records of r and reports whether all of them are done. If one is
@@ -205,7 +211,7 @@ func (w *Window) Release(r *Run) bool {
 	if done, _ := r.Progress(); done < len(r.Records) {
 		return false
 	}
-	end := r.Records[len(r.Records)-1].Offset + 1
+	end := r.after(len(r.Records))
 	i := sort.Search(len(w.flights), func(i int) bool { return w.flights[i].end >= end })
 	w.flights[i].run = nil
 	if i == 0 {
@@ -247,7 +253,7 @@ func (w *Window) current() int64 {
 			position = f.end
 			continue
 		case done > 0:
-			position = records[done-1].Offset + 1
+			position = f.run.after(done)
 		case begun > 0 && position < 0:
 			position = records[0].Offset
 		}
@@ -268,7 +274,7 @@ func (w *Window) Handed() int64 {
 			return f.end
 		}
 		if _, begun := f.run.Progress(); begun > 0 {
-			return f.run.Records[begun-1].Offset + 1
+			return f.run.after(begun)
 		}
 	}
 	return w.position
@@ -284,12 +290,12 @@ func (w *Window) Undone() (handed int, oldest time.Time) {
 		}
 		done, begun := f.run.Progress()
 		handed += begun - done
-		if !found && done < len(f.run.Records) {
-			oldest, found = f.run.Records[done].Timestamp, true
+		if records := f.run.Records; !found && done < len(records) {
+			oldest, found = records[done].Timestamp, true
 		}
 	}
 	if !found && w.waiting > 0 {
-		oldest = w.segments[w.first].records[0].Timestamp
+		oldest = w.oldest().Timestamp
 	}
 	return handed, oldest
 }
