@@ -38,9 +38,8 @@ func (b *brake) halted() bool  { return b.flags.Load()&flagHalted != 0 }
 func (b *brake) givenUp() bool { return b.flags.Load()&flagGivenUp != 0 }
 func (b *brake) fenced() bool  { return b.flags.Load()&flagFenced != 0 }
 
-// pull sets flags, and halts with them. It returns those that were set before. The
-// halt comes in the same step: a lane that found its record given up but was not
-// halted would hand out the next one.
+// pull halts, and sets other flags in the same step. It returns those that were set
+// before.
 func (b *brake) pull(flags uint32) (before uint32) {
 	before = b.flags.Or(flags | flagHalted)
 	if before&flagHalted == 0 {
@@ -60,14 +59,16 @@ func (b *brake) halt(cause error) {
 	}
 }
 
-// giveUp says that what the handler comes to is not committed any longer.
+// giveUp says that what the handler comes to is not committed any longer. The caller
+// has halted: a lane that passed over a record and was not would hand out the next one.
 //
 // It is called before the last commit reads the position, and the lane asks before
 // it publishes one. So a record that the hooks hear of as late is never part of
 // that commit, and will certainly be delivered again.
-func (b *brake) giveUp() { b.pull(flagGivenUp) }
+func (b *brake) giveUp() { b.flags.Or(flagGivenUp) }
 
-// fence gives up for the session's deadline, and reports whether it is the first to.
+// fence halts and gives up for the session's deadline, in one step, and reports whether
+// it is the first to.
 func (b *brake) fence() bool {
 	return b.pull(flagFenced|flagGivenUp)&flagFenced == 0
 }

@@ -71,7 +71,7 @@ var mutations = []mutation{
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
 	{"failures of a record never forgotten", "partition_lane.go", "if l.attempt > 1 || l.failed {", "if false {"},
 	{"failures of a restart never forgotten", "session_claims.go", "\t\tc.job.forgetRestarts()\n", ""},
-	{"failures forgotten with the claim", "job_ledger.go", "{ g.clear(keyOf(c), c.Start-1) }", "{ g.clear(keyOf(c), 1<<62) }"},
+	{"failures forgotten with the claim", "job_ledger.go", "\tof[offset]++\n", "\tof[offset] = 1\n"},
 	{"waiting worker not told of the halt", "partition_brake.go", "\tif before&flagHalted == 0 {\n\t\tclose(b.haltC)\n\t}", ""},
 	{"message of the first attempt reused", "partition_hands.go", "\tif l.attempt > 1 {\n\t\treturn &l.messages(1, l.attempt)[0]\n\t}\n", "\th.made[l.i].Attempt = l.attempt\n"},
 	{"last commit under a lost claim's name", "session_claims.go", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tc.end(parts)\n\tif", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tif"},
