@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// bufferBytes bounds what has been accepted and not acknowledged.
+	// bufferBytes bounds the messages that are accepted and not acknowledged.
 	bufferBytes = 64 << 20
 
-	// slotBytes is what a message costs beside what it points to.
+	// slotBytes is the cost of a message beside the bytes that it points to.
 	slotBytes = 512
 
 	// freeSlots bounds the slots that are kept for reuse.
@@ -25,10 +25,10 @@ const (
 // A buffer holds the slots of all messages that have been accepted and not
 // acknowledged.
 //
-// Those who add and those who remove would meet at one mutex for each message. So
-// a slot that is removed is only put aside, under a mutex of its own, and taken
-// in by whoever needs it: by add when it runs out of free slots or of space, and
-// at once while somebody waits.
+// Goroutines that add and goroutines that remove would meet at one mutex per message. So a
+// slot that is removed is only put aside, under a mutex of its own. It is taken in when it
+// is needed: by add when that runs out of free slots or of space, and at once while a
+// goroutine waits.
 //
 // For Flush the slots are counted by epoch: each Flush begins a new one, and waits
 // until all before are empty.
@@ -44,29 +44,29 @@ type buffer struct {
 	counts []int // of the epochs from base to the current one
 	closed bool
 
-	// due is epoch, to be read without the mutex: what was accepted in an earlier
-	// one must not linger, since somebody waits for it.
+	// due is epoch, to be read without the mutex: a message of an earlier epoch must not
+	// linger, since a Flush waits for it.
 	due atomic.Int64
 
-	changed  chan struct{} // closed and replaced when who waits should look again
-	waiting  int           // how many wait
-	spacious int           // how many of them wait for space
+	changed  chan struct{} // closed and replaced when waiting goroutines should look again
+	waiting  int           // goroutines that wait
+	spacious int           // those of them that wait for space
 }
 
-// aside holds slots that have been removed and not been taken in. Its mutex may
-// be locked with the buffer's held, but not the other way round.
+// aside holds slots that were removed and have not been taken in. Its mutex may be locked
+// with the buffer's held, but not the other way round.
 type aside struct {
 	mu      sync.Mutex // guards what follows
 	slots   []*slot
-	watched bool // somebody waits for what is put here
+	watched bool // a goroutine waits for slots that are put here
 }
 
 func newBuffer() *buffer {
 	return &buffer{counts: []int{0}, changed: make(chan struct{})}
 }
 
-// add makes room for a message of so many bytes, when there is. If it has to wait
-// for that, it calls hurry first.
+// add makes room for a message of so many bytes. If it has to wait for room, it calls hurry
+// first.
 func (b *buffer) add(ctx context.Context, bytes int, hurry func()) (*slot, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +88,7 @@ func (b *buffer) add(ctx context.Context, bytes int, hurry func()) (*slot, error
 	return s, nil
 }
 
-// awaitSpace is called with mu held. What fills the buffer must not linger.
+// awaitSpace is called with mu held. Messages that fill the buffer must not linger.
 func (b *buffer) awaitSpace(ctx context.Context, bytes int, hurry func()) error {
 	b.beginEpoch()
 	b.mu.Unlock()
@@ -107,7 +107,7 @@ func (b *buffer) beginEpoch() {
 	b.due.Store(b.epoch)
 }
 
-// fits lets a message pass alone that is larger than the buffer.
+// fits reports whether a message has room. One that is larger than the buffer passes alone.
 func (b *buffer) fits(bytes int) bool { return b.bytes == 0 || b.bytes+bytes <= bufferBytes }
 
 // takeFree is called with mu held.
@@ -131,7 +131,7 @@ func (b *buffer) await(ctx context.Context, cond func() bool) error {
 		b.aside.watch(b.waiting > 0)
 	}()
 	for {
-		b.aside.watch(true) // before takeIn, so that what comes after it is seen
+		b.aside.watch(true) // before takeIn, so that later slots are seen
 		b.takeIn()
 		if cond() {
 			return nil
@@ -154,7 +154,7 @@ func (a *aside) watch(watched bool) {
 	a.watched = watched
 }
 
-// put adds slots, and reports whether somebody waits for them.
+// put adds slots, and reports whether a goroutine waits for them.
 func (a *aside) put(slots []*slot) (watched bool) {
 	a.mu.Lock()
 	a.slots = append(a.slots, slots...)
@@ -163,7 +163,7 @@ func (a *aside) put(slots []*slot) (watched bool) {
 	return watched
 }
 
-// takeIn makes free what lies aside. It is called with mu held.
+// takeIn makes the slots free that lie aside. It is called with mu held.
 func (b *buffer) takeIn() {
 	b.aside.mu.Lock()
 	defer b.aside.mu.Unlock()
@@ -184,12 +184,12 @@ func (b *buffer) forget(bytes int, epoch int64) {
 	b.counts[epoch-b.base]--
 	flushed := epoch < b.epoch && b.advance()
 	if b.waiting > 0 && (flushed || b.spacious > 0 && b.bytes <= bufferBytes/4*3) {
-		b.tell()
+		b.wake()
 	}
 }
 
-// advance drops the epochs that are over and empty, and reports whether there
-// were any. It is called with mu held.
+// advance drops the epochs that are over and empty, and reports whether it has dropped any.
+// It is called with mu held.
 func (b *buffer) advance() bool {
 	n := 0
 	for n < len(b.counts)-1 && b.counts[n] == 0 {
@@ -200,16 +200,15 @@ func (b *buffer) advance() bool {
 	return n > 0
 }
 
-// tell wakes everybody who waits. It is called with mu held.
-func (b *buffer) tell() {
+// wake wakes all goroutines that wait. It is called with mu held.
+func (b *buffer) wake() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// ack acknowledges the messages of slots with what result returns for each, and
-// makes the slots free. An answer that comes after abandon is dropped. The slots
-// stay in the buffer until Ack has returned: so an empty buffer means that none
-// runs.
+// ack acknowledges the messages of slots with the result of each, and makes the slots free.
+// It drops an answer that comes after abandon. The slots stay in the buffer until Ack has
+// returned: so an empty buffer means that no Ack runs.
 func (b *buffer) ack(slots []*slot, result func(i int, s *slot) error) {
 	kept := slots[:0]
 	for i, s := range slots {
@@ -227,10 +226,9 @@ func (b *buffer) ack(slots []*slot, result func(i int, s *slot) error) {
 	}
 }
 
-// expire acknowledges the messages of slots with err, each of which the caller has
-// made not pending. The slots belong to a request that is on its way: recycle
-// makes them free when that has ended. It takes a copy of what a slot is, since
-// that may be at once.
+// expire acknowledges with err messages that the caller has made not pending. Their slots
+// belong to a request that is on its way: recycle makes them free when that has ended. That
+// may be at once, so expire takes copies of their fields.
 func (b *buffer) expire(copies []expired, err error) {
 	for _, e := range copies {
 		e.user.Acker.Ack(err)
@@ -240,7 +238,7 @@ func (b *buffer) expire(copies []expired, err error) {
 	}
 }
 
-// An expired is what is left of a slot whose message was given up.
+// An expired holds the fields of a slot whose message was given up.
 type expired struct {
 	user  *driver.Message
 	bytes int
@@ -260,8 +258,8 @@ func (b *buffer) recycle(slots []*slot) {
 	b.free = append(b.free, slots...)
 }
 
-// flush waits until all that is in the buffer now has been acknowledged. It calls
-// hurry once none of that may linger.
+// flush waits until all messages that are in the buffer now have been acknowledged. It calls
+// hurry once none of them may linger.
 func (b *buffer) flush(ctx context.Context, hurry func()) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -273,8 +271,8 @@ func (b *buffer) flush(ctx context.Context, hurry func()) error {
 	return b.await(ctx, func() bool { return b.base >= own })
 }
 
-// close lets nothing in any more, and closes closing. It reports whether this
-// was the first time.
+// close refuses all messages from now on, and closes closing. It reports whether this was
+// the first call.
 func (b *buffer) close(closing chan struct{}) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -283,13 +281,12 @@ func (b *buffer) close(closing chan struct{}) bool {
 	}
 	b.closed = true
 	close(closing)
-	b.tell()
+	b.wake()
 	return true
 }
 
-// abandon acknowledges everything that is left with err, and returns when no Ack
-// runs any more. It looks again and again, as a slot that was added before close
-// may be filled only now.
+// abandon acknowledges all remaining messages with err, and returns when no Ack runs. It
+// looks repeatedly, as a slot that was added before close may be filled only now.
 func (b *buffer) abandon(err error) {
 	for {
 		for _, s := range b.takePending() {

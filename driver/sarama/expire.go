@@ -4,11 +4,11 @@ import (
 	"time"
 )
 
-// expireAll runs while the producer does, if a send is bounded in time. It wakes
-// when the oldest message may have to be given up.
+// expireAll runs while the producer does, if DeliveryTimeout is set. It wakes when the oldest
+// message may have to be given up.
 func (p *producer) expireAll() {
 	for {
-		next := time.Now().Add(p.cfg.DeliveryTimeout) // what comes now ends no earlier
+		next := time.Now().Add(p.cfg.DeliveryTimeout) // a message that comes now ends no earlier
 		for _, t := range p.allTopics() {
 			if at := t.expire(); at.Before(next) {
 				next = at
@@ -20,7 +20,7 @@ func (p *producer) expireAll() {
 	}
 }
 
-// expire gives up what has waited too long, and returns when to look again.
+// expire gives up the messages that have waited too long, and returns when to look again.
 func (t *topic) expire() (next time.Time) {
 	t.mu.Lock()
 	x := expiration{t: t, before: time.Now().Add(-t.p.cfg.DeliveryTimeout)}
@@ -40,7 +40,7 @@ func (t *topic) expire() (next time.Time) {
 // An expiration is one pass over a topic. Its methods are called with mu held.
 type expiration struct {
 	t      *topic
-	before time.Time // what was accepted by then is over
+	before time.Time // messages that were accepted by then have expired
 	next   time.Time
 
 	endings []ending
@@ -58,7 +58,8 @@ func (x *expiration) over(s *slot) bool {
 	return false
 }
 
-// waiting ends what is over of slots that were never sent, and returns the rest.
+// waiting ends the slots that have expired, of slots that were never sent, and returns the
+// rest.
 func (x *expiration) waiting(slots []*slot, reason error) []*slot {
 	n := 0
 	for n < len(slots) && x.over(slots[n]) {
@@ -70,10 +71,10 @@ func (x *expiration) waiting(slots []*slot, reason error) []*slot {
 	return slots[n:]
 }
 
-// lane ends what is over of a lane. A batch whose request is on its way stays in
-// the lane until that has ended, and so does one that the broker may have: only
-// the messages are given up. While a request is being written those of its batch may
-// not be: it reads what the user gave.
+// lane ends the expired messages of a lane. A batch whose request is on its way stays in the
+// lane until that has ended, and so does one that the broker may have: only the messages are
+// given up. While a request is being written its messages are not given up: it reads the
+// user's bytes.
 func (x *expiration) lane(l *lane) {
 	if b := l.batch; b != nil {
 		switch {
@@ -99,7 +100,7 @@ func (x *expiration) lane(l *lane) {
 	}
 }
 
-// part gives up the messages of b that are over.
+// part gives up the messages of b that have expired.
 func (x *expiration) part(b *outBatch) {
 	for b.parted < len(b.slots) && x.over(b.slots[b.parted]) {
 		s := b.slots[b.parted]

@@ -26,7 +26,7 @@ func (q *fifo) push(s *slot) {
 	q.bytes += s.size
 }
 
-// pop takes the first n slots. What it returns is the caller's.
+// pop takes the first n slots. The caller owns the slice.
 func (q *fifo) pop(n int) []*slot {
 	taken := make([]*slot, n)
 	copy(taken, q.slots[q.head:])
@@ -47,7 +47,7 @@ func (q *fifo) holdsBefore(epoch int64) bool {
 	if q.len() == 0 || q.epoch >= epoch {
 		return false
 	}
-	q.epoch = q.front().epoch // what made it earlier may have been popped
+	q.epoch = q.front().epoch // the slot of the earlier epoch may have been popped
 	for _, s := range q.slots[q.head:] {
 		q.epoch = min(q.epoch, s.epoch)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
-// An identity is what the broker knows an idempotent producer by.
+// An identity is the producer ID and the epoch of an idempotent producer.
 type identity struct {
 	id    int64
 	epoch int16
@@ -23,8 +23,8 @@ const (
 	identityRetries = 50 // with askAgain between: a coordinator may be loading
 )
 
-// errBrokenIdentity is an answer without a producer ID. To send on without one would
-// give up idempotence without a word.
+// errBrokenIdentity is an answer without a producer ID. To go on without one would give up
+// idempotence silently.
 var errBrokenIdentity = errors.New("broken answer to InitProducerID")
 
 // producerIDs hands out the identity of a producer.
@@ -51,8 +51,8 @@ func (p *producerIDs) retire(old identity) {
 	}
 }
 
-// leave has those who ask for the identity from now on begin a later epoch than old: the
-// sequence numbers of old are forgotten, and the broker remembers them.
+// leave makes the next caller that asks for the identity begin a later epoch than old: the
+// producer has forgotten the sequence numbers of old, and the broker remembers them.
 func (p *producerIDs) leave(old identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +65,7 @@ func (p *producerIDs) leave(old identity) {
 	}
 }
 
-// ensure asks for an identity if one is needed and there is none.
+// ensure asks for an identity if one is needed and none is known.
 func (p *producerIDs) ensure() error {
 	if p.ask == nil || p.current() != noIdentity {
 		return nil
@@ -91,8 +91,8 @@ func (p *producer) askIdentity() (identity, error) {
 	}
 }
 
-// isBroken reports whether a broker has answered what no broker should: asking again
-// at once would bring the same.
+// isBroken reports whether a broker has given a broken answer: to ask again at once would
+// bring the same one.
 func isBroken(err error) bool {
 	var answer *response.Error
 	return errors.Is(err, errBrokenIdentity) || errors.As(err, &answer)

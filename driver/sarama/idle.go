@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// idleAfter is how long a topic that nothing is sent to, and a broker that leads no
-// partition that something is sent to, are remembered; at most twice as long. Else a
-// process that sends to many short-lived topics would grow with each. Java's client
-// forgets a topic after as long. The names of these topics stay in Sarama's client.
+// idleAfter is how long, or at most twice as long, the producer remembers a topic to which it
+// sends nothing, and a broker that leads no partition to which it sends. Without that, a
+// process that sends to many short-lived topics would grow with each. Java's client forgets
+// a topic after the same time. The names of these topics stay in Sarama's client.
 const idleAfter = 5 * time.Minute
 
 // errForgotten is why a topic takes no message: another object stands for its name now,
@@ -22,7 +22,7 @@ func (p *producer) forgetIdle(every time.Duration) {
 	}
 }
 
-// sweep forgets what has been idle since the sweep before.
+// sweep forgets the topics and workers that have been idle since the sweep before.
 func (p *producer) sweep() {
 	for _, t := range p.allTopics() {
 		t.forgetIfIdle()
@@ -47,8 +47,8 @@ func (t *topic) forgetIfIdle() {
 	t.p.forgetTopic(t)
 }
 
-// idle reports whether nothing of the topic is on its way, or waits. It is called with
-// mu held.
+// idle reports whether no message of the topic waits or is on its way. It is called with mu
+// held.
 func (t *topic) idle() bool {
 	if t.looking || t.choosing || len(t.pending) > 0 || len(t.lost) > 0 {
 		return false

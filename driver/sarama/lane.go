@@ -8,10 +8,10 @@ import (
 	ibm "github.com/IBM/sarama"
 )
 
-// A lane is the way to one partition: the messages that wait, in order, and at
-// most one batch that was cut from them. So what comes later never overtakes a
-// batch that is retried or split, and with idempotence a sequence number is given
-// only when all before it are settled.
+// A lane is the way to one partition: the messages that wait, in order, and at most one
+// batch that was cut from them. So a later message never overtakes a batch that is retried
+// or split, and with idempotence a batch gets sequence numbers only when all before it are
+// settled.
 //
 // It is guarded by the mutex of its topic.
 type lane struct {
@@ -20,27 +20,27 @@ type lane struct {
 	known bool // the cluster has named a leader
 
 	queue  fifo
-	cuts   []int // how many messages the next batches may have, since one was refused
+	cuts   []int // sizes of the next batches in messages, since one was refused
 	batch  *outBatch
 	state  laneState
-	worker *worker // of the broker that leads; nil is not known
+	worker *worker // of the broker that leads; nil if unknown
 
 	lingerUntil time.Time // zero is without end
 	linger      *time.Timer
 	retryAt     time.Time
 	reason      error // why the latest attempt failed
-	tries       int   // failed attempts at what is cut next
+	tries       int   // failed attempts at the messages that are cut next
 
 	producer identity
 	next     int32 // sequence number
 }
 
-// A laneState says who moves the lane on.
+// A laneState is the state of a lane, and names the party that moves it on.
 type laneState int
 
 const (
 	idle      laneState = iota // move, when something is pushed
-	lingering                  // the timer, a flush, or what fills the batch
+	lingering                  // the timer, a flush, or the message that fills the batch
 	lost                       // the look-up of the topic
 	ready                      // the worker, which has it in its list
 	sent                       // the worker, which has its batch
@@ -65,7 +65,7 @@ func (l *lane) move() {
 	}
 }
 
-// hasten hands the lane to its worker, or has that looked up.
+// hasten hands the lane to its worker, or has the leader looked up.
 func (l *lane) hasten() {
 	l.stopLinger()
 	if l.worker == nil || !l.worker.push(l) {
@@ -76,8 +76,8 @@ func (l *lane) hasten() {
 	l.state = ready
 }
 
-// mayLinger reports whether what is queued may wait for more, as Configure has
-// asked for by Producer.Flush. It may not once a Flush waits for a part of it.
+// mayLinger reports whether the queued messages may wait for more, as Configure has asked
+// for by Producer.Flush. They may not once a Flush waits for one of them.
 func (l *lane) mayLinger() bool {
 	f := &l.topic.p.conf.Producer.Flush
 	switch {
@@ -147,7 +147,7 @@ func (l *lane) cut() {
 	l.batch.tries, l.tries = l.tries, 0
 }
 
-// consumeCuts takes n messages off what the next batches may have.
+// consumeCuts takes n messages off the sizes of the next batches.
 func (l *lane) consumeCuts(n int) {
 	for n > 0 && len(l.cuts) > 0 {
 		k := min(n, l.cuts[0])
@@ -159,8 +159,8 @@ func (l *lane) consumeCuts(n int) {
 	}
 }
 
-// number gives the batch the next sequence numbers, if the producer is idempotent
-// and it has none. It reports false if there is no producer ID to number for.
+// number gives the batch the next sequence numbers, if the producer is idempotent and the
+// batch has none. It reports false without a producer ID.
 func (l *lane) number() bool {
 	b := l.batch
 	if b.numbered || !l.topic.p.cfg.Idempotent {
@@ -186,9 +186,9 @@ func (l *lane) settled() {
 	l.move()
 }
 
-// drop lets go of the batch. If nothing of it is in the log and nothing will be,
-// its numbers are given to what comes next; if that is not certain, the broker
-// must refuse what is still on its way: a new epoch does that.
+// drop lets go of the batch. If no message of it is in the log, or will be, the next batch
+// gets its numbers. If that is not certain, the broker must refuse a request that is still
+// on its way: a new epoch makes sure of that.
 func (l *lane) drop() {
 	b := l.batch
 	l.batch = nil
@@ -201,8 +201,8 @@ func (l *lane) drop() {
 	}
 }
 
-// renumber begins a new epoch, or a new producer if there is none left. An epoch
-// of one partition is no concern of another: the broker keeps them apart.
+// renumber begins a new epoch, or a new producer if no epoch is left. The broker keeps an
+// epoch per partition, so other partitions keep theirs.
 func (l *lane) renumber() {
 	l.next = 0
 	if l.producer.epoch < math.MaxInt16 {
@@ -213,9 +213,9 @@ func (l *lane) renumber() {
 	l.producer = noIdentity
 }
 
-// giveBack returns the messages of the batch to the queue, from which they are cut
-// again into batches of at most so many. None of them is in the log, nor will be by
-// what was sent. Those that have expired stay with the batch.
+// giveBack returns the messages of the batch to the queue, from which they are cut again into
+// batches of at most so many. None of them is in the log, and no request on its way brings
+// them there. Messages that have expired stay with the batch.
 func (l *lane) giveBack(cuts ...int) {
 	b := l.batch
 	l.queue.unpop(b.slots[b.parted:])
@@ -226,8 +226,8 @@ func (l *lane) giveBack(cuts ...int) {
 	}
 }
 
-// missed notes that there is no way to the broker that leads, and that nothing
-// was sent. It returns the messages for which this was the last attempt.
+// missed notes that the leader could not be reached, and that nothing was sent. It returns
+// the messages for which this was the last attempt.
 func (l *lane) missed(err error) []ending {
 	l.reason, l.worker = err, nil
 	if !l.known && l.batch == nil {
@@ -263,7 +263,7 @@ func (l *lane) missing(err error) (endings []ending) {
 	}
 	if l.queue.len() == 0 {
 		l.state = idle
-		delete(l.topic.lanes, l.id) // there may be as many as there are numbers
+		delete(l.topic.lanes, l.id) // a user may name any number of such partitions
 		return endings
 	}
 	l.topic.doubt()

@@ -12,9 +12,9 @@ const (
 	batchOverhead = 61 // of a batch without records
 )
 
-// An outBatch is what one request carries for one partition. Once it was sent and not
-// certainly refused it stays as it is until it is settled: only so the broker can
-// tell that it has it already.
+// An outBatch is the part of a request for one partition. Once it was sent and not certainly
+// refused it does not change until it is settled: only then does the broker recognize a batch
+// that it has already.
 //
 // It is guarded by the mutex of its lane's topic.
 type outBatch struct {
@@ -29,8 +29,8 @@ type outBatch struct {
 	tries   int
 	unknown bool // an attempt may have been appended
 	stored  bool
-	written bool // the request is on its way: what the user gave is no longer read
-	parted  int  // how many messages, from the first, have expired while it was on its way
+	written bool // the request is on its way: it reads the user's bytes no longer
+	parted  int  // how many messages, from the first, have expired while the request was on its way
 }
 
 func newOutBatch(l *lane, slots []*slot, size int) *outBatch {
@@ -54,7 +54,7 @@ func newOutBatch(l *lane, slots []*slot, size int) *outBatch {
 	return &outBatch{lane: l, slots: slots, size: size, records: records}
 }
 
-// stamp is the time of a message, in the precision of the wire.
+// stamp returns the time of a message in the precision of the wire.
 func stamp(s *slot, now time.Time) time.Time {
 	if !s.user.Timestamp.IsZero() {
 		now = s.user.Timestamp
@@ -73,14 +73,14 @@ func (b *outBatch) fails(err error) bool {
 	return b.tries > p.conf.Producer.Retry.Max
 }
 
-// An answer is what came of one request for one batch.
+// An answer is the result of one request for one batch.
 type answer struct {
 	block   *ibm.ProduceResponseBlock // nil if err is set
 	err     error
 	unknown bool // the broker may have the batch
 }
 
-// settle judges what came of a request.
+// settle acts on the answer to a request.
 func (b *outBatch) settle(a answer) {
 	if a.err == nil && (a.block.Err == ibm.ErrNoError || a.block.Err == ibm.ErrDuplicateSequenceNumber) {
 		b.succeed(a.block)
@@ -116,10 +116,10 @@ func (b *outBatch) succeed(block *ibm.ProduceResponseBlock) {
 	l.topic.p.buffer.recycle(parted)
 }
 
-// fail decides what becomes of a batch that was not stored by this attempt. If the
-// batch is done with, the slots whose messages have expired become free. That is
-// decided under the same lock: once it is released, a batch that waits for a retry
-// may expire as a whole, and its slots would be freed twice.
+// fail decides about a batch that this attempt did not store: another attempt, a split, or
+// its end. If the batch has ended, the slots whose messages have expired become free. That
+// is decided under the same lock: once it is released, a batch that waits for a retry may
+// expire as a whole, and its slots would be freed twice.
 func (b *outBatch) fail(a answer) []ending {
 	l := b.lane
 	l.topic.mu.Lock()
@@ -131,8 +131,8 @@ func (b *outBatch) fail(a answer) []ending {
 	return endings
 }
 
-// judge is fail without the slots. What the broker says of a batch is a verdict on a
-// message only if that is alone. It is called with mu held.
+// judge is fail without the slots. The broker's verdict on a batch is one on a message only
+// if the message is alone. It is called with mu held.
 func (b *outBatch) judge(a answer) []ending {
 	l := b.lane
 	b.unknown = b.unknown || a.unknown
@@ -166,9 +166,9 @@ func (b *outBatch) judge(a answer) []ending {
 	return []ending{e}
 }
 
-// split gives the messages back, so that the next batches are smaller: those that
-// the broker has named go alone, and without names each half does. A batch that is
-// too large teaches how large one may be instead.
+// split gives the messages back, so that the next batches are smaller: those that the broker
+// has named go alone, and without names each half does. A batch that is too large shows how
+// large one may be instead.
 func (b *outBatch) split(a answer) {
 	l := b.lane
 	first, n := b.parted, len(b.slots)-b.parted
@@ -182,8 +182,8 @@ func (b *outBatch) split(a answer) {
 	l.move()
 }
 
-// named returns which of n messages, from the first on, the broker has named as
-// the ones that it refuses (KIP-467), in order.
+// named returns, in order, which of n messages the broker has named as those that it refuses
+// (KIP-467).
 func named(block *ibm.ProduceResponseBlock, first, n int) (indexes []int) {
 	if block == nil {
 		return nil
@@ -199,8 +199,8 @@ func named(block *ibm.ProduceResponseBlock, first, n int) (indexes []int) {
 	return indexes
 }
 
-// around returns the lengths of batches such that each index of n is alone; or
-// halves, without indexes.
+// around returns the lengths of batches such that each index of n is alone, or two halves
+// without indexes.
 func around(indexes []int, n int) (cuts []int) {
 	if len(indexes) == 0 {
 		return []int{n / 2, n - n/2}

@@ -9,8 +9,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// outcome is what the messages of a batch are told after its last attempt has
-// failed with err. It is certain only if no attempt may have been appended.
+// outcome returns the error of the messages of a batch whose last attempt has failed with
+// err. The failure is certain only if no attempt may have been appended.
 func (b *outBatch) outcome(err error) error {
 	if b.lane.topic.p.severed() {
 		return abandoned(err, b.unknown)
@@ -40,8 +40,7 @@ func abandoned(why error, sent bool) error {
 	}
 }
 
-// expiry is the error of a message whose time is up. reason is the latest
-// refusal, or nil.
+// expiry is the error of a message that has expired. reason is the latest refusal, or nil.
 func expiry(reason error, sent bool) error {
 	switch {
 	case sent:
@@ -55,7 +54,7 @@ func expiry(reason error, sent bool) error {
 	return wrap(reason)
 }
 
-// refusal is a permanent refusal by the driver itself, under the broker's code.
+// refusal returns a permanent refusal by the driver itself, under the broker's code.
 func refusal(code ibm.KError, format string, args ...any) error {
 	return &driver.Error{
 		Code: codeName(code), Kind: driver.ErrPermanent,
@@ -75,9 +74,8 @@ func refused(err error) bool {
 		ibm.ErrInvalidProducerEpoch, ibm.ErrOutOfOrderSequenceNumber, ibm.ErrUnknownProducerID, ibm.ErrProducerFenced)
 }
 
-// spoiled reports whether err says that some message of a batch, or how many
-// there are, is why all of it was refused. A batch that cannot be encoded is among
-// these.
+// spoiled reports whether a batch was refused because of one of its messages, or because of
+// their number. A batch that cannot be encoded counts, too.
 func spoiled(err error) bool {
 	return unencodable(err) || isCode(err,
 		ibm.ErrMessageSizeTooLarge, ibm.ErrMessageSetSizeTooLarge,
@@ -89,8 +87,8 @@ func unencodable(err error) bool {
 	return errors.As(err, &encoding)
 }
 
-// passing reports whether another attempt may succeed. Without an answer of the
-// broker for the partition the trouble is one of the connection.
+// passing reports whether another attempt may succeed. Without an answer of the broker for
+// the partition, the connection has failed.
 func (a answer) passing() bool {
 	if a.block == nil {
 		return !unencodable(a.err) && !isCode(a.err, ibm.ErrUnsupportedVersion)

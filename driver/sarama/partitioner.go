@@ -6,13 +6,13 @@ import (
 	ibm "github.com/IBM/sarama"
 )
 
-// stickyBytes is how much without a key goes to one partition before the next
-// is drawn: as in Java's client, so that batches fill.
+// stickyBytes is how many bytes of messages without a key go to one partition before the next
+// one is drawn: as in Java's client, so that batches fill.
 const stickyBytes = 16 << 10
 
-// A partitioner sends a message where it asks to go, else where its key says as
-// Java's client does, else to a partition that changes from time to time.
-// Sarama has one for each topic, used by one goroutine.
+// A partitioner sends a message to the partition that it asks for, else to that of its key,
+// as Java's client does, else to a partition that changes from time to time. Each topic has
+// one, which one goroutine uses.
 type partitioner struct {
 	byKey  ibm.Partitioner
 	sticky int32

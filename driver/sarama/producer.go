@@ -13,20 +13,20 @@ import (
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
-// severGrace is how long it may take until every message is given back once the
-// connections are severed. What is left then is acknowledged all the same.
+// severGrace is how long it may take until every message is given back once the connections
+// are severed. Messages that are left then are acknowledged all the same.
 const severGrace = 300 * time.Millisecond
 
 var errNoIdentity = errors.New("no producer ID")
 
 // A producer serves all goroutines over one client.
 //
-// A message goes from Produce into the lane of its partition, from there in a
-// batch to the worker of the broker that leads it, and with the answer to its
-// Acker. Sarama's AsyncProducer is not used: it takes what a broker says of a
-// batch for a verdict on each message, and so cannot split one; it cannot be
-// flushed; and it has its own mind about what is worth a retry. Connections,
-// metadata and the wire's format are Sarama's.
+// A message goes from Produce into the lane of its partition, from there in a batch to the
+// worker of the broker that leads the partition, and with the answer to its Acker. The
+// producer does not use Sarama's AsyncProducer, which takes a broker's verdict on a batch
+// for one on each message, and so cannot split a batch; which cannot be flushed; and which
+// has rules of its own about retries. Connections, metadata and the format on the wire are
+// Sarama's.
 type producer struct {
 	cfg    driver.ProducerConfig
 	conf   *ibm.Config
@@ -42,7 +42,7 @@ type producer struct {
 	workers map[int32]*worker
 
 	tasks   sync.WaitGroup
-	stopped chan struct{} // closed when nothing is left to be done
+	stopped chan struct{} // closed when no work is left
 
 	closing  chan struct{} // closed as Close begins
 	closed   chan struct{} // closed when Close has its answer
@@ -151,7 +151,7 @@ func (p *producer) allTopics() (topics []*topic) {
 	return topics
 }
 
-// refreshAll looks from time to time how many partitions the topics have.
+// refreshAll reads from time to time how many partitions the topics have.
 func (p *producer) refreshAll(every time.Duration) {
 	for p.pause(every, nil) {
 		for _, t := range p.allTopics() {
@@ -166,7 +166,7 @@ func (p *producer) refreshAll(every time.Duration) {
 	}
 }
 
-// severed reports whether nothing can be sent any more.
+// severed reports whether nothing can be sent any longer.
 func (p *producer) severed() bool { return p.line.IsSevered() }
 
 // pause sleeps for d, or until wake. It reports false when the producer has
@@ -190,7 +190,7 @@ func (p *producer) Flush(ctx context.Context) error {
 	return p.buffer.flush(ctx, p.hurry)
 }
 
-// hurry sends what lingers and may not do so any longer.
+// hurry sends the messages that may linger no longer.
 func (p *producer) hurry() {
 	f := &p.conf.Producer.Flush
 	if f.Frequency == 0 && f.Messages == 0 && f.Bytes == 0 {
@@ -218,7 +218,7 @@ func (p *producer) Close(ctx context.Context) error {
 		}
 	}
 	done := make(chan struct{})
-	go func() { // ends when every message is acknowledged; to sever sees to that
+	go func() { // ends when every message is acknowledged; Sever makes sure of that
 		defer close(done)
 		p.shutDown()
 	}()
@@ -228,7 +228,7 @@ func (p *producer) Close(ctx context.Context) error {
 		p.line.Sever()
 		p.giveUp(ctx.Err())
 		select {
-		case <-done: // usually: what is on its way fails with its connection
+		case <-done: // usually: requests fail with their connections
 		case <-time.After(severGrace):
 			p.buffer.abandon(abandoned(ctx.Err(), true))
 		}
@@ -247,8 +247,8 @@ func (p *producer) shutDown() {
 	p.line.Sever()
 }
 
-// giveUp acknowledges everything that is not on its way. Nothing is sent any more
-// when it is called: what comes later is refused.
+// giveUp acknowledges all messages that are not on their way. The producer is severed when
+// it is called, so later messages are refused.
 func (p *producer) giveUp(why error) {
 	for _, t := range p.allTopics() {
 		t.end(t.giveUp(why))

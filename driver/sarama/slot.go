@@ -9,8 +9,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A slot is one accepted message on its way to the broker. It is reused, so that
-// a message without headers costs no allocation.
+// A slot is one accepted message on its way to the broker. Slots are reused, so a message
+// without headers costs no allocation.
 type slot struct {
 	message ibm.ProducerMessage // for the partitioner; Value is the slot
 	record  ibm.Record          // for the wire
@@ -18,7 +18,7 @@ type slot struct {
 	bytes   int // of the buffer
 	size    int // on the wire, at most
 
-	// accepted is when; it is set only where time matters to the message.
+	// accepted is the time of acceptance; it is set only if the message depends on it.
 	accepted time.Time
 
 	// pending is true from acceptance until the message is acknowledged: only the
@@ -40,7 +40,7 @@ type slotKey slot
 func (k *slotKey) Encode() ([]byte, error) { return k.user.Key, nil }
 func (k *slotKey) Length() int             { return len(k.user.Key) }
 
-// cost is what m takes of the buffer.
+// cost returns how many bytes of the buffer m takes.
 func cost(m *driver.Message) int {
 	n := slotBytes + len(m.Key) + len(m.Value)
 	for i := range m.Headers {
@@ -49,7 +49,7 @@ func cost(m *driver.Message) int {
 	return n
 }
 
-// fill makes m the message of the slot. It writes what has changed only.
+// fill makes m the message of the slot. It writes only fields that change.
 func (s *slot) fill(m *driver.Message) {
 	s.user, s.accepted = m, time.Time{}
 	out := &s.message
@@ -60,7 +60,7 @@ func (s *slot) fill(m *driver.Message) {
 	if out.Timestamp != m.Timestamp {
 		out.Timestamp = m.Timestamp
 	}
-	switch { // Sarama tells a nil key by the interface
+	switch { // Sarama recognizes a nil key by the interface
 	case m.Key == nil && out.Key != nil:
 		out.Key = nil
 	case m.Key != nil && out.Key == nil:
@@ -88,8 +88,8 @@ func (s *slot) empty() {
 	}
 }
 
-// refuse returns why m cannot be sent by any producer of this driver, whatever
-// the broker says: one such message would spoil the batch that it is put into.
+// refuse returns why this driver cannot send the message to any broker: one such message
+// would spoil its batch.
 func (s *slot) refuse(maxBytes int) error {
 	m := s.user
 	switch {
@@ -105,5 +105,5 @@ func (s *slot) refuse(maxBytes int) error {
 	return nil
 }
 
-// lastTime is the last one that Sarama can write: it counts nanoseconds.
+// lastTime is the last time that Sarama can write: it counts nanoseconds.
 func lastTime() time.Time { return time.Unix(0, 1<<63-1) }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// unknownTopicWait is how long a topic or partition that was never seen may
-	// stay unknown: it may just have been created.
+	// unknownTopicWait is how long a topic or partition that was never seen may stay
+	// unknown: it may just have been created.
 	unknownTopicWait = time.Second
 
 	// unreachableWait is the same for a cluster that cannot be reached.
@@ -22,20 +22,19 @@ const (
 
 	askAgain = 100 * time.Millisecond
 
-	// limitHolds is how long a topic's limit of a batch, found out by refusals, is
+	// limitHolds is how long the topic's limit of a batch, which refusals have shown, is
 	// kept: an operator may raise it.
 	limitHolds = time.Minute
 )
 
-// A topic knows its partitions and who leads them, and holds a lane for each that
-// something was sent to.
+// A topic knows its partitions and their leaders, and holds a lane per partition that a
+// message was sent to.
 //
-// One goroutine, which runs only while it has something to do, looks up what is
-// not known: the partitions of a topic that was never seen, and the leaders of
-// lanes that are lost. Sarama's own producer does the same, but fails a message as
-// soon as metadata cannot be had, whatever retries the message has left, and after
-// three of these a circuit breaker fails all messages of the topic or partition
-// for ten seconds: the reason is hidden, and outlasts its cure.
+// One goroutine, which runs only while it has work, looks up the partitions of a topic that
+// was never seen, and the leaders of lanes that are lost. Sarama's own producer does the
+// same, but fails a message as soon as it cannot read metadata, whatever retries the message
+// has left, and after three such failures a circuit breaker fails all messages of the topic
+// or partition for ten seconds: it hides the reason, and outlasts its cure.
 type topic struct {
 	p    *producer
 	name string
@@ -48,14 +47,14 @@ type topic struct {
 	writable  []int32    // those with a leader
 	lanes     map[int32]*lane
 	pending   []*slot // accepted, and not in a lane yet, in order
-	choosing  bool    // a goroutine puts what is pending into lanes, one after the other
+	choosing  bool    // a goroutine puts pending slots into lanes, one after the other
 	lost      []*lane // lanes that wait for a leader
-	doubts    int     // how often something has shown that what is known may be wrong
+	doubts    int     // how often the known partitions and leaders have come into doubt
 	cleared   int     // how many of these came before the cluster was last asked
 	reason    error   // why the partitions are not known
 	asked     time.Time
 	looking   bool // the goroutine runs
-	used      bool // since the last look for what is idle
+	used      bool // since the last sweep of idle topics
 	forgotten bool // see idle.go
 
 	limit      int // bytes of a batch that the broker accepts, if it has refused one; else 0
@@ -85,8 +84,8 @@ func (t *topic) accept(s *slot) bool {
 	return true
 }
 
-// admit is accept, but returns why the message cannot be sent. What needs a
-// partitioner of the user's, and what comes behind that, is pending: placeAll does it.
+// admit is accept, but returns why the message cannot be sent. A message that needs a
+// partitioner of the user's, and those behind it, are pending: placeAll places them.
 func (t *topic) admit(s *slot) (pending bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,9 +123,9 @@ func (t *topic) place(s *slot) error {
 	return nil
 }
 
-// placeAll places what is pending, if the partitions are known and no other goroutine
-// does it already. So a partitioner of the user's runs without a lock, in one goroutine
-// at a time, and what is accepted meanwhile stays in order behind it.
+// placeAll places the pending slots, if the partitions are known and no other goroutine does
+// it already. So a partitioner of the user's runs without a lock, in one goroutine at a
+// time, and messages that are accepted meanwhile stay in order behind it.
 func (t *topic) placeAll() {
 	for {
 		s, all, writable := t.next()
@@ -189,9 +188,9 @@ func (t *topic) enter(s *slot, id int32) {
 	l.move()
 }
 
-// choose returns the partition of m, of all or of those with a leader. The one that
-// the message asks for goes before any partitioner; whether it exists its lane finds
-// out, since it may just have been added. A partitioner of the user's may panic.
+// choose returns the partition of m, of all or of those with a leader. The partition that
+// the message asks for goes before any partitioner; its lane finds out whether it exists,
+// since it may just have been added. A partitioner of the user's may panic.
 func (t *topic) choose(m *ibm.ProducerMessage, all, writable []int32) (id int32, err error) {
 	if m.Partition >= 0 {
 		return m.Partition, nil
@@ -215,7 +214,7 @@ func (t *topic) choose(m *ibm.ProducerMessage, all, writable []int32) (id int32,
 	return ids[choice], nil
 }
 
-// consistent reports whether m must go to one partition, be it available or not.
+// consistent reports whether m must go to one partition, whether that has a leader or not.
 func (t *topic) consistent(m *ibm.ProducerMessage) bool {
 	if p, ok := t.partitioner.(ibm.DynamicConsistencyPartitioner); ok {
 		return p.MessageRequiresConsistency(m)
@@ -234,8 +233,7 @@ func (t *topic) lose(l *lane, wait time.Duration) {
 	t.look()
 }
 
-// look sees to it that the look-up runs and knows what is new. It is called with
-// mu held.
+// look makes sure that the look-up runs and looks again. It is called with mu held.
 func (t *topic) look() {
 	if !t.looking {
 		t.looking = true
@@ -269,16 +267,16 @@ func (t *topic) lookUp() {
 	}
 }
 
-// stopLooking notes that the look-up ends because the producer does: nothing is left
-// to be sent, or nothing can be.
+// stopLooking notes that the look-up ends because the producer does: no message is left, or
+// none can be sent.
 func (t *topic) stopLooking() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.looking = false
 }
 
-// nextLook returns how long to wait until there is something to look up, or false
-// if nothing is left.
+// nextLook returns how long to wait until the next look-up is due, or false if none is
+// left.
 func (t *topic) nextLook() (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -300,7 +298,7 @@ func (t *topic) nextLook() (time.Duration, bool) {
 	return time.Until(next), true
 }
 
-// takeDue takes the lanes out of lost whose time has come.
+// takeDue takes the lanes out of lost whose retry is due.
 func (t *topic) takeDue() (due []*lane) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -315,19 +313,19 @@ func (t *topic) takeDue() (due []*lane) {
 	return due
 }
 
-// doubt notes that what is known of the topic may be wrong. It is called with mu held.
+// doubt notes that the known partitions and leaders may be wrong. It is called with mu held.
 func (t *topic) doubt() { t.doubts++ }
 
-// doubted returns how many doubts there have been, and whether the cluster has to be
-// asked because of one.
+// doubted returns the number of doubts so far, and whether the cluster has to be asked
+// because of one.
 func (t *topic) doubted() (asOf int, stale bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.doubts, t.doubts != t.cleared || t.all == nil
 }
 
-// refresh asks the cluster, if what is known of the topic may be wrong. It returns how
-// many doubts the answer may clear: none that comes while it is under way.
+// refresh asks the cluster, if the known partitions and leaders may be wrong. It returns how
+// many doubts the answer may clear: none that comes while the request is under way.
 func (t *topic) refresh() (asOf int, err error) {
 	asOf, stale := t.doubted()
 	if err := t.p.producerIDs.ensure(); err != nil {
@@ -341,15 +339,15 @@ func (t *topic) refresh() (asOf int, err error) {
 	return asOf, t.p.reasons.blame(err)
 }
 
-// A view is what Sarama's client knows of a topic.
+// A view is the state of a topic in Sarama's client.
 type view struct {
 	all, writable []int32
 	leaders       map[int32]*ibm.Broker
 	asOf          int // doubts that came before the cluster was asked
 }
 
-// view reads what Sarama's client knows after it was asked with the result err,
-// if that is about the topic. To read asks again only what is not known.
+// view reads the state of the topic in Sarama's client after a refresh with the result err,
+// if that is about the topic. Reading asks the cluster again only for what is unknown.
 func (t *topic) view(due []*lane, asOf int, err error) (v view) {
 	v.asOf = asOf
 	if err != nil && !isCode(err, ibm.ErrLeaderNotAvailable) {
@@ -369,7 +367,7 @@ func (t *topic) view(due []*lane, asOf int, err error) (v view) {
 	return v
 }
 
-// An ending is what became of some messages.
+// An ending is the result of some messages.
 type ending struct {
 	slots []*slot
 	err   error
@@ -383,8 +381,8 @@ func (t *topic) end(endings []ending) {
 	}
 }
 
-// apply routes what is due by what is known now, after the cluster was asked with the
-// result err. It returns the messages that have waited long enough.
+// apply gives the due lanes their leaders, after the cluster was asked with the result err.
+// It returns the messages that have waited long enough.
 func (t *topic) apply(due []*lane, v view, err error) []ending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -408,7 +406,7 @@ func (t *topic) update(v view) {
 	}
 }
 
-// leaderless says why a partition has no leader. It is called with mu held.
+// leaderless returns why a partition has no leader. It is called with mu held.
 func (t *topic) leaderless(id int32, err error) error {
 	switch {
 	case err != nil:
@@ -419,8 +417,8 @@ func (t *topic) leaderless(id int32, err error) error {
 	return ibm.ErrUnknownTopicOrPartition
 }
 
-// impatient ends what has waited for too long for the partitions to be known. It is
-// called with mu held.
+// impatient ends the messages that have waited too long for the partitions to be known. It
+// is called with mu held.
 func (t *topic) impatient(err error) (endings []ending) {
 	if t.all == nil && err == nil {
 		err = ibm.ErrUnknownTopicOrPartition
@@ -461,8 +459,8 @@ func (t *topic) learn(bytes int) {
 	}
 }
 
-// patience is how long s may still wait for err, of a request for metadata, to
-// pass. Nothing was sent yet.
+// patience is how long s, which was not sent yet, may still wait for err, of a request for
+// metadata, to pass.
 func (p *producer) patience(s *slot, err error) time.Duration {
 	code, kind := classify(err)
 	wait := unreachableWait

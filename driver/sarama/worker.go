@@ -8,12 +8,12 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// requestRoom is what a request takes beside its batches, at most.
+// requestRoom is the most that a request takes beside its batches.
 const requestRoom = 10 << 10
 
-// A worker sends what is ready for one broker: one request at a time, with one
-// batch of each lane. What is accepted while it waits for the answer goes with the
-// next request.
+// A worker sends the batches that are ready for one broker: one request at a time, with one
+// batch per lane. Messages that are accepted while it waits for the answer go with the next
+// request.
 type worker struct {
 	p    *producer
 	id   int32 // of the broker
@@ -25,11 +25,11 @@ type worker struct {
 	broker    *ibm.Broker
 	lanes     []*lane
 	serving   bool
-	used      bool // since the last look for what is idle
+	used      bool // since the last sweep of idle workers
 	forgotten bool // see idle.go
 }
 
-// workerOf returns the worker of a broker, which it starts if there is none.
+// workerOf returns the worker of a broker, and starts it if it does not run.
 func (p *producer) workerOf(broker *ibm.Broker) *worker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,7 +84,7 @@ func (w *worker) take() (_ *ibm.Broker, lanes []*lane, forgotten bool) {
 	return w.broker, lanes, w.forgotten
 }
 
-// run ends when the producer stops, or when it has nothing to do for long.
+// run ends when the producer stops, or when the worker has been idle for long.
 func (w *worker) run() {
 	defer close(w.done)
 	if w.over != nil {
@@ -136,12 +136,12 @@ func (w *worker) serve(broker *ibm.Broker, lanes []*lane) {
 	}
 }
 
-// connect returns why there is no connection to broker, after another attempt.
+// connect connects to broker if it is not connected, and returns why that failed.
 func (p *producer) connect(broker *ibm.Broker) error {
 	if connected, _ := broker.Connected(); connected {
 		return nil
 	}
-	broker.Open(p.client.Config()) // no error but that it is open already
+	broker.Open(p.client.Config()) // its only error is that it is open already
 	connected, err := broker.Connected()
 	if connected {
 		return nil
@@ -174,8 +174,8 @@ func (w *worker) load(lanes []*lane) (batches []*outBatch) {
 	return batches
 }
 
-// load returns what is to be sent now, or nil if the lane has nothing, or no
-// number to send it with. It is called with mu held.
+// load returns the batch that is to be sent now, or nil if the lane has none, or has no
+// sequence number for it. It is called with mu held.
 func (l *lane) load() (*outBatch, []ending) {
 	if l.batch == nil && l.queue.len() == 0 {
 		l.state = idle
@@ -193,22 +193,22 @@ func (l *lane) load() (*outBatch, []ending) {
 // exchange sends a request and settles its batches.
 func (w *worker) exchange(broker *ibm.Broker, batches []*outBatch) {
 	resp, err, sent := w.ask(broker, batches)
-	if unencodable(err) && len(batches) > 1 { // one of them is: find out which
+	if unencodable(err) && len(batches) > 1 { // one of them cannot be encoded: find out which
 		for _, b := range batches {
 			w.exchange(broker, []*outBatch{b})
 		}
 		return
 	}
 	if err != nil && !unencodable(err) {
-		broker.Close() // what comes next on it would be taken for the answer
+		broker.Close() // the next bytes on it would be taken for the answer
 	}
 	for _, b := range batches {
 		b.settle(w.answerFor(b, resp, err, sent))
 	}
 }
 
-// ask sends a request and returns the answer, or why there is none and whether
-// the request may have been sent.
+// ask sends a request and returns the answer, or why none came and whether the request may
+// have been sent.
 func (w *worker) ask(broker *ibm.Broker, batches []*outBatch) (resp *ibm.ProduceResponse, err error, sent bool) {
 	answered := make(chan struct{})
 	before := w.p.line.Produces(broker.Addr())
@@ -237,7 +237,7 @@ func markWritten(batches []*outBatch) {
 	}
 }
 
-// answerFor is what an exchange means for one batch.
+// answerFor returns the answer for one batch of an exchange.
 func (w *worker) answerFor(b *outBatch, resp *ibm.ProduceResponse, err error, sent bool) answer {
 	switch {
 	case err != nil:
@@ -252,8 +252,8 @@ func (w *worker) answerFor(b *outBatch, resp *ibm.ProduceResponse, err error, se
 	return answer{block: block}
 }
 
-// request is the one that carries batches, in the newest version that the
-// configuration allows. Sarama lowers it to what the broker can do.
+// request returns the request that carries batches, in the newest version that the
+// configuration allows. Sarama lowers it to one that the broker supports.
 func (p *producer) request(batches []*outBatch) *ibm.ProduceRequest {
 	req := &ibm.ProduceRequest{
 		RequiredAcks: p.conf.Producer.RequiredAcks,

@@ -1,6 +1,6 @@
 // Package dialer makes connections to Kafka brokers that their user can cut.
 //
-// A client of the protocol often cannot cancel what waits for a broker: a fetch that
+// A client of the protocol often cannot cancel a request that waits at a broker: a fetch that
 // waits for records, a join that waits for other members. To close the connection under
 // it ends the wait. So a [Dialer] knows all connections that it has made: Cut closes
 // them, and Sever closes them and refuses new ones.
@@ -53,7 +53,7 @@ type Dialer struct {
 	// MaxPending is how many requests may wait for an answer on one connection.
 	MaxPending int
 
-	// Report, if not nil, is called with what a connection has met and survived.
+	// Report, if not nil, is called with an error that a connection has survived.
 	Report func(error)
 
 	// Closing, if not nil, is closed when the user of the connections begins to close.
@@ -237,7 +237,7 @@ func (d *Dialer) countProduce(addr string) {
 	d.produces[addr]++
 }
 
-// report passes on what a connection has met.
+// report passes on an error that a connection has survived.
 func (d *Dialer) report(err error) {
 	if d.Report != nil {
 		d.Report(err)

@@ -19,7 +19,7 @@ type reader struct {
 	rest    int     // bytes of the answer that are to come
 
 	skip   int    // bytes to pass over
-	value  uint64 // what there is of a number
+	value  uint64 // the part of a number that has come
 	digits int    // the bytes that it had
 
 	loops  [maxDepth]loop
