@@ -17,7 +17,7 @@ const look = time.Minute
 // as it has done after hiccups of a broker, and the log grows. The claims are revoked and
 // the group is joined again.
 //
-// A claim may bring no records for good reasons. So the watchdog judges it by the end of the
+// A claim that is fetched may bring no records. So the watchdog judges it by the end of the
 // log that Sarama has seen with its latest records: the claim is stalled if this end has not
 // moved from one look to the next although the leader's end was beyond it at the first
 // already. Records that were appended between the two looks may still be on their way. The

@@ -239,7 +239,7 @@ const (
 var errJoinRefused = errors.New("the coordinator keeps refusing to let this member join")
 
 // paceJoins waits between joins that are refused, and ends the session after some. Sarama
-// joins again at once, by recursion, for as long as it is refused: thousands of times a
+// joins again at once, by recursion, for as long as it is refused: thousands of times per
 // second, until the stack is exhausted.
 func (m *membership) paceJoins(severed <-chan struct{}) error {
 	refused := m.refusedJoins.Load() - freeJoins
