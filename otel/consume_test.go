@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
@@ -24,7 +25,7 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// handled sends messages and waits until they are done and told.
+// handled sends messages and waits until they are handled and recorded.
 func (r *rig) handled(ms ...*kafka.ProducerMessage) {
 	for _, m := range ms {
 		r.WaitHandled(r.Kafka.SendMessage(m))
@@ -41,17 +42,14 @@ func TestA19_ProducerIsParentAndLink(t *testing.T) {
 		r.consume(done)
 		hs, sent := remoteHeaders(1, true)
 		r.handled(with(hs))
-		if len(r.recorder.Started()) != 1 {
-			t.Errorf("spans %v, want no other by default", r.names())
-		}
+		assert.Len(t, r.recorder.Started(), 1, "no other span by default, but %q", r.names())
 		s := r.one("process orders")
-		if s.SpanKind() != trace.SpanKindConsumer || s.Status().Code != codes.Unset {
-			t.Errorf("kind %v, status %v", s.SpanKind(), s.Status())
-		}
-		if s.Parent().SpanID() != sent.SpanID() || !s.Parent().IsRemote() || len(s.Links()) != 1 ||
-			s.Links()[0].SpanContext.SpanID() != sent.SpanID() || !s.Links()[0].SpanContext.IsRemote() {
-			t.Errorf("parent %v, links %v", s.Parent(), s.Links())
-		}
+		assert.Equal(t, trace.SpanKindConsumer, s.SpanKind())
+		assert.Equal(t, codes.Unset, s.Status().Code)
+		assert.Equal(t, sent.SpanID(), s.Parent().SpanID())
+		assert.True(t, s.Parent().IsRemote())
+		wantLinks(t, s, sent)
+		assert.True(t, s.Links()[0].SpanContext.IsRemote())
 		wantAttrs(t, s,
 			attribute.String("messaging.system", "kafka"),
 			attribute.String("messaging.operation.name", "process"),
@@ -78,12 +76,9 @@ func TestA20_AmbientSpanIsTheParent(t *testing.T) {
 	end(nil)
 	ambient.End()
 	s := c.one("process orders")
-	if s.Parent().SpanID() != ambient.SpanContext().SpanID() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
-		t.Errorf("parent %v, links %v", s.Parent(), s.Links())
-	}
-	if trace.SpanContextFromContext(inside).SpanID() != s.SpanContext().SpanID() {
-		t.Error("the context is not the span's")
-	}
+	assert.Equal(t, ambient.SpanContext().SpanID(), s.Parent().SpanID())
+	wantLinks(t, s, sent)
+	assert.Equal(t, s.SpanContext().SpanID(), trace.SpanContextFromContext(inside).SpanID())
 }
 
 func TestA21_ParentNone(t *testing.T) {
@@ -92,9 +87,9 @@ func TestA21_ParentNone(t *testing.T) {
 		hs, sent := remoteHeaders(1, true)
 		r.handled(with(hs))
 		s := r.one("process orders")
-		if s.Parent().IsValid() || s.SpanContext().TraceID() == sent.TraceID() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
-			t.Errorf("parent %v, links %v", s.Parent(), s.Links())
-		}
+		assert.False(t, s.Parent().IsValid())
+		assert.NotEqual(t, sent.TraceID(), s.SpanContext().TraceID())
+		wantLinks(t, s, sent)
 	}, WithProcessParent(ParentNone))
 }
 
@@ -133,9 +128,13 @@ func TestA22_HeadersThatCarryNothing(t *testing.T) {
 		_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders", Headers: test.hs})
 		end(nil)
 		s := c.one("process orders")
-		if got := s.Parent().SpanID() == sent.SpanID(); got != test.parent || len(s.Links()) == 1 != test.parent || s.Parent().IsValid() != test.parent {
-			t.Errorf("%s: parent %v, links %v", test.name, s.Parent(), s.Links())
+		var want []trace.SpanID
+		if test.parent {
+			want = []trace.SpanID{sent.SpanID()}
 		}
+		assert.Equal(t, test.parent, s.Parent().SpanID() == sent.SpanID(), "%s: the sender is the parent", test.name)
+		assert.Equal(t, test.parent, s.Parent().IsValid(), "%s: a parent", test.name)
+		assert.Equal(t, want, linked(s), "%s: links", test.name)
 	}
 }
 
@@ -151,23 +150,15 @@ func TestA23_Baggage(t *testing.T) {
 		hs, _ := remoteHeaders(1, true)
 		hs = append(hs, kafka.Header{Key: "baggage", Value: []byte("a=1")}, kafka.Header{Key: "baggage", Value: []byte("b=2")})
 		r.handled(with(hs))
-		if seen["a"] != "1" || seen["b"] != "2" {
-			t.Errorf("the handler saw %v", seen)
-		}
-		if s := r.one("process orders"); len(s.Links()) != 1 {
-			t.Errorf("links %v", s.Links())
-		}
+		assert.Equal(t, map[string]string{"a": "1", "b": "2"}, seen)
+		assert.Len(t, r.one("process orders").Links(), 1)
 	})
-	// A batch has the baggage of none of its records; Context gives a record's own.
+	// A batch has the baggage of none of its records. Context gives a record's own.
 	c := newTelemetry(t)
 	m := &kafka.Message{Topic: "orders", Headers: []kafka.Header{{Key: "baggage", Value: []byte("a=1")}}}
 	inside, end := c.hook.StartProcess(t.Context(), m, m)
-	if n := baggage.FromContext(inside).Len(); n != 0 {
-		t.Errorf("a batch got %d members", n)
-	}
-	if v := baggage.FromContext(c.hook.Context(inside, m)).Member("a").Value(); v != "1" {
-		t.Errorf("Context gave %q", v)
-	}
+	assert.Zero(t, baggage.FromContext(inside).Len(), "members of a batch")
+	assert.Equal(t, "1", baggage.FromContext(c.hook.Context(inside, m)).Member("a").Value())
 	end(nil)
 }
 
@@ -183,19 +174,14 @@ func TestA24_ANestedSendIsAChild(t *testing.T) {
 		r.WaitHandled(&kafka.Message{Topic: "orders"})
 		synctest.Wait()
 		first, process, second := r.one("send orders"), r.one("process orders"), r.one("send results")
-		if inHandler.SpanID() != process.SpanContext().SpanID() {
-			t.Error("the handler's context is not the process span's")
-		}
-		if process.Parent().SpanID() != first.SpanContext().SpanID() || second.Parent().SpanID() != process.SpanContext().SpanID() {
-			t.Errorf("parents %v, %v", process.Parent(), second.Parent())
-		}
-		if first.SpanContext().TraceID() != second.SpanContext().TraceID() {
-			t.Error("two traces")
-		}
+		assert.Equal(t, process.SpanContext().SpanID(), inHandler.SpanID(), "the handler's context")
+		assert.Equal(t, first.SpanContext().SpanID(), process.Parent().SpanID())
+		assert.Equal(t, process.SpanContext().SpanID(), second.Parent().SpanID())
+		assert.Equal(t, first.SpanContext().TraceID(), second.SpanContext().TraceID())
 	})
 }
 
-// A25: what was fetched and is revoked before its turn has no span.
+// A25: a record that is revoked before its turn has no span.
 func TestA25_PrefetchedAndRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		for range 10 {
@@ -212,19 +198,14 @@ func TestA25_PrefetchedAndRevoked(t *testing.T) {
 		r.WaitState("orders", kafka.StateOff)
 		synctest.Wait()
 		r.balanced()
-		// A30: nor is the one that was interrupted an error.
+		// A30: an interrupted record is no error.
 		s := r.one("process orders")
-		if v, _ := attr(s, outcomeKey); s.Status().Code != codes.Unset || v.AsString() != "interrupted" {
-			t.Errorf("status %v, outcome %q", s.Status(), v.AsString())
-		}
+		assert.Equal(t, codes.Unset, s.Status().Code)
+		assert.Equal(t, "interrupted", textOf(s, outcomeKey))
 		for _, m := range r.series("messaging.process.duration") {
-			if m.attrs.HasValue("error.type") {
-				t.Errorf("measured as an error: %v", m.attrs)
-			}
+			assert.False(t, m.attrs.HasValue("error.type"), "measured as an error: %v", m.attrs)
 		}
-		if n := r.total("messaging.client.consumed.messages"); n != 1 {
-			t.Errorf("%v consumed, want 1", n)
-		}
+		assert.Equal(t, 1.0, r.total("messaging.client.consumed.messages"))
 	}, WithAttemptSpans(true))
 }
 
@@ -241,7 +222,7 @@ func TestA26_ABatch(t *testing.T) {
 		cfg := orders()
 		cfg.MaxBatchSize = 500
 		r.Start(&batcher{cfg, func(ctx context.Context, ms []*kafka.Message) error {
-			// One span a record, for who wants it: A20 inside a batch.
+			// A user may begin a span per record: A20 inside a batch.
 			_, end := r.hook.StartProcess(ctx, ms[0])
 			end(nil)
 			return nil
@@ -249,53 +230,36 @@ func TestA26_ABatch(t *testing.T) {
 		r.WaitCommitted("orders")
 		synctest.Wait()
 		s := r.ended("process orders")
-		if len(s) != 2 {
-			t.Fatalf("%d spans, want the record's and the batch's", len(s))
-		}
+		require.Len(t, s, 2, "the record's and the batch's")
 		batch, record := s[1], s[0]
-		if n, _ := attr(batch, "messaging.batch.message_count"); n.AsInt64() != 200 || len(batch.Links()) != 128 || batch.Parent().IsValid() {
-			t.Errorf("count %v, %d links, parent %v", n.AsInt64(), len(batch.Links()), batch.Parent())
-		}
+		assert.Equal(t, int64(200), numberOf(batch, "messaging.batch.message_count"))
+		assert.False(t, batch.Parent().IsValid())
+		require.Len(t, batch.Links(), 128)
 		link := batch.Links()[0]
-		if sc := r.hook.propagate().remote(first); link.SpanContext.SpanID() != sc.SpanID() {
-			t.Error("the first links were dropped")
-		}
-		set := attribute.NewSet(link.Attributes...)
-		if !hasAll(set, []attribute.KeyValue{attribute.Int64("messaging.kafka.offset", 0), attribute.String("messaging.kafka.message.key", "k")}) || set.Len() != 2 {
-			t.Errorf("the link has %v", link.Attributes)
-		}
+		assert.Equal(t, r.hook.propagate().remote(first).SpanID(), link.SpanContext.SpanID(), "the first links are kept")
+		assert.ElementsMatch(t, []attribute.KeyValue{
+			attribute.Int64("messaging.kafka.offset", 0), attribute.String("messaging.kafka.message.key", "k"),
+		}, link.Attributes)
 		for _, key := range []attribute.Key{"messaging.kafka.offset", "messaging.kafka.message.key"} {
-			if _, ok := attr(batch, key); ok {
-				t.Errorf("the batch has %s", key)
-			}
+			wantNo(t, batch, key)
 		}
-		if record.Parent().SpanID() != batch.SpanContext().SpanID() {
-			t.Error("the record's span is not a child of the batch's")
-		}
-		if n := r.total("messaging.client.consumed.messages"); n != 200 {
-			t.Errorf("%v consumed, want 200: the record's own span is of one that has been counted", n)
-		}
-		if got := r.series("messaging.process.duration"); len(got) != 1 || got[0].count != 1 {
-			t.Errorf("durations: %v", got)
-		}
+		assert.Equal(t, batch.SpanContext().SpanID(), record.Parent().SpanID())
+		assert.Equal(t, 200.0, r.total("messaging.client.consumed.messages"), "the record with its own span counts once")
+		r.wantCounts("messaging.process.duration", 1)
 	})
 }
 
-// A16: a batch of one says so, and a single record never does.
+// A16: a batch of one has a message count, a single record has none.
 func TestA16_MessageCount(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.Start(&batcher{orders(), func(context.Context, []*kafka.Message) error { return nil }})
 		r.handled(with(nil))
-		if n, ok := attr(r.one("process orders"), "messaging.batch.message_count"); !ok || n.AsInt64() != 1 {
-			t.Errorf("count %v, %v", n.AsInt64(), ok)
-		}
+		assert.Equal(t, int64(1), numberOf(r.one("process orders"), "messaging.batch.message_count"))
 	})
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(done)
 		r.handled(with(nil))
-		if _, ok := attr(r.one("process orders"), "messaging.batch.message_count"); ok {
-			t.Error("a single record has a count")
-		}
+		wantNo(t, r.one("process orders"), "messaging.batch.message_count")
 	})
 }
 
@@ -304,24 +268,19 @@ func TestA17_RecordsOfSeveralTopics(t *testing.T) {
 	a, _ := remoteHeaders(1, true)
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "a", Headers: a}, &kafka.Message{Topic: "b", Partition: 1})
 	end(nil)
-	// And of one topic, from several partitions; in a loop of the user's own, which is counted.
+	// The same for several partitions of one topic. Records of a user's own loop are counted.
 	_, end = c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "a", Partition: 1}, &kafka.Message{Topic: "a", Partition: 2})
 	end(nil)
-	if v, ok := attr(c.one("process a"), "messaging.destination.partition.id"); ok {
-		t.Errorf("several partitions are %q", v.AsString())
-	}
-	if n, d := c.total("messaging.client.consumed.messages"), c.series("messaging.process.duration"); n != 4 || len(d) != 2 {
-		t.Errorf("%v consumed, durations %v", n, d)
-	}
+	wantNo(t, c.one("process a"), "messaging.destination.partition.id")
+	assert.Equal(t, 4.0, c.total("messaging.client.consumed.messages"))
+	assert.Len(t, c.series("messaging.process.duration"), 2)
 	s := c.one("process")
 	for _, key := range []attribute.Key{"messaging.destination.name", "messaging.destination.partition.id"} {
-		if _, ok := attr(s, key); ok {
-			t.Errorf("has %s", key)
-		}
+		wantNo(t, s, key)
 	}
 }
 
-// A27: one span for a delivery, whatever its attempts; their own spans on request.
+// A27: a delivery has one span, whatever the number of attempts. Attempts have spans on request.
 func TestA27_RetryThenSuccess(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(func(ctx context.Context, m *kafka.Message) error {
@@ -333,31 +292,23 @@ func TestA27_RetryThenSuccess(t *testing.T) {
 		began := time.Now()
 		r.handled(with(nil))
 		s := r.one("process orders")
-		if v, _ := attr(s, attemptsKey); s.Status().Code != codes.Unset || v.AsInt64() != 3 || len(s.Events()) != 0 {
-			t.Errorf("status %v, attempts %v, events %v", s.Status(), v.AsInt64(), s.Events())
-		}
-		if took := s.EndTime().Sub(s.StartTime()); took != time.Since(began) || took < 2*time.Second {
-			t.Errorf("took %v, want both backoffs, %v", took, time.Since(began))
-		}
+		assert.Equal(t, codes.Unset, s.Status().Code)
+		assert.Equal(t, int64(3), numberOf(s, attemptsKey))
+		assert.Empty(t, s.Events())
+		took := s.EndTime().Sub(s.StartTime())
+		assert.Equal(t, time.Since(began), took)
+		assert.GreaterOrEqual(t, took, 2*time.Second, "both backoffs")
 		attempts := r.ended("attempt orders")
-		if len(attempts) != 3 {
-			t.Fatalf("%d attempts", len(attempts))
-		}
+		require.Len(t, attempts, 3)
 		for i, a := range attempts {
-			n, _ := attr(a, attemptKey)
-			if n.AsInt64() != int64(i+1) || (a.Status().Code == codes.Error) != (i < 2) || a.SpanKind() != trace.SpanKindInternal || a.Parent().SpanID() != s.SpanContext().SpanID() {
-				t.Errorf("attempt %d: %v, status %v, kind %v", i+1, n.AsInt64(), a.Status(), a.SpanKind())
-			}
+			assert.Equal(t, int64(i+1), numberOf(a, attemptKey), "attempt %d", i+1)
+			assert.Equal(t, i < 2, a.Status().Code == codes.Error, "attempt %d: failed, status %v", i+1, a.Status())
+			assert.Equal(t, trace.SpanKindInternal, a.SpanKind(), "attempt %d", i+1)
+			assert.Equal(t, s.SpanContext().SpanID(), a.Parent().SpanID(), "attempt %d: parent", i+1)
 		}
-		if n := r.total("kafka.consumer.retries"); n != 2 {
-			t.Errorf("%v retries, want 2", n)
-		}
-		if got := r.series("messaging.process.duration"); len(got) != 1 || got[0].count != 1 {
-			t.Errorf("durations: %v", got)
-		}
-		if n := r.total("messaging.client.consumed.messages"); n != 1 {
-			t.Errorf("%v consumed, want 1", n)
-		}
+		assert.Equal(t, 2.0, r.total("kafka.consumer.retries"))
+		r.wantCounts("messaging.process.duration", 1)
+		assert.Equal(t, 1.0, r.total("messaging.client.consumed.messages"))
 	}, WithAttemptSpans(true))
 }
 
@@ -367,25 +318,24 @@ func TestA29_PanicIsAnError(t *testing.T) {
 		r.failTenTimes(r.Kafka.SendMessage(with(nil)))
 		synctest.Wait()
 		s := r.one("process orders")
-		v, _ := attr(s, "error.type")
-		n, _ := attr(s, attemptsKey)
-		if s.Status().Code != codes.Error || v.AsString() != "panic" || n.AsInt64() != 10 {
-			t.Errorf("status %v, error.type %q, attempts %v", s.Status(), v.AsString(), n.AsInt64())
-		}
+		assert.Equal(t, codes.Error, s.Status().Code)
+		assert.Equal(t, "panic", textOf(s, "error.type"))
+		assert.Equal(t, int64(10), numberOf(s, attemptsKey))
 		r.balanced()
 	})
 }
 
-// failTenTimes waits for the tenth failure of a record, after which it is left to
-// its next owner.
+// failTenTimes waits for the tenth failure of a record and leaves the record to
+// its partition's next owner.
 func (r *rig) failTenTimes(m *kafka.Message) {
 	r.WaitFailed(m, 10)
 	r.SetConsumerSwitch("orders", false)
 	r.WaitState("orders", kafka.StateOff)
 }
 
-// A31: commits are made in the background here, so none is the child of a
-// process span. Those that somebody waits for have one; all are measured.
+// A31: no commit's span is the child of a process span. By default a commit that
+// a revocation waits for has a span, a commit in the background has none. All are
+// measured.
 func TestA31_Commits(t *testing.T) {
 	run := func(opts ...Option) (spans []sdktrace.ReadOnlySpan, measured int) {
 		inBubble(t, func(t *testing.T, r *rig) {
@@ -420,44 +370,36 @@ func TestA31_Commits(t *testing.T) {
 		{"none", []Option{WithCommitSpans(CommitSpansNone)}, func(int) int { return 0 }},
 	} {
 		spans, measured := run(test.opts...)
-		if len(spans) != test.want(measured) || measured < 2 {
-			t.Errorf("%s: %d spans, %d measured", test.name, len(spans), measured)
-		}
+		assert.Len(t, spans, test.want(measured), test.name)
+		assert.GreaterOrEqual(t, measured, 2, "%s: measured commits", test.name)
 		for _, s := range spans {
-			if typ, _ := attr(s, "messaging.operation.type"); s.SpanKind() != trace.SpanKindClient || s.Parent().IsValid() || typ.AsString() != "settle" {
-				t.Errorf("%s: kind %v, parent %v, type %q", test.name, s.SpanKind(), s.Parent(), typ.AsString())
-			}
+			assert.Equal(t, trace.SpanKindClient, s.SpanKind(), test.name)
+			assert.False(t, s.Parent().IsValid(), "%s: a parent", test.name)
+			assert.Equal(t, "settle", textOf(s, "messaging.operation.type"), test.name)
 		}
 		if len(spans) > 0 {
-			if offset, _ := attr(spans[len(spans)-1], "messaging.kafka.offset"); offset.AsInt64() != 2 {
-				t.Errorf("%s: the last commit has offset %d, want that of the last record", test.name, offset.AsInt64())
-			}
+			offset := numberOf(spans[len(spans)-1], "messaging.kafka.offset")
+			assert.Equal(t, int64(2), offset, "%s: the last commit has the last record's offset", test.name)
 		}
 	}
 }
 
-// A32, A35: waiting makes no span and no measurement; what was received is
-// counted where it is processed.
+// A32, A35: waiting for records makes no span and no measurement. A received
+// record is counted when it is processed.
 func TestA32_A35_Receive(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(done)
 		time.Sleep(time.Hour)
-		if n := len(r.names()); n != 0 {
-			t.Errorf("an idle consumer made %v", r.names())
-		}
+		assert.Empty(t, r.names(), "spans of an idle consumer")
 		hs, sent := remoteHeaders(1, true)
 		r.handled(with(hs))
 		s := r.one("poll orders")
-		if s.SpanKind() != trace.SpanKindClient || s.Parent().IsValid() || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != sent.SpanID() {
-			t.Errorf("kind %v, parent %v, links %v", s.SpanKind(), s.Parent(), s.Links())
-		}
-		if n, _ := attr(s, "messaging.batch.message_count"); n.AsInt64() != 1 {
-			t.Errorf("count %v", n.AsInt64())
-		}
-		if n := r.total("messaging.client.consumed.messages"); n != 1 {
-			t.Errorf("%v consumed, want 1", n)
-		}
-		require.NoError(t, r.SetConsumerSwitch("orders", false)) // ends a wait that brought nothing
+		assert.Equal(t, trace.SpanKindClient, s.SpanKind())
+		assert.False(t, s.Parent().IsValid())
+		wantLinks(t, s, sent)
+		assert.Equal(t, int64(1), numberOf(s, "messaging.batch.message_count"))
+		assert.Equal(t, 1.0, r.total("messaging.client.consumed.messages"))
+		require.NoError(t, r.SetConsumerSwitch("orders", false)) // ends a wait without a record
 		r.WaitState("orders", kafka.StateOff)
 		r.one("poll orders")
 		polls := 0
@@ -466,14 +408,12 @@ func TestA32_A35_Receive(t *testing.T) {
 				polls += int(s.count)
 			}
 		}
-		if polls != 1 {
-			t.Errorf("%d polls measured, want 1", polls)
-		}
+		assert.Equal(t, 1, polls, "measured polls")
 	}, WithReceiveSpans(true))
 }
 
-// A hook whose propagator carries nothing says so, once.
-func TestNoPropagatorIsTold(t *testing.T) {
+// A hook whose propagator has no fields logs that once.
+func TestMissingPropagatorIsLoggedOnce(t *testing.T) {
 	c := newTelemetry(t, WithPropagators(noFields{}))
 	var log bytes.Buffer
 	m := kafka.New(&cluster{}, kafka.WithHook(c.hook), kafka.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
@@ -483,12 +423,11 @@ func TestNoPropagatorIsTold(t *testing.T) {
 		require.NoError(t, p.Send(t.Context(), "orders", nil, nil))
 	}
 	require.NoError(t, m.Shutdown(t.Context()))
-	if n := strings.Count(log.String(), "propagator has no fields"); n != 1 || len(c.ended("send orders")) != 2 {
-		t.Errorf("told %d times:\n%s", n, &log)
-	}
+	assert.Equal(t, 1, strings.Count(log.String(), "propagator has no fields"), "log:\n%s", &log)
+	assert.Len(t, c.ended("send orders"), 2)
 }
 
-// Errors of handlers have the names of their types, never their texts.
+// An error.type is a code or the name of a type, never an error's text.
 func TestErrorTypes(t *testing.T) {
 	h := New()
 	for _, test := range []struct {
@@ -511,9 +450,7 @@ func TestErrorTypes(t *testing.T) {
 		{panicking{}, otherError},
 		{typed("\n"), otherError},
 	} {
-		if got := h.errorType(test.err); got != test.want {
-			t.Errorf("%v has type %q, want %q", test.err, got, test.want)
-		}
+		assert.Equal(t, test.want, h.errorType(test.err), "%T %+q", test.err, test.want)
 	}
 }
 
@@ -522,7 +459,7 @@ type typed string
 func (e typed) Error() string     { return "typed" }
 func (e typed) ErrorType() string { return string(e) }
 
-// panicking is an error whose methods do.
+// panicking is an error whose methods panic.
 type panicking struct{}
 
 func (panicking) Error() string     { panic("Error") }
@@ -539,8 +476,6 @@ func TestDescriptions(t *testing.T) {
 		{errors.New(strings.Repeat("a", 1023) + "é"), strings.Repeat("a", 1023)},
 		{panicking{}, "otelkafka.panicking, whose Error panicked"},
 	} {
-		if got := describe(test.err); got != test.want {
-			t.Errorf("%q, want %q", got, test.want)
-		}
+		assert.Equal(t, test.want, describe(test.err))
 	}
 }

@@ -210,6 +210,13 @@ func attr(s sdktrace.ReadOnlySpan, k attribute.Key) (attribute.Value, bool) {
 	return set.Value(k)
 }
 
+// wantNo fails the test if a span has an attribute.
+func wantNo(t testing.TB, s sdktrace.ReadOnlySpan, k attribute.Key) {
+	t.Helper()
+	_, ok := attr(s, k)
+	assert.False(t, ok, "%s has %s", s.Name(), k)
+}
+
 // textOf returns a span's attribute of type string, or "".
 func textOf(s sdktrace.ReadOnlySpan, k attribute.Key) string {
 	v, _ := attr(s, k)

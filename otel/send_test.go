@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -32,9 +32,8 @@ func TestA01_SendSpan(t *testing.T) {
 	m.Headers = []kafka.Header{{Key: "conversation", Value: []byte("c1")}}
 	require.NoError(t, (&cluster{}).sender(t, c.hook).SendMessage(t.Context(), m))
 	s := c.one("send orders")
-	if s.SpanKind() != trace.SpanKindProducer || s.Status().Code != codes.Unset {
-		t.Errorf("kind %v, status %v", s.SpanKind(), s.Status())
-	}
+	assert.Equal(t, trace.SpanKindProducer, s.SpanKind())
+	assert.Equal(t, codes.Unset, s.Status().Code)
 	wantAttrs(t, s,
 		attribute.String("messaging.system", "kafka"),
 		attribute.String("messaging.operation.name", "send"),
@@ -62,20 +61,16 @@ func TestA02_AsyncSpanEndsWithItsAcknowledgement(t *testing.T) {
 		p := d.sender(t, c.hook)
 		p.SendAsync(t.Context(), "orders", nil, []byte("v"), nil)
 		time.Sleep(3 * time.Second)
-		if n := len(c.recorder.Ended()); n != 0 {
-			t.Fatalf("%d spans ended before the acknowledgement", n)
-		}
+		require.Empty(t, c.recorder.Ended(), "spans that ended before the acknowledgement")
 		d.release(nil)
 		s := c.one("send orders")
-		if took := s.EndTime().Sub(s.StartTime()); took != 3*time.Second {
-			t.Errorf("took %v, want 3s", took)
-		}
+		assert.Equal(t, 3*time.Second, s.EndTime().Sub(s.StartTime()))
 		require.NoError(t, p.Close())
 		c.balanced()
 	})
 }
 
-// A03, A04: what a failed send shows, however its error is wrapped.
+// A03, A04: the span of a failed send names the error's code, however the error is wrapped.
 func TestA03_A04_FailedSend(t *testing.T) {
 	code := &driver.Error{Code: "NOT_ENOUGH_REPLICAS"}
 	for _, err := range []error{code, fmt.Errorf("wrapped: %w", code), errors.Join(errors.New("first"), fmt.Errorf("joined: %w", code))} {
@@ -86,13 +81,11 @@ func TestA03_A04_FailedSend(t *testing.T) {
 			m.Acker.Ack(err)
 			return nil
 		}
-		if d.sender(t, c.hook).Send(t.Context(), "orders", nil, []byte("v")) == nil {
-			t.Fatal("no error")
-		}
+		require.ErrorIs(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, []byte("v")), err)
 		s := c.one("send orders")
-		if s.Status().Code != codes.Error || !strings.Contains(s.Status().Description, "NOT_ENOUGH_REPLICAS") || len(s.Events()) != 0 {
-			t.Errorf("status %+v, events %v", s.Status(), s.Events())
-		}
+		assert.Equal(t, codes.Error, s.Status().Code)
+		assert.Contains(t, s.Status().Description, "NOT_ENOUGH_REPLICAS")
+		assert.Empty(t, s.Events())
 		wantAttrs(t, s,
 			attribute.String("messaging.system", "kafka"),
 			attribute.String("messaging.operation.name", "send"),
@@ -103,14 +96,12 @@ func TestA03_A04_FailedSend(t *testing.T) {
 			attribute.Int("server.port", 9092),
 			attribute.String("error.type", "NOT_ENOUGH_REPLICAS"),
 		)
-		// A36: the same type on the metrics.
+		// A36: the metrics have the same type.
 		failed := attribute.String("error.type", "NOT_ENOUGH_REPLICAS")
-		if n := c.total("messaging.client.sent.messages", failed); n != 1 {
-			t.Errorf("%v sent messages with that type, want 1", n)
-		}
-		if all := c.series("messaging.client.operation.duration"); len(all) != 1 || !hasAll(all[0].attrs, []attribute.KeyValue{failed}) {
-			t.Errorf("durations: %v", all)
-		}
+		assert.Equal(t, 1.0, c.total("messaging.client.sent.messages", failed))
+		durations := c.series("messaging.client.operation.duration")
+		require.Len(t, durations, 1)
+		assert.Contains(t, durations[0].attrs.ToSlice(), failed)
 	}
 }
 
@@ -125,19 +116,11 @@ func TestA05_CloseEndsPendingSends(t *testing.T) {
 	require.NoError(t, p.Close())
 	c.balanced()
 	for _, s := range c.ended("send orders") {
-		if v, _ := attr(s, "error.type"); v.AsString() != "unknown_outcome" {
-			t.Errorf("error.type %q", v.AsString())
-		}
+		assert.Equal(t, "unknown_outcome", textOf(s, "error.type"))
 	}
-	if err := p.Send(t.Context(), "orders", nil, []byte("v")); !errors.Is(err, kafka.ErrClosed) {
-		t.Error(err)
-	}
-	if n := c.total("messaging.client.sent.messages"); n != 20 {
-		t.Errorf("%v sent, want 20: what was sent after Close was not", n)
-	}
-	if got := c.series("messaging.client.operation.duration"); len(got) != 2 {
-		t.Errorf("durations: %v", got)
-	}
+	assert.ErrorIs(t, p.Send(t.Context(), "orders", nil, []byte("v")), kafka.ErrClosed)
+	assert.Equal(t, 20.0, c.total("messaging.client.sent.messages"), "without the send after Close")
+	assert.Len(t, c.series("messaging.client.operation.duration"), 2)
 }
 
 func TestA06_WithoutBufferSpaceNothingIsSent(t *testing.T) {
@@ -146,19 +129,13 @@ func TestA06_WithoutBufferSpaceNothingIsSent(t *testing.T) {
 		d := &cluster{produce: func(ctx context.Context, _ *driver.Message) error { <-ctx.Done(); return ctx.Err() }}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := d.sender(t, c.hook).Send(ctx, "orders", nil, []byte("v")); err != context.DeadlineExceeded {
-			t.Errorf("the sender got %v, want its context's error as it is", err)
-		}
-		all := c.series("messaging.client.operation.duration")
-		if len(all) != 1 || !hasAll(all[0].attrs, []attribute.KeyValue{attribute.String("error.type", "buffer_full")}) {
-			t.Errorf("durations: %v", all)
-		}
-		if s := c.series("messaging.client.sent.messages"); len(s) != 0 {
-			t.Errorf("sent messages: %v", s)
-		}
-		if v, _ := attr(c.one("send orders"), "error.type"); v.AsString() != "buffer_full" {
-			t.Errorf("error.type %q", v.AsString())
-		}
+		err := d.sender(t, c.hook).Send(ctx, "orders", nil, []byte("v"))
+		assert.Equal(t, context.DeadlineExceeded, err, "the context's own error, not wrapped")
+		durations := c.series("messaging.client.operation.duration")
+		require.Len(t, durations, 1)
+		assert.Contains(t, durations[0].attrs.ToSlice(), attribute.String("error.type", "buffer_full"))
+		assert.Empty(t, c.series("messaging.client.sent.messages"))
+		assert.Equal(t, "buffer_full", textOf(c.one("send orders"), "error.type"))
 	})
 }
 
@@ -192,9 +169,9 @@ func TestA07_KeysAndTombstones(t *testing.T) {
 		{"own", message("k", "v"), []Option{WithMessageKey(func(m *kafka.Message) (string, bool) { return "#" + string(m.Key), true })}, "#k", false},
 		{"panicking", message("k", "v"), []Option{WithMessageKey(func(*kafka.Message) (string, bool) { panic("no") })}, "", false},
 	} {
-		if shown, dead := send(test.m, test.opts...); shown != test.want || dead != test.dead {
-			t.Errorf("%s: key %q, tombstone %v; want %q, %v", test.name, shown, dead, test.want, test.dead)
-		}
+		shown, dead := send(test.m, test.opts...)
+		assert.Equal(t, test.want, shown, "%s: key", test.name)
+		assert.Equal(t, test.dead, dead, "%s: tombstone", test.name)
 	}
 }
 
@@ -203,13 +180,14 @@ func TestA08_HeaderIsTheSpans(t *testing.T) {
 	d := &cluster{}
 	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, []byte("v")))
 	sc, want := (&propagator{w3c: true}).remote(d.sent[0].Headers), c.one("send orders").SpanContext()
-	if sc.TraceID() != want.TraceID() || sc.SpanID() != want.SpanID() || sc.TraceFlags() != want.TraceFlags() || len(d.sent[0].Headers) != 1 {
-		t.Errorf("headers %v, span %v", d.sent[0].Headers, want)
-	}
+	assert.Equal(t, want.TraceID(), sc.TraceID())
+	assert.Equal(t, want.SpanID(), sc.SpanID())
+	assert.Equal(t, want.TraceFlags(), sc.TraceFlags())
+	assert.Len(t, d.sent[0].Headers, 1)
 }
 
-// A09: many messages share one slice that has room; nobody writes into it, and
-// each gets a header of its own.
+// A09: many messages share one slice that has room. The hook does not write into
+// it, and each message gets its own header.
 func TestA09_SharedHeadersAreNotTouched(t *testing.T) {
 	c := newTelemetry(t)
 	d := &cluster{}
@@ -219,27 +197,23 @@ func TestA09_SharedHeadersAreNotTouched(t *testing.T) {
 	for range 8 {
 		senders.Go(func() {
 			for range 50 {
-				require.NoError(t, p.SendMessage(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}))
+				assert.NoError(t, p.SendMessage(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}))
 				p.SendMessageAsync(context.Background(), &kafka.ProducerMessage{Topic: "orders", Headers: shared}, nil)
 			}
 		})
 	}
 	senders.Wait()
 	require.NoError(t, p.Close())
-	if len(shared) != 1 || cap(shared) != 16 || shared[:16][1].Key != "" || string(shared[0].Value) != "1" {
-		t.Errorf("the slice became %v", shared[:16])
-	}
+	untouched := make([]kafka.Header, 16)
+	untouched[0] = kafka.Header{Key: "app", Value: []byte("1")}
+	assert.Equal(t, untouched, shared[:cap(shared)])
 	seen := map[string]bool{}
 	for _, m := range d.sent {
 		v, _ := last(m.Headers, "traceparent")
 		seen[string(v)] = true
-		if len(m.Headers) != 2 {
-			t.Fatalf("headers %v", m.Headers)
-		}
+		require.Len(t, m.Headers, 2)
 	}
-	if len(seen) != 800 {
-		t.Errorf("%d different contexts in 800 messages", len(seen))
-	}
+	assert.Len(t, seen, 800, "different contexts in 800 messages")
 }
 
 func TestA10_AMessageThatIsSentAgainBelongsToItsSecondSend(t *testing.T) {
@@ -254,17 +228,14 @@ func TestA10_AMessageThatIsSentAgainBelongsToItsSecondSend(t *testing.T) {
 		span.End()
 		parents = append(parents, span)
 	}
-	for i, s := range c.ended("send orders") {
-		if s.Parent().SpanID() != parents[i].SpanContext().SpanID() {
-			t.Errorf("send %d has parent %v", i, s.Parent())
-		}
-		if sc := c.hook.propagate().remote(d.sent[i].Headers); sc.TraceID() != parents[i].SpanContext().TraceID() {
-			t.Errorf("send %d carries %v", i, sc)
-		}
+	sends := c.ended("send orders")
+	require.Len(t, sends, 2)
+	for i, s := range sends {
+		parent := parents[i].SpanContext()
+		assert.Equal(t, parent.SpanID(), s.Parent().SpanID(), "parent of send %d", i)
+		assert.Equal(t, parent.TraceID(), c.hook.propagate().remote(d.sent[i].Headers).TraceID(), "headers of send %d", i)
 	}
-	if m.Headers != nil {
-		t.Errorf("the message got headers %v", m.Headers)
-	}
+	assert.Nil(t, m.Headers)
 }
 
 func TestA11_AContextInTheHeaders(t *testing.T) {
@@ -278,24 +249,21 @@ func TestA11_AContextInTheHeaders(t *testing.T) {
 	}
 	c, m := send()
 	s := c.one("send orders")
-	if s.SpanKind() != trace.SpanKindClient || len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != foreign.SpanID() {
-		t.Errorf("kept: kind %v, links %v", s.SpanKind(), s.Links())
-	}
-	if v, _ := last(m.Headers, "traceparent"); len(m.Headers) != 2 || string(v) != string(hs[0].Value) {
-		t.Errorf("kept: headers %v", m.Headers)
-	}
+	assert.Equal(t, trace.SpanKindClient, s.SpanKind(), "kept")
+	wantLinks(t, s, foreign)
+	v, _ := last(m.Headers, "traceparent")
+	assert.Equal(t, hs[0].Value, v, "kept")
+	assert.Len(t, m.Headers, 2, "kept")
 	c, m = send(WithExistingContext(ReplaceContext))
 	s = c.one("send orders")
-	if s.SpanKind() != trace.SpanKindProducer || len(s.Links()) != 0 {
-		t.Errorf("replaced: kind %v, links %v", s.SpanKind(), s.Links())
-	}
-	if sc := c.hook.propagate().remote(m.Headers); sc.SpanID() != s.SpanContext().SpanID() || len(m.Headers) != 1 {
-		t.Errorf("replaced: headers %v; a tracestate of another trace must not stay", m.Headers)
-	}
+	assert.Equal(t, trace.SpanKindProducer, s.SpanKind(), "replaced")
+	wantLinks(t, s)
+	assert.Equal(t, s.SpanContext().SpanID(), c.hook.propagate().remote(m.Headers).SpanID(), "replaced")
+	assert.Len(t, m.Headers, 1, "replaced: a tracestate of another trace must not stay")
 }
 
-// A12: tracing off leaves the user's headers and callback alone, and passes a
-// context on that is not its own.
+// A12: with tracing off, the user's headers and callback stay as they are, and a
+// context from outside is passed on.
 func TestA12_TracingOff(t *testing.T) {
 	c := newTelemetry(t, WithTracerProvider(noop.NewTracerProvider()))
 	d := &cluster{}
@@ -304,21 +272,12 @@ func TestA12_TracingOff(t *testing.T) {
 	called := make(chan *kafka.ProducerMessage, 1)
 	m := &kafka.ProducerMessage{Topic: "orders", Headers: hs}
 	p.SendMessageAsync(t.Context(), m, func(m *kafka.ProducerMessage, err error) { called <- m })
-	if <-called != m || !slices.EqualFunc(d.sent[0].Headers, hs, equalHeaders) {
-		t.Errorf("headers became %v", d.sent[0].Headers)
-	}
+	assert.Same(t, m, <-called)
+	assert.Equal(t, []driver.Header(hs), d.sent[0].Headers)
 	_, sc := remoteHeaders(9, true)
 	require.NoError(t, p.Send(trace.ContextWithRemoteSpanContext(t.Context(), sc), "orders", nil, nil))
-	if got := c.hook.propagate().remote(d.sent[1].Headers); got.SpanID() != sc.SpanID() {
-		t.Errorf("carries %v, want %v", got, sc)
-	}
-	if n := len(c.recorder.Started()); n != 0 {
-		t.Errorf("%d spans", n)
-	}
-}
-
-func equalHeaders(a, b kafka.Header) bool {
-	return a.Key == b.Key && string(a.Value) == string(b.Value)
+	assert.Equal(t, sc.SpanID(), c.hook.propagate().remote(d.sent[1].Headers).SpanID())
+	assert.Empty(t, c.recorder.Started())
 }
 
 func TestA13_TheUsersSpanGoesOn(t *testing.T) {
@@ -326,20 +285,16 @@ func TestA13_TheUsersSpanGoesOn(t *testing.T) {
 	p := (&cluster{}).sender(t, c.hook)
 	ctx, span := c.tracers.Tracer("test").Start(t.Context(), "request")
 	require.NoError(t, p.Send(ctx, "orders", nil, nil))
-	if !span.IsRecording() {
-		t.Error("the user's span was ended")
-	}
+	assert.True(t, span.IsRecording(), "the user's span goes on")
 	span.End()
 	_, sc := remoteHeaders(1, false)
 	ctx = trace.ContextWithRemoteSpanContext(t.Context(), sc)
 	require.NoError(t, p.Send(ctx, "orders", nil, nil))
-	if trace.SpanContextFromContext(ctx).SpanID() != sc.SpanID() {
-		t.Error("the user's context was changed")
-	}
+	assert.Equal(t, sc.SpanID(), trace.SpanContextFromContext(ctx).SpanID(), "the user's context")
 	c.balanced()
 }
 
-// A28, as far as the core goes today: a user's forward of a consumed record.
+// A28: a user's own forward of a consumed record.
 func TestA28_Forward(t *testing.T) {
 	hs, original := remoteHeaders(5, true)
 	consumed := &kafka.Message{Topic: "orders", Headers: append(hs, kafka.Header{Key: "app", Value: []byte("1")})}
@@ -351,14 +306,10 @@ func TestA28_Forward(t *testing.T) {
 		require.NoError(t, p.SendMessage(kafka.WithOrigin(ctx, consumed), &kafka.ProducerMessage{Topic: "orders.dlq", Headers: consumed.Headers}))
 		parent.End()
 		s := c.one("send orders.dlq")
-		if s.Parent().SpanID() != parent.SpanContext().SpanID() || s.SpanKind() != trace.SpanKindProducer {
-			t.Errorf("parent %v, kind %v", s.Parent(), s.SpanKind())
-		}
-		if len(s.Links()) != 1 || s.Links()[0].SpanContext.SpanID() != original.SpanID() {
-			t.Errorf("links %v", s.Links())
-		}
-		if sc := c.hook.propagate().remote(d.sent[0].Headers); sc.SpanID() != s.SpanContext().SpanID() || len(d.sent[0].Headers) != 2 {
-			t.Errorf("headers %v", d.sent[0].Headers)
-		}
+		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID())
+		assert.Equal(t, trace.SpanKindProducer, s.SpanKind())
+		wantLinks(t, s, original)
+		assert.Equal(t, s.SpanContext().SpanID(), c.hook.propagate().remote(d.sent[0].Headers).SpanID())
+		assert.Len(t, d.sent[0].Headers, 2)
 	}
 }
