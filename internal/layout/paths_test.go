@@ -35,6 +35,33 @@ func TestFieldPaths(t *testing.T) {
 	}
 }
 
+// TestPartitionIsSmall holds that a partition only joins rooms: it has few fields, and
+// the cursor is the lane's.
+func TestPartitionIsSmall(t *testing.T) {
+	_, pkgs := sources(t, "./kafka")
+	require.Len(t, pkgs, 1)
+	found := false
+	for _, f := range pkgs[0].files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || spec.Name.Name != "partition" {
+				return true
+			}
+			found = true
+			fields := 0
+			for _, field := range spec.Type.(*ast.StructType).Fields.List {
+				fields += len(field.Names)
+				for _, name := range field.Names {
+					require.NotContains(t, []string{"i", "batch", "run", "attempt", "cursor"}, name.Name)
+				}
+			}
+			require.LessOrEqual(t, fields, 12, "fields of partition")
+			return false
+		})
+	}
+	require.True(t, found, "there is no type partition")
+}
+
 // TestFieldPathsAreFound shows what counts as a path and what does not.
 func TestFieldPathsAreFound(t *testing.T) {
 	const src = `package p
