@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/rcrowley/go-metrics"
+
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
@@ -34,6 +36,7 @@ func (s suite) Run() int {
 	if !chosen {
 		flag.Set("test.parallel", strconv.Itoa(parallelTests))
 	}
+	metrics.NewMeter().Stop() // starts the goroutine of go-metrics, so no case that counts sees it appear
 	defer shared.Close()
 	return s.m.Run()
 }
