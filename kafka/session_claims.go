@@ -50,8 +50,8 @@ func (c *claims) halt(cause error) {
 
 // progressed notes that a record has been handled.
 func (c *claims) progressed() {
-	if c.member.handled.CompareAndSwap(false, true) {
-		c.job.forgetRestarts()
+	if !c.member.handled.Load() {
+		c.member.handled.Store(true)
 	}
 }
 
