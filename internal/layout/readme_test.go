@@ -54,6 +54,45 @@ func TestFault_G4_ConfigurationTablesHaveEveryField(t *testing.T) {
 	}
 }
 
+// The pages name every event of a hook and every option of a manager, and README.md
+// links to every page.
+func TestPagesAreComplete(t *testing.T) {
+	for page, pattern := range map[string]string{
+		"docs/operating.md":     `(?m)^func \((\w+)\) event\(\)`,
+		"docs/configuration.md": `(?m)^func (With\w+)\([^\n]*\) Option`,
+	} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		require.NoError(t, err)
+		names := declared(t, "../../kafka", pattern)
+		require.Greater(t, len(names), 3, pattern)
+		for _, name := range names {
+			assert.Contains(t, string(text), name, "%s does not name it", page)
+		}
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	for _, page := range documents(t) {
+		if filepath.Base(page) != "README.md" {
+			assert.Contains(t, string(readme), "(docs/"+filepath.Base(page)+")", "README.md does not link to it")
+		}
+	}
+}
+
+// declared returns what the first group of pattern finds in a package.
+func declared(t *testing.T, dir, pattern string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	require.NoError(t, err)
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(src, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	return names
+}
+
 // Every link of the documents to a file of this repository, or to a heading in one,
 // has its target.
 func TestLinksOfDocumentsHaveTargets(t *testing.T) {
