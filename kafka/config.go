@@ -109,8 +109,8 @@ type ConsumerConfig struct {
 
 	// OutOfRange is what to do when retention has overtaken the group, or the log
 	// has become shorter than the group's position. Default OutOfRangeStop: the
-	// consumer is disabled. With the others it goes on behind the gap, and hooks
-	// are told of it by DataLoss.
+	// consumer is disabled. With the others it continues behind the gap, and hooks
+	// get DataLoss.
 	OutOfRange OutOfRange
 
 	// IsolationLevel says whether records of open and aborted transactions are

@@ -138,10 +138,10 @@ func fit(def, least, most time.Duration) time.Duration {
 	return def
 }
 
-// sessionBounds warns of what brokers refuse unless they are configured for it.
-// It is no error: the bounds are the brokers' own settings
-// (group.min.session.timeout.ms and its max), which can not be asked for before
-// a connection is opened, and a broker in memory has none.
+// sessionBounds warns of what brokers refuse unless they are configured for it. It
+// is no error: the bounds are the brokers' own settings
+// (group.min.session.timeout.ms and its max), which cannot be asked for before a
+// connection is opened, and a broker in memory has none.
 func (p *problems) sessionBounds(session time.Duration) {
 	const least, most = 6 * time.Second, 30 * time.Minute
 	if session < least || session > most {
@@ -225,7 +225,7 @@ func programPath() string {
 
 // defaultClientID returns the name of the program's file, '-' and name, in the
 // characters that all brokers accept. The program's name is cut if the whole would
-// be too long: name tells the program's own clients apart.
+// be too long: name distinguishes the program's own clients.
 func defaultClientID(path, name string) string {
 	program := strings.TrimSuffix(filepath.Base(path), ".exe")
 	name = legal(name)

@@ -49,7 +49,7 @@ func base64DER(s string) bool {
 		})
 }
 
-// shown is s for whoever prints a configuration: a path, or nothing of it.
+// shown is s as a printed configuration shows it: a path, or nothing of it.
 func (s pemText) shown() string {
 	if s.inline() || s.pasted() {
 		return driver.Secret(s).String()

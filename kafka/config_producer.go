@@ -7,8 +7,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// mostRetries is more than anybody means who does not mean "for ever", which a
-// batch at the head of a partition's order must not be tried.
+// mostRetries is more than a configuration needs that does not mean "without end":
+// a batch at the head of a partition's order must not be tried without end.
 const mostRetries = 10000
 
 // resolveProducer returns a copy of cfg that shares nothing with it and has

@@ -35,10 +35,10 @@ type TLSConfig struct {
 	// logged at registration.
 	InsecureSkipVerify bool
 
-	// Config is used in place of a fresh one and is not changed; the fields
-	// above are applied to a copy. A setting that is made here and above in two
-	// ways is an error, and so is one for servers only, such as ClientCAs. MinVersion is
-	// TLS 1.2 unless it is set; a lower one is warned of.
+	// Config is used in place of a fresh one and is not changed; the fields above
+	// are applied to a copy. A setting that Config and a field above make
+	// differently is an error, and so is one for servers only, such as ClientCAs.
+	// MinVersion is TLS 1.2 unless it is set; a lower one is warned of.
 	Config *tls.Config
 }
 

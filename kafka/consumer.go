@@ -14,11 +14,11 @@ import (
 // done and may be committed. An error or a panic fails the record: after a
 // backoff it is handled again, before any later record of its partition.
 //
-// ctx carries the values of the context given to StartAllConsumers. It is
-// cancelled when the partition is revoked or lost, when the consumer is
-// switched off, and when the deadline of a shutdown is near; context.Cause
-// tells which. A handler that fails then is not counted as failing, and its
-// record is delivered again to the next owner.
+// ctx carries the values of the context given to StartAllConsumers. It is cancelled
+// when the partition is revoked or lost, when the consumer is switched off, and
+// when the deadline of a shutdown is near; context.Cause returns which. A handler
+// that fails then is not counted as failing, and its record is delivered again to
+// the next owner.
 type Consumer interface {
 	// GetConfig is called once, at registration.
 	GetConfig() *ConsumerConfig
@@ -69,7 +69,7 @@ type Message struct {
 }
 
 // Header returns the value of the last header of that key, or nil if there is no
-// such header. A header's value may be nil itself; Headers tells the two apart.
+// such header. A header's value may be nil itself; Headers shows the difference.
 func (m *Message) Header(key string) []byte {
 	for i := len(m.Headers) - 1; i >= 0; i-- {
 		if m.Headers[i].Key == key {
@@ -132,9 +132,9 @@ type Middleware func(next HandlerFunc) HandlerFunc
 // A handlerKey leads from a handler's context to its *job.
 type handlerKey struct{}
 
-// JobName returns the name of the consumer whose handler got ctx, or "" if ctx
-// is not of a handler. Middleware serves all consumers of a manager and tells
-// them apart by it.
+// JobName returns the name of the consumer whose handler got ctx, or "" if ctx is
+// not of a handler. Middleware serves all consumers of a manager and identifies
+// them by it.
 func JobName(ctx context.Context) string {
 	if j, ok := ctx.Value(handlerKey{}).(*job); ok {
 		return j.name()

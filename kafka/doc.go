@@ -5,17 +5,20 @@
 //
 // # Overview
 //
-// A program chooses a driver once, registers what it has, and waits:
+// A program chooses a driver and runs its consumers until ctx ends:
 //
-//	kafka.SetDefault(kafka.New(sarama.Driver{}))
-//	err := kafka.RegisterConsumer(ctx, consumer)
-//	err = kafka.SetConsumerSwitch("my-consumer", true)
-//	err = kafka.StartAllConsumers(ctx)
-//	<-ctx.Done()
-//	kafka.WaitStop()
+//	manager := kafka.New(sarama.Driver{})
+//	err := manager.Run(ctx, consumer)
 //
-// The functions of the package serve the [Default] manager; [New] makes others,
-// and two managers share nothing. A consumer implements [Consumer], or
+// [Manager.Run] is these steps, which can also be taken one by one:
+//
+//	err := manager.RegisterConsumer(ctx, consumer)
+//	err = manager.SetConsumerSwitch("my-consumer", true)
+//	err = manager.StartAllConsumers(ctx)
+//	manager.WaitStop()
+//
+// The functions of the package serve the [Default] manager, which [SetDefault]
+// sets. Two managers share nothing. A consumer implements [Consumer], or
 // [MessageConsumer] for the whole record, or [BatchConsumer] for several at
 // once; [NewConsumer] makes one of a function. A [Producer] sends, with or
 // without waiting, over one client.
@@ -29,10 +32,10 @@
 // other, in order; partitions side by side. No record is ever skipped: not for
 // its size, its content, or its handler's failures.
 //
-// A record may be handled again after a crash, a lost partition, or a handler
-// that outlived its drain window, so handlers should be idempotent. With
-// AutoCommit, records are committed when they are handed out: at most once, for
-// those that can bear it.
+// A record may be handled again after a crash, a lost partition, or a handler that
+// outlived its drain window, so handlers should be idempotent. With AutoCommit,
+// records are committed when they are handed out: at most once, for consumers that
+// accept losses.
 //
 // # Back-pressure
 //

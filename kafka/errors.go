@@ -8,17 +8,17 @@ import (
 )
 
 var (
-	// ErrNoDriver is returned by what would open a connection on a manager
+	// ErrNoDriver is returned by calls that would open a connection on a manager
 	// without a driver.
 	ErrNoDriver = errors.New("no driver: choose one in main, for instance kafka.SetDefault(kafka.New(sarama.Driver{}))")
 
-	// ErrClosed is returned by what is called after Shutdown, WaitStop or Close.
+	// ErrClosed is returned by calls after Shutdown, WaitStop or Close.
 	ErrClosed = driver.ErrClosed
 
 	// ErrDuplicate refuses a consumer or a producer whose name is registered already.
 	ErrDuplicate = errors.New("name is registered already")
 
-	// ErrUnknownConsumer is returned for a job name that nobody registered.
+	// ErrUnknownConsumer is returned for a job name that is not registered.
 	ErrUnknownConsumer = errors.New("no consumer of that job name is registered")
 
 	// ErrNotEnabled is the answer to Send on a producer without sync sends and
@@ -34,11 +34,12 @@ var (
 	ErrPermanent = driver.ErrPermanent
 )
 
-// The causes for which a handler's context is cancelled, as context.Cause tells.
+// The causes for which a handler's context is cancelled: what context.Cause
+// returns.
 var (
 	// ErrRevoked: the partition goes to another member of the group.
 	ErrRevoked = errors.New("partition revoked")
-	// ErrPartitionLost: the partition is gone, and somebody else may own it.
+	// ErrPartitionLost: the partition is gone, and another member may own it.
 	ErrPartitionLost = errors.New("partition lost")
 	// ErrSwitchedOff: the consumer has been switched off or disabled.
 	ErrSwitchedOff = errors.New("consumer switched off")

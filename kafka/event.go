@@ -2,7 +2,7 @@ package kafka
 
 import "time"
 
-// An Event is one of the types of this file that say so.
+// An Event is one of the event types of this package, such as StateChanged.
 type Event interface{ event() }
 
 // StateChanged is an [Event]: a consumer has gone from one state to another.

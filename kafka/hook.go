@@ -16,7 +16,7 @@ import (
 //
 // Embed NopHook in an implementation, so that methods can be added here.
 type Hook interface {
-	// Event tells what has happened, in order for each consumer's states.
+	// Event reports what has happened. The states of one consumer come in order.
 	Event(e Event)
 
 	// Start is called as an operation begins, on the goroutine that performs it,
@@ -36,7 +36,7 @@ type Hook interface {
 	// when End has returned.
 	End(t OpToken, op *Op)
 
-	// Attach is called by New, with a view of the manager, for whoever reports
+	// Attach is called by New, with a view of the manager, for a hook that reports
 	// numbers now and then. detach, if it is not nil, is called when the manager
 	// has shut down, before Shutdown returns.
 	Attach(v View) (detach func())

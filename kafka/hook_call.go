@@ -13,8 +13,8 @@ func (m *Manager) newOp(kind OpKind, c *Client) Op {
 	return Op{Kind: kind, Client: c, m: m, tokens: make([]OpToken, len(m.hooks))}
 }
 
-// start tells the hooks, the first one outermost. What describes the operation
-// has been set.
+// start calls the hooks, the first one outermost. The fields that describe the
+// operation have been set.
 func (o *Op) start(ctx context.Context) context.Context {
 	for i := range o.m.hooks {
 		ctx = o.startHook(ctx, i)
@@ -33,7 +33,7 @@ func (o *Op) startHook(ctx context.Context, i int) (inside context.Context) {
 	return inside
 }
 
-// end tells the hooks that want to know, the last one first.
+// end calls the hooks that returned a token, the last one first.
 func (o *Op) end() {
 	for i := len(o.tokens) - 1; i >= 0; i-- {
 		if t := o.tokens[i]; t != nil {

@@ -10,7 +10,7 @@ import (
 // An OpKind is what an operation does.
 type OpKind uint8
 
-// The operations that hooks are told of.
+// The operations that hooks see.
 const (
 	// OpSend is one message, from the call of Send or SendAsync to its outcome.
 	OpSend OpKind = iota + 1
@@ -54,7 +54,7 @@ const (
 	// record is part of the next commit, whose own outcome is that of an OpCommit.
 	OutcomeDone Outcome = iota
 	// OutcomeFailed: the handler failed, and Err says how. The record is not done
-	// and will be delivered again, by whoever owns the partition next.
+	// and will be delivered again, by the partition's next owner.
 	OutcomeFailed
 	// OutcomeInterrupted: the handler's context was cancelled, by a revocation, a
 	// loss, the switch or a shutdown, and the handler gave up; or a commit made
@@ -62,9 +62,9 @@ const (
 	OutcomeInterrupted
 	// OutcomeLate: the handler returned nil, but it had outlived its claim: the
 	// window of a revocation or of a shutdown was over, or the partition was lost.
-	// The record is not committed and will be delivered again, by whoever owns the
-	// partition next. Err is nil. It is the outcome of a delivery; the attempt in
-	// it is done.
+	// The record is not committed and will be delivered again, by the partition's
+	// next owner. Err is nil. It is the outcome of a delivery; the attempt in it is
+	// done.
 	OutcomeLate
 
 	outcomeCount
@@ -199,9 +199,9 @@ func (o *Op) DeleteHeader(key string) {
 
 type originKey struct{}
 
-// WithOrigin says that what is sent with the context that it returns forwards
-// m, a consumed record: to another topic for later, or for somebody to look at.
-// Hooks are told, so that a trace can link the two; otherwise it changes nothing.
+// WithOrigin marks messages that are sent with the context that it returns as
+// forwards of m, a consumed record: to another topic for later, or to one for
+// inspection. A trace can then link the two. Nothing else changes.
 func WithOrigin(ctx context.Context, m *Message) context.Context {
 	return context.WithValue(ctx, originKey{}, m)
 }

@@ -20,9 +20,9 @@ type sendOp struct {
 // pending counts what is under way.
 type pending struct{ messages, bytes atomic.Int64 }
 
-// beginSend starts the operation of a send of m, if somebody watches. That is
-// asked in a function of its own, which is inlined: without hooks a send has as
-// many calls as it would have if there were none.
+// beginSend starts the operation of a send of m, if there is a hook. That is asked
+// in a function of its own, which is inlined: without hooks a send has as many
+// calls as it would have if there were none.
 func (p *Producer) beginSend(ctx context.Context, m *driver.Message) (*sendOp, context.Context) {
 	if p.m.hooks == nil {
 		return nil, ctx
@@ -83,7 +83,8 @@ func (o *sendOp) ended(err error) error {
 	return err
 }
 
-// end tells the outcome of the send. o must not be touched afterwards.
+// end reports the outcome of the send to the hooks. o must not be touched
+// afterwards.
 func (o *sendOp) end(err error) {
 	if o.Err == nil {
 		o.Err = err

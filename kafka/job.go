@@ -37,14 +37,14 @@ type job struct {
 	// error: a contact may not be counted but while it is true.
 	silent atomic.Bool
 
-	stopErr error // what went wrong in leaving the group for good; read after done
+	stopErr error // what went wrong in leaving the group; read after done
 }
 
 // A wish is what is wanted of a job. The counters make sure that no change is
 // missed: off and on again in quick succession still ends the session that ran.
 type wish struct {
 	on       bool
-	stop     bool      // for good
+	stop     bool      // permanently
 	offs     int       // how often it was switched off, or disabled
 	ons      int       // how often it was switched on
 	disabled error     // why it was, since it was last switched on
@@ -168,7 +168,7 @@ func (j *job) setSwitch(on bool) {
 }
 
 // switchOn notes in w, under the mutex, that the job is wanted. One that was not
-// starts to count its failed starts anew.
+// starts to count its failed starts from zero.
 func (j *job) switchOn(w *wish) {
 	if !w.on {
 		j.status.failures = 0
@@ -177,7 +177,7 @@ func (j *job) switchOn(w *wish) {
 	w.ons++
 }
 
-// stop asks the job to end for good: nothing more is handed out, and handlers
+// stop asks the job to end permanently: nothing more is handed out, and handlers
 // that run may finish.
 func (j *job) stop() {
 	if s := j.change(func(w *wish) { w.stop = true }); s != nil {
@@ -239,9 +239,9 @@ func (j *job) awaitOn() (wish, bool) {
 	}
 }
 
-// backOff waits before the next start after a session failed with err, or
-// disables the job. w is the wish as it was then. The wait ends at once when it
-// changes: a switch-on does not wait, and starts the count anew.
+// backOff waits before the next start after a session failed with err, or disables
+// the job. w is the wish as it was then. The wait ends at once when it changes: a
+// switch-on does not wait, and starts the count from zero.
 func (j *job) backOff(err error, w wish) {
 	n := j.countFailure()
 	if most := j.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {

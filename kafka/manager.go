@@ -41,7 +41,7 @@ type Manager struct {
 	ids          int                  // the number of the latest producer without a name
 	startCtx     context.Context      // for consumers that are registered later; nil before the start
 	unwatch      func() bool          // stops watching startCtx
-	closed       bool                 // a shutdown has begun: nothing above changes any more
+	closed       bool                 // a shutdown has begun: nothing above changes from now on
 	gaveUp       *StopError           // of the first Shutdown whose time was up
 	ended        bool                 // everything has stopped but the hooks
 	atEnds       []func()             // called then; no longer changed
@@ -60,7 +60,7 @@ func WithLogger(l *slog.Logger) Option {
 	}}
 }
 
-// WithHook adds hooks, which are told what happens. Nil ones are left out.
+// WithHook adds hooks, which see events and operations. Nil ones are ignored.
 func WithHook(hooks ...Hook) Option {
 	return Option{func(m *Manager) {
 		for _, h := range hooks {
@@ -111,7 +111,7 @@ func New(d driver.Driver, opts ...Option) *Manager {
 	return m
 }
 
-// event tells every hook. A panic in one is the hook's own affair.
+// event calls every hook. A panic in one is logged.
 func (m *Manager) event(e Event) {
 	for _, h := range m.hooks {
 		m.tell(h, e)
@@ -127,7 +127,7 @@ func (m *Manager) tell(h Hook, e Event) {
 	h.Event(e)
 }
 
-// ready reports why m can not be used, if so.
+// ready reports why m cannot be used, if so.
 func (m *Manager) ready() error {
 	if m == nil || m.jobs == nil {
 		return errors.New("kafka: manager was not made by New")
@@ -259,14 +259,13 @@ func (m *Manager) allJobs() []*job {
 }
 
 // SetConsumerSwitch turns a consumer on or off. It returns at once, and acts at
-// once, in every state: off ends every wait, hands out no further record,
-// cancels the context of running handlers with ErrSwitchedOff, and leaves the
-// group when they have returned; on brings back a disabled consumer too, and
-// ends a backoff. No change is missed: off and on again leaves the group and
-// joins it anew.
+// once, in every state: off ends every wait, hands out no further record, cancels
+// the context of running handlers with ErrSwitchedOff, and leaves the group when
+// they have returned; on brings back a disabled consumer too, and ends a backoff.
+// No change is missed: off and on again leaves the group and joins it again.
 //
-// "At once" has one exception that nothing can help: a record that is just on
-// its way to its handler.
+// After off, one record per partition may still reach its handler: the one that was
+// on its way.
 //
 // A consumer that is on consumes once StartAllConsumers has been called. After
 // a shutdown, on is refused with ErrClosed.
@@ -282,8 +281,8 @@ func (m *Manager) SetConsumerSwitch(jobName string, on bool) error {
 	return nil
 }
 
-// GetConsumerSwitch reports whether a consumer's switch is on: what is desired,
-// not whether it runs, which Consumer tells. It is false for an unknown name.
+// GetConsumerSwitch reports whether a consumer's switch is on: what is desired, not
+// whether it runs, which Consumer returns. It is false for an unknown name.
 func (m *Manager) GetConsumerSwitch(jobName string) bool {
 	j, err := m.job(jobName)
 	if err != nil {

@@ -3,7 +3,7 @@ package kafka
 import "context"
 
 // A handler is a consumer's way to be called, chosen at registration: with values,
-// with messages, or with batches of them. Nothing else tells the three apart.
+// with messages, or with batches of them. Nothing else distinguishes the three.
 type handler interface {
 	// hands returns what one lane calls the handler with.
 	hands(e *env) hands

@@ -54,9 +54,9 @@ func (l *lane) work() {
 			l.leave(err, interrupted)
 			return
 		case interrupted:
-			// A handler that its context interrupts has not failed. Whoever cancels it
-			// halts the partition, too, though a shutdown whose time is up already may
-			// do so only afterwards.
+			// A handler that its context interrupts has not failed. The canceller
+			// halts the partition, too, though a shutdown whose time is up already
+			// may do so only afterwards.
 			l.leave(err, interrupted)
 			<-l.brake.haltC
 			return

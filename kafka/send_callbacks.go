@@ -164,9 +164,9 @@ func (c *callbacks) inside() bool {
 	return running != 0 && running == goroutineID()
 }
 
-// goroutineID returns the number that a stack trace begins with, as in
-// "goroutine 18 [running]:". The runtime tells it in no other way. It takes
-// about a microsecond, once for each goroutine of callbacks and once for each Close.
+// goroutineID returns the number that a stack trace begins with, as in "goroutine
+// 18 [running]:". The runtime gives it in no other way. It takes about a
+// microsecond, once for each goroutine of callbacks and once for each Close.
 func goroutineID() uint64 {
 	var buf [64]byte
 	fields := bytes.Fields(buf[:runtime.Stack(buf[:], false)])

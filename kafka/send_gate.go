@@ -2,8 +2,9 @@ package kafka
 
 import "sync/atomic"
 
-// A gate counts who is inside, and can be closed: then nobody gets in any more,
-// and the last one out is waited for. It costs an atomic addition each way.
+// A gate counts the calls that are inside, and can be closed: then no further call
+// gets in, and close waits for the last one to leave. It costs an atomic addition
+// each way.
 type gate struct {
 	state atomic.Int64  // how many are inside, plus gateClosed
 	empty chan struct{} // holds a token once it is closed and empty
@@ -13,7 +14,7 @@ const gateClosed = 1 << 40
 
 func (g *gate) init() { g.empty = make(chan struct{}, 1) }
 
-// enter reports whether the gate was open. Only who got in may leave.
+// enter reports whether the gate was open. Only a call that got in may leave.
 func (g *gate) enter() bool {
 	if g.state.Add(1) < gateClosed {
 		return true
@@ -31,8 +32,8 @@ func (g *gate) leave() {
 	}
 }
 
-// close closes the gate, once. The channel that it returns gives one token when
-// nobody is inside.
+// close closes the gate, once. The channel that it returns gives one token when no
+// call is inside.
 func (g *gate) close() <-chan struct{} {
 	g.state.Add(gateClosed + 1)
 	g.leave()

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A LostError reports messages that failed without a word to their sender: ones
-// that SendAsync or SendMessageAsync got without a callback. Flush and Close
-// return it. They are not in the log, but those whose error wraps
+// A LostError reports failed messages that were sent by SendAsync or
+// SendMessageAsync without a callback, so that their sender got no error. Flush and
+// Close return it. They are not in the log, except those whose error wraps
 // ErrUnknownOutcome, which may be.
 type LostError struct {
 	ProducerID string
@@ -44,7 +44,7 @@ type losses struct {
 	latest   error
 	quiet    *time.Timer    // runs after a line, until a whole interval was without a loss
 	ending   sync.WaitGroup // the timer that runs
-	ended    bool           // no timer is started any more
+	ended    bool           // no further timer is started
 	next     time.Time      // when the next line may come after the end
 }
 

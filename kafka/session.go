@@ -19,7 +19,7 @@ type ending struct {
 	healthy bool  // it was worth its start
 
 	// wish is what was wanted when it failed, or when it began if it failed before
-	// it was a member. What is wanted anew since then does not wait for a backoff.
+	// it was a member. A switch-on since then does not wait for a backoff.
 	wish wish
 }
 
@@ -252,6 +252,6 @@ func guard(call func() error) (err error) {
 	return call()
 }
 
-// errRunEnded is what a driver reports that returns from Run though nobody has
-// closed it.
+// errRunEnded is reported for a driver that returns from Run without having been
+// closed.
 var errRunEnded = errors.New("driver stopped without being closed")

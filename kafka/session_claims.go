@@ -132,7 +132,7 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 	})
 }
 
-// Lost stops the claims' lanes. Nothing of them can be committed any more.
+// Lost stops the claims' lanes. Nothing of them can be committed from now on.
 func (c *claims) Lost(claims []*driver.Claim, cause error) {
 	parts := partitionsOf(claims)
 	for _, p := range parts {

@@ -26,7 +26,8 @@ type committer struct {
 	stop     chan struct{}
 	done     chan struct{}
 
-	// interrupt ends the commit under way that nobody waits for, if there is one.
+	// interrupt ends the commit under way that no caller waits for, if there is
+	// one.
 	interrupt atomic.Pointer[context.CancelCauseFunc]
 
 	op     Op  // the commit under way, to hooks
@@ -41,12 +42,12 @@ type commitRequest struct {
 	done chan struct{}
 }
 
-// commitTimeout bounds a commit that nobody waits for. A commit that fails is
+// commitTimeout bounds a commit that no caller waits for. A commit that fails is
 // tried again after CommitInterval.
 const commitTimeout = 5 * time.Second
 
-// errOvertaken ends a commit that nobody waits for when somebody does: what it
-// carries goes with the next one.
+// errOvertaken ends a commit that no caller waits for when another one has a
+// waiting caller: what it carries goes with that one.
 var errOvertaken = errors.New("commit overtaken by a revocation's")
 
 func newCommitter(j *job, d driver.Consumer, offs int) *committer {
@@ -105,8 +106,8 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// commitInBackground commits for nobody in particular, and gives way to who
-// waits for a commit.
+// commitInBackground makes a commit that no caller waits for, and gives way to one
+// that a caller waits for.
 func (c *committer) commitInBackground(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -200,8 +201,9 @@ func (c *committer) send(ctx context.Context, marks []driver.Mark, awaited bool)
 	return err
 }
 
-// note records which marks are durable and returns the error of those that are
-// not, but for claims that have ended meanwhile: these are nobody's concern.
+// note records which marks are durable and returns the error of those that are not,
+// except for claims that have ended meanwhile, whose positions are the next
+// owner's.
 func (c *committer) note(marks []driver.Mark, err error) error {
 	bad := make(map[*driver.Claim]error)
 	var ce *driver.CommitError

@@ -8,7 +8,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// What a driver reports by Handler.Error is told apart here.
+// Here the reports of a driver by Handler.Error are sorted.
 
 // Error notes what the driver lived through.
 func (c *claims) Error(err error) {

@@ -20,7 +20,7 @@ const (
 	StateBackingOff              // waiting to start again after a failure
 	StateDisabled                // given up: its switch went off, the reason says why
 	StateStopping                // draining and leaving the group
-	StateStopped                 // shut down for good
+	StateStopped                 // shut down; it does not start again
 
 	stateCount
 )

@@ -34,7 +34,7 @@ type ConsumerStatus struct {
 	// DriverError is the latest error that the driver lived through, and
 	// DriverErrorAt when. It is nil again when brokers have answered since and it
 	// has not come again for a minute; and as soon as the group has been joined
-	// anew, but for the trouble of a single topic.
+	// again, except for the trouble of a single topic.
 	DriverError   error
 	DriverErrorAt time.Time
 

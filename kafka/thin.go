@@ -94,7 +94,7 @@ func (t *thinner) kind(r slog.Record) string {
 	return b.String()
 }
 
-// describe adds to b what of an attribute tells kinds of lines apart.
+// describe adds to b the part of an attribute that distinguishes kinds of lines.
 func describe(b *strings.Builder, a slog.Attr, exact bool) {
 	v := a.Value.Resolve()
 	switch {
