@@ -127,6 +127,27 @@ func TestLinksOfDocumentsHaveTargets(t *testing.T) {
 	}
 }
 
+// Every row of a table of the documents has as many cells as the table's head.
+func TestTablesOfDocumentsAreWhole(t *testing.T) {
+	for _, file := range markdownFiles(t) {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		cells, fenced := 0, false
+		for i, line := range strings.Split(string(text), "\n") {
+			fenced = fenced != strings.HasPrefix(line, "```")
+			if fenced || !strings.HasPrefix(line, "|") {
+				cells = 0
+				continue
+			}
+			n := strings.Count(regexp.MustCompile("\\\\\\||`[^`]*`").ReplaceAllString(line, ""), "|")
+			if cells == 0 {
+				cells = n
+			}
+			assert.Equal(t, cells, n, "%s:%d", file, i+1)
+		}
+	}
+}
+
 // markdownFiles returns the documents of the repository.
 func markdownFiles(t *testing.T) (files []string) {
 	t.Helper()
