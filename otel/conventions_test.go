@@ -15,6 +15,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -25,11 +27,11 @@ import (
 )
 
 // This is a checker of spans and metrics against the semantic conventions for
-// Kafka. It sees everything that any test of this package emits (newTelemetry).
-// Which attributes exist, and of what type they are, it reads in the source of
-// package semconv, which is generated from the conventions and leaves out what
-// is deprecated; what metrics are like, in package messagingconv. Which
-// attribute belongs where is a table here, as it is one in the conventions.
+// Kafka. newTelemetry runs it over everything that a test of this package emits.
+// The checker reads the attributes and their types from the source of package
+// semconv, which is generated from the conventions without the deprecated
+// attributes. It takes the metrics from package messagingconv. Tables in this
+// file list the attributes of each operation, as the conventions do.
 
 // registry returns the attributes of package semconv with their types.
 var registry = sync.OnceValues(func() (map[attribute.Key]attribute.Type, error) {
@@ -69,17 +71,17 @@ var registry = sync.OnceValues(func() (map[attribute.Key]attribute.Type, error) 
 	return keys, nil
 })
 
-// ours are the attributes that the conventions do not know.
+// ours are the attributes that this package adds to the conventions.
 var ours = map[attribute.Key]attribute.Type{
 	attemptKey: attribute.INT64, attemptsKey: attribute.INT64, outcomeKey: attribute.STRING,
 	rebalanceKey: attribute.STRING, consumerKey: attribute.STRING, stateKey: attribute.STRING,
 }
 
-// A rule is what the conventions say of the spans of one operation.
+// A rule describes the spans of one operation according to the conventions.
 type rule struct {
 	kinds    []trace.SpanKind
 	typ      string
-	batch    bool // may be of several messages
+	batch    bool // a span may stand for several messages
 	required []attribute.Key
 	allowed  []attribute.Key
 }
@@ -87,7 +89,7 @@ type rule struct {
 var (
 	always = []attribute.Key{"messaging.system", "messaging.operation.name", "messaging.operation.type"}
 
-	// common to all operations; some of them under conditions, which checkSpan knows.
+	// common belong to all operations. checkSpan checks the conditions of some of them.
 	common = []attribute.Key{
 		"messaging.destination.name", "messaging.destination.template", "error.type", "messaging.destination.partition.id",
 		"messaging.client.id", "server.address", "server.port", "service.peer.name",
@@ -200,7 +202,7 @@ func checkSpan(s sdktrace.ReadOnlySpan, also ...attribute.Key) (wrong []string) 
 			complain("server.port without server.address")
 		}
 	}
-	// A manager's consumer has a client, what StartProcess begins has none.
+	// A span of a manager's consumer has a client, a span of StartProcess has none.
 	if _, ok := attrs["messaging.client.id"]; ok && name == "process" {
 		for _, k := range []attribute.Key{"messaging.consumer.group.name", attemptsKey, outcomeKey} {
 			if _, ok := attrs[k]; !ok {
@@ -218,8 +220,8 @@ func checkSpan(s sdktrace.ReadOnlySpan, also ...attribute.Key) (wrong []string) 
 	return wrong
 }
 
-// checkType reports an attribute that does not exist, or not any more, or that
-// is of another type.
+// checkType returns an error for an attribute that does not exist, that is
+// deprecated, or that has another type.
 func checkType(k attribute.Key, v attribute.Value) error {
 	known, err := registry()
 	if err != nil {
@@ -241,11 +243,11 @@ func checkType(k attribute.Key, v attribute.Value) error {
 	return nil
 }
 
-// isText reports what can be exported: OTLP refuses what is no UTF-8, and with
-// it all that is sent along.
+// isText reports whether a text can be exported. OTLP refuses a whole request
+// with a text that is not UTF-8.
 func isText(s string) bool { return utf8.ValidString(s) && len(s) <= 1024 }
 
-// An instrument is what there is to say of a metric.
+// An instrument describes a metric.
 type instrument struct {
 	kind, unit, description string // no description: any
 	required, allowed       []attribute.Key
@@ -324,14 +326,14 @@ func checkMetric(m metricdata.Metrics, also ...attribute.Key) (wrong []string) {
 	}
 	for _, set := range all {
 		if set.HasValue("otel.metric.overflow") {
-			continue // the SDK's own, for what is beyond its limit
+			continue // the SDK's own series beyond its limit
 		}
 		for _, k := range want.required {
 			if !set.HasValue(k) {
 				complain("%s is missing in %v", k, show(set))
 			}
 		}
-		// What has a client, and so a server, is a manager's, and its consumers have groups.
+		// A series with a server belongs to a manager, and a manager's consumers have groups.
 		if op, _ := set.Value("messaging.operation.name"); op.AsString() != "send" && set.HasValue("server.address") && !set.HasValue("messaging.consumer.group.name") {
 			complain("no group in %v", show(set))
 		}
@@ -379,7 +381,7 @@ func pointsOf(m metricdata.Metrics) (kind string, bounds [][]float64, sets []att
 	return fmt.Sprintf("%T", m.Data), nil, nil
 }
 
-// TestConventionsChecker holds that the checker finds each kind of mistake.
+// TestConventionsChecker checks that the checker finds each kind of mistake.
 func TestConventionsChecker(t *testing.T) {
 	good := func() tracetest.SpanStub {
 		return tracetest.SpanStub{Name: "send orders", SpanKind: trace.SpanKindProducer, Attributes: []attribute.KeyValue{
@@ -388,9 +390,7 @@ func TestConventionsChecker(t *testing.T) {
 			attribute.String("messaging.client.id", "c"),
 		}}
 	}
-	if wrong := checkSpan(good().Snapshot()); len(wrong) > 0 {
-		t.Fatal(wrong)
-	}
+	require.Empty(t, checkSpan(good().Snapshot()))
 	with := func(a ...attribute.KeyValue) func(*tracetest.SpanStub) {
 		return func(s *tracetest.SpanStub) { s.Attributes = append(s.Attributes, a...) }
 	}
@@ -424,7 +424,7 @@ func TestConventionsChecker(t *testing.T) {
 			s.Links = []sdktrace.Link{{Attributes: []attribute.KeyValue{attribute.String("messaging.kafka.offset", "1")}}}
 		},
 	}
-	// A43: what the conventions have renamed or dropped.
+	// A43: attributes that the conventions have renamed or dropped.
 	for _, old := range []attribute.Key{
 		"messaging.kafka.message.offset", "messaging.kafka.destination.partition", "messaging.kafka.consumer.group", "messaging.client_id",
 		"messaging.kafka.client_id", "messaging.operation", "messaging.source.name", "messaging.source.kind", "messaging.destination.kind",
@@ -435,9 +435,7 @@ func TestConventionsChecker(t *testing.T) {
 	for name, spoil := range mistakes {
 		s := good()
 		spoil(&s)
-		if len(checkSpan(s.Snapshot())) == 0 {
-			t.Errorf("%s: the checker finds nothing", name)
-		}
+		assert.NotEmpty(t, checkSpan(s.Snapshot()), name)
 	}
 
 	data := func(attrs ...attribute.KeyValue) metricdata.Sum[int64] {
@@ -447,9 +445,7 @@ func TestConventionsChecker(t *testing.T) {
 	operation := attribute.String("messaging.operation.name", "send")
 	sent := messagingconv.ClientSentMessages{}
 	fine := metricdata.Metrics{Name: sent.Name(), Unit: sent.Unit(), Description: sent.Description(), Data: data(operation)}
-	if wrong := checkMetric(fine); len(wrong) > 0 {
-		t.Fatal(wrong)
-	}
+	require.Empty(t, checkMetric(fine))
 	for name, spoil := range map[string]func(*metricdata.Metrics){
 		"name":          func(m *metricdata.Metrics) { m.Name = "messaging.publish.messages" },
 		"unit":          func(m *metricdata.Metrics) { m.Unit = "1" },
@@ -467,13 +463,9 @@ func TestConventionsChecker(t *testing.T) {
 	} {
 		m := fine
 		spoil(&m)
-		if len(checkMetric(m)) == 0 {
-			t.Errorf("metric, %s: the checker finds nothing", name)
-		}
+		assert.NotEmpty(t, checkMetric(m), "metric: %s", name)
 	}
 	bounds := metricdata.Metrics{Name: "kafka.consumer.delivery.latency", Unit: "s", Description: "d",
 		Data: metricdata.Histogram[float64]{DataPoints: []metricdata.HistogramDataPoint[float64]{{Bounds: []float64{1}}}}}
-	if len(checkMetric(bounds)) == 0 {
-		t.Error("bounds: the checker finds nothing")
-	}
+	assert.NotEmpty(t, checkMetric(bounds))
 }

@@ -1,6 +1,7 @@
 package otelkafka
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -25,22 +27,18 @@ import (
 	"github.com/aarontianqx/gopkg/kafkatest"
 )
 
-// All that a user has added is on every span and every time series.
+// A user's own attributes are on every span and every time series.
 func TestOwnAttributesAreEverywhere(t *testing.T) {
 	own := attribute.String("team", "a")
 	inBubble(t, func(t *testing.T, r *rig) {
 		everything(t, r)
 		for _, s := range r.recorder.Ended() {
-			if v, _ := attr(s, own.Key); v != own.Value {
-				t.Errorf("%s lacks it", s.Name())
-			}
+			assert.Contains(t, s.Attributes(), own, s.Name())
 		}
 		for _, m := range r.collect() {
 			_, _, sets := pointsOf(m)
 			for _, set := range sets {
-				if v, _ := set.Value(own.Key); v != own.Value {
-					t.Errorf("%s lacks it: %v", m.Name, show(set))
-				}
+				assert.Contains(t, set.ToSlice(), own, m.Name)
 			}
 		}
 	}, append(slices.Clone(everySpan), WithAttributes(own))...)
@@ -50,33 +48,32 @@ func TestWithoutLag(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		everything(t, r)
 		for _, m := range r.collect() {
-			if kind, _, _ := pointsOf(m); kind == gauge {
-				t.Errorf("%s is there", m.Name)
-			}
+			kind, _, _ := pointsOf(m)
+			assert.NotEqual(t, gauge, kind, m.Name)
 		}
 	}, WithoutLag())
 }
 
-// With tracing off, no kind of span is begun, whatever is asked for.
+// With tracing off, no kind of span begins, whatever the options ask for.
 func TestTracingOffAllTheWay(t *testing.T) {
 	off := append(slices.Clone(everySpan), WithTracerProvider(noop.NewTracerProvider()))
 	inBubble(t, everything, off...)
 	inBubble(t, everything, append(off, WithProcessParent(ParentNone))...)
 }
 
-// What starts a trace of its own asks the sampler, whatever the producer's said.
+// A span that starts its own trace asks the sampler, whatever the producer's decided.
 func TestParentNoneIsNotBoundByTheProducer(t *testing.T) {
 	hs, sc := remoteHeaders(1, false)
 	c := newTelemetry(t, WithProcessParent(ParentNone))
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders", Headers: hs})
 	end(nil)
-	if s := c.one("process orders"); s.Parent().IsValid() || s.SpanContext().TraceID() == sc.TraceID() {
-		t.Errorf("parent %v", s.Parent())
-	}
+	s := c.one("process orders")
+	assert.False(t, s.Parent().IsValid())
+	assert.NotEqual(t, sc.TraceID(), s.SpanContext().TraceID())
 }
 
-// A commit of several partitions has neither a partition nor an offset, and of
-// several topics no topic.
+// The span of a commit of several partitions has neither a partition nor an
+// offset. That of several topics has no topic.
 func TestCommitOfSeveralPartitions(t *testing.T) {
 	for _, topic := range []string{"orders", ""} {
 		c := newTelemetry(t)
@@ -86,17 +83,13 @@ func TestCommitOfSeveralPartitions(t *testing.T) {
 		c.hook.End(token, op)
 		s := c.recorder.Ended()[0]
 		for _, k := range []attribute.Key{"messaging.kafka.offset", "messaging.destination.partition.id"} {
-			if v, ok := attr(s, k); ok {
-				t.Errorf("%s: %s is %v", s.Name(), k, v.AsInterface())
-			}
+			wantNo(t, s, k)
 		}
-		if want := strings.TrimSpace("commit " + topic); s.Name() != want {
-			t.Errorf("named %q, want %q", s.Name(), want)
-		}
+		assert.Equal(t, strings.TrimSpace("commit "+topic), s.Name())
 	}
 }
 
-// A counting is a meter that counts the callbacks that are registered.
+// A counting is a meter that counts registered callbacks.
 type counting struct {
 	metricnoop.Meter
 	metricnoop.Registration
@@ -113,23 +106,17 @@ func (r *counting) Unregister() error {
 	return nil
 }
 
-// There is one callback while there is a manager, and none otherwise.
+// The gauges register one callback for all managers, and none without a manager.
 func TestGaugesAreRegisteredOnce(t *testing.T) {
 	r := &counting{}
 	g := newGauges(New(), r)
 	for i := range 3 {
 		first, second := g.attach(kafka.View{}), g.attach(kafka.View{})
-		if r.live != 1 {
-			t.Errorf("round %d: %d callbacks for two managers", i, r.live)
-		}
+		assert.Equal(t, 1, r.live, "round %d: two managers", i)
 		first()
-		if r.live != 1 {
-			t.Errorf("round %d: %d callbacks after the first is gone", i, r.live)
-		}
+		assert.Equal(t, 1, r.live, "round %d: the second manager", i)
 		second()
-		if r.live != 0 {
-			t.Errorf("round %d: %d callbacks for nobody", i, r.live)
-		}
+		assert.Zero(t, r.live, "round %d: no manager", i)
 	}
 }
 
@@ -143,28 +130,23 @@ func TestPausedPartitions(t *testing.T) {
 			r.Kafka.Send("orders", "k", "v")
 		}
 		time.Sleep(time.Second)
-		if n := r.total("kafka.consumer.paused_partitions"); n != 1 {
-			t.Errorf("%v paused, want 1", n)
-		}
+		assert.Equal(t, 1.0, r.total("kafka.consumer.paused_partitions"))
 		close(let)
 	})
 }
 
-func TestNothingIsNoOption(t *testing.T) {
+func TestNilOptionsChangeNothing(t *testing.T) {
 	c := newTelemetry(t, Option{}, WithTracerProvider(nil), WithMeterProvider(nil), WithPropagators(nil),
 		WithDestinationTemplate(nil), WithMaxLinks(-1), WithMaxLinks(0))
 	hs, _ := remoteHeaders(1, true)
 	m := &kafka.Message{Topic: "orders", Headers: hs}
 	_, end := c.hook.StartProcess(t.Context(), m, m)
 	end(nil)
-	if s := c.one("process orders"); len(s.Links()) != 2 {
-		t.Errorf("links %v", s.Links())
-	}
-	if ctx, end := c.hook.StartProcess(t.Context()); ctx != t.Context() {
-		t.Error("something was started for no message")
-	} else {
-		end(nil)
-	}
+	assert.Len(t, c.one("process orders").Links(), 2)
+	ctx, end := c.hook.StartProcess(t.Context())
+	end(nil)
+	assert.Same(t, t.Context(), ctx, "nothing starts for no message")
+	assert.Len(t, c.recorder.Started(), 1, "nothing starts for no message")
 }
 
 func TestMaxLinks(t *testing.T) {
@@ -176,22 +158,20 @@ func TestMaxLinks(t *testing.T) {
 	}
 	_, end := c.hook.StartProcess(t.Context(), ms...)
 	end(nil)
-	s := c.one("process orders")
-	if _, first := remoteHeaders(1, true); len(s.Links()) != 3 || s.Links()[0].SpanContext.SpanID() != first.SpanID() {
-		t.Errorf("links %v, want the first three", s.Links())
-	}
+	_, first := remoteHeaders(1, true)
+	_, second := remoteHeaders(2, true)
+	_, third := remoteHeaders(3, true)
+	wantLinks(t, c.one("process orders"), first, second, third)
 }
 
-// A span that is recorded and not sampled, as for metrics made of spans, has
-// children.
-func TestChildrenOfWhatIsOnlyRecorded(t *testing.T) {
+// A span that is recorded but not sampled has children. A processor that makes
+// metrics of spans needs them.
+func TestRecordOnlySpanHasChildren(t *testing.T) {
 	c := newSampled(t, recordOnly{})
 	ctx, parent := c.tracers.Tracer("test").Start(t.Context(), "request")
 	require.NoError(t, (&cluster{}).sender(t, c.hook).Send(ctx, "orders", nil, nil))
 	parent.End()
-	if s := c.one("send orders"); s.Parent().SpanID() != parent.SpanContext().SpanID() {
-		t.Errorf("parent %v", s.Parent())
-	}
+	assert.Equal(t, parent.SpanContext().SpanID(), c.one("send orders").Parent().SpanID())
 }
 
 type recordOnly struct{}
@@ -201,7 +181,7 @@ func (recordOnly) ShouldSample(sdktrace.SamplingParameters) sdktrace.SamplingRes
 }
 func (recordOnly) Description() string { return "record only" }
 
-// Under a parent that is not sampled there is no span of any kind.
+// Under a parent that is not sampled, no kind of span begins.
 func TestNothingUnderAnUnsampledParent(t *testing.T) {
 	_, sc := remoteHeaders(1, false)
 	c := newSampled(t, sdktrace.AlwaysSample(), everySpan...)
@@ -210,9 +190,7 @@ func TestNothingUnderAnUnsampledParent(t *testing.T) {
 	for _, ms := range [][]*kafka.Message{{m}, {m, m}} {
 		inside, end := c.hook.StartProcess(ctx, ms...)
 		end(nil)
-		if trace.SpanContextFromContext(inside).SpanID() != sc.SpanID() {
-			t.Error("the context was lost")
-		}
+		assert.Equal(t, sc.SpanID(), trace.SpanContextFromContext(inside).SpanID(), "%d messages", len(ms))
 	}
 	for _, kind := range []kafka.OpKind{kafka.OpCommit, kafka.OpAttempt} {
 		op := &kafka.Op{Kind: kind, Client: testClient, Topic: "orders", Awaited: true}
@@ -220,9 +198,7 @@ func TestNothingUnderAnUnsampledParent(t *testing.T) {
 			c.hook.End(token, op)
 		}
 	}
-	if n := len(c.recorder.Started()); n != 0 {
-		t.Errorf("spans %v", c.names())
-	}
+	assert.Empty(t, c.recorder.Started(), "among them %q", c.names())
 }
 
 // An unsampled send keeps the context that its message has.
@@ -232,12 +208,10 @@ func TestUnsampledSendKeepsAContext(t *testing.T) {
 	c := newTelemetry(t)
 	d := &cluster{}
 	require.NoError(t, d.sender(t, c.hook).SendMessage(trace.ContextWithRemoteSpanContext(t.Context(), sc), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
-	if got := c.hook.propagate().remote(d.sent[0].Headers); got.SpanID() != kept.SpanID() {
-		t.Errorf("carries %v, want %v", got, kept)
-	}
+	assert.Equal(t, kept.SpanID(), c.hook.propagate().remote(d.sent[0].Headers).SpanID())
 }
 
-// Without acknowledgements nobody knows where a record lies.
+// Without acknowledgements a record's partition and offset are unknown.
 func TestUnknownOffsetIsNotShown(t *testing.T) {
 	c := newTelemetry(t)
 	d := &cluster{produce: func(_ context.Context, m *driver.Message) error {
@@ -248,13 +222,11 @@ func TestUnknownOffsetIsNotShown(t *testing.T) {
 	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 	s := c.one("send orders")
 	for _, k := range []attribute.Key{"messaging.kafka.offset", "messaging.destination.partition.id"} {
-		if v, ok := attr(s, k); ok {
-			t.Errorf("%s is %v", k, v.AsInterface())
-		}
+		wantNo(t, s, k)
 	}
 }
 
-// The cluster has an address if there is one to name.
+// A span names the server's address if the bootstrap list has exactly one.
 func TestServerAddress(t *testing.T) {
 	for _, test := range []struct {
 		bootstrap []string
@@ -270,13 +242,12 @@ func TestServerAddress(t *testing.T) {
 		set := attribute.NewSet(serverOf(&kafka.Client{Bootstrap: test.bootstrap})...)
 		address, _ := set.Value("server.address")
 		port, _ := set.Value("server.port")
-		if address.AsString() != test.want || port.AsInt64() != test.port {
-			t.Errorf("%v: %v", test.bootstrap, show(set))
-		}
+		assert.Equal(t, test.want, address.AsString(), "%q", test.bootstrap)
+		assert.Equal(t, test.port, port.AsInt64(), "%q", test.bootstrap)
 	}
 }
 
-// Baggage and tracestate travel with what is sent, and arrive.
+// Baggage and tracestate travel with a message and arrive.
 func TestBaggageAndStateAreSent(t *testing.T) {
 	state, err := trace.ParseTraceState("vendor=1")
 	require.NoError(t, err)
@@ -304,32 +275,25 @@ func TestBaggageAndStateAreSent(t *testing.T) {
 		hs := d.sent[0].Headers
 		gotState, _ := last(hs, "tracestate")
 		gotBaggage, _ := last(hs, "baggage")
-		if string(gotState) != test.state || string(gotBaggage) != test.luggage {
-			t.Errorf("%s: headers %v", test.name, hs)
-		}
+		assert.Equal(t, test.state, string(gotState), "%s: tracestate that was sent", test.name)
+		assert.Equal(t, test.luggage, string(gotBaggage), "%s: baggage that was sent", test.name)
 		inside := c.hook.Context(context.Background(), &kafka.Message{Topic: "orders", Headers: hs})
-		if got := trace.SpanContextFromContext(inside).TraceState().String(); got != test.state {
-			t.Errorf("%s: state %q arrived", test.name, got)
-		}
-		if got := baggage.FromContext(inside).String(); got != test.luggage {
-			t.Errorf("%s: baggage %q arrived", test.name, got)
-		}
+		assert.Equal(t, test.state, trace.SpanContextFromContext(inside).TraceState().String(), "%s: tracestate that arrived", test.name)
+		assert.Equal(t, test.luggage, baggage.FromContext(inside).String(), "%s: baggage that arrived", test.name)
 	}
 }
 
-// Flags that W3C does not know are not passed on, those that it does are.
+// Flags that W3C defines are passed on. Unknown flags are not.
 func TestTraceparentFlags(t *testing.T) {
 	for flags, want := range map[trace.TraceFlags]string{0: "00", 1: "01", 2: "02", 3: "03", 0xff: "03"} {
 		var b [traceparentSize]byte
 		putTraceparent(b[:], trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: flags}))
-		if got := string(b[53:]); got != want {
-			t.Errorf("flags %02x became %s, want %s", byte(flags), got, want)
-		}
+		assert.Equal(t, want, string(b[53:]), "flags %02x", byte(flags))
 	}
 }
 
-// inkBlot is a propagator that is not W3C's: a field of its own, or W3C's field
-// in an order of its own.
+// inkBlot is a propagator that is not W3C's. It has a field of its own, or writes
+// W3C's field in another format.
 type inkBlot struct{ field string }
 
 func (p inkBlot) Fields() []string { return []string{p.field} }
@@ -356,26 +320,23 @@ func TestOtherPropagators(t *testing.T) {
 		d := &cluster{}
 		require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 		hs := d.sent[0].Headers
-		if len(hs) != 1 || hs[0].Key != field || string(hs[0].Value[:5]) != "blot:" {
-			t.Fatalf("headers %v", hs)
-		}
+		require.Len(t, hs, 1, field)
+		require.Equal(t, field, hs[0].Key)
+		require.True(t, bytes.HasPrefix(hs[0].Value, []byte("blot:")), "%s: %q", field, hs[0].Value)
 		_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders", Headers: hs})
 		end(nil)
-		if p := c.one("process orders").Parent(); p.SpanID() != c.one("send orders").SpanContext().SpanID() {
-			t.Errorf("%s: parent %v", field, p)
-		}
+		assert.Equal(t, c.one("send orders").SpanContext().SpanID(), c.one("process orders").Parent().SpanID(), field)
 	}
 }
 
-// Besides W3C's fields, others of a composite are written, too.
+// A composite propagator also writes its fields that are not W3C's.
 func TestCompositePropagator(t *testing.T) {
 	c := newTelemetry(t, WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, inkBlot{"blot"})))
 	d := &cluster{}
 	require.NoError(t, d.sender(t, c.hook).Send(t.Context(), "orders", nil, nil))
 	for _, field := range []string{"traceparent", "blot"} {
-		if _, ok := last(d.sent[0].Headers, field); !ok {
-			t.Errorf("%s is missing in %v", field, d.sent[0].Headers)
-		}
+		_, ok := last(d.sent[0].Headers, field)
+		assert.True(t, ok, "%s is missing in %q", field, d.sent[0].Headers)
 	}
 }
 
@@ -397,56 +358,49 @@ func (tenant) Extract(ctx context.Context, c propagation.TextMapCarrier) context
 	return ctx
 }
 
-// Nor is W3C's short way taken where somebody else might write, or read.
+// The fast path for W3C's fields is not taken with another propagator beside it.
 func TestPropagatorThatWritesNowAndThen(t *testing.T) {
 	c := newTelemetry(t, WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, tenant{})))
 	d := &cluster{}
 	require.NoError(t, d.sender(t, c.hook).Send(context.WithValue(t.Context(), tenant{}, "a"), "orders", nil, nil))
 	inside := c.hook.Context(t.Context(), &kafka.Message{Headers: d.sent[0].Headers})
-	if name := inside.Value(tenant{}); name != "a" || len(d.sent[0].Headers) != 2 {
-		t.Errorf("tenant %v arrived by %v", name, d.sent[0].Headers)
-	}
+	assert.Equal(t, "a", inside.Value(tenant{}))
+	assert.Len(t, d.sent[0].Headers, 2)
 }
 
-// A record with baggage alone has no sender to be linked, wherever it is handled.
+// A record with baggage alone has no sender to link to, also under an ambient span.
 func TestBaggageIsNoSender(t *testing.T) {
 	c := newTelemetry(t)
 	ctx, ambient := c.tracers.Tracer("test").Start(t.Context(), "loop")
 	_, end := c.hook.StartProcess(ctx, &kafka.Message{Topic: "orders", Headers: []kafka.Header{{Key: "baggage", Value: []byte("a=1")}}})
 	end(nil)
 	ambient.End()
-	if s := c.one("process orders"); len(s.Links()) != 0 || s.Parent().SpanID() != ambient.SpanContext().SpanID() {
-		t.Errorf("links %v, parent %v", s.Links(), s.Parent())
-	}
+	s := c.one("process orders")
+	wantLinks(t, s)
+	assert.Equal(t, ambient.SpanContext().SpanID(), s.Parent().SpanID())
 }
 
-// Templates are as many as topics may be, and no more.
+// Templates have the same limit as topics.
 func TestTemplatesAreBounded(t *testing.T) {
 	c := newSampled(t, sdktrace.NeverSample(), WithDestinationTemplate(func(topic string) string { return topic + "?" }))
 	for i := range 1500 {
 		_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: strconv.Itoa(i)})
 		end(nil)
 	}
-	if n := len(c.series("messaging.process.duration")); n != 1001 {
-		t.Errorf("%d series, want a thousand and one for the rest", n)
-	}
+	assert.Len(t, c.series("messaging.process.duration"), 1001, "a thousand, and one for the rest")
 }
 
-// The global propagator is taken if there is one when the first message comes,
-// and W3C's else.
+// The hook takes the global propagator if it is set when the first message comes,
+// and else W3C's.
 func TestGlobalPropagator(t *testing.T) {
-	if got := newPropagator(nil).fields; len(got) != 3 {
-		t.Errorf("unset: fields %v", got)
-	}
+	assert.Len(t, newPropagator(nil).fields, 3, "unset")
 	otel.SetTextMapPropagator(inkBlot{"blot"})
 	defer otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator())
-	if got := newPropagator(nil).fields; len(got) != 1 || got[0] != "blot" {
-		t.Errorf("set: fields %v", got)
-	}
+	assert.Equal(t, []string{"blot"}, newPropagator(nil).fields, "set")
 }
 
-// One hook may serve two managers, also of one group: their numbers add up, and
-// each is shown until it has shut down.
+// One hook may serve two managers, also of one group. The gauges add their numbers
+// and show each manager until it has shut down.
 func TestTwoManagers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTelemetry(t)
@@ -465,21 +419,14 @@ func TestTwoManagers(t *testing.T) {
 		for name, want := range map[string]float64{
 			"kafka.consumer.assigned_partitions": 6, "kafka.consumer.inflight_messages": 2, "kafka.consumer.buffered_messages": 4,
 		} {
-			if got := c.total(name); got != want || len(c.series(name)) != 1 {
-				t.Errorf("%s is %v in %d series, want %v in one", name, got, len(c.series(name)), want)
-			}
+			assert.Equal(t, want, c.total(name), name)
+			assert.Len(t, c.series(name), 1, name)
 		}
-		if n := len(c.series("kafka.producer.buffered_messages")); n != 1 {
-			t.Errorf("%d producers, want the two of one client together", n)
-		}
+		assert.Len(t, c.series("kafka.producer.buffered_messages"), 1, "two producers of one client")
 		require.NoError(t, shutDown(ks[0]))
-		if got := c.total("kafka.consumer.assigned_partitions"); got != 3 {
-			t.Errorf("%v partitions after the first shutdown, want 3", got)
-		}
+		assert.Equal(t, 3.0, c.total("kafka.consumer.assigned_partitions"), "after the first shutdown")
 		require.NoError(t, shutDown(ks[1]))
-		if m := c.metric("kafka.consumer.assigned_partitions"); m != nil {
-			t.Errorf("%v after both", m)
-		}
+		assert.Nil(t, c.metric("kafka.consumer.assigned_partitions"), "after both shutdowns")
 	})
 }
 
@@ -492,7 +439,7 @@ func shutDown(k *kafkatest.Kafka) error {
 	return k.Manager.Shutdown(context.Background())
 }
 
-// An observed keeps what a gauge tells.
+// An observed keeps the values that gauges report.
 type observed struct {
 	metric.Observer
 	g      *gauges
@@ -512,8 +459,8 @@ func (o *observed) ObserveFloat64(_ metric.Float64Observable, v float64, _ ...me
 	o.values["time"] = v
 }
 
-// What is not known of a partition is not told.
-func TestPartitionsOfWhichLittleIsKnown(t *testing.T) {
+// An unknown property of a partition has no series.
+func TestUnknownPartitionPropertiesAreNotReported(t *testing.T) {
 	c := newTelemetry(t, WithDestinationTemplate(func(string) string { return "all" }))
 	now := time.Now()
 	for _, test := range []struct {
@@ -534,32 +481,24 @@ func TestPartitionsOfWhichLittleIsKnown(t *testing.T) {
 		test.p.Topic = "orders"
 		o := &observed{g: c.hook.gauges, values: map[string]float64{}}
 		c.hook.gauges.collectPartition(o, "g", test.p, now)
-		if len(o.values) != len(test.want) {
-			t.Errorf("%s: %v, want %v", test.name, o.values, test.want)
-		}
-		for k, v := range test.want {
-			if o.values[k] != v {
-				t.Errorf("%s: %s is %v, want %v", test.name, k, o.values[k], v)
-			}
-		}
+		assert.Equal(t, test.want, o.values, test.name)
 		// Partitions of several topics of one template do not hide each other.
 		for _, set := range o.sets {
-			if !hasAll(set, []attribute.KeyValue{attribute.String("messaging.destination.name", "orders"), attribute.String("messaging.destination.template", "all")}) {
-				t.Errorf("%s: %v", test.name, show(set))
-			}
+			assert.Subset(t, set.ToSlice(), []attribute.KeyValue{
+				attribute.String("messaging.destination.name", "orders"), attribute.String("messaging.destination.template", "all"),
+			}, test.name)
 		}
 	}
 }
 
-// Why partitions went, and that a handler held them up, is an error.type.
+// The reason of a loss, and a handler that held up a revocation, are an error.type.
 func TestRebalancesThatWentWrong(t *testing.T) {
 	c := newTelemetry(t)
 	c.hook.Event(kafka.PartitionsRevoked{Group: "g", Stuck: []kafka.TopicPartition{{Topic: "orders", Partition: 1}}})
 	c.hook.Event(kafka.PartitionsLost{Group: "g", Err: typed("ILLEGAL_GENERATION")})
 	for kind, failure := range map[string]string{"revoked": "timeout", "lost": "ILLEGAL_GENERATION"} {
-		if n := c.total("kafka.consumer.rebalances", attribute.String("kafka.consumer.rebalance.type", kind), attribute.String("error.type", failure)); n != 1 {
-			t.Errorf("%s: %v, want 1 with error.type %s", kind, c.series("kafka.consumer.rebalances"), failure)
-		}
+		n := c.total("kafka.consumer.rebalances", attribute.String("kafka.consumer.rebalance.type", kind), attribute.String("error.type", failure))
+		assert.Equal(t, 1.0, n, "%s with error.type %s", kind, failure)
 	}
 }
 
@@ -568,12 +507,10 @@ func TestNoTimestampNoLatency(t *testing.T) {
 	c := newTelemetry(t)
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders"})
 	end(nil)
-	if s := c.series("kafka.consumer.delivery.latency"); len(s) != 0 {
-		t.Errorf("latency %v", s)
-	}
+	assert.Empty(t, c.series("kafka.consumer.delivery.latency"))
 }
 
-// A span's memory is used again only when it is empty.
+// A span's memory is empty before it is used again.
 func TestPooledSpansAreEmpty(t *testing.T) {
 	c := newTelemetry(t)
 	_, sc := remoteHeaders(1, true)
@@ -583,10 +520,12 @@ func TestPooledSpansAreEmpty(t *testing.T) {
 	s.begin(t.Context(), "test", time.Now())
 	s.attrs = append(s.attrs, attribute.String("c", "d"))
 	s.end(time.Now(), nil, "")
-	if len(s.attrs) != 0 || len(s.links) != 0 || len(s.opts) != 0 || s.Span != nil || s.ctx != nil {
-		t.Errorf("it holds %v, %v, %v, %v", s.attrs, s.links, s.opts, s.Span)
-	}
-	c.recorder.Reset() // it was nobody's span
+	assert.Empty(t, s.attrs)
+	assert.Empty(t, s.links)
+	assert.Empty(t, s.opts)
+	assert.Nil(t, s.Span)
+	assert.Nil(t, s.ctx)
+	c.recorder.Reset() // the test's span is none of the conventions'
 }
 
 func TestNames(t *testing.T) {
@@ -595,8 +534,6 @@ func TestNames(t *testing.T) {
 		name string
 		want bool
 	}{{"a", true}, {"b", true}, {"c", false}, {"a", true}, {"b", true}} {
-		if got := n.allow(test.name); got != test.want {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
+		assert.Equal(t, test.want, n.allow(test.name), test.name)
 	}
 }
