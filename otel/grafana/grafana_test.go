@@ -13,14 +13,16 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
-	"go.uber.org/goleak"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/aarontianqx/gopkg/internal/testkit"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.NoLeaks(m) }
 
-// A dashboard is what the test reads of Grafana's format.
+// A dashboard is the part of Grafana's format that the test reads.
 type dashboard struct {
 	Title      string
 	UID        string
@@ -45,13 +47,13 @@ type panel struct {
 func readDashboard(t *testing.T) dashboard {
 	t.Helper()
 	text, err := os.ReadFile("kafka.json")
-	check(t, err)
+	require.NoError(t, err)
 	var d dashboard
-	check(t, json.Unmarshal(text, &d))
+	require.NoError(t, json.Unmarshal(text, &d))
 	return d
 }
 
-// concrete is an expression as Grafana sends it, with everything chosen.
+// concrete returns an expression as Grafana sends it, with all groups and topics selected.
 func concrete(expr string) string {
 	return strings.NewReplacer("$__rate_interval", "1m", "$group", ".*", "$topic", ".*").Replace(expr)
 }
@@ -63,7 +65,7 @@ func orders() kafka.ConsumerConfig {
 	}
 }
 
-// tooLarge is what no send accepts.
+// tooLarge is a value that every send refuses.
 var tooLarge = make([]byte, 2<<20)
 
 // well is a quarter of an hour in which orders are handled and results sent.
@@ -95,7 +97,7 @@ func (p *program) each(every, d time.Duration, f func()) {
 	<-stopped
 }
 
-// troubled is some time of everything that can happen.
+// troubled is a time with every kind of trouble.
 func troubled(p *program) {
 	sender := p.Producer()
 	p.Start(kafka.NewConsumer(orders(), func(ctx context.Context, m *kafka.Message) error {
@@ -120,40 +122,38 @@ func troubled(p *program) {
 	}
 	p.Crash("orders")
 	p.run(15 * time.Minute) // until the consumer is disabled
-	check(p.t, p.SetConsumerSwitch("orders", true))
+	require.NoError(p.t, p.SetConsumerSwitch("orders", true))
 	p.run(time.Minute)
 }
 
-// Each query of the dashboard shows something, and each of its metrics is one
-// that is emitted.
+// Each query of the dashboard shows something, and the hook emits each of its
+// metrics.
 func TestDashboard(t *testing.T) {
 	d := readDashboard(t)
 	db := recorded(t, troubled)
 	ids := map[int]bool{}
 	queries := 0
 	for _, p := range d.Panels {
-		if ids[p.ID] || p.Title == "" || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
-			t.Errorf("panel %q: id %d, place %+v", p.Title, p.ID, p.GridPos)
-		}
+		assert.NotContains(t, ids, p.ID, "panel %q: a second panel with its id", p.Title)
+		assert.NotEmpty(t, p.Title, "panel %d", p.ID)
+		assert.NotZero(t, p.GridPos.W, "panel %q", p.Title)
+		assert.LessOrEqual(t, p.GridPos.X+p.GridPos.W, 24, "panel %q: right edge", p.Title)
 		ids[p.ID] = true
 		if p.Type == "row" {
 			continue
 		}
-		if len(p.Targets) == 0 || p.Description == "" {
-			t.Errorf("panel %q has no queries, or does not say what it shows", p.Title)
-		}
+		assert.NotEmpty(t, p.Targets, "panel %q", p.Title)
+		assert.NotEmpty(t, p.Description, "panel %q", p.Title)
 		for _, q := range p.Targets {
 			queries++
 			db.checkNames(q.Expr)
-			if !db.shows(concrete(q.Expr)) {
-				t.Errorf("panel %q shows nothing for %s", p.Title, q.Expr)
-			}
+			assert.True(t, db.shows(concrete(q.Expr)), "panel %q shows nothing for %s", p.Title, q.Expr)
 		}
 	}
-	if queries < 20 || d.Title == "" || d.UID == "" {
-		t.Errorf("%d queries, title %q, uid %q", queries, d.Title, d.UID)
-	}
-	overlap(t, d.Panels)
+	assert.GreaterOrEqual(t, queries, 20)
+	assert.NotEmpty(t, d.Title)
+	assert.NotEmpty(t, d.UID)
+	noOverlap(t, d.Panels)
 	for _, v := range d.Templating.List {
 		if v.Type == "query" {
 			db.checkVariable(v.Definition)
@@ -161,28 +161,26 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-func overlap(t *testing.T, panels []panel) {
+// noOverlap fails the test if two panels share a place.
+func noOverlap(t *testing.T, panels []panel) {
 	t.Helper()
 	taken := map[[2]int]string{}
 	for _, p := range panels {
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
 			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
-				if other := taken[[2]int{x, y}]; other != "" {
-					t.Fatalf("panels %q and %q overlap", other, p.Title)
-				}
+				require.Empty(t, taken[[2]int{x, y}], "overlaps panel %q", p.Title)
 				taken[[2]int{x, y}] = p.Title
 			}
 		}
 	}
 }
 
-// checkNames fails the test unless each metric of an expression is emitted, and
-// has each label that the expression names.
+// checkNames fails the test unless the hook emits each metric of an expression
+// with each label that the expression names.
 func (d *database) checkNames(expr string) {
 	d.t.Helper()
 	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(concrete(expr))
-	if err != nil {
-		d.t.Errorf("%s: %v", expr, err)
+	if !assert.NoError(d.t, err, expr) {
 		return
 	}
 	var metrics, named []string
@@ -199,59 +197,50 @@ func (d *database) checkNames(expr string) {
 		return nil
 	})
 	for _, m := range metrics {
-		if !d.names[m] {
-			d.t.Errorf("%s asks for %s, which is not emitted", expr, m)
+		if !assert.True(d.t, d.names[m], "%s asks for %s, which the hook does not emit", expr, m) {
 			continue
 		}
 		for _, l := range named {
-			if l != model.MetricNameLabel && !d.shows(m+`{`+l+`!=""}`) {
-				d.t.Errorf("%s: %s has no label %s", expr, m, l)
+			if l != model.MetricNameLabel {
+				assert.True(d.t, d.shows(m+`{`+l+`!=""}`), "%s: %s has no label %s", expr, m, l)
 			}
 		}
 	}
 }
 
-// checkVariable does that for label_values(metric, label).
+// checkVariable does the same for label_values(metric, label).
 func (d *database) checkVariable(definition string) {
 	d.t.Helper()
 	metric, label, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(definition, "label_values("), ")"), ", ")
-	if !ok || !d.shows("count by ("+label+") ("+metric+") and on ("+label+") count by ("+label+") ({"+label+`!=""})`) {
-		d.t.Errorf("%s has no values", definition)
+	if assert.True(d.t, ok, "%s has no label", definition) {
+		query := "count by (" + label + ") (" + metric + ") and on (" + label + ") count by (" + label + ") ({" + label + `!=""})`
+		assert.True(d.t, d.shows(query), "%s has no values", definition)
 	}
 }
 
-// Each alert is on when what it is for has gone on for long enough, and none
-// is when all is well.
+// Each alert fires after its cause has lasted long enough. None fires when all is
+// well.
 func TestAlerts(t *testing.T) {
 	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
+	require.Empty(t, errs)
 	readme, err := os.ReadFile("README.md")
-	check(t, err)
+	require.NoError(t, err)
 	fine := recorded(t, well)
 	for _, rule := range groups.Groups[0].Rules {
 		cause := causes[rule.Alert]
-		if cause == nil {
-			t.Errorf("%s has no test", rule.Alert)
+		if !assert.NotNil(t, cause, "%s has no test", rule.Alert) {
 			continue
 		}
-		if !strings.Contains(string(readme), "| `"+rule.Alert+"` |") {
-			t.Errorf("README.md does not explain %s", rule.Alert)
-		}
+		assert.True(t, strings.Contains(string(readme), "| `"+rule.Alert+"` |"), "README.md does not explain %s", rule.Alert)
 		hold := time.Duration(rule.For)
-		if fine.shows(rule.Expr) {
-			t.Errorf("%s fires when all is well", rule.Alert)
-		}
+		assert.False(t, fine.shows(rule.Expr), "%s fires when all is well", rule.Alert)
 		bad := recorded(t, cause)
 		bad.checkNames(rule.Expr)
-		if !bad.fires(rule.Expr, hold) {
-			t.Errorf("%s does not fire", rule.Alert)
-		}
+		assert.True(t, bad.fires(rule.Expr, hold), "%s does not fire", rule.Alert)
 	}
 }
 
-// causes are what the alerts are for.
+// causes bring about what each alert is for.
 var causes = map[string]func(*program){
 	"KafkaLagAge":         hang,
 	"KafkaPartitionStuck": hang,
@@ -264,15 +253,15 @@ var causes = map[string]func(*program){
 		p.CreateTopic("orders", 1)
 		p.Broker.Stop()
 		ctx := context.Background()
-		check(p.t, p.RegisterConsumer(ctx, kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil })))
-		check(p.t, p.SetConsumerSwitch("orders", true))
-		check(p.t, p.StartAllConsumers(ctx))
+		require.NoError(p.t, p.RegisterConsumer(ctx, kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil })))
+		require.NoError(p.t, p.SetConsumerSwitch("orders", true))
+		require.NoError(p.t, p.StartAllConsumers(ctx))
 		p.run(4 * time.Minute)
 	},
 	"KafkaGroupGone": func(p *program) {
 		p.Start(kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error { return nil }))
 		p.run(20 * time.Minute)
-		check(p.t, p.Shutdown(context.Background()))
+		require.NoError(p.t, p.Shutdown(context.Background()))
 		p.run(12 * time.Minute)
 	},
 	"KafkaRetries": func(p *program) {
@@ -295,7 +284,7 @@ var causes = map[string]func(*program){
 	},
 }
 
-// hang is a handler that does not return, at the very first record.
+// hang is a handler that does not return from the first record.
 func hang(p *program) {
 	p.Start(kafka.NewConsumer(orders(), func(ctx context.Context, m *kafka.Message) error {
 		<-ctx.Done()

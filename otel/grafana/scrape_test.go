@@ -2,6 +2,7 @@ package grafana
 
 import (
 	"context"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/teststorage"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
@@ -25,7 +28,7 @@ import (
 // interval is that of the scrapes.
 const interval = 15 * time.Second
 
-// A program is one that Prometheus scrapes: a manager on a broker in memory.
+// A program is scraped by Prometheus. It is a manager on a broker in memory.
 type program struct {
 	*kafkatest.Kafka
 	t        *testing.T
@@ -33,8 +36,8 @@ type program struct {
 	scraped  []model.Vector
 }
 
-// recorded runs f in virtual time, on a program that is scraped, and returns
-// what Prometheus has stored by the end.
+// recorded runs f in virtual time on a program and returns the database that its
+// scrapes have filled.
 func recorded(t *testing.T, f func(*program)) *database {
 	t.Helper()
 	var p program
@@ -42,7 +45,7 @@ func recorded(t *testing.T, f func(*program)) *database {
 	synctest.Test(t, func(t *testing.T) {
 		p = program{t: t, registry: prometheus.NewRegistry()}
 		reader, err := exporter.New(exporter.WithRegisterer(p.registry))
-		check(t, err)
+		require.NoError(t, err)
 		meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 		p.Kafka = kafkatest.New(t, kafka.WithHook(otelkafka.New(otelkafka.WithMeterProvider(meters))))
 		f(&p)
@@ -56,14 +59,14 @@ func (p *program) run(d time.Duration) {
 	for ; d > 0; d -= interval {
 		time.Sleep(interval)
 		families, err := p.registry.Gather()
-		check(p.t, err)
+		require.NoError(p.t, err)
 		samples, err := expfmt.ExtractSamples(&expfmt.DecodeOptions{Timestamp: model.TimeFromUnixNano(time.Now().UnixNano())}, families...)
-		check(p.t, err)
+		require.NoError(p.t, err)
 		p.scraped = append(p.scraped, samples)
 	}
 }
 
-// A database is Prometheus's, with what one program said until end.
+// A database is Prometheus's, with the scrapes of one program until end.
 type database struct {
 	t       *testing.T
 	storage storage.Queryable
@@ -78,7 +81,7 @@ func store(t *testing.T, scraped []model.Vector, end time.Time) *database {
 	d := &database{t: t, storage: s, names: map[string]bool{}, end: end}
 	d.engine = promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 1e7, Timeout: time.Minute, LookbackDelta: 5 * time.Minute, Parser: parser.NewParser(parser.Options{})})
-	t.Cleanup(func() { check(t, d.engine.Close()) })
+	t.Cleanup(func() { assert.NoError(t, d.engine.Close()) })
 	app := s.Appender(context.Background())
 	for _, samples := range scraped {
 		for _, sample := range samples {
@@ -88,10 +91,10 @@ func store(t *testing.T, scraped []model.Vector, end time.Time) *database {
 			}
 			d.names[string(sample.Metric[model.MetricNameLabel])] = true
 			_, err := app.Append(0, b.Labels(), int64(sample.Timestamp), float64(sample.Value))
-			check(t, err)
+			require.NoError(t, err)
 		}
 	}
-	check(t, app.Commit())
+	require.NoError(t, app.Commit())
 	return d
 }
 
@@ -99,12 +102,10 @@ func store(t *testing.T, scraped []model.Vector, end time.Time) *database {
 func (d *database) ask(expr string, at time.Time) int {
 	d.t.Helper()
 	q, err := d.engine.NewInstantQuery(context.Background(), d.storage, nil, expr, at)
-	check(d.t, err)
+	require.NoError(d.t, err)
 	defer q.Close()
 	v, err := q.Exec(context.Background()).Vector()
-	if err != nil {
-		d.t.Fatalf("%s: %v", expr, err)
-	}
+	require.NoError(d.t, err, expr)
 	return len(v)
 }
 
@@ -112,15 +113,13 @@ func (d *database) ask(expr string, at time.Time) int {
 func (d *database) shows(expr string) bool {
 	d.t.Helper()
 	q, err := d.engine.NewRangeQuery(context.Background(), d.storage, nil, expr, d.end.Add(-time.Hour), d.end, interval)
-	check(d.t, err)
+	require.NoError(d.t, err)
 	defer q.Close()
 	m, err := q.Exec(context.Background()).Matrix()
-	if err != nil {
-		d.t.Fatalf("%s: %v", expr, err)
-	}
+	require.NoError(d.t, err, expr)
 	for _, series := range m {
 		for _, p := range series.Floats {
-			if p.F == p.F { // not NaN, as quantiles of nothing are
+			if !math.IsNaN(p.F) { // a quantile of no values is NaN
 				return true
 			}
 		}
@@ -138,11 +137,4 @@ func (d *database) fires(expr string, hold time.Duration) bool {
 		}
 	}
 	return true
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
