@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -26,8 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serve is a broker that fetches find endless records of 100 bytes in, and that
-// forgets what is produced. It ends with its standard input.
+// serve runs a broker. A fetch finds endless records of 100 bytes in it. It forgets
+// produced records. It ends with its standard input.
 func serve(partitions string) {
 	var n int32
 	if _, err := fmt.Sscan(partitions, &n); err != nil {
@@ -50,22 +52,15 @@ func startBroker(b *testing.B, partitions int) (addr string) {
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", brokerEnv, partitions))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
-	check(b, err)
+	require.NoError(b, err)
 	out, err := cmd.StdoutPipe()
-	check(b, err)
-	check(b, cmd.Start())
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
 	b.Cleanup(func() {
-		check(b, in.Close())
-		check(b, cmd.Wait())
+		assert.NoError(b, in.Close())
+		assert.NoError(b, cmd.Wait())
 	})
 	addr, err = bufio.NewReader(out).ReadString('\n')
-	check(b, err)
+	require.NoError(b, err)
 	return strings.TrimSpace(addr)
-}
-
-func check(b testing.TB, err error) {
-	if err != nil {
-		b.Helper()
-		b.Fatal(err)
-	}
 }

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	ibm "github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// A meter counts records and tells when there were enough.
+// A meter counts records and closes all when there were enough.
 type meter struct {
 	want int64
 	n    atomic.Int64
@@ -35,7 +37,7 @@ func (m *meter) add() {
 // cpu returns the time that this process has used on all cores.
 func cpu(b *testing.B) time.Duration {
 	var u syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
@@ -63,7 +65,7 @@ func BenchmarkConsume(b *testing.B) {
 	}
 }
 
-// rawConfig is what the driver sets, too, so that the two fetch alike.
+// rawConfig returns the settings of the driver, so that the two fetch alike.
 func rawConfig() *ibm.Config {
 	cfg := ibm.NewConfig()
 	cfg.Consumer.Offsets.Initial = ibm.OffsetOldest
@@ -95,21 +97,21 @@ func (h rawHandler) ConsumeClaim(s ibm.ConsumerGroupSession, c ibm.ConsumerGroup
 
 func consumeRaw(b *testing.B, addr string) {
 	group, err := ibm.NewConsumerGroup([]string{addr}, "bench", rawConfig())
-	check(b, err)
+	require.NoError(b, err)
 	m := newMeter(b)
 	ctx, cancel := context.WithCancel(b.Context())
 	var running sync.WaitGroup
 	measure(b, func() {
 		running.Go(func() {
 			for ctx.Err() == nil {
-				check(b, group.Consume(ctx, []string{topic}, rawHandler{m}))
+				assert.NoError(b, group.Consume(ctx, []string{topic}, rawHandler{m}))
 			}
 		})
 		<-m.all
 	})
 	cancel()
 	running.Wait()
-	check(b, group.Close())
+	require.NoError(b, group.Close())
 }
 
 type ourHandler struct {
@@ -131,15 +133,15 @@ func newManager() *kafka.Manager {
 func consumeOurs(b *testing.B, addr string) {
 	manager := newManager()
 	m := newMeter(b)
-	check(b, manager.RegisterConsumer(b.Context(), &ourHandler{m: m, cfg: kafka.ConsumerConfig{
+	require.NoError(b, manager.RegisterConsumer(b.Context(), &ourHandler{m: m, cfg: kafka.ConsumerConfig{
 		JobName: "bench", Topic: topic, ConsumerGroup: "bench", BootstrapServers: addr, InitialOffset: kafka.OffsetOldest,
 	}}))
-	check(b, manager.SetConsumerSwitch("bench", true))
+	require.NoError(b, manager.SetConsumerSwitch("bench", true))
 	measure(b, func() {
-		check(b, manager.StartAllConsumers(context.Background()))
+		require.NoError(b, manager.StartAllConsumers(context.Background()))
 		<-m.all
 	})
-	check(b, manager.Shutdown(context.Background()))
+	require.NoError(b, manager.Shutdown(context.Background()))
 }
 
 var value = make([]byte, 100)
@@ -158,7 +160,7 @@ func rawProducerConfig() *ibm.Config {
 func BenchmarkProduceAsync(b *testing.B) {
 	b.Run("client=raw", func(b *testing.B) {
 		p, err := ibm.NewAsyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
-		check(b, err)
+		require.NoError(b, err)
 		var answered sync.WaitGroup
 		measure(b, func() {
 			answered.Go(func() {
@@ -167,7 +169,7 @@ func BenchmarkProduceAsync(b *testing.B) {
 			})
 			answered.Go(func() {
 				for err := range p.Errors() {
-					b.Error(err)
+					assert.NoError(b, err)
 				}
 			})
 			for range b.N {
@@ -181,19 +183,19 @@ func BenchmarkProduceAsync(b *testing.B) {
 		m := newManager()
 		p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{
 			BootstrapServers: startBroker(b, 8), EnableAsyncProducer: kafka.BoolPtr(true)})
-		check(b, err)
+		require.NoError(b, err)
 		answered := func(_ *kafka.ProducerMessage, err error) {
-			if err != nil {
-				b.Error(err)
+			if err != nil { // measured: assert costs time in each call
+				assert.NoError(b, err)
 			}
 		}
 		measure(b, func() {
 			for range b.N {
 				p.SendAsync(b.Context(), topic, nil, value, answered)
 			}
-			check(b, p.Close())
+			require.NoError(b, p.Close())
 		})
-		check(b, m.Shutdown(context.Background()))
+		require.NoError(b, m.Shutdown(context.Background()))
 	})
 }
 
@@ -201,28 +203,28 @@ func BenchmarkProduceSync(b *testing.B) {
 	for _, senders := range []int{1, 64} {
 		b.Run(fmt.Sprintf("senders=%d/client=raw", senders), func(b *testing.B) {
 			p, err := ibm.NewSyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
-			check(b, err)
+			require.NoError(b, err)
 			measure(b, func() {
 				share(b, senders, func() error {
 					_, _, err := p.SendMessage(&ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)})
 					return err
 				})
 			})
-			check(b, p.Close())
+			require.NoError(b, p.Close())
 		})
 		b.Run(fmt.Sprintf("senders=%d/client=ours", senders), func(b *testing.B) {
 			m := newManager()
 			p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{BootstrapServers: startBroker(b, 8)})
-			check(b, err)
+			require.NoError(b, err)
 			measure(b, func() {
 				share(b, senders, func() error { return p.Send(b.Context(), topic, nil, value) })
 			})
-			check(b, m.Shutdown(context.Background()))
+			require.NoError(b, m.Shutdown(context.Background()))
 		})
 	}
 }
 
-// share has so many goroutines send b.N messages between them.
+// share splits the sending of b.N messages among so many goroutines.
 func share(b *testing.B, senders int, send func() error) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
@@ -230,8 +232,8 @@ func share(b *testing.B, senders int, send func() error) {
 	for range senders {
 		sending.Go(func() {
 			for left.Add(-1) >= 0 {
-				if err := send(); err != nil {
-					b.Error(err)
+				if err := send(); err != nil { // measured: assert costs time in each call
+					assert.NoError(b, err)
 					return
 				}
 			}
