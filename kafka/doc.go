@@ -1,7 +1,7 @@
-// Package kafka runs consumers and producers whose messages must not be lost.
-// A team writes a handler and registers it; the package owns what is around it:
-// group membership, on/off switches at run time, fetching, back-pressure, retry
-// with backoff, committing only what was handled, draining, and shutting down.
+// Package kafka runs consumers and producers whose messages must not be lost. A
+// program provides a handler. The package provides the rest: group membership,
+// on/off switches at run time, fetching, back-pressure, retry with backoff,
+// committing only what was handled, draining, and shutting down.
 //
 // # Overview
 //
@@ -25,12 +25,12 @@
 //
 // # Delivery
 //
-// Delivery is at least once. The committed position of a partition is never
-// above its lowest offset that has not been handled with a nil error, whatever
-// fails: the handler by error, panic or runtime.Goexit, a commit, the
-// connection, the process. Records of one partition are handled one after the
-// other, in order; partitions side by side. No record is ever skipped: not for
-// its size, its content, or its handler's failures.
+// Delivery is at least once. A partition's committed position is never above a
+// record whose handler has not returned nil. That holds when a handler returns an
+// error, panics or calls runtime.Goexit, and when a commit, the connection or the
+// process fails. Records of one partition are handled one after the other, in
+// order; several partitions are handled at the same time. No record is skipped
+// because of its size, its content, or its handler's failures.
 //
 // A record may be handled again after a crash, a lost partition, or a handler that
 // outlived its drain window, so handlers should be idempotent. With AutoCommit,
@@ -39,15 +39,15 @@
 //
 // # Back-pressure
 //
-// Each partition has a queue, bounded in records and in bytes. A full queue
-// stops the fetching of its partition and of no other.
+// Each partition has a queue, bounded in records and in bytes. A full queue stops
+// the fetching of its own partition only.
 //
 // # Switches
 //
-// A registered consumer is off. [Manager.SetConsumerSwitch] acts at once, in
-// every state. The switch says what is desired; [Manager.Consumers] says what
-// is: a [State], its reason and since when, errors in a row, the next retry,
-// and each partition's position and lag.
+// A registered consumer is off. [Manager.SetConsumerSwitch] acts at once, in every
+// state. The switch is the desired state. [Manager.Consumers] returns the actual
+// one: a [State], its reason and since when, errors in a row, the next retry, and
+// each partition's position and lag.
 //
 //	off → starting → running → stopping → off, disabled, backing off or stopped
 //	      starting ← running, while the group may have removed it
@@ -55,19 +55,19 @@
 //
 // # Failure
 //
-// A handler's error fails its record. The partition waits, 1s at first, 2s, 4s,
-// and so on up to 60s, and hands the same record out again, while all other
-// partitions, the membership and the heartbeats go on. That goes on until the
-// handler succeeds: a failing record never switches its consumer off. It shows in
-// the status of its partition, in [HandlerFailed] and in the log.
+// A handler's error fails its record. The partition waits 1s, then 2s, 4s, and so
+// on up to 60s, and hands the same record out again after each wait, until the
+// handler succeeds. Meanwhile all other partitions, the membership and the
+// heartbeats continue. A failing record never switches its consumer off. It shows
+// in the status of its partition, in [HandlerFailed] and in the log.
 //
-// A consumer that cannot connect, or whose driver fails in a way that joining
-// the group again does not cure, is started again with the same backoff. After
-// MaxConsecutiveErrors failed starts in a row it is disabled, or at once if no
-// retry can help ([ErrPermanent]): its switch goes off, the reason is in its
-// status, and switching it on brings it back. With DisabledRetry it also comes back
-// by itself. A record that is handled sets the count to zero. A failed commit is
-// reported and tried again; the consumer keeps running.
+// A consumer that cannot connect, or whose driver fails in a way that joining the
+// group again does not cure, is started again with the same backoff. It is disabled
+// after MaxConsecutiveErrors failed starts in a row, and at once if no retry can
+// help ([ErrPermanent]): its switch goes off, the reason is in its status, and
+// switching it on starts it again. With DisabledRetry it also starts again by
+// itself. A handled record sets the count to zero. A failed commit is reported and
+// tried again; the consumer keeps running.
 //
 // # Shutdown
 //
