@@ -159,8 +159,9 @@ type ConsumerConfig struct {
 	// a fixed cost per record. Above either bound the partition is not fetched
 	// until half is gone; what was under way at that moment, one fetch, comes on
 	// top. A fetch asks for MaxMessageBytes as they are stored; of records that
-	// compress well it brings up to eight times as much, or one batch. Defaults
-	// 10000 and 4 MiB.
+	// compress well it brings up to eight times as much, or one batch. Records that
+	// were handled are not counted, but a driver may keep them in memory until the
+	// last record of their fetch is handled. Defaults 10000 and 4 MiB.
 	MaxBufferedMessages int
 	MaxBufferedBytes    int
 

@@ -15,7 +15,7 @@ const (
 	// OpSend is one message, from the call of Send or SendAsync to its outcome.
 	OpSend OpKind = iota + 1
 
-	// OpReceive is a partition's worker that waits for records and takes what is
+	// OpReceive is a partition's lane that waits for records and takes what is
 	// there: it starts without records and ends with those that are to be handed
 	// to the handler next. It ends without records when the partition is halted.
 	OpReceive

@@ -92,7 +92,7 @@ func (j *job) longestBackoff() time.Duration {
 
 // env returns what the partitions of a session of d need of the job. ctx is the parent
 // of their handlers' contexts.
-func (j *job) env(ctx context.Context, d driver.Consumer) *env {
+func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper) *env {
 	e := &env{
 		job:            j.name(),
 		group:          j.cfg.ConsumerGroup,
@@ -108,6 +108,8 @@ func (j *job) env(ctx context.Context, d driver.Consumer) *env {
 		maxMessages:    j.cfg.MaxBufferedMessages,
 		maxBytes:       j.cfg.MaxBufferedBytes,
 		driver:         d,
+		schedule:       s,
+		keeper:         k,
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
 		workers:        j.workers,

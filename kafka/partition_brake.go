@@ -60,7 +60,7 @@ func (b *brake) halt(cause error) {
 }
 
 // giveUp says that what the handler comes to is not committed any longer. The caller
-// has halted: a lane that passed over a record and was not would hand out the next one.
+// has halted: a lane that is given up but not halted would hand out the next record.
 //
 // It is called before the last commit reads the position, and the lane asks before
 // it publishes one. So a record that the hooks hear of as late is never part of

@@ -36,13 +36,26 @@ func (in *intake) syncFlow() {
 		pause := in.flow.reasons != 0
 		in.flow.changing = true
 		in.mu.Unlock()
+		in.callDriver(pause)
+		in.mu.Lock()
+		in.flow.have, in.flow.changing = pause, false
+	}
+}
+
+// callDriver pauses or resumes the claim. A driver that panics does not take the lane
+// along.
+func (in *intake) callDriver(pause bool) {
+	err := guard(func() error {
 		if pause {
 			in.env.driver.Pause(in.claim)
 		} else {
 			in.env.driver.Resume(in.claim)
 		}
-		in.mu.Lock()
-		in.flow.have, in.flow.changing = pause, false
+		return nil
+	})
+	if err != nil {
+		in.env.log.Error("kafka: driver failed", "topic", in.claim.Topic, "partition", in.claim.Partition,
+			"pause", pause, "error", loggable(err))
 	}
 }
 

@@ -54,10 +54,14 @@ func (in *intake) deliver(b driver.Batch) {
 }
 
 // take releases the records of r, which are done, and gives it up to limit of those
-// that wait. It returns how many: after 0 the next delivery wakes the lane.
+// that wait. It returns how many: after 0 the next delivery wakes the lane. A lane that
+// was given up may have left records of r undone: it gets no others.
 func (in *intake) take(r *window.Run, limit int, gather bool) (n int) {
 	in.mu.Lock()
-	in.window.Release(r)
+	if !in.window.Release(r) {
+		in.mu.Unlock()
+		return 0
+	}
 	if gather {
 		n = in.window.Gather(r, limit)
 	} else {
@@ -70,6 +74,14 @@ func (in *intake) take(r *window.Run, limit int, gather bool) (n int) {
 	in.mu.Unlock()
 	in.settle(unmet, turned)
 	return n
+}
+
+// discard forgets the records that wait, of a claim that has ended: its lane may run
+// on for as long as a handler ignores its context.
+func (in *intake) discard() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.window.Discard()
 }
 
 // settle acts on what has changed under the mutex.

@@ -25,7 +25,7 @@ type lane struct {
 	attempt int        // at them; 0 before the first
 	quick   bool       // the attempt is a first one, and nothing but its end has to be noted
 	goexit  bool       // the handler ended the lane's last goroutine
-	failed  bool       // the record at hand may have failed under an earlier claim
+	failed  bool       // a record of the partition may have failed under an earlier claim
 	moved   bool       // a record has been handled
 
 	failing failing
@@ -113,7 +113,9 @@ func (l *lane) received() []driver.Record {
 func (l *lane) call() (err error) {
 	if l.goexit {
 		l.goexit = false
-		return errGoexit
+		if l.attempt > 0 { // else it was a hook that ended it, with no record at hand
+			return errGoexit
+		}
 	}
 	defer func() {
 		if v := recover(); v != nil {
@@ -187,7 +189,7 @@ func (l *lane) finish() {
 	l.env.schedule.moved()
 	if l.attempt > 1 || l.failed {
 		l.clearFailures(l.before().Offset)
-		l.failed = false
+		l.failed = l.env.ledger.has(keyOf(l.claim))
 	}
 	l.attempt = 0
 	if !l.moved {

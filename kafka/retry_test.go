@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 // B01, B28: a failed record is not passed by the next success; it is tried
@@ -213,4 +215,68 @@ func TestNoRetryIsDueWhileAnAttemptIsUnderWay(t *testing.T) {
 		require.Zero(t, s.NextRetry)
 		require.Zero(t, s.Partitions[0].NextRetry)
 	})
+}
+
+// A record that was handled under a later claim is struck out of the ledger, also if
+// another record of the partition had failed as well.
+func TestHandledRecordStartsItsCountAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, hook := &fakeDriver{}, &recorder{}
+		d.commit = func(context.Context, []driver.Mark) error { return errDial } // so each claim starts at 0
+		fails := true
+		start(t, d, testConfig(), func(_ context.Context, v []byte) error {
+			if string(v) == "3" && fails {
+				return errHandler
+			}
+			return nil
+		}, WithHook(hook))
+		c := d.consumer(t)
+		for _, failing := range []bool{true, false, true} {
+			fails = failing
+			cl := c.assign(0, 0)
+			c.deliver(cl, 0, 3)
+			pass(1500 * time.Millisecond)
+			c.lose(cl)
+			synctest.Wait()
+		}
+		var failures []int
+		for _, e := range eventsOf[HandlerFailed](hook) {
+			failures = append(failures, e.Failures)
+		}
+		require.Equal(t, []int{1, 2, 1, 2}, failures)
+	})
+}
+
+// A hook that ends the goroutine of a lane, as a failed assertion in a test's hook does,
+// is not taken for a handler that did.
+func TestGoexitOfAHookIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, got, hook := &fakeDriver{}, &seen{}, &recorder{}
+		start(t, d, testConfig(), func(_ context.Context, v []byte) error { got.add(v); return nil },
+			WithHook(hook), WithHook(&exitingHook{}))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 2)
+		pass(2 * time.Second)
+		require.Equal(t, []string{"0", "1", "2"}, got.all())
+		require.Empty(t, eventsOf[HandlerFailed](hook))
+		require.Equal(t, int64(3), c.position(cl))
+	})
+}
+
+// An exitingHook ends the first goroutine that has received records.
+type exitingHook struct {
+	NopHook
+	exited bool
+}
+
+func (h *exitingHook) Start(ctx context.Context, op *Op) (context.Context, OpToken) {
+	return ctx, op
+}
+
+func (h *exitingHook) End(_ OpToken, op *Op) {
+	if op.Kind == OpReceive && !h.exited {
+		h.exited = true
+		runtime.Goexit()
+	}
 }

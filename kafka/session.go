@@ -32,7 +32,6 @@ type session struct {
 	claims    *claims
 	committer *committer
 	cancel    context.CancelCauseFunc // of the parent of all handlers' contexts
-	offs      int                     // the job's count of switch-offs when it began
 }
 
 // newSession prepares a session whose handlers' contexts carry the values of
@@ -40,10 +39,10 @@ type session struct {
 func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
 	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &session{job: j, driver: d, member: newMembership(), committer: newCommitter(j, d, offs), cancel: cancel, offs: offs}
-	c := &claims{job: j, env: j.env(ctx, d), member: s.member, committer: s.committer}
+	s := &session{job: j, driver: d, member: newMembership(), committer: newCommitter(j, d, offs), cancel: cancel}
+	c := &claims{job: j, member: s.member, committer: s.committer}
 	c.deadline.until = sessionDeadline(d)
-	c.env.schedule, c.env.keeper = s.committer.schedule, c
+	c.env = j.env(ctx, d, s.committer.schedule, c)
 	s.claims, s.committer.claims = c, c
 	return s
 }

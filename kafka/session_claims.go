@@ -122,6 +122,9 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 		c.env.log.Error("kafka: handler outlived the drain window; its record will be delivered again",
 			"topic", p.claim.Topic, "partition", p.claim.Partition, "offset", p.intake.undone())
 	}
+	if len(stuck) > 0 {
+		c.reflow() // the budget has room again
+	}
 	c.committer.commit(ctx)
 	c.end(parts)
 	took := time.Since(began)
@@ -161,6 +164,7 @@ func (c *claims) end(parts []*partition) {
 	c.mu.Unlock()
 	for _, p := range parts {
 		p.giveUp()
+		p.intake.discard()
 	}
 	c.reflow()
 }

@@ -27,8 +27,9 @@ type committer struct {
 	done     chan struct{}
 
 	// interrupt ends the commit under way that no caller waits for, if there is
-	// one.
+	// one. waiters counts the callers that wait.
 	interrupt atomic.Pointer[context.CancelCauseFunc]
+	waiters   atomic.Int32
 
 	op     Op  // the commit under way, to hooks
 	offs   int // the job's count of switch-offs when the session began
@@ -67,6 +68,8 @@ func newCommitter(j *job, d driver.Consumer, offs int) *committer {
 // been tried or ctx ends. It does not wait for a commit that hangs.
 func (c *committer) commit(ctx context.Context) {
 	r := commitRequest{ctx: ctx, done: make(chan struct{})}
+	c.waiters.Add(1)
+	defer c.waiters.Add(-1)
 	if interrupt := c.interrupt.Load(); interrupt != nil {
 		(*interrupt)(errOvertaken)
 	}
@@ -107,7 +110,9 @@ func (c *committer) run(ctx context.Context) {
 }
 
 // commitInBackground makes a commit that no caller waits for, and gives way to one
-// that a caller waits for.
+// that a caller waits for. It looks for a waiting caller after it can be interrupted.
+// Otherwise this could happen: a caller finds nothing to interrupt and then waits for
+// this commit, which hangs.
 func (c *committer) commitInBackground(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -115,6 +120,9 @@ func (c *committer) commitInBackground(ctx context.Context) error {
 	defer interrupt(nil)
 	c.interrupt.Store(&interrupt)
 	defer c.interrupt.Store(nil)
+	if c.waiters.Load() > 0 {
+		return errOvertaken
+	}
 	return c.commitMoved(ctx, false)
 }
 

@@ -121,6 +121,7 @@ func (c *claims) fence(parts ...*partition) {
 	if len(stopped) == 0 {
 		return
 	}
+	c.reflow() // the budget has room again
 	c.env.log.Warn("kafka: the session timeout has passed without an answer of the group; handlers are stopped",
 		"partitions", listed(stopped), "timeout", c.env.sessionTimeout)
 	c.standDown(stopped[0])

@@ -95,6 +95,9 @@ func (r *Run) hold(records []driver.Record, bytes int) {
 // small deliveries must not hold its memory forever.
 const idleSegments = 1024
 
+// idleRecords is the same for the records that Gather has copied.
+const idleRecords = 1024
+
 // New returns an empty window that begins at start. It is -1 if the first record
 // shows where the window begins.
 func New(start int64) *Window {
@@ -220,8 +223,29 @@ func (w *Window) Release(r *Run) bool {
 	w.n -= len(r.Records)
 	w.bytes -= r.bytes
 	clear(r.own) // it would keep what the records point to
+	r.own = r.own[:0]
+	if cap(r.own) > idleRecords {
+		r.own = nil
+	}
 	r.hold(nil, 0)
 	return true
+}
+
+// Discard forgets the records that wait. The position stays below them: a commit that
+// is under way may still ask for it.
+func (w *Window) Discard() {
+	if w.waiting == 0 {
+		return
+	}
+	w.end = w.position
+	if n := len(w.flights); n > 0 {
+		w.end = w.flights[n-1].end
+	}
+	for _, s := range w.segments[w.first:] {
+		w.bytes -= s.bytes
+	}
+	w.n -= w.waiting
+	w.segments, w.first, w.waiting = nil, 0, 0
 }
 
 // land moves the position over the flights at the front that were released.

@@ -330,3 +330,44 @@ func TestSerialDoesNotAllocate(t *testing.T) {
 	}))
 	require.Equal(t, n, w.Position())
 }
+
+// A commit may ask for the position of a claim that has ended: what was discarded is
+// never passed.
+func TestDiscardedRecordsAreNotPassed(t *testing.T) {
+	w, r := New(0), new(Run)
+	w.Push(driver.Batch{Records: []driver.Record{{Offset: 0}, {Offset: 1}, {Offset: 2}}, Next: 9})
+	w.Push(driver.Batch{Records: []driver.Record{{Offset: 9}}})
+	require.Equal(t, 2, w.Take(r, 2))
+	w.Discard()
+	require.Equal(t, 2, w.Len())
+	require.Equal(t, recordCost(2), w.Bytes())
+	require.EqualValues(t, 0, w.Position())
+	r.Advance(2, 2)
+	require.EqualValues(t, 2, w.Position())
+	require.True(t, w.Release(r))
+	require.EqualValues(t, 2, w.Position())
+	require.Zero(t, w.Len())
+	require.Zero(t, w.Bytes())
+	require.Zero(t, w.Take(r, 9))
+
+	untaken := New(4)
+	untaken.Push(driver.Batch{Records: []driver.Record{{Offset: 5}}})
+	untaken.Discard()
+	require.EqualValues(t, 4, untaken.Position())
+}
+
+// recordCost returns what n empty records cost.
+func recordCost(n int) int { return n * new(driver.Record).Size() }
+
+// A run that gathered much gives the room back.
+func TestGatheredRoomIsGivenBack(t *testing.T) {
+	w, r := New(0), new(Run)
+	for i := range int64(2 * idleRecords) {
+		w.Push(driver.Batch{Records: []driver.Record{{Offset: i}}})
+	}
+	n := w.Gather(r, 2*idleRecords)
+	require.Equal(t, 2*idleRecords, n)
+	r.Advance(n, n)
+	require.True(t, w.Release(r))
+	require.Nil(t, r.own)
+}
