@@ -5,11 +5,11 @@ import (
 	"errors"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -29,11 +29,11 @@ func BenchmarkCore(b *testing.B) {
 			runtime.GC()
 			b.ReportAllocs()
 			b.ResetTimer()
-			began := processorTime(b)
+			began := testkit.CPUTime(b)
 			check(b, m.StartAllConsumers(context.Background()))
 			<-n.all
 			b.StopTimer()
-			b.ReportMetric(float64(processorTime(b)-began)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(testkit.CPUTime(b)-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -46,13 +46,6 @@ var handlerKinds = []struct {
 	{"value", func(c *counter) kafka.Consumer { return c }},
 	{"message", func(c *counter) kafka.Consumer { return messageCounter{c} }},
 	{"batch", func(c *counter) kafka.Consumer { return batchCounter{c} }},
-}
-
-// processorTime returns what the process has used.
-func processorTime(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // A prepared is a driver whose one consumer owns one partition and delivers batches

@@ -5,13 +5,12 @@ package kafka_test
 import (
 	"context"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -86,13 +85,6 @@ func (b *batched) Close(context.Context) error {
 	return nil
 }
 
-// cpuTime returns what the process has used.
-func cpuTime(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkSendCore is the core's share of a send: its time, and as cpu-ns/op the CPU
 // time of all goroutines that take part.
 func BenchmarkSendCore(b *testing.B) {
@@ -161,10 +153,10 @@ func BenchmarkSendCore(b *testing.B) {
 				require.NoError(b, err)
 				b.ReportAllocs()
 				b.ResetTimer()
-				before := cpuTime(b)
+				before := testkit.CPUTime(b)
 				bench.send(b, p)
 				require.NoError(b, p.Close())
-				b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(testkit.CPUTime(b)-before)/float64(b.N), "cpu-ns/op")
 			})
 		}
 	}

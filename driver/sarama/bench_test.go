@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,14 +29,8 @@ func synthetic(b *testing.B, partitions int32) *kfake.Cluster {
 // cpu reports the CPU time that an operation takes, the broker's included: other
 // programs on the machine disturb it less than the time on the wall.
 func cpu(b *testing.B) (report func()) {
-	began := cpuTime(b)
-	return func() { b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op") }
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	var r syscall.Rusage
-	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &r))
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	began := testkit.CPUTime(b)
+	return func() { b.ReportMetric(float64(testkit.CPUTime(b)-began)/float64(b.N), "cpu-ns/op") }
 }
 
 // A counter is a handler that counts, and can take its time.

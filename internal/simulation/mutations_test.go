@@ -184,7 +184,7 @@ func chanceOverlay(t *testing.T) map[string]string {
 func TestPlantedBugs(t *testing.T) {
 	testkit.Slow(t, "builds a program per planted bug")
 	sample, seeds, replaced := mutations[:3], []string{"0"}, map[string]string{}
-	checks := cmp.Or(os.Getenv("KAFKA_MUTATION_CHECKS"), "3000")
+	checks := cmp.Or(os.Getenv("KAFKA_MUTATION_CHECKS"), "10000")
 	if os.Getenv("KAFKA_MUTATIONS") == "all" {
 		sample, seeds, replaced = mutations, []string{"1", "2", "3"}, chanceOverlay(t)
 	} else {
