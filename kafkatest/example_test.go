@@ -123,8 +123,10 @@ func ExampleKafka_WaitHandled() {
 		}, func(context.Context, *kafka.Message) error {
 			panic("no paper")
 		}))
+		r := k.Send("orders", "", "order 1")
+		k.WaitFailed(r, 1)
 		k.Timeout = 200 * time.Millisecond
-		k.WaitHandled(k.Send("orders", "", "order 1"))
+		k.WaitHandled(r)
 	})
 	// Output:
 	// kafkatest: waited 200ms for orders/0 offset 0 to be handled
