@@ -72,6 +72,7 @@ type Revoked struct {
 	Partitions []Partition
 	Stuck      []Partition
 	Calm       bool
+	Took       time.Duration // from its beginning, or 0 if that is not known
 }
 
 // Lost reports that a member has learned that partitions are gone.

@@ -48,7 +48,7 @@ func (j *Judge) start(e HandleStart) {
 		j.done(e, 0)
 	}
 	j.checkOrder(c, e)
-	c.first, c.last, c.ok = e.first(), e.last(), false
+	c.first, c.last, c.ok, c.latest = e.first(), e.last(), false, h
 }
 
 // mustFollow holds that all below what a call gets has been done. A member that is

@@ -87,12 +87,12 @@ func join(parts ...any) (es []Event) {
 // Each wrong history violates the invariant that it is named for; the right ones violate
 // none.
 func TestJudge(t *testing.T) {
-	right := join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(2), Revoked{a, both, nil, false})
+	right := join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(2), Revoked{a, both, nil, false, 0})
 	begin2 := join(Assigned{b, both}, begin(2, b, 0, 1))
 	on, starting, running := Switched{a, true}, StateChanged{a, "off", "starting"}, StateChanged{a, "starting", "running"}
 	stopping := StateChanged{a, "running", "stopping"}
 	backing, starting2 := StateChanged{a, "starting", "backing off"}, StateChanged{a, "backing off", "starting"}
-	handledNow := join(logged(1), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})
+	handledNow := join(logged(1), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false, 0})
 	gone := testkit.Ended()
 	onItsWay := func(id uint64, offset int64) Event {
 		e := begin(id, a, offset, 1).(HandleStart)
@@ -109,15 +109,17 @@ func TestJudge(t *testing.T) {
 		history []Event
 	}{
 		{"", right},
-		{"", join(right, Assigned{b, both}, Revoked{b, both, nil, false})},
-		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, pause(time.Second), begin(2, a, 0, 2), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(right, Assigned{b, both}, Revoked{b, both, nil, false, 0})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, pause(time.Second), begin(2, a, 0, 2), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false, 0})},
 		{"", join(right, sent("v9", true), Answer{"v9", OK, p0, 2}, Appended{p0, 2, "k", "v9"}, Positioned{"g", p0, 3})},
 		{"", join(right, Severed{a}, sent("u", false), Answer{Value: "u", Outcome: Unknown})},
 		{"", join(right, StopCall{"p1", time.Second, true}, StopReturn{"p1", true})},
-		{"", join(failedOnce, Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 2}, pause(2*time.Second), begin(3, a, 0, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false})},
-		{"", join(failedOnce, Recreated{p0, 0}, Lost{a, both}, Replaced{a, p0, 0}, renewed(1), Assigned{a, both}, beginNew(2, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 1}, pause(1*time.Second), beginNew(3, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandlerCancelled{1}, pause(time.Second), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, true, time.Second})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, true}, committed(1), pause(time.Second), Revoked{a, both, nil, true, time.Second})},
+		{"", join(failedOnce, Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 2}, pause(2*time.Second), begin(3, a, 0, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false, 0})},
+		{"", join(failedOnce, Recreated{p0, 0}, Lost{a, both}, Replaced{a, p0, 0}, renewed(1), Assigned{a, both}, beginNew(2, 1), HandleEnd{2, false}, HandlerFailed{a, p0, 0, 1}, pause(1*time.Second), beginNew(3, 2), HandleEnd{3, true}, committed(1), Revoked{a, both, nil, false, 0})},
 
-		{"", join(logged(1), Assigned{a, both}, pause(1), begin(1, a, 0, 1), pause(1), begin2, HandleEnd{1, true}, Revoked{a, both, nil, false}, HandleEnd{2, true}, committed(1), Revoked{b, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, pause(1), begin(1, a, 0, 1), pause(1), begin2, HandleEnd{1, true}, Revoked{a, both, nil, false, 0}, HandleEnd{2, true}, committed(1), Revoked{b, both, nil, false, 0})},
 		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2)},
 		{"", join(on, starting, backing, StateChanged{a, "backing off", "disabled"}, Switched{a, true}, StateChanged{a, "disabled", "starting"})},
 		{"", join(on, starting, backing, pause(time.Second), starting2, backing, pause(2*time.Second), starting2, Disabled{a, false})},
@@ -126,35 +128,35 @@ func TestJudge(t *testing.T) {
 		{"", join(on, starting, running, StateChanged{a, "running", "starting"}, StateChanged{a, "starting", "running"})},
 		{"", join(on, starting, running, handledNow, stopping, StateChanged{a, "stopping", "backing off"}, pause(time.Second), starting2)},
 
-		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false})},
-		{"", join(logged(1), Assigned{a, both}, Switched{a, false}, onItsWay(1, 0), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, false})},
+		{"", join(logged(1), Assigned{a, both}, Lost{a, both}, Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, begin(2, a, 0, 1), HandleEnd{2, true}, committed(1), Revoked{a, both, nil, false, 0})},
+		{"", join(logged(1), Assigned{a, both}, Switched{a, false}, onItsWay(1, 0), HandleEnd{1, true}, committed(1), Revoked{a, both, nil, false, 0})},
 
 		{"", join(logged(3), Positioned{"g", p0, 2}, Assigned{a, both}, Severed{a}, Truncated{p0, 3, 1}, Positioned{"g", p0, 0}, Assigned{b, both},
-			begin(1, a, 2, 1), HandleEnd{1, true}, handled(b, 0), committed(1), Revoked{b, both, nil, false}, Reconnected{a}, Lost{a, both})},
+			begin(1, a, 2, 1), HandleEnd{1, true}, handled(b, 0), committed(1), Revoked{b, both, nil, false, 0}, Reconnected{a}, Lost{a, both})},
 
-		{"", join(logged(1), Assigned{a, both}, Status{a, []Partition{p0}, []int{0}, 0}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Status{a, nil, nil, 0})},
+		{"", join(logged(1), Assigned{a, both}, Status{a, []Partition{p0}, []int{0}, 0}, handled(a, 0), committed(1), Revoked{a, both, nil, false, 0}, Status{a, nil, nil, 0})},
 		{"", join(on, starting, backing, Status{a, nil, nil, 1}, pause(time.Second), starting2)},
 
-		{"", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 0, 1), committed(2), Revoked{b, both, nil, false})},
-		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Recreated{p0, 0}, Lost{a, both}, Assigned{b, both}, HandleEnd{1, true}, renewed(1), rehandled(b, 0), committed(1), Revoked{b, both, nil, false})},
+		{"", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 0, 1), committed(2), Revoked{b, both, nil, false, 0})},
+		{"", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Recreated{p0, 0}, Lost{a, both}, Assigned{b, both}, HandleEnd{1, true}, renewed(1), rehandled(b, 0), committed(1), Revoked{b, both, nil, false, 0})},
 		{"", join(logged(2), Assigned{a, both}, handled(a, 0), Recreated{p0, time.Second}, handled(a, 1), pause(time.Second), Lost{a, both})},
-		{"", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
-		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Lost{a, both}, Assigned{b, both}, pause(time.Hour), handled(b, 0), committed(1), Revoked{b, both, nil, false})},
-		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Reconnected{a}, pause(time.Hour), handled(a, 0), committed(1), Revoked{a, both, nil, false})},
+		{"", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false, 0})},
+		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Lost{a, both}, Assigned{b, both}, pause(time.Hour), handled(b, 0), committed(1), Revoked{b, both, nil, false, 0})},
+		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Reconnected{a}, pause(time.Hour), handled(a, 0), committed(1), Revoked{a, both, nil, false, 0})},
 
 		{"claim-survived-its-topic", join(Assigned{a, both}, Recreated{p0, 0}, pause(1))},
 		{"commit-beyond-done", join(right, Recreated{p0, 0}, renewed(2), committed(2))},
 		{"unseen", join(right, Recreated{p0, 0}, renewed(2))},
 		{"skipped", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 1))},
-		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, Revoked{a, both, nil, false})},
-		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false}, Damaged{p0, -1})},
+		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, Revoked{a, both, nil, false, 0})},
+		{"unseen", join(logged(2), Damaged{p0, 1}, Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false, 0}, Damaged{p0, -1})},
 		{"handled-after-the-session", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second), begin(1, a, 0, 1))},
 		{"not-fenced", join(Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second))},
 		{"not-fenced", join(Assigned{a, both}, Severed{a}, Expiring{a, at(1)}, pause(time.Second), Lost{a, both})},
 		{"handed-out-after-halt", join(logged(2), Assigned{a, both}, onItsWay(1, 0), HandleEnd{1, true}, onItsWay(2, 1))},
 		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, pause(1), onItsWay(1, 0))},
-		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false})},
-		{"uncommitted", join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(1), Revoked{a, both, nil, false})},
+		{"unseen", join(logged(2), Assigned{a, both}, handled(a, 0), committed(1), Revoked{a, both, nil, false, 0})},
+		{"uncommitted", join(logged(2), Assigned{a, both}, handled(a, 0, 1), committed(1), Revoked{a, both, nil, false, 0})},
 		{"commit-beyond-done", join(logged(2), Assigned{a, both}, handled(a, 0), committed(2))},
 		{"commit-beyond-done", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), committed(1), HandleEnd{1, true})},
 		{"commit-moved-back", join(right, committed(1))},
@@ -174,11 +176,11 @@ func TestJudge(t *testing.T) {
 		{"two-handlers", join(logged(1), Assigned{a, both}, Assigned{b, both}, begin(1, a, 0, 1), begin(2, b, 0, 1))},
 		{"two-handlers", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1))},
 		{"handled-without-owning", join(logged(1), handled(a, 0))},
-		{"handled-after-revoke-or-loss", join(logged(1), Assigned{a, both}, Revoked{a, both, nil, false}, handled(a, 0))},
+		{"handled-after-revoke-or-loss", join(logged(1), Assigned{a, both}, Revoked{a, both, nil, false, 0}, handled(a, 0))},
 		{"handled-after-revoke-or-loss", join(logged(1), Assigned{a, both}, Lost{a, both}, pause(1), handled(a, 0))},
-		{"revoked-while-handling", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Revoked{a, both, nil, false})},
-		{"not-committed-at-revoke", join(logged(1), Assigned{a, both}, handled(a, 0), Revoked{a, both, nil, true})},
-		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), pause(time.Second), Revoked{a, both, both, true})},
+		{"revoked-while-handling", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Revoked{a, both, nil, false, 0})},
+		{"not-committed-at-revoke", join(logged(1), Assigned{a, both}, handled(a, 0), Revoked{a, both, nil, true, 0})},
+		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), pause(time.Second), Revoked{a, both, both, true, 0})},
 		{"assigned-twice", join(Assigned{a, both}, pause(1), Assigned{a, both})},
 		{"ended-without-owning", join(Lost{a, both})},
 		{"ended-twice", join(HandleEnd{1, true})},
@@ -187,6 +189,7 @@ func TestJudge(t *testing.T) {
 		{"wrong-status", join(logged(1), Status{a, []Partition{p0}, []int{0}, 0})},
 		{"wrong-status", join(logged(1), Assigned{a, both}, handled(a, 0), Status{a, []Partition{p0}, []int{1}, -1})},
 		{"wrong-status", join(on, starting, Status{a, nil, nil, 1})},
+		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), pause(time.Second), HandlerCancelled{1}, HandleEnd{1, false}, Revoked{a, both, nil, true, time.Second})},
 		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Lost{a, both})},
 		{"handler-not-cancelled", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), Switched{a, false})},
 		{"handled-while-off", join(logged(1), Assigned{a, both}, Switched{a, false}, begin(1, a, 0, 1))},
@@ -248,7 +251,7 @@ func TestJudge(t *testing.T) {
 // For members at most once, a record counts as done when it was handed out.
 func TestJudgeAtMostOnce(t *testing.T) {
 	history := join(logged(2), Assigned{a, both}, begin(1, a, 0, 1), committed(1), HandleEnd{1, false}, Lost{a, both},
-		Assigned{b, both}, begin(2, b, 1, 1), HandleEnd{2, true}, committed(2), Revoked{b, both, nil, false})
+		Assigned{b, both}, begin(2, b, 1, 1), HandleEnd{2, true}, committed(2), Revoked{b, both, nil, false, 0})
 	for _, rules := range []Rules{{AtMostOnce: true}, {}} {
 		j := New(rules)
 		for _, e := range history {

@@ -12,7 +12,8 @@ type claimKey struct {
 
 // A claim is one ownership of one partition by one member.
 type claim struct {
-	before   *claim // the member's claim on the same partition before
+	latest   *handling // the call made last
+	before   *claim    // the member's claim on the same partition before
 	context  Context
 	since    uint64 // the event with which it began
 	halted   bool   // a call has been made though its context was over
@@ -74,11 +75,22 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 	if c != nil && c.ok && c.last >= 0 && g.committed <= c.last {
 		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
 	}
+	if began := j.now.Add(-e.Took); c != nil && c.latest != nil && c.latest.ranOn(began) && !c.latest.cancelledBy(began.Add(j.rules.Grace)) {
+		j.violate("handler-not-cancelled", "%+v as %+v began", c.latest.HandleStart, e)
+	}
 	h := j.handler(e.Member, p)
 	if h != nil && (!h.cancelled || h.cancelledAt.Equal(j.now) && j.overdue(h.startedAt)) {
 		j.violate("handler-not-cancelled", "%+v, or too late, at %+v", h.HandleStart, e)
 	}
 }
+
+// ranOn reports whether the call had begun by t and returned later.
+func (h *handling) ranOn(t time.Time) bool {
+	return !h.startedAt.After(t) && (!h.over || h.endedAt.After(t))
+}
+
+// cancelledBy reports whether the call's context had ended by t.
+func (h *handling) cancelledBy(t time.Time) bool { return h.cancelled && !h.cancelledAt.After(t) }
 
 func (j *Judge) assign(m Member, p Partition) {
 	delete(j.expiring, m) // it is another member now

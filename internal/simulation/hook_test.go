@@ -50,7 +50,7 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:
-		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions), Stuck: judged(e.Stuck), Calm: h.n.w.calmly.Load()})
+		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions), Stuck: judged(e.Stuck), Calm: h.n.w.calmly.Load(), Took: e.Took})
 		h.n.w.stats.count("revoked")
 		if len(e.Stuck) > 0 {
 			h.n.w.stats.count("revoked, stuck")
