@@ -95,23 +95,39 @@ func deliverConcurrently(c *consumer) {
 	}
 }
 
-// reuseRecords copies the records of each batch to where it copied those of the last.
-func reuseRecords(c *consumer) {
-	var records []driver.Record
-	eachBatch(func(b *driver.Batch) {
-		records = append(records[:0], b.Records...)
-		b.Records = records
-	})(c)
-}
-
-// reuseKeys copies the keys of each batch to where it copied those of the last.
-func reuseKeys(c *consumer) {
-	var buffers [1000][64]byte
-	eachBatch(func(b *driver.Batch) {
-		for i := range b.Records {
-			if r := &b.Records[i]; len(r.Key) > 0 {
-				r.Key = buffers[i][:copy(buffers[i][:], r.Key)]
+// reuse makes a consumer that gives f what it reuses for a claim, and every batch of
+// that claim.
+func reuse[T any](f func(kept *T, b *driver.Batch)) func(*consumer) {
+	return func(c *consumer) {
+		var mu sync.Mutex
+		kept := make(map[*driver.Claim]*T)
+		c.handler = func(h *handler) {
+			h.deliver = func(claim *driver.Claim, b driver.Batch) {
+				mu.Lock()
+				if kept[claim] == nil {
+					kept[claim] = new(T)
+				}
+				own := kept[claim]
+				mu.Unlock()
+				b.Records = slices.Clone(b.Records)
+				f(own, &b)
+				h.Handler.Deliver(claim, b)
 			}
 		}
-	})(c)
+	}
 }
+
+// reuseRecords copies the records of each batch to where it copied those of the last.
+var reuseRecords = reuse(func(records *[]driver.Record, b *driver.Batch) {
+	*records = append((*records)[:0], b.Records...)
+	b.Records = *records
+})
+
+// reuseKeys copies the keys of each batch to where it copied those of the last.
+var reuseKeys = reuse(func(buffers *[1000][64]byte, b *driver.Batch) {
+	for i := range b.Records {
+		if r := &b.Records[i]; len(r.Key) > 0 {
+			r.Key = buffers[i][:copy(buffers[i][:], r.Key)]
+		}
+	}
+})
