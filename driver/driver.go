@@ -368,6 +368,9 @@ type Message struct {
 // other error means that it is not and will not be: no attempt was sent, or every
 // attempt was refused before it was appended. A driver that cannot decide must report
 // ErrUnknownOutcome, also where ErrPermanent would fit as well.
+//
+// After Ack(nil) the driver must not read or write the Message: the core may use it for
+// another one.
 type Acker interface {
 	Ack(err error)
 }

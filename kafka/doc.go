@@ -71,8 +71,9 @@
 //
 // # Shutdown
 //
-// [Manager.Shutdown], or [Manager.WaitStop] after the end of the context given
-// to [Manager.StartAllConsumers], stops in one order: no further record is
+// [Manager.Shutdown] stops everything in one order. [Manager.Run] does so when its
+// context ends, and [Manager.WaitStop] when that of [Manager.StartAllConsumers]
+// ends. The order is: no further record is
 // handed out; running handlers finish; what was handled is committed; the
 // groups are left; the producers are flushed and closed. Handlers may send
 // while they drain. Their contexts are cancelled only when the deadline is near.

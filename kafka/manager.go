@@ -77,10 +77,10 @@ func WithMiddleware(mws ...Middleware) Option {
 	return Option{func(m *Manager) { m.middleware = append(m.middleware, mws...) }}
 }
 
-// WithShutdownTimeout bounds WaitStop, and the shutdown that begins by itself
-// when the context of StartAllConsumers ends, and Producer.Close. The default
-// is 25s, which is below the 30s that Kubernetes gives a pod. A duration that is
-// not positive is ignored.
+// WithShutdownTimeout bounds WaitStop, the end of Run, the shutdown that begins by
+// itself when the context of StartAllConsumers ends, and Producer.Close. The
+// default is 25s, which is below the 30s that Kubernetes gives a pod. A duration
+// that is not positive is ignored.
 func WithShutdownTimeout(d time.Duration) Option {
 	return Option{func(m *Manager) {
 		if d > 0 {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 func TestProducersAreKnownByName(t *testing.T) {
@@ -101,4 +104,38 @@ func TestDefaultClientID(t *testing.T) {
 		require.NoError(t, validName(id), "%q", id)
 		require.Equal(t, id, legal(id))
 	})
+}
+
+// A validator is a driver whose ValidateProducer may not return.
+type validator struct {
+	*fakeDriver
+	validate func()
+}
+
+func (v *validator) ValidateProducer(driver.ProducerConfig) error {
+	v.validate()
+	return nil
+}
+
+// A driver that panics or ends the goroutine while a producer is registered leaves the
+// name free, and the shutdown does not wait for it.
+func TestNameIsFreeAfterAnOpeningThatPanicked(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &validator{&fakeDriver{}, end}
+			m := New(d)
+			cfg := ProducerConfig{Name: "audit", BootstrapServers: "localhost:9092"}
+			var opening sync.WaitGroup
+			opening.Go(func() {
+				defer func() { _ = recover() }()
+				_, err := m.RegisterProducer(context.Background(), cfg)
+				assert.Fail(t, "returned", "%s: %v", name, err)
+			})
+			opening.Wait()
+			d.validate = func() {}
+			_, err := m.RegisterProducer(t.Context(), cfg)
+			require.NoError(t, err, name)
+			require.NoError(t, m.Shutdown(context.Background()), name)
+		})
+	}
 }

@@ -34,8 +34,9 @@ func (m *Manager) RegisterProducer(ctx context.Context, cfg ProducerConfig) (*Pr
 	if err != nil {
 		return nil, err
 	}
-	p, err := m.open(ctx, id, cfg)
-	m.endOpen(id, p)
+	var p *Producer
+	defer func() { m.endOpen(id, p) }() // also if the driver panics or ends the goroutine
+	p, err = m.open(ctx, id, cfg)
 	return p, err
 }
 

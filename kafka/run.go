@@ -15,9 +15,10 @@ import (
 //
 // Run checks all consumers before it begins. If one is refused, it returns the
 // problems of all of them, as RegisterConsumer does; then none of them is registered
-// and nothing has been started. It returns ErrNoDriver on a manager without a
+// and nothing has been started. The error wraps ErrNoDriver on a manager without a
 // driver, ErrClosed after a shutdown, and ErrInside inside a handler, a callback or
-// a hook of the manager.
+// a hook of the manager. A consumer that is disabled later does not end Run: its
+// status and the log say why.
 //
 // If the manager has been started before, the context of that start stays in force
 // beside ctx: the end of either begins the shutdown, and handlers see the values of

@@ -34,15 +34,15 @@ type ProducerMessage struct {
 // often as MaxRetries says, also after ctx has ended.
 //
 // A nil error means that the record is in the log as RequiredAcks asks. If the
-// error wraps ErrUnknownOutcome the record may be there or not; then key and
-// value must not be changed before Close has returned. Any other error means
+// error wraps ErrUnknownOutcome the record may be there or not; then key, value
+// and headers must not be changed before Close has returned. Any other error means
 // that it is not there. ctx's own error is wrapped where it ended the send.
 func (p *Producer) Send(ctx context.Context, topic string, key, value []byte) error {
 	return p.SendMessage(ctx, &ProducerMessage{Topic: topic, Key: key, Value: value})
 }
 
 // SendMessage is Send for a message with headers, a timestamp or a partition.
-// It sets m.Partition and m.Offset.
+// It sets m.Partition and m.Offset when the message has been acknowledged.
 func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 	if m == nil {
 		return errNoMessage
@@ -68,7 +68,9 @@ func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 	case err := <-s.acked:
 		m.Partition, m.Offset = s.message.Partition, s.message.Offset
 		op.placed(&s.message, err)
-		p.free(s)
+		if err == nil {
+			p.free(s)
+		}
 		return op.ended(sendError(m.Topic, err))
 	case <-ctx.Done():
 		// The driver still owns s, so it is not used again.
@@ -86,8 +88,9 @@ func (m *ProducerMessage) copyTo(d *driver.Message) {
 	d.Timestamp, d.Offset = m.Timestamp, -1
 }
 
-// A syncSend is one Send under way. It is used again, unless its Send gave up
-// waiting: then the driver has it still.
+// A syncSend is one Send under way. It is used again once its message is in the log, or
+// was never accepted. After an error, or when its Send gave up waiting, the driver may
+// still read it.
 type syncSend struct {
 	message driver.Message
 	acked   chan error // holds one

@@ -11,12 +11,14 @@ import (
 // if it is not nil, is called exactly once, also for a message that was never
 // accepted and across Close: with nil, or with an error as Send returns it. A
 // message that fails without a callback is logged, an event (SendFailed), and
-// part of the next answer of Flush or Close. The callback runs on a goroutine of the producer,
-// one callback after the other, never on the caller's; it may send again, and
-// close the producer. A panic in it is logged and harms nothing else.
+// part of the next answer of Flush or Close. The callback runs on a goroutine of the
+// producer, one callback after the other, never on the caller's; it may send again, and
+// close the producer. A callback must not send again after ErrClosed: Close waits for
+// callbacks, and such a retry fails at once, without end. A panic in a callback is
+// logged and harms nothing else.
 //
-// Key and value must not be changed before the callback. The callback may keep the
-// message.
+// Key and value must not be changed before the callback, or, without one, before a Flush
+// that began later has returned nil. The callback may keep the message.
 func (p *Producer) SendAsync(ctx context.Context, topic string, key, value []byte, callback func(*ProducerMessage, error)) {
 	s := p.newAsyncSend(callback)
 	s.message.Topic, s.message.Key, s.message.Value = topic, key, value
@@ -25,7 +27,9 @@ func (p *Producer) SendAsync(ctx context.Context, topic string, key, value []byt
 }
 
 // SendMessageAsync is SendAsync for a message with headers, a timestamp or a
-// partition. It sets m.Partition and m.Offset before the callback gets m.
+// partition. It sets m.Partition and m.Offset when the message has been acknowledged,
+// before the callback gets m. Until then m and all that it points to belong to the
+// producer, as key and value do in SendAsync.
 func (p *Producer) SendMessageAsync(ctx context.Context, m *ProducerMessage, callback func(*ProducerMessage, error)) {
 	s := p.newAsyncSend(callback)
 	if m == nil {
