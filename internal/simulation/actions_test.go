@@ -201,7 +201,7 @@ func (w *world) anyMember(t *rapid.T) (memory.Member, judge.Member) {
 		t.Skip("no members")
 	}
 	m := ms[rapid.IntRange(0, len(ms)-1).Draw(t, "member")]
-	if m.ClientID == "foreign" {
+	if !ours(m) {
 		t.Skip("not ours")
 	}
 	return m, memberOf(m)
@@ -338,7 +338,7 @@ func (w *world) stopBroker() {
 	w.broker.Stop()
 	for _, group := range groups {
 		w.expiring(group, func(m memory.Member) (judge.Member, bool) {
-			return memberOf(m), m.ClientID != "foreign" && !slices.ContainsFunc(w.cuts, func(c cut) bool { return c.client == m.ClientID })
+			return memberOf(m), ours(m) && !slices.ContainsFunc(w.cuts, func(c cut) bool { return c.client == m.ClientID })
 		})
 	}
 }

@@ -75,18 +75,21 @@ func (w *world) leaving(group string) bool {
 
 // mustBeginWhole returns the groups that begin at the beginning of a topic that is
 // created under this name now, whatever their InitialOffset is: they have members that
-// can be reached and know of the old one.
+// can be reached and know of the old one. A foreign member knows nothing of it.
 func (w *world) mustBeginWhole(topic string) (whole []string) {
 	if len(w.cuts) > 0 || w.faults.active() || slices.ContainsFunc(w.nodes, func(n *node) bool { return n.stopping }) {
 		return nil
 	}
 	for _, group := range groups {
-		if slices.Contains(w.topics(group), topic) && len(w.broker.Members(group)) > 0 && !w.leaving(group) {
+		if slices.Contains(w.topics(group), topic) && slices.ContainsFunc(w.broker.Members(group), ours) && !w.leaving(group) {
 			whole = append(whole, group)
 		}
 	}
 	return whole
 }
+
+// ours reports whether a member is a consumer of the core.
+func ours(m memory.Member) bool { return m.ClientID != "foreign" }
 
 // expectWhole has pin hold where groups begin in a topic.
 func (w *world) expectWhole(topic string, groups []string) {
