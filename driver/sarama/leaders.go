@@ -88,22 +88,24 @@ func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets 
 
 // existing returns those of partitions that their topics have, and the brokers that lead
 // them.
-func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, err error) {
+func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, failed map[partition]error, err error) {
 	leading := map[*ibm.Broker]bool{}
+	failed = map[partition]error{}
 	for _, p := range partitions {
 		ids, err := l.client.Partitions(p.Topic)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if !slices.Contains(ids, p.ID) {
 			continue // the new topic has fewer
 		}
 		leader, err := l.client.Leader(p.Topic, p.ID)
 		if err != nil {
-			return nil, nil, err
+			failed[p] = err
+			continue
 		}
 		leading[leader] = true
 		kept = append(kept, p)
 	}
-	return kept, slices.Collect(maps.Keys(leading)), nil
+	return kept, slices.Collect(maps.Keys(leading)), failed, nil
 }
