@@ -86,11 +86,6 @@ func (c *consumer) serve() error {
 func (c *consumer) join() error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	return because(c.joinUnder(ctx, cancel), context.Cause(ctx))
-}
-
-// joinUnder is join under ctx, which cancel ends.
-func (c *consumer) joinUnder(ctx context.Context, cancel context.CancelCauseFunc) error {
 	c.membership.join(cancel)
 	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		return nil
@@ -103,7 +98,7 @@ func (c *consumer) joinUnder(ctx context.Context, cancel context.CancelCauseFunc
 	if err := c.positions.restartHeld(ctx, asOf, topics); err != nil {
 		return err
 	}
-	if err := c.positions.moveIntoLog(ctx, asOf, topics); err != nil {
+	if err := c.positions.moveIntoLog(ctx, asOf); err != nil {
 		return err
 	}
 	pins, failed, err := c.positions.pinNewest(ctx, asOf, topics)
@@ -113,7 +108,8 @@ func (c *consumer) joinUnder(ctx context.Context, cancel context.CancelCauseFunc
 	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
-	return c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
+	err = c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
+	return because(err, context.Cause(ctx))
 }
 
 // because returns why a join has failed. If the driver has ended it, Sarama knows only that

@@ -88,24 +88,22 @@ func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets 
 
 // existing returns those of partitions that their topics have, and the brokers that lead
 // them.
-func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, failed map[partition]error, err error) {
+func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, err error) {
 	leading := map[*ibm.Broker]bool{}
-	failed = map[partition]error{}
 	for _, p := range partitions {
 		ids, err := l.client.Partitions(p.Topic)
 		if err != nil {
-			return nil, nil, nil, err
+			return nil, nil, err
 		}
 		if !slices.Contains(ids, p.ID) {
 			continue // the new topic has fewer
 		}
 		leader, err := l.client.Leader(p.Topic, p.ID)
 		if err != nil {
-			failed[p] = err
-			continue
+			return nil, nil, err
 		}
 		leading[leader] = true
 		kept = append(kept, p)
 	}
-	return kept, slices.Collect(maps.Keys(leading)), failed, nil
+	return kept, slices.Collect(maps.Keys(leading)), nil
 }

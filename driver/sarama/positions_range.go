@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -59,11 +60,8 @@ func (o *positions) outOfRange(ctx context.Context, p partition, err error) erro
 // log, nothing is astray any longer, and the gap would never be reported. So the gap is
 // kept until an attempt has come to an end, and a position where an earlier attempt wanted
 // it counts as moved by that attempt.
-//
-// A position that cannot be looked up or moved waits, and no other waits with it. One of a
-// topic that is not among topics waits for the topic.
-func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topics []string) error {
-	all, by := o.takeAstray(topics), o.membership.last()
+func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras) error {
+	all, by := o.takeAstray(), o.membership.last()
 	if len(all) == 0 {
 		return nil
 	}
@@ -83,7 +81,7 @@ func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topi
 	for p, a := range gaps {
 		to[p] = a.gap.To
 	}
-	failed, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, to)
+	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, to)
 	if err != nil {
 		o.keepAstray(gaps)
 		if otherMembers(err) {
@@ -91,37 +89,16 @@ func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topi
 		}
 		return err
 	}
-	o.leaveAstray(gaps, failed)
 	o.reportGaps(gaps)
 	return nil
 }
 
-// takeAstray takes the positions in topics.
-func (o *positions) takeAstray(topics []string) map[partition]astray {
+func (o *positions) takeAstray() map[partition]astray {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := map[partition]astray{}
-	for p, a := range o.astray {
-		if slices.Contains(topics, p.Topic) {
-			taken[p] = a
-			delete(o.astray, p)
-		}
-	}
-	return taken
-}
-
-// leaveAstray takes the partitions that have failed out of all, for a later attempt, and
-// reports why they failed.
-func (o *positions) leaveAstray(all map[partition]astray, failed map[partition]error) {
-	reasons := map[partition]error{}
-	for p, a := range all {
-		if err := failed[p]; err != nil {
-			o.keepAstray(map[partition]astray{p: a})
-			delete(all, p)
-			reasons[p] = err
-		}
-	}
-	o.inTrouble(reasons)
+	all := maps.Clone(o.astray)
+	clear(o.astray)
+	return all
 }
 
 func (o *positions) keepAstray(some map[partition]astray) {
@@ -156,7 +133,15 @@ func (o *positions) gaps(ctx context.Context, all map[partition]astray) (moved, 
 	ends, more := o.leaders.some(slices.Collect(maps.Keys(begins)), ibm.OffsetNewest)
 	maps.Copy(failed, more)
 	maps.Copy(failed, at.Failed)
-	o.leaveAstray(all, failed) // mostly until they have a leader
+	for p, a := range all {
+		if failed[p] != nil { // it waits, mostly for its leader, and no other waits with it
+			o.keepAstray(map[partition]astray{p: a})
+			delete(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil, nil, fmt.Errorf("ends of partitions that are out of range: %w", errors.Join(slices.Collect(maps.Values(failed))...))
+	}
 	moved, gaps = map[partition]astray{}, map[partition]astray{}
 	for p, a := range all {
 		from, ok := at.At[p]

@@ -47,47 +47,35 @@ func (o *positions) restarted(p partition, from, to int64) {
 // restartHeld makes beginnings durable, between two sessions, for the partitions that the
 // member held in the last one. So a process that joins now, and knows nothing of the old
 // topic, starts there. If the group has gone on without this member, that is done at the
-// assignment, and so it is for a partition that cannot be started now.
+// assignment.
 func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, topics []string) error {
 	froms, by := o.restarts.Held(topics), o.membership.last()
 	if len(froms) == 0 {
 		return nil
 	}
-	begins, failed, err := o.beginnings(slices.Collect(maps.Keys(froms)))
+	begins, err := o.beginnings(slices.Collect(maps.Keys(froms)))
 	if err != nil {
 		return err
 	}
-	o.inTrouble(failed)
 	if len(begins) == 0 {
 		return nil
 	}
-	failed, err = o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
+	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, begins)
 	if otherMembers(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	o.inTrouble(failed)
 	for p, begin := range begins {
-		if failed[p] == nil {
-			o.restarted(p, froms[p], begin)
-		}
+		o.restarted(p, froms[p], begin)
 	}
 	return nil
 }
 
-// inTrouble reports partitions for which the cluster gave no answer, or a bad one.
-func (o *positions) inTrouble(failed map[partition]error) {
-	for p, err := range failed {
-		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: o.coordinator.wrap(err)})
-	}
-}
-
 // beginnings asks the leaders where the logs of topics begin that were created again. A
-// leader that does not know the new topic yet would answer for the old one. A partition
-// without a leader has failed, and is no verdict on the others.
-func (o *positions) beginnings(partitions []partition) (begins map[partition]int64, failed map[partition]error, err error) {
+// leader that does not know the new topic yet would answer for the old one.
+func (o *positions) beginnings(partitions []partition) (map[partition]int64, error) {
 	var topics []string
 	for _, p := range partitions {
 		if !slices.Contains(topics, p.Topic) {
@@ -95,36 +83,24 @@ func (o *positions) beginnings(partitions []partition) (begins map[partition]int
 		}
 	}
 	if err := o.refresh(topics...); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	kept, brokers, failed, err := o.leaders.existing(partitions)
+	kept, brokers, err := o.leaders.existing(partitions)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, leader := range brokers {
 		s, err := askTopics(leader, o.leaders.conf.Version, topics)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, topic := range topics {
 			if !o.topics.known.Holds(topic, o.topics.known.Era(topic), s.topics[topic].id) {
-				return nil, nil, recreated(topic)
+				return nil, recreated(topic)
 			}
 		}
 	}
-	begins, more := o.leaders.some(kept, ibm.OffsetOldest)
-	maps.Copy(failed, more)
-	return begins, failed, nil
-}
-
-// allBeginnings is beginnings for callers that need each of them: a claim must not start
-// at a position of the old topic.
-func (o *positions) allBeginnings(partitions []partition) (map[partition]int64, error) {
-	begins, failed, err := o.beginnings(partitions)
-	for p, failure := range failed {
-		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, failure)
-	}
-	return begins, err
+	return o.leaders.all(kept, ibm.OffsetOldest)
 }
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned,
@@ -137,11 +113,10 @@ func (o *positions) restartAssigned(s *session) error {
 		}
 	}
 	if len(froms) == 0 {
-		o.restarts.Release()
 		return nil
 	}
 	partitions := slices.Collect(maps.Keys(froms))
-	begins, err := o.allBeginnings(partitions)
+	begins, err := o.beginnings(partitions)
 	if err != nil {
 		return fmt.Errorf("beginning of a topic that was created again: %w", err)
 	}
@@ -163,7 +138,6 @@ func (o *positions) restartAssigned(s *session) error {
 		s.sess.ResetOffset(p.Topic, p.ID, begin, "")
 		o.restarted(p, froms[p], begin)
 	}
-	o.restarts.Release()
 	return nil
 }
 
@@ -175,7 +149,7 @@ func (o *positions) restartClaim(s *session, p partition, at int64) error {
 	if !ok {
 		return nil
 	}
-	begins, err := o.allBeginnings([]partition{p})
+	begins, err := o.beginnings([]partition{p})
 	if err != nil {
 		return err
 	}

@@ -99,15 +99,3 @@ func TestForgottenPositions(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, int64(-1), from)
 }
-
-// After an assignment a member restarts only what it has been assigned.
-func TestReleasedPositions(t *testing.T) {
-	p := position.Partition{Topic: "t"}
-	r := NewRestarts(time.Minute)
-	r.Begin("t", map[position.Partition]int64{p: 10})
-	r.Release()
-	assert.Empty(t, r.Held([]string{"t"}))
-	from, ok := r.Pending(p)
-	assert.True(t, ok)
-	assert.Equal(t, int64(-1), from)
-}

@@ -108,18 +108,6 @@ func (r *Restarts) Held(topics []string) map[position.Partition]int64 {
 	return froms
 }
 
-// Release forgets where this member was in the old topics: after an assignment, the
-// owners of the partitions restart them. Otherwise this could happen: this member could
-// not restart a partition before it joined, another member was assigned it, restarted it
-// and went on, and this member moves it back to the beginning before a later join.
-func (r *Restarts) Release() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, begun := range r.topics {
-		clear(begun.from)
-	}
-}
-
 // Settle notes that p starts at its beginning, and reports whether that is news.
 func (r *Restarts) Settle(p position.Partition) bool {
 	r.mu.Lock()
