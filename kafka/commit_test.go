@@ -135,3 +135,13 @@ func TestAutoCommitDoesNotWaitForTheHandler(t *testing.T) {
 		close(release)
 	})
 }
+
+// A commit that no caller waits for gives way to a caller that came before it could be
+// interrupted: that caller found nothing to interrupt, and would wait for a commit that
+// hangs.
+func TestBackgroundCommitGivesWayToAnEarlierCaller(t *testing.T) {
+	c := &committer{} // a commit would need the claims
+	c.waiters.Add(1)
+	require.ErrorIs(t, c.commitInBackground(t.Context()), errOvertaken)
+	require.Nil(t, c.interrupt.Load())
+}

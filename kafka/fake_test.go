@@ -102,6 +102,7 @@ type fakeConsumer struct {
 	cfg     driver.ConsumerConfig
 	end     chan error            // Run returns what is sent
 	closing func(context.Context) // what Close does first, if anything
+	pausing func()                // what Pause and Resume do first, if anything
 	ran     chan struct{}         // closed when Run has returned, or Close came first
 
 	mu      sync.Mutex
@@ -147,6 +148,9 @@ func (c *fakeConsumer) Pause(claims ...*driver.Claim) { c.notePause("pause", cla
 func (c *fakeConsumer) Resume(claims ...*driver.Claim) { c.notePause("resume", claims) }
 
 func (c *fakeConsumer) notePause(what string, claims []*driver.Claim) {
+	if c.pausing != nil {
+		c.pausing()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.paused == nil {

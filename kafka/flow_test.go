@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -94,4 +95,24 @@ func TestPauseIsNotOvertaken(t *testing.T) {
 		c.pauses = nil
 		c.mu.Unlock()
 	}
+}
+
+// A driver that panics in Pause is logged, and takes neither the lane nor the process
+// along.
+func TestPauseThatPanicsIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.MaxBufferedMessages = 2
+		d, got, log := &fakeDriver{}, &seen{}, &lines{}
+		start(t, d, cfg, func(_ context.Context, v []byte) error { got.add(v); return nil },
+			WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+		c := d.consumer(t)
+		c.pausing = func() { panic("boom") }
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 9)
+		pass(time.Second)
+		require.Len(t, got.all(), 10)
+		require.Equal(t, int64(10), c.position(cl))
+		require.NotEmpty(t, log.with("level=ERROR", "kafka: driver failed", "boom"))
+	})
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // A job is one registered consumer. Once started, its goroutine, run, is the
-// only one that changes its state; everybody else changes what is wanted of it
-// and wakes it.
+// only one that changes its state; other goroutines change what is wanted of it
+// and wake it.
 type job struct {
 	m       *Manager
 	cfg     ConsumerConfig
@@ -83,12 +83,6 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 }
 
 func (j *job) name() string { return j.cfg.JobName }
-
-// longestBackoff is the longest wait between two attempts at the same thing.
-func (j *job) longestBackoff() time.Duration {
-	b := j.cfg.Backoff
-	return b.Max
-}
 
 // env returns what the partitions of a session of d need of the job. ctx is the parent
 // of their handlers' contexts.

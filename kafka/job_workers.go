@@ -64,7 +64,7 @@ func (w *workers) busy() []*partition {
 func (w *workers) stragglers(owned []*partition) []*partition {
 	var rest []*partition
 	for _, p := range w.busy() {
-		if !contains(owned, p) {
+		if !slices.Contains(owned, p) {
 			rest = append(rest, p)
 		}
 	}

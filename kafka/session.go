@@ -39,18 +39,12 @@ type session struct {
 func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
 	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &session{job: j, driver: d, member: newMembership(), committer: newCommitter(j, d, offs), cancel: cancel}
+	s := &session{job: j, driver: d, member: newMembership(j.cfg.Backoff), committer: newCommitter(j, d, offs), cancel: cancel}
 	c := &claims{job: j, member: s.member, committer: s.committer}
 	c.deadline.until = sessionDeadline(d)
 	c.env = j.env(ctx, d, s.committer.schedule, c)
 	s.claims, s.committer.claims = c, c
 	return s
-}
-
-// healthy reports whether s was worth its start: it has handled a record, or
-// has been a member for longer than the longest backoff.
-func (s *session) healthy() bool {
-	return s.member.handled.Load() || s.member.longerThan(s.job.longestBackoff())
 }
 
 // halt halts all partitions, now and to come. With a cause it also cancels the
@@ -80,7 +74,7 @@ func (j *job) runSession(ctx context.Context, w wish) ending {
 		e.err = s.close(nil, nil)
 	}
 	j.detach()
-	e.healthy = s.healthy()
+	e.healthy = s.member.healthy()
 	return e
 }
 

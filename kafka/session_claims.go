@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,7 @@ type claims struct {
 func (c *claims) live() []*partition {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]*partition(nil), c.parts...)
+	return slices.Clone(c.parts)
 }
 
 // halt halts all partitions, now and to come. With a cause it also cancels the
@@ -41,18 +42,16 @@ func (c *claims) live() []*partition {
 func (c *claims) halt(cause error) {
 	c.mu.Lock()
 	c.halted = true
-	parts := append([]*partition(nil), c.parts...)
+	parts := slices.Clone(c.parts)
 	c.mu.Unlock()
 	for _, p := range parts {
 		p.brake.halt(cause)
 	}
 }
 
-// progressed notes that a record has been handled.
+// progressed notes that a record has been handled. Each lane reports its first one.
 func (c *claims) progressed() {
-	if !c.member.handled.Load() {
-		c.member.handled.Store(true)
-	}
+	c.member.handled.Store(true)
 }
 
 // Assign starts a lane per claim. A partition that an earlier claim's
@@ -153,14 +152,8 @@ func (c *claims) Lost(claims []*driver.Claim, cause error) {
 // whose lane runs.
 func (c *claims) end(parts []*partition) {
 	c.mu.Lock()
-	var rest []*partition
-	for _, p := range c.parts {
-		if !contains(parts, p) {
-			rest = append(rest, p)
-		}
-	}
-	c.parts = rest
-	c.env.budget.split(len(rest))
+	c.parts = slices.DeleteFunc(c.parts, func(p *partition) bool { return slices.Contains(parts, p) })
+	c.env.budget.split(len(c.parts))
 	c.mu.Unlock()
 	for _, p := range parts {
 		p.giveUp()
@@ -201,15 +194,6 @@ func listed(parts []*partition) string {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(list, " ")
-}
-
-func contains(parts []*partition, p *partition) bool {
-	for _, q := range parts {
-		if p == q {
-			return true
-		}
-	}
-	return false
 }
 
 // awaitLanes waits until the lanes of parts have ended or ctx ends, and

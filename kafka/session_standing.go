@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,9 @@ type membership struct {
 	stood    chan struct{} // one token: standing has changed
 	joined   chan struct{} // closed by the first Assign
 	joinOnce sync.Once
-	joinedAt time.Time   // set before joined is closed
-	handled  atomic.Bool // a record has been
+	joinedAt time.Time     // set before joined is closed
+	handled  atomic.Bool   // a record has been
+	settled  time.Duration // a member for longer than that was worth its start
 
 	mu       sync.Mutex
 	standing standing
@@ -31,8 +33,10 @@ type standing struct {
 	reason error // why it is no member, or what the driver has met while it was none
 }
 
-func newMembership() *membership {
-	return &membership{stood: make(chan struct{}, 1), joined: make(chan struct{})}
+// newMembership returns a membership that is settled when it has lasted longer than the
+// longest wait between two attempts.
+func newMembership(b Backoff) *membership {
+	return &membership{stood: make(chan struct{}, 1), joined: make(chan struct{}), settled: b.Max}
 }
 
 // join notes that a broker has confirmed the membership.
@@ -74,16 +78,17 @@ func (m *membership) now() standing {
 	return m.standing
 }
 
-// longerThan reports whether the group was joined longer ago than d.
-func (m *membership) longerThan(d time.Duration) bool {
-	return isClosed(m.joined) && time.Since(m.joinedAt) > d
+// healthy reports whether the session was worth its start: it has handled a record, or
+// has been a member for longer than the longest backoff.
+func (m *membership) healthy() bool {
+	return m.handled.Load() || isClosed(m.joined) && time.Since(m.joinedAt) > m.settled
 }
 
 // standDown notes that the core itself has found the membership over, by the clock,
 // while it owned p. What the driver has said of it meanwhile counts more.
 func (c *claims) standDown(p *partition) {
 	m := c.member
-	m.stand(standing{reason: errSessionOver}, func() bool { return m.standing.member && contains(c.live(), p) })
+	m.stand(standing{reason: errSessionOver}, func() bool { return m.standing.member && slices.Contains(c.live(), p) })
 }
 
 // enter brings the job to the state that the session's standing demands.

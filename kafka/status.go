@@ -137,7 +137,7 @@ func (j *job) snapshot() ConsumerStatus {
 		cs.Stragglers = topicPartitions(j.workers.stragglers(nil))
 		return cs
 	}
-	if s.healthy() {
+	if s.member.healthy() {
 		cs.Errors = 0
 	}
 	owned := s.claims.live()

@@ -27,6 +27,26 @@ func TestDefectsNameTheirTests(t *testing.T) {
 	assert.Equal(t, "B44", rows[43][1])
 }
 
+// Every test that another document names exists, in tables and in text. Blocks of code
+// define tests of their own, and docs/runs shows what was run under the names of its day.
+func TestDocumentsNameTheirTests(t *testing.T) {
+	tests := testNames(t)
+	blocks := regexp.MustCompile("(?ms)^```.*?^```")
+	found := 0
+	for _, file := range markdownFiles(t) {
+		if strings.Contains(file, filepath.Join("docs", "runs")) {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile("`(Test[A-Z][A-Za-z0-9_]+)`").FindAllStringSubmatch(blocks.ReplaceAllString(string(text), ""), -1) {
+			found++
+			assert.True(t, tests[name[1]], "%s names %s, which does not exist", file, name[1])
+		}
+	}
+	require.Greater(t, found, 50)
+}
+
 // faults are the letters of DEFECTS.md's faults found in use, with how many each has.
 var faults = []struct {
 	letter string

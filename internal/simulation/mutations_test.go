@@ -70,7 +70,7 @@ var mutations = []mutation{
 	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
 	{"failures of a record never forgotten", "partition_lane.go", "if l.attempt > 1 || l.failed {", "if false {"},
-	{"failures of a restart never forgotten", "session.go", "return s.member.handled.Load() || s.member", "return s.member"},
+	{"failures of a restart never forgotten", "session_standing.go", "return m.handled.Load() || isClosed", "return isClosed"},
 	{"failures forgotten with the claim", "job_ledger.go", "\tof[offset]++\n", "\tof[offset] = 1\n"},
 	{"waiting worker not told of the halt", "partition_brake.go", "\tif before&flagHalted == 0 {\n\t\tclose(b.haltC)\n\t}", ""},
 	{"message of the first attempt reused", "partition_hands.go", "\tif l.attempt > 1 {\n\t\treturn &l.messages(1, l.attempt)[0]\n\t}\n", "\th.made[l.i].Attempt = l.attempt\n"},
