@@ -9,15 +9,20 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// startCommit starts the span of a commit, if commits of its kind have one.
-func (h *Hook) startCommit(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
-	shown := h.cfg.commitSpans == CommitSpansAll || h.cfg.commitSpans == CommitSpansAwaited && op.Awaited
-	if !shown || !h.decides(ctx) {
-		return ctx, h.measured()
+// commits traces and measures commits.
+type commits struct {
+	*kit
+	shown CommitSpans
+}
+
+// start starts the span of a commit, if commits of its kind have one.
+func (o *commits) start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
+	shown := o.shown == CommitSpansAll || o.shown == CommitSpansAwaited && op.Awaited
+	if !shown || !o.spans.decides(ctx) {
+		return ctx, o.measured()
 	}
-	l := h.lineOf(op)
-	s := h.newSpan()
-	s.opts = append(s.opts, l.start...)
+	l := o.lines.of(op)
+	s := o.spans.newSpan(l.start)
 	ctx = s.begin(ctx, l.name, op.Start)
 	if s.IsRecording() && len(op.Marks) == 1 {
 		// The conventions name the last record that is done, not the position after it.
@@ -26,11 +31,11 @@ func (h *Hook) startCommit(ctx context.Context, op *kafka.Op) (context.Context, 
 	return ctx, s
 }
 
-func (h *Hook) endCommit(s *span, op *kafka.Op) {
+func (o *commits) end(s *span, op *kafka.Op) {
 	end := time.Now()
-	failure := h.typeOf(op.Err)
-	l := h.line(lineKey{kafka.OpCommit, op.Client, op.Topic, op.Partition, failure})
-	h.metrics.operation.Record(s.context(), end.Sub(op.Start).Seconds(), l.duration...)
+	failure := o.errors.of(op.Err)
+	l := o.lines.get(lineKey{kafka.OpCommit, op.Client, op.Topic, op.Partition, failure})
+	o.metrics.operation.Record(s.context(), end.Sub(op.Start).Seconds(), l.duration...)
 	if s != nil {
 		s.end(end, op.Err, failure)
 	}

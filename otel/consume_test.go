@@ -236,7 +236,7 @@ func TestA26_ABatch(t *testing.T) {
 		assert.False(t, batch.Parent().IsValid())
 		require.Len(t, batch.Links(), 128)
 		link := batch.Links()[0]
-		assert.Equal(t, r.hook.propagate().remote(first).SpanID(), link.SpanContext.SpanID(), "the first links are kept")
+		assert.Equal(t, r.hook.spans.propagate().remote(first).SpanID(), link.SpanContext.SpanID(), "the first links are kept")
 		assert.ElementsMatch(t, []attribute.KeyValue{
 			attribute.Int64("messaging.kafka.offset", 0), attribute.String("messaging.kafka.message.key", "k"),
 		}, link.Attributes)
@@ -429,7 +429,7 @@ func TestMissingPropagatorIsLoggedOnce(t *testing.T) {
 
 // An error.type is a code or the name of a type, never an error's text.
 func TestErrorTypes(t *testing.T) {
-	h := New()
+	types := newErrorTypes()
 	for _, test := range []struct {
 		err  error
 		want string
@@ -450,7 +450,7 @@ func TestErrorTypes(t *testing.T) {
 		{panicking{}, otherError},
 		{typed("\n"), otherError},
 	} {
-		assert.Equal(t, test.want, h.errorType(test.err), "%T %+q", test.err, test.want)
+		assert.Equal(t, test.want, types.of(test.err), "%T %+q", test.err, test.want)
 	}
 }
 

@@ -14,12 +14,25 @@ import (
 
 const otherError = "_OTHER"
 
-// errorType returns the value of error.type for err: a name out of a small set,
-// never a text. Kafka's names come from the driver; see the package comment for
-// the others.
-func (h *Hook) errorType(err error) string {
+// errorTypes makes the values of error.type: names out of a small set, never
+// a text. Kafka's names come from the driver; see the package comment for the
+// others.
+type errorTypes struct{ seen *names }
+
+func newErrorTypes() *errorTypes { return &errorTypes{newNames(100)} }
+
+// of returns the name of err, or "" without an error.
+func (t *errorTypes) of(err error) string {
+	if err == nil {
+		return ""
+	}
+	return t.name(err)
+}
+
+// name returns the name of an error; no error is one without a name.
+func (t *errorTypes) name(err error) string {
 	name := nameOf(err)
-	if name == "" || len(name) > 128 || strings.ContainsFunc(name, notInNames) || !h.errors.allow(name) {
+	if name == "" || len(name) > 128 || strings.ContainsFunc(name, notInNames) || !t.seen.allow(name) {
 		return otherError
 	}
 	return name

@@ -22,8 +22,9 @@ const (
 // gauges show the state of the managers at each collection. They are
 // registered while there is a manager to show, and cost nothing in between.
 type gauges struct {
-	h     *Hook
-	meter metric.Meter
+	topics     *topics
+	attributes []attribute.KeyValue // the user's
+	meter      metric.Meter
 
 	recordsLag, committedLag, committedOffset metric.Int64ObservableGauge
 	lagTime                                   metric.Float64ObservableGauge
@@ -41,8 +42,8 @@ type gauges struct {
 	registration metric.Registration // nil without views
 }
 
-func newGauges(h *Hook, m metric.Meter) *gauges {
-	g := &gauges{h: h, meter: m, views: map[int]kafka.View{}}
+func newGauges(t *topics, attributes []attribute.KeyValue, m metric.Meter) *gauges {
+	g := &gauges{topics: t, attributes: attributes, meter: m, views: map[int]kafka.View{}}
 	var errs []error
 	gauge := func(name, unit, what string) metric.Int64ObservableGauge {
 		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(what))
@@ -193,7 +194,7 @@ func (g *gauges) collectState(o metric.Observer, c kafka.ConsumerStatus) {
 // collectPartition shows what is known of a partition, and nothing of what is
 // not.
 func (g *gauges) collectPartition(o metric.Observer, group string, p kafka.PartitionStatus, now time.Time) {
-	template := g.h.template(p.Topic)
+	template := g.topics.template(p.Topic)
 	attrs := partitionOf(p.Partition)
 	if template == "" {
 		attrs = append(attrs, semconv.MessagingDestinationName(p.Topic))
@@ -220,5 +221,5 @@ func (g *gauges) collectPartition(o metric.Observer, group string, p kafka.Parti
 }
 
 func (g *gauges) with(attrs ...attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(join(attrs, g.h.cfg.attributes)...))
+	return metric.WithAttributeSet(attribute.NewSet(join(attrs, g.attributes)...))
 }

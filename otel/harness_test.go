@@ -58,7 +58,7 @@ func newSampled(t testing.TB, s sdktrace.Sampler, opts ...Option) *telemetry {
 // conventions. It runs in Cleanup.
 func (c *telemetry) checkConventions() {
 	var own []attribute.Key
-	for _, a := range c.hook.cfg.attributes {
+	for _, a := range c.hook.events.attributes {
 		own = append(own, a.Key)
 	}
 	wrong := map[string]bool{} // each mistake once

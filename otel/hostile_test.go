@@ -172,9 +172,9 @@ func TestHostileStream(t *testing.T) {
 		assert.LessOrEqual(t, len(values["messaging.destination.name"]), 1000, "topics of %s", m.Name)
 		assert.LessOrEqual(t, len(values["error.type"]), 101, "types of error of %s", m.Name)
 	}
-	assert.LessOrEqual(t, len(c.hook.lines.all), 4096, "lines that the hook keeps")
-	assert.LessOrEqual(t, len(c.hook.topics.in), 1000, "topics that the hook keeps")
-	assert.LessOrEqual(t, len(c.hook.errors.in), 100, "types of error that the hook keeps")
+	assert.LessOrEqual(t, len(c.hook.events.lines.made.all), 4096, "lines that the hook keeps")
+	assert.LessOrEqual(t, len(c.hook.events.topics.shown.in), 1000, "topics that the hook keeps")
+	assert.LessOrEqual(t, len(c.hook.events.errors.seen.in), 100, "types of error that the hook keeps")
 }
 
 // A caller that sends to partitions that do not exist makes one time series, not

@@ -3,7 +3,6 @@ package otelkafka
 import (
 	"net"
 	"strconv"
-	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -53,30 +52,43 @@ func operationOf(k kafka.OpKind) operation {
 	}
 }
 
-func (h *Hook) line(k lineKey) *line {
-	if l, ok := h.lines.get(k); ok {
-		return l
-	}
-	return h.lines.put(k, h.newLine(k))
+// lines makes each line once, and keeps it.
+type lines struct {
+	made             *cache[lineKey, *line]
+	topics           *topics
+	attributes       []attribute.KeyValue // the user's
+	peer             string
+	withoutPartition bool
 }
 
-// lineOf returns the line of op as it is at its start.
-func (h *Hook) lineOf(op *kafka.Op) *line {
-	return h.line(lineKey{op.Kind, op.Client, op.Topic, op.Partition, ""})
+func newLines(cfg *config, t *topics) *lines {
+	return &lines{newCache[lineKey, *line](4096), t, cfg.attributes, cfg.peer, cfg.withoutPartition}
+}
+
+func (ls *lines) get(k lineKey) *line {
+	if l, ok := ls.made.get(k); ok {
+		return l
+	}
+	return ls.made.put(k, ls.make(k))
+}
+
+// of returns the line of op as it is at its start.
+func (ls *lines) of(op *kafka.Op) *line {
+	return ls.get(lineKey{op.Kind, op.Client, op.Topic, op.Partition, ""})
 }
 
 // noClient stands for the client of what StartProcess begins.
 var noClient = kafka.Client{}
 
-func (h *Hook) newLine(k lineKey) *line {
+func (ls *lines) make(k lineKey) *line {
 	if k.client == nil {
 		k.client = &noClient
 	}
-	p := place{nameOfTopic(k.topic), h.template(k.topic), partitionOf(k.partition), serverOf(k.client)}
+	p := place{nameOfTopic(k.topic), ls.topics.template(k.topic), partitionOf(k.partition), serverOf(k.client)}
 	l := &line{name: p.spanName(k.kind)}
-	h.spanOptions(l, k, p)
+	ls.spanOptions(l, k, p)
 	if k.kind != kafka.OpAttempt {
-		h.metricOptions(l, k, p)
+		ls.metricOptions(l, k, p)
 	}
 	return l
 }
@@ -105,9 +117,9 @@ func (p place) spanName(k kafka.OpKind) string {
 }
 
 // spanOptions makes what spans begin with.
-func (h *Hook) spanOptions(l *line, k lineKey, p place) {
+func (ls *lines) spanOptions(l *line, k lineKey, p place) {
 	if k.kind == kafka.OpAttempt {
-		l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(h.cfg.attributes...)}
+		l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(ls.attributes...)}
 		return
 	}
 	op := operationOf(k.kind)
@@ -118,8 +130,8 @@ func (h *Hook) spanOptions(l *line, k lineKey, p place) {
 	attrs = append(attrs, p.partition...)
 	attrs = append(attrs, p.server...)
 	attrs = appendText(attrs, semconv.MessagingClientIDKey, k.client.ID)
-	attrs = appendText(attrs, semconv.ServicePeerNameKey, h.cfg.peer)
-	attrs = append(attrs, h.cfg.attributes...)
+	attrs = appendText(attrs, semconv.ServicePeerNameKey, ls.peer)
+	attrs = append(attrs, ls.attributes...)
 	l.start = []trace.SpanStartOption{trace.WithSpanKind(op.span), trace.WithAttributes(attrs...)}
 	if k.kind == kafka.OpSend {
 		l.relay = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), l.start[1]}
@@ -127,16 +139,16 @@ func (h *Hook) spanOptions(l *line, k lineKey, p place) {
 }
 
 // metricOptions makes what measurements are recorded with.
-func (h *Hook) metricOptions(l *line, k lineKey, p place) {
+func (ls *lines) metricOptions(l *line, k lineKey, p place) {
 	op := operationOf(k.kind)
 	base := []attribute.KeyValue{semconv.MessagingSystemKafka, semconv.MessagingOperationName(op.name)}
-	where := h.destination(nil, p.topic, p.template)
-	if !h.cfg.withoutPartition {
+	where := ls.topics.destination(nil, p.topic, p.template)
+	if !ls.withoutPartition {
 		where = append(where, p.partition...)
 	}
 	group := appendText(nil, semconv.MessagingConsumerGroupNameKey, k.client.Group)
 	failure := appendText(nil, semconv.ErrorTypeKey, k.failure)
-	common := join(base, where, p.server, h.cfg.attributes)
+	common := join(base, where, p.server, ls.attributes)
 	duration := join(common, group, failure)
 	if k.kind != kafka.OpProcess && k.kind != kafka.OpProcessBatch {
 		duration = append(duration, op.kind)
@@ -147,54 +159,7 @@ func (h *Hook) metricOptions(l *line, k lineKey, p place) {
 	} else {
 		l.count = addOption(join(common, group))
 	}
-	l.latency = recordOption(join(h.destination(nil, p.topic, p.template), group, h.cfg.attributes))
-}
-
-// template returns what stands for a topic's name, or "". A panic of the user's
-// function is none of the collector's: then nothing does.
-func (h *Hook) template(topic string) (template string) {
-	if h.cfg.template == nil || topic == "" {
-		return ""
-	}
-	defer func() {
-		if recover() != nil {
-			template = ""
-		}
-	}()
-	return text(h.cfg.template(topic))
-}
-
-// maxTopicBytes is the brokers' limit.
-const maxTopicBytes = 249
-
-// nameOfTopic returns what spans show of a topic's name. What can be none, as a
-// send is refused for, is shown as far as it is text: one attribute that is no
-// UTF-8 would keep a whole batch of spans from being exported.
-func nameOfTopic(name string) string {
-	if canBeTopic(name) {
-		return name
-	}
-	return text(name)
-}
-
-func canBeTopic(name string) bool {
-	return len(name) <= maxTopicBytes && !strings.ContainsFunc(name, notInTopics)
-}
-
-func notInTopics(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
-}
-
-// destination appends what metrics show of a topic: its template or its name,
-// and nothing of what can be none, nor of the topics after the first thousand.
-func (h *Hook) destination(attrs []attribute.KeyValue, topic, template string) []attribute.KeyValue {
-	switch {
-	case template != "" && h.topics.allow(template):
-		return append(attrs, semconv.MessagingDestinationTemplate(template))
-	case template == "" && topic != "" && canBeTopic(topic) && h.topics.allow(topic):
-		return append(attrs, semconv.MessagingDestinationName(topic))
-	}
-	return attrs
+	l.latency = recordOption(join(ls.topics.destination(nil, p.topic, p.template), group, ls.attributes))
 }
 
 func recordOption(attrs []attribute.KeyValue) []metric.RecordOption {

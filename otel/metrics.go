@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -16,9 +14,6 @@ import (
 // buckets are those that the conventions ask for. The SDK's own are made for
 // milliseconds.
 var buckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-
-// rebalanceKey says which part of a rebalance was seen.
-const rebalanceKey = attribute.Key("kafka.consumer.rebalance.type")
 
 // instruments are those that operations and events write to.
 type instruments struct {
@@ -77,39 +72,4 @@ func (i *instruments) delivered(at time.Time, records []kafka.Record, l *line) {
 			i.latency.Record(ctx, max(0, at.Sub(made).Seconds()), l.latency...)
 		}
 	}
-}
-
-// Event measures rebalances and counts retries.
-func (h *Hook) Event(e kafka.Event) {
-	switch e := e.(type) {
-	case kafka.PartitionsAssigned:
-		h.rebalanced(e.Group, "assigned", "", 0)
-	case kafka.PartitionsRevoked:
-		failure := ""
-		if len(e.Stuck) > 0 {
-			failure = "timeout"
-		}
-		h.rebalanced(e.Group, "revoked", failure, e.Took)
-	case kafka.PartitionsLost:
-		h.rebalanced(e.Group, "lost", h.typeOf(e.Err), 0)
-	case kafka.HandlerFailed:
-		h.retried(e)
-	}
-}
-
-func (h *Hook) rebalanced(group, kind, failure string, took time.Duration) {
-	ctx := context.Background()
-	attrs := []attribute.KeyValue{semconv.MessagingConsumerGroupName(group)}
-	attrs = appendText(attrs, semconv.ErrorTypeKey, failure)
-	attrs = append(attrs, h.cfg.attributes...)
-	if kind == "revoked" {
-		h.metrics.rebalance.Record(ctx, took.Seconds(), recordOption(join(attrs))...)
-	}
-	h.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
-}
-
-func (h *Hook) retried(e kafka.HandlerFailed) {
-	attrs := h.destination(nil, e.Topic, h.template(e.Topic))
-	attrs = append(attrs, semconv.MessagingConsumerGroupName(e.Group), semconv.ErrorTypeKey.String(h.errorType(e.Err)))
-	h.metrics.retries.Add(context.Background(), 1, addOption(append(attrs, h.cfg.attributes...))...)
 }

@@ -109,7 +109,7 @@ func (r *counting) Unregister() error {
 // The gauges register one callback for all managers, and none without a manager.
 func TestGaugesAreRegisteredOnce(t *testing.T) {
 	r := &counting{}
-	g := newGauges(New(), r)
+	g := newGauges(newTopics(nil), nil, r)
 	for i := range 3 {
 		first, second := g.attach(kafka.View{}), g.attach(kafka.View{})
 		assert.Equal(t, 1, r.live, "round %d: two managers", i)
@@ -208,7 +208,7 @@ func TestUnsampledSendKeepsAContext(t *testing.T) {
 	c := newTelemetry(t)
 	d := &cluster{}
 	require.NoError(t, d.sender(t, c.hook).SendMessage(trace.ContextWithRemoteSpanContext(t.Context(), sc), &kafka.ProducerMessage{Topic: "orders", Headers: hs}))
-	assert.Equal(t, kept.SpanID(), c.hook.propagate().remote(d.sent[0].Headers).SpanID())
+	assert.Equal(t, kept.SpanID(), c.hook.spans.propagate().remote(d.sent[0].Headers).SpanID())
 }
 
 // Without acknowledgements a record's partition and offset are unknown.
@@ -514,7 +514,7 @@ func TestNoTimestampNoLatency(t *testing.T) {
 func TestPooledSpansAreEmpty(t *testing.T) {
 	c := newTelemetry(t)
 	_, sc := remoteHeaders(1, true)
-	s := c.hook.newSpan()
+	s := c.hook.spans.newSpan(nil)
 	s.link(sc, nil)
 	s.opts = append(s.opts, trace.WithAttributes(attribute.String("a", "b")))
 	s.begin(t.Context(), "test", time.Now())

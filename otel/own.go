@@ -11,7 +11,7 @@ import (
 // Context returns ctx with the trace context and the baggage that m carries: for
 // one record of a batch, whose handler's context has those of none.
 func (h *Hook) Context(ctx context.Context, m *kafka.Message) context.Context {
-	ctx, _ = h.propagate().extract(ctx, m.Headers)
+	ctx, _ = h.spans.propagate().extract(ctx, m.Headers)
 	return ctx
 }
 
@@ -26,24 +26,29 @@ func (h *Hook) StartProcess(ctx context.Context, ms ...*kafka.Message) (inside c
 	if len(ms) == 0 {
 		return ctx, func(error) {}
 	}
+	return h.deliveries.own(ctx, ms)
+}
+
+// own is StartProcess.
+func (o *deliveries) own(ctx context.Context, ms []*kafka.Message) (inside context.Context, end func(error)) {
 	at := time.Now()
 	d := deliveryOf(ms)
 	k := lineKey{kind: kafka.OpProcess, topic: d.topic, partition: d.partition}
-	l := h.line(k)
+	l := o.lines.get(k)
 	ours := kafka.JobName(ctx) == ""
 	if ours {
-		h.metrics.delivered(at, d.records, l)
+		o.metrics.delivered(at, d.records, l)
 	}
-	s, inside := h.process(ctx, l, at, d)
+	s, inside := o.process(ctx, l, at, d)
 	var ended atomic.Bool
 	return inside, func(err error) {
 		if ended.Swap(true) {
 			return // s may belong to another operation by now
 		}
 		now := time.Now()
-		k.failure = h.typeOf(err)
+		k.failure = o.errors.of(err)
 		if ours {
-			h.metrics.process.Record(s.context(), now.Sub(at).Seconds(), h.line(k).duration...)
+			o.metrics.process.Record(s.context(), now.Sub(at).Seconds(), o.lines.get(k).duration...)
 		}
 		if s != nil {
 			s.end(now, err, k.failure)

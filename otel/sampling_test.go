@@ -51,7 +51,7 @@ func TestA41_UnsampledIsPassedOn(t *testing.T) {
 		c := newSampled(t, sdktrace.AlwaysSample(), opts...)
 		d := &cluster{}
 		require.NoError(t, d.sender(t, c.hook).Send(trace.ContextWithRemoteSpanContext(t.Context(), sc), "orders", nil, nil))
-		return c, c.hook.propagate().remote(d.sent[0].Headers)
+		return c, c.hook.spans.propagate().remote(d.sent[0].Headers)
 	}
 	c, got := send()
 	assert.Empty(t, c.recorder.Started())

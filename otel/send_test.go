@@ -233,7 +233,7 @@ func TestA10_AMessageThatIsSentAgainBelongsToItsSecondSend(t *testing.T) {
 	for i, s := range sends {
 		parent := parents[i].SpanContext()
 		assert.Equal(t, parent.SpanID(), s.Parent().SpanID(), "parent of send %d", i)
-		assert.Equal(t, parent.TraceID(), c.hook.propagate().remote(d.sent[i].Headers).TraceID(), "headers of send %d", i)
+		assert.Equal(t, parent.TraceID(), c.hook.spans.propagate().remote(d.sent[i].Headers).TraceID(), "headers of send %d", i)
 	}
 	assert.Nil(t, m.Headers)
 }
@@ -258,7 +258,7 @@ func TestA11_AContextInTheHeaders(t *testing.T) {
 	s = c.one("send orders")
 	assert.Equal(t, trace.SpanKindProducer, s.SpanKind(), "replaced")
 	wantLinks(t, s)
-	assert.Equal(t, s.SpanContext().SpanID(), c.hook.propagate().remote(m.Headers).SpanID(), "replaced")
+	assert.Equal(t, s.SpanContext().SpanID(), c.hook.spans.propagate().remote(m.Headers).SpanID(), "replaced")
 	assert.Len(t, m.Headers, 1, "replaced: a tracestate of another trace must not stay")
 }
 
@@ -276,7 +276,7 @@ func TestA12_TracingOff(t *testing.T) {
 	assert.Equal(t, []driver.Header(hs), d.sent[0].Headers)
 	_, sc := remoteHeaders(9, true)
 	require.NoError(t, p.Send(trace.ContextWithRemoteSpanContext(t.Context(), sc), "orders", nil, nil))
-	assert.Equal(t, sc.SpanID(), c.hook.propagate().remote(d.sent[1].Headers).SpanID())
+	assert.Equal(t, sc.SpanID(), c.hook.spans.propagate().remote(d.sent[1].Headers).SpanID())
 	assert.Empty(t, c.recorder.Started())
 }
 
@@ -309,7 +309,7 @@ func TestA28_Forward(t *testing.T) {
 		assert.Equal(t, parent.SpanContext().SpanID(), s.Parent().SpanID())
 		assert.Equal(t, trace.SpanKindProducer, s.SpanKind())
 		wantLinks(t, s, original)
-		assert.Equal(t, s.SpanContext().SpanID(), c.hook.propagate().remote(d.sent[0].Headers).SpanID())
+		assert.Equal(t, s.SpanContext().SpanID(), c.hook.spans.propagate().remote(d.sent[0].Headers).SpanID())
 		assert.Len(t, d.sent[0].Headers, 2)
 	}
 }

@@ -40,5 +40,5 @@ func TestPanickingTemplateGivesNoTemplate(t *testing.T) {
 	_, end := c.hook.StartProcess(t.Context(), &kafka.Message{Topic: "orders"})
 	end(nil)
 	c.one("process orders")
-	assert.Empty(t, c.hook.template("orders"))
+	assert.Empty(t, c.hook.events.topics.template("orders"))
 }

@@ -1,0 +1,54 @@
+package otelkafka
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// rebalanceKey says which part of a rebalance was seen.
+const rebalanceKey = attribute.Key("kafka.consumer.rebalance.type")
+
+// events measures rebalances and counts retries.
+type events struct {
+	*kit
+	attributes []attribute.KeyValue // the user's
+}
+
+func (o *events) on(e kafka.Event) {
+	switch e := e.(type) {
+	case kafka.PartitionsAssigned:
+		o.rebalanced(e.Group, "assigned", "", 0)
+	case kafka.PartitionsRevoked:
+		failure := ""
+		if len(e.Stuck) > 0 {
+			failure = "timeout"
+		}
+		o.rebalanced(e.Group, "revoked", failure, e.Took)
+	case kafka.PartitionsLost:
+		o.rebalanced(e.Group, "lost", o.errors.of(e.Err), 0)
+	case kafka.HandlerFailed:
+		o.retried(e)
+	}
+}
+
+func (o *events) rebalanced(group, kind, failure string, took time.Duration) {
+	ctx := context.Background()
+	attrs := []attribute.KeyValue{semconv.MessagingConsumerGroupName(group)}
+	attrs = appendText(attrs, semconv.ErrorTypeKey, failure)
+	attrs = append(attrs, o.attributes...)
+	if kind == "revoked" {
+		o.metrics.rebalance.Record(ctx, took.Seconds(), recordOption(join(attrs))...)
+	}
+	o.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
+}
+
+func (o *events) retried(e kafka.HandlerFailed) {
+	attrs := o.topics.destination(nil, e.Topic, o.topics.template(e.Topic))
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(e.Group), semconv.ErrorTypeKey.String(o.errors.name(e.Err)))
+	o.metrics.retries.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
+}
