@@ -30,6 +30,13 @@ type conn struct {
 func (d *Dialer) newConn(raw net.Conn) *conn {
 	c := &conn{Conn: raw, raw: raw, dialer: d, gone: make(chan struct{})}
 	c.answers = response.New(d.Tokens, d.MaxPending, d.max)
+	if d.Heard != nil {
+		c.answers.Heard = func(r response.Request, code int16) {
+			if r.Key != response.InitProducerID {
+				d.Heard(r.Key, r.Sent, code)
+			}
+		}
+	}
 	c.hangUp = sync.OnceValue(func() error {
 		close(c.gone)
 		return raw.Close()
@@ -44,6 +51,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 	c.holdBack()
 	if r, ok := response.ParseRequest(b); ok {
+		r.Sent = time.Now()
 		c.asked.Store(int32(r.Key))
 		c.answers.Ask(r)
 		if r.Key == response.Produce {
@@ -98,7 +106,11 @@ const lookupWait = time.Second
 // wait returns how long the answer to the latest request may take, or 0 if the client
 // alone bounds it.
 func (c *conn) wait() time.Duration {
-	switch c.asked.Load() {
+	key := c.asked.Load()
+	if slow := c.dialer.Slow; slow != nil && slow(int16(key)) {
+		return 0
+	}
+	switch key {
 	case response.JoinGroup, response.SyncGroup: // answered when other members have done theirs
 		return 0
 	case response.FindCoordinator:

@@ -50,6 +50,15 @@ type Dialer struct {
 	// Tokens allows answers that are SASL tokens in no protocol.
 	Tokens bool
 
+	// Slow, if not nil, reports the API keys of requests whose answers may take as long
+	// as the client allows. A join is always one of these.
+	Slow func(key int16) bool
+
+	// Heard, if not nil, is called when the answer to a join, a sync or a heartbeat comes,
+	// with the time at which the request was sent and the error code of the answer. The
+	// client gets the answer when Heard has returned.
+	Heard func(key int16, sent time.Time, code int16)
+
 	// MaxPending is how many requests may wait for an answer on one connection.
 	MaxPending int
 

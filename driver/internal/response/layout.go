@@ -14,7 +14,8 @@ import (
 //	[=          an array whose elements the request has named
 //	[<          an array that is short in every cluster
 //	t           the throttle time
-//	e           the error code; without an error, fields p must not be negative
+//	e           the error code of the answer, which Heard gets; without an error, fields p
+//	            must not be negative
 //	p2 p8       such a field, of so many bytes
 //	T           tagged fields, in flexible versions
 //
@@ -56,10 +57,10 @@ var layouts = compileAll(map[int16]layout{
 	OffsetCommit:     {8, 8, "t@3 [= s [= 4 2 T ] T ] T"},
 	OffsetFetch:      {6, 8, "t@3 [@8 s [ s [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
 	FindCoordinator:  {3, 3, "t@1 2 s@1 4 s 4 T"},
-	JoinGroup:        {6, 8, "t@2 2 4 s@7 s s s [ s s@5 b T ] T"},
-	Heartbeat:        {4, 4, "t@1 2 T"},
+	JoinGroup:        {6, 9, "t@2 e 4 s@7 s s 1@9 s [ s s@5 b T ] T"},
+	Heartbeat:        {4, 4, "t@1 e T"},
 	LeaveGroup:       {4, 5, "t@1 2 [@3 s s 2 T ] T"},
-	SyncGroup:        {4, 5, "t@1 2 s@5 s@5 b T"},
+	SyncGroup:        {4, 5, "t@1 e s@5 s@5 b T"},
 	SASLHandshake:    {99, 1, "2 [ s ]"},
 	InitProducerID:   {2, 4, "t e p8 p2 T"},
 	SASLAuthenticate: {2, 2, "2 s b 8@1 T"},

@@ -28,6 +28,8 @@ type reader struct {
 	tags   int   // numbers to come of tagged fields, two for each
 	tagged bool  // such numbers are coming
 	failed bool  // the answer has an error code
+	coded  bool  // the error code has come
+	code   int16 // the error code
 	pause  int32 // the throttle time, in milliseconds
 }
 
@@ -128,7 +130,7 @@ func (r *reader) act(f *field, value uint64) error {
 	case 't':
 		r.pause = max(r.pause, int32(value))
 	case 'e':
-		r.failed = value != 0
+		r.code, r.coded, r.failed = int16(value), true, value != 0
 	case 'p':
 		if sign := uint64(1) << (8*f.width - 1); value&sign != 0 && !r.failed {
 			return r.broken("a negative identity, and no error")

@@ -41,6 +41,11 @@ func broken(format string, args ...any) error {
 // A Follower follows the answers on one connection. It keeps nothing of an answer and
 // allocates nothing for it. One goroutine may call Ask while another calls Follow.
 type Follower struct {
+	// Heard, if not nil, is called with the error code of each answer whose layout shows
+	// it, before the client has the end of the answer. It must be set before the first
+	// call of Follow.
+	Heard func(r Request, code int16)
+
 	tokens bool // answers may be SASL tokens in no protocol, as before Kafka 1.0
 	max    int  // the length of the longest answer
 
@@ -61,6 +66,7 @@ type Request struct {
 	Version     int16
 	Correlation int32
 	Bytes       int
+	Sent        time.Time // when its writing began
 }
 
 // New returns the Follower of one connection, on which pending requests may wait for an
@@ -174,6 +180,10 @@ func (f *Follower) end() {
 	if f.rest == 0 {
 		f.got = 0
 		f.complete++
+		if f.Heard != nil && f.layout.coded {
+			f.layout.coded = false
+			f.Heard(f.layout.request, f.layout.code)
+		}
 		f.layout.stop()
 	}
 }
