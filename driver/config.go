@@ -9,7 +9,8 @@ import (
 
 // A ConsumerConfig configures a consumer. The core has filled in every default and
 // has checked each field and their combinations. A driver checks only what depends
-// on the driver. Durations are positive.
+// on the driver. Durations are positive, except for HeartbeatInterval with
+// ConsumerProtocol.
 type ConsumerConfig struct {
 	Brokers    []string // host:port, at least one
 	ClientID   string
@@ -18,15 +19,25 @@ type ConsumerConfig struct {
 	InstanceID string   // for static membership (KIP-345); "" is dynamic
 	RackID     string   // fetch from the closest replica (KIP-392); "" fetches from the leader
 
-	InitialOffset     InitialOffset
-	OutOfRange        OutOfRange
-	IsolationLevel    IsolationLevel
-	BalanceStrategies []BalanceStrategy // in order of preference
+	InitialOffset  InitialOffset
+	OutOfRange     OutOfRange
+	IsolationLevel IsolationLevel
 
-	SessionTimeout    time.Duration
+	// GroupProtocol is how the group works. With ConsumerProtocol the brokers decide
+	// the assignment and the interval of heartbeats: BalanceStrategies is empty and
+	// HeartbeatInterval is 0.
+	GroupProtocol     GroupProtocol
+	BalanceStrategies []BalanceStrategy // in order of preference
 	HeartbeatInterval time.Duration
-	RebalanceTimeout  time.Duration
-	DrainTimeout      time.Duration // longest window of a Handler.Revoke
+
+	// SessionTimeout is when a member that gets no answers ends its own claims: see
+	// Consumer.Run. With ClassicProtocol it is also the group's timeout. With
+	// ConsumerProtocol the group's timeout is a setting of the brokers, which no client
+	// learns; the default here is the default there.
+	SessionTimeout time.Duration
+
+	RebalanceTimeout time.Duration
+	DrainTimeout     time.Duration // longest window of a Handler.Revoke
 
 	// MaxProcessingTime is for clients that limit how long a delivery may take, as
 	// Sarama does. A driver without such a limit must ignore it.
@@ -103,7 +114,20 @@ const (
 	ReadUncommitted
 )
 
-// BalanceStrategy is the way in which a group assigns partitions to its members.
+// GroupProtocol is the protocol between the members of a group and its coordinator.
+type GroupProtocol int
+
+// The group protocols. The zero value is ClassicProtocol: the members join generation
+// by generation, and one of them assigns the partitions. With ConsumerProtocol
+// (KIP-848, Kafka 4) the coordinator assigns them and moves them one by one: a member
+// keeps what does not move, and joins only once.
+const (
+	ClassicProtocol GroupProtocol = iota
+	ConsumerProtocol
+)
+
+// BalanceStrategy is the way in which a group of the ClassicProtocol assigns partitions to
+// its members.
 type BalanceStrategy int
 
 // The balance strategies. CooperativeSticky rebalances without stopping the

@@ -78,8 +78,9 @@ type Consumer interface {
 	// attempts that fail at once.
 	//
 	// Run must also wait, and report to h.Error, while another party has to act: a
-	// topic does not exist, the members have no balance strategy in common, a
-	// coordinator is loading, or the cluster is unreachable. A topic that is missing,
+	// topic does not exist, the members have no balance strategy or no group protocol
+	// in common, another member holds the InstanceID, a coordinator is loading, or the
+	// cluster is unreachable. A topic that is missing,
 	// or that this member may not read, must not keep Run from any other topic. Run
 	// must pick it up within a minute of its appearance. Topics to which only other
 	// members of the group subscribe are never an error.
@@ -95,10 +96,17 @@ type Consumer interface {
 	// of InitialOffset and OutOfRange. A position from the old incarnation must never
 	// apply to the new one.
 	//
-	// The group removes a member from which it has not heard for SessionTimeout. The
-	// claims must therefore be Lost, with a cause that wraps ErrMembershipLost, once
-	// SessionTimeout has passed since the member sent the latest heartbeat that was
-	// answered. See SessionDeadliner.
+	// The group removes a member from which it has not heard for SessionTimeout, or,
+	// with ConsumerProtocol, for a time that the brokers choose. The claims must
+	// therefore be Lost, with a cause that wraps ErrMembershipLost, once SessionTimeout
+	// has passed since the member sent the latest heartbeat that was answered. See
+	// SessionDeadliner.
+	//
+	// Two members with one InstanceID compete for its place. With ClassicProtocol the
+	// newcomer takes it: the Run of the older member must return an ErrPermanent with
+	// the code FENCED_INSTANCE_ID. With ConsumerProtocol the older member keeps it until
+	// it closes or its session times out: the newcomer must wait, must get no claim, and
+	// must report UNRELEASED_INSTANCE_ID to h.Error.
 	//
 	// Run must never move a position silently that is no longer in the log. With
 	// OutOfRangeStop the claim must be Lost, and Run must return an ErrPermanent with
@@ -123,13 +131,15 @@ type Consumer interface {
 	// is not known to be durable; if ctx has ended, their errors wrap ctx's error.
 	//
 	// Commit must refuse a mark on an ended claim with ErrClaimEnded without asking
-	// the broker. The broker refuses a mark of a superseded generation.
+	// the broker. The broker refuses a mark of a superseded generation or, with
+	// ConsumerProtocol, of another epoch than the member's.
 	//
 	// Each attempt must read the member's identity first and drop the marks of ended
 	// claims second. In the other order this could happen: a commit waits to be
 	// retried, its claim is revoked, the member rejoins, and the attempt under the new
 	// generation rewinds the next owner. If a mark on a live claim was refused because
-	// the member has moved to a newer generation, Commit must retry it under that one.
+	// the member has moved to a newer generation or epoch, Commit must retry it under
+	// that one.
 	//
 	// Within a claim a position must never move backwards. A mark at or below Start,
 	// or at or below what the claim has committed, succeeds and changes nothing. A
@@ -149,7 +159,7 @@ type Consumer interface {
 
 	// Close ends Run. It drains live claims by Handler.Revoke and then leaves the
 	// group, so that other members take over at once. A static member must stay in
-	// the group until its session times out. The core closes every consumer, also
+	// the group until its session times out; its InstanceID is free at once. The core closes every consumer, also
 	// after Run failed or was never called, but not from inside a method of Handler.
 	//
 	// The window of every Revoke, running or still to come, must end by the end of
@@ -172,8 +182,10 @@ type Consumer interface {
 // never be live at once.
 type Handler interface {
 	// Assign announces new claims. A driver must call it before it delivers any of
-	// their records, and at least once each time that the member joins the group,
-	// without claims if the member got none. Assign does not block.
+	// their records, and at least once each time that the member has joined the group,
+	// without claims if the member got none. With ClassicProtocol each rebalance is a
+	// join. With ConsumerProtocol a member joins once, and again after it has lost its
+	// membership. Assign does not block.
 	Assign(claims []*Claim)
 
 	// Deliver hands over records of a claim, in rising order of offset, without a gap
@@ -193,7 +205,8 @@ type Handler interface {
 	// the claims: the driver must then proceed as if Revoke had returned, so that a
 	// stuck handler cannot hold up the group. If the claims are lost meanwhile, the
 	// driver must cancel ctx with that cause as soon as it knows, and must not call
-	// Lost.
+	// Lost. A driver whose client sends no heartbeats during a revocation knows it only
+	// from a refused commit or after Revoke has returned.
 	Revoke(ctx context.Context, claims []*Claim)
 
 	// Lost reports claims that are already gone: another member may own them, and no
@@ -231,9 +244,9 @@ type Claim struct {
 	// nothing.
 	Start int64
 
-	// Generation is the generation of the group under which the claim was assigned.
-	// It is for logs: the driver fences commits, and a claim may outlive its
-	// generation in a cooperative rebalance.
+	// Generation is the generation of the group under which the claim was assigned, or,
+	// with ConsumerProtocol, the member's epoch. It is for logs: the driver fences
+	// commits, and a claim may outlive its generation in a cooperative rebalance.
 	Generation int32
 
 	// Backend belongs to the driver that created the claim. Owner belongs to the

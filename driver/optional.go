@@ -17,6 +17,13 @@ type ProducerValidator interface {
 	ValidateProducer(cfg ProducerConfig) error
 }
 
+// A GroupProtocolSupporter is a Driver that supports other group protocols than
+// ClassicProtocol. The core rejects a protocol at registration that the driver does not
+// support. A driver without this method supports ClassicProtocol alone.
+type GroupProtocolSupporter interface {
+	SupportsGroupProtocol(p GroupProtocol) bool
+}
+
 // A HighWatermarker is a Consumer that knows the high watermark of a claim's
 // partition: the offset after the last replicated record, including records of open
 // transactions. HighWatermark must not make a round trip. Its answer must be at most

@@ -11,6 +11,7 @@ import (
 func (InitialOffset) names() []string  { return []string{"latest", "earliest"} }
 func (OutOfRange) names() []string     { return []string{"none", "earliest", "latest"} }
 func (IsolationLevel) names() []string { return []string{"read_committed", "read_uncommitted"} }
+func (GroupProtocol) names() []string  { return []string{"classic", "consumer"} }
 func (BalanceStrategy) names() []string {
 	return []string{"roundrobin", "range", "sticky", "cooperative-sticky"}
 }
@@ -57,6 +58,9 @@ func (o OutOfRange) String() string { return name(o) }
 // String returns Kafka's name, or "" if l is not one of the constants.
 func (l IsolationLevel) String() string { return name(l) }
 
+// String returns Kafka's name, or "" if p is not one of the constants.
+func (p GroupProtocol) String() string { return name(p) }
+
 // String returns Kafka's name, or "" if s is not one of the constants.
 func (s BalanceStrategy) String() string { return name(s) }
 
@@ -74,6 +78,9 @@ func (o OutOfRange) MarshalText() ([]byte, error) { return marshalName("OutOfRan
 
 // MarshalText returns Kafka's name, or an error for any other value.
 func (l IsolationLevel) MarshalText() ([]byte, error) { return marshalName("IsolationLevel", l) }
+
+// MarshalText returns Kafka's name, or an error for any other value.
+func (p GroupProtocol) MarshalText() ([]byte, error) { return marshalName("GroupProtocol", p) }
 
 // MarshalText returns Kafka's name, or an error for any other value.
 func (s BalanceStrategy) MarshalText() ([]byte, error) { return marshalName("BalanceStrategy", s) }
@@ -95,6 +102,11 @@ func (o *OutOfRange) UnmarshalText(text []byte) error { return unmarshalName("Ou
 // UnmarshalText accepts Kafka's name, or returns an error for any other text.
 func (l *IsolationLevel) UnmarshalText(text []byte) error {
 	return unmarshalName("IsolationLevel", l, text)
+}
+
+// UnmarshalText accepts Kafka's name, or returns an error for any other text.
+func (p *GroupProtocol) UnmarshalText(text []byte) error {
+	return unmarshalName("GroupProtocol", p, text)
 }
 
 // UnmarshalText accepts Kafka's name, or returns an error for any other text.

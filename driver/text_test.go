@@ -25,6 +25,7 @@ func TestFault_D5_EnumerationsOfConfigurationsAreText(t *testing.T) {
 		{OffsetOldest, new(InitialOffset), "earliest", `InitialOffset "x\n" is none of latest, earliest`},
 		{OutOfRangeNewest, new(OutOfRange), "latest", `OutOfRange "x\n" is none of none, earliest, latest`},
 		{ReadUncommitted, new(IsolationLevel), "read_uncommitted", `IsolationLevel "x\n" is none of read_committed, read_uncommitted`},
+		{ConsumerProtocol, new(GroupProtocol), "consumer", `GroupProtocol "x\n" is none of classic, consumer`},
 		{CooperativeSticky, new(BalanceStrategy), "cooperative-sticky", `BalanceStrategy "x\n" is none of roundrobin, range, sticky, cooperative-sticky`},
 		{WaitForAll, new(RequiredAcks(2)), "all", `RequiredAcks "x\n" is none of all, 1, 0`},
 		{CompressionZSTD, new(Compression), "zstd", `Compression "x\n" is none of none, gzip, snappy, lz4, zstd`},

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -8,12 +9,28 @@ import (
 
 // What only some drivers can do is asked for here, and nowhere else.
 
-// checkConsumer asks the driver whether it can honour cfg.
-func checkConsumer(d driver.Driver, cfg driver.ConsumerConfig) error {
+// checkConsumer asks the driver whether it can honour cfg, which is that of the consumer
+// of that name.
+func checkConsumer(d driver.Driver, name string, cfg driver.ConsumerConfig) error {
+	if p := cfg.GroupProtocol; !supportsGroupProtocol(d, p) {
+		return &FieldError{
+			Kind: "consumer", Name: name, Field: "GroupProtocol",
+			Problem: fmt.Sprintf("%v is not supported by the driver %T", p, d),
+		}
+	}
 	if v, ok := d.(driver.ConsumerValidator); ok {
-		return v.ValidateConsumer(cfg)
+		if err := v.ValidateConsumer(cfg); err != nil {
+			return fmt.Errorf("kafka: consumer %q: %w", name, err)
+		}
 	}
 	return nil
+}
+
+func supportsGroupProtocol(d driver.Driver, p GroupProtocol) bool {
+	if s, ok := d.(driver.GroupProtocolSupporter); ok {
+		return s.SupportsGroupProtocol(p)
+	}
+	return p == ClassicProtocol
 }
 
 // checkProducer asks the driver whether it can honour cfg.

@@ -15,6 +15,8 @@ type (
 	OutOfRange = driver.OutOfRange
 	// IsolationLevel says whether records of open and aborted transactions are read.
 	IsolationLevel = driver.IsolationLevel
+	// GroupProtocol is how a group and its members work together.
+	GroupProtocol = driver.GroupProtocol
 	// BalanceStrategy is how partitions are shared among a group's members.
 	BalanceStrategy = driver.BalanceStrategy
 	// RequiredAcks is how many replicas must hold a record before it counts as sent.
@@ -40,6 +42,12 @@ const (
 const (
 	ReadCommitted   = driver.ReadCommitted   // those of committed transactions, and those of none
 	ReadUncommitted = driver.ReadUncommitted // all
+)
+
+// How a group and its members work together.
+const (
+	ClassicProtocol  = driver.ClassicProtocol  // generations; a member assigns the partitions
+	ConsumerProtocol = driver.ConsumerProtocol // of Kafka 4 (KIP-848): the brokers assign them
 )
 
 // How partitions are shared.
@@ -117,6 +125,15 @@ type ConsumerConfig struct {
 	// read. Default ReadCommitted.
 	IsolationLevel IsolationLevel
 
+	// GroupProtocol is how the group works. Default ClassicProtocol. With
+	// ConsumerProtocol (KIP-848), which needs brokers of Kafka 4 and a driver that
+	// supports it, the brokers assign the partitions and move them one by one, so that
+	// no rebalance stops the partitions that a member keeps. BalanceStrategies and
+	// HeartbeatInterval are then settings of the brokers and must be unset here. All
+	// members of a group must use the same protocol; a group without members accepts
+	// either.
+	GroupProtocol GroupProtocol
+
 	// BalanceStrategies are offered to the group in order of preference. The
 	// group uses one that all of its members offer, and refuses a member that
 	// shares none with the others. Default RoundRobin, then Range: two consumers
@@ -124,19 +141,25 @@ type ConsumerConfig struct {
 	// whose default is Range, as Sarama's and Java's are, agrees with it on Range,
 	// so that a service can be moved here instance by instance. Offering
 	// CooperativeSticky beside another one works as the other one does until every
-	// member offers it alone.
+	// member offers it alone. It must be unset with ConsumerProtocol.
 	BalanceStrategies []BalanceStrategy
 
 	// SessionTimeout is how long the group waits for a silent member. Brokers
 	// accept 6s to 30m by default. Default 10s.
+	//
+	// With ConsumerProtocol the brokers alone decide how long the group waits, 45s by
+	// default, and SessionTimeout is when a member without answers ends its own claims.
+	// It must not be more than the brokers' group.consumer.session.timeout.ms, or two
+	// members could handle one partition for a while. Default 45s.
 	SessionTimeout time.Duration
 
-	// HeartbeatInterval is at most a third of SessionTimeout. Default 3s.
+	// HeartbeatInterval is at most a third of SessionTimeout. Default 3s. It must be
+	// unset with ConsumerProtocol.
 	HeartbeatInterval time.Duration
 
 	// RebalanceTimeout is how long the group waits for a member during a
-	// rebalance, at least SessionTimeout. Default 60s, or SessionTimeout if that
-	// is more.
+	// rebalance, with ClassicProtocol at least SessionTimeout. Default 60s, or
+	// SessionTimeout if that is more.
 	RebalanceTimeout time.Duration
 
 	// DrainTimeout is how long a running handler may go on after its context was

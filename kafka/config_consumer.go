@@ -60,6 +60,7 @@ func tell(d *driver.ConsumerConfig, c ConsumerConfig) {
 	d.InitialOffset = c.InitialOffset
 	d.OutOfRange = c.OutOfRange
 	d.IsolationLevel = c.IsolationLevel
+	d.GroupProtocol = c.GroupProtocol
 	d.BalanceStrategies = slices.Clone(c.BalanceStrategies)
 	d.SessionTimeout = c.SessionTimeout
 	d.HeartbeatInterval = c.HeartbeatInterval
@@ -83,11 +84,19 @@ func (p *problems) reading(c *ConsumerConfig) {
 	oneOf(p, "InitialOffset", c.InitialOffset, "OffsetNewest, OffsetOldest")
 	oneOf(p, "OutOfRange", c.OutOfRange, "OutOfRangeStop, OutOfRangeOldest, OutOfRangeNewest")
 	oneOf(p, "IsolationLevel", c.IsolationLevel, "ReadCommitted, ReadUncommitted")
-	c.BalanceStrategies = p.strategies(c.BalanceStrategies)
+	oneOf(p, "GroupProtocol", c.GroupProtocol, "ClassicProtocol, ConsumerProtocol")
+	c.BalanceStrategies = p.strategies(c)
 }
 
-func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
-	if len(given) == 0 {
+func (p *problems) strategies(c *ConsumerConfig) []BalanceStrategy {
+	given := c.BalanceStrategies
+	switch {
+	case c.GroupProtocol == ConsumerProtocol:
+		if len(given) > 0 {
+			p.add("BalanceStrategies", "%v must be unset with ConsumerProtocol: the brokers assign the partitions", given)
+		}
+		return nil
+	case len(given) == 0:
 		return []BalanceStrategy{RoundRobin, Range}
 	}
 	wrong := few{p: p, field: "BalanceStrategies"}
@@ -110,22 +119,48 @@ func (p *problems) strategies(given []BalanceStrategy) []BalanceStrategy {
 // timing fills in and checks how long the group waits. A relation is judged only
 // between durations that are right by themselves.
 func (p *problems) timing(c *ConsumerConfig) {
+	if c.GroupProtocol == ConsumerProtocol {
+		p.fence(c)
+	} else {
+		p.session(c)
+	}
+	p.duration("DrainTimeout", &c.DrainTimeout, c.RebalanceTimeout/2)
+	p.duration("MaxProcessingTime", &c.MaxProcessingTime, 100*time.Millisecond)
+	if rebalance, drain := c.RebalanceTimeout, c.DrainTimeout; drain > 0 && rebalance > 0 && drain >= rebalance {
+		p.add("DrainTimeout", "%v is not less than RebalanceTimeout (%v)", drain, rebalance)
+	}
+}
+
+// session is the part of timing that ClassicProtocol alone has.
+func (p *problems) session(c *ConsumerConfig) {
 	p.duration("SessionTimeout", &c.SessionTimeout, 10*time.Second)
 	p.duration("HeartbeatInterval", &c.HeartbeatInterval, 3*time.Second)
 	p.duration("RebalanceTimeout", &c.RebalanceTimeout, fit(time.Minute, c.SessionTimeout, 0))
-	p.duration("DrainTimeout", &c.DrainTimeout, c.RebalanceTimeout/2)
-	p.duration("MaxProcessingTime", &c.MaxProcessingTime, 100*time.Millisecond)
-	session, heartbeat, rebalance, drain := c.SessionTimeout, c.HeartbeatInterval, c.RebalanceTimeout, c.DrainTimeout
+	session, heartbeat, rebalance := c.SessionTimeout, c.HeartbeatInterval, c.RebalanceTimeout
 	if session > 0 && heartbeat > 0 && session < 3*heartbeat {
 		p.add("SessionTimeout", "%v is less than 3 x HeartbeatInterval (%v)", session, heartbeat)
 	}
 	if session > 0 && rebalance > 0 && rebalance < session {
 		p.add("RebalanceTimeout", "%v is less than SessionTimeout (%v)", rebalance, session)
 	}
-	if drain > 0 && rebalance > 0 && drain >= rebalance {
-		p.add("DrainTimeout", "%v is not less than RebalanceTimeout (%v)", drain, rebalance)
-	}
 	p.sessionBounds(session)
+}
+
+// fence is the part of timing that ConsumerProtocol alone has. Its bounds are warnings,
+// for the reason that sessionBounds has. Below the lower one a member could end its
+// claims while its heartbeats are answered: brokers ask for one every 5s by default.
+func (p *problems) fence(c *ConsumerConfig) {
+	const least, most = 15 * time.Second, 45 * time.Second
+	p.duration("SessionTimeout", &c.SessionTimeout, most)
+	if d := c.HeartbeatInterval; d != 0 {
+		p.add("HeartbeatInterval", "%v must be unset with ConsumerProtocol: the brokers choose the interval", d)
+		c.HeartbeatInterval = 0
+	}
+	p.duration("RebalanceTimeout", &c.RebalanceTimeout, time.Minute)
+	if d := c.SessionTimeout; d < least || d > most {
+		p.warn("SessionTimeout: %v is outside %v to %v, from three heartbeats to the session timeout "+
+			"that brokers have by default with ConsumerProtocol", d, least, most)
+	}
 }
 
 // fit keeps a default that depends on another field from contradicting it. A

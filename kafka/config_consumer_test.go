@@ -103,6 +103,16 @@ func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
 		{"balance strategy twice", func(c *ConsumerConfig) { c.BalanceStrategies = []BalanceStrategy{Sticky, Range, Sticky} },
 			`BalanceStrategies[2]: sticky is the same as [0]`},
 
+		{"group protocol", func(c *ConsumerConfig) { c.GroupProtocol = 2 },
+			`GroupProtocol: 2 is none of ClassicProtocol, ConsumerProtocol`},
+		{"settings that are the brokers' with the consumer protocol", func(c *ConsumerConfig) {
+			c.GroupProtocol, c.BalanceStrategies, c.HeartbeatInterval = ConsumerProtocol, []BalanceStrategy{Range, Sticky}, 3*time.Second
+		}, "BalanceStrategies: [range sticky] must be unset with ConsumerProtocol: the brokers assign the partitions\n" +
+			`HeartbeatInterval: 3s must be unset with ConsumerProtocol: the brokers choose the interval`},
+		{"drain as long as the rebalance with the consumer protocol", func(c *ConsumerConfig) {
+			c.GroupProtocol, c.RebalanceTimeout, c.DrainTimeout = ConsumerProtocol, time.Second, time.Second
+		}, `DrainTimeout: 1s is not less than RebalanceTimeout (1s)`},
+
 		{"session negative", func(c *ConsumerConfig) { c.SessionTimeout = -1 }, `SessionTimeout: -1ns is negative`},
 		{"session below default heartbeats", func(c *ConsumerConfig) { c.SessionTimeout = 2 * time.Second },
 			`SessionTimeout: 2s is less than 3 x HeartbeatInterval (3s)`},
@@ -259,7 +269,32 @@ func TestConsumerDefaults(t *testing.T) {
 	require.Equal(t, wantForDriver, forDriver)
 }
 
-// full sets every field to something other than its default.
+// With ConsumerProtocol the session timeout is the member's own, and nothing relates the
+// rebalance timeout to it.
+func TestConsumerProtocolDefaults(t *testing.T) {
+	for _, rebalance := range []time.Duration{0, 20 * time.Second} {
+		cfg := goodConsumer()
+		cfg.GroupProtocol, cfg.RebalanceTimeout = ConsumerProtocol, rebalance
+		got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		classic := goodConsumer()
+		want, wantForDriver, err := resolveConsumer(&classic, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		want.GroupProtocol, want.BalanceStrategies, want.HeartbeatInterval = ConsumerProtocol, nil, 0
+		want.SessionTimeout, want.RebalanceTimeout = 45*time.Second, or(rebalance, time.Minute)
+		want.DrainTimeout = want.RebalanceTimeout / 2
+		require.Equal(t, want, got)
+		tell(&wantForDriver, want)
+		wantForDriver.Logger, forDriver.Logger = nil, nil
+		require.Equal(t, wantForDriver, forDriver)
+		again, _, err := resolveConsumer(&got, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		require.Equal(t, got, again)
+	}
+}
+
+// full sets every field to something other than its default, except for GroupProtocol,
+// with which two others must be unset.
 func full() ConsumerConfig {
 	return ConsumerConfig{
 		JobName:               "orders",
@@ -299,7 +334,8 @@ func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
 	cfg := full()
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
-		require.False(t, v.Field(i).IsZero(), "this test does not set %s", v.Type().Field(i).Name)
+		name := v.Type().Field(i).Name
+		require.Equal(t, name == "GroupProtocol", v.Field(i).IsZero(), "what this test sets of %s", name)
 	}
 	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -308,7 +344,8 @@ func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
 	require.Equal(t, want, got)
 	v = reflect.ValueOf(forDriver)
 	for i := range v.NumField() {
-		assert.False(t, v.Field(i).IsZero(), "the driver does not get %s", v.Type().Field(i).Name)
+		name := v.Type().Field(i).Name
+		assert.Equal(t, name == "GroupProtocol", v.Field(i).IsZero(), "what the driver gets of %s", name)
 	}
 	require.Equal(t, []string{"a:1", "b:2"}, forDriver.Brokers)
 	require.Equal(t, &driver.SASL{Mechanism: SASLPlain, User: "u", Password: "p"}, forDriver.SASL)
@@ -317,17 +354,25 @@ func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
 
 func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
 	for _, row := range []struct {
-		session time.Duration
-		warns   bool
+		protocol GroupProtocol
+		session  time.Duration
+		warns    bool
 	}{
-		{10 * time.Millisecond, true},
-		{6*time.Second - 1, true},
-		{6 * time.Second, false},
-		{30 * time.Minute, false},
-		{31 * time.Minute, true},
+		{ClassicProtocol, 10 * time.Millisecond, true},
+		{ClassicProtocol, 6*time.Second - 1, true},
+		{ClassicProtocol, 6 * time.Second, false},
+		{ClassicProtocol, 30 * time.Minute, false},
+		{ClassicProtocol, 31 * time.Minute, true},
+		{ConsumerProtocol, 15*time.Second - 1, true},
+		{ConsumerProtocol, 15 * time.Second, false},
+		{ConsumerProtocol, 45 * time.Second, false},
+		{ConsumerProtocol, 45*time.Second + 1, true},
 	} {
 		cfg := goodConsumer()
-		cfg.SessionTimeout, cfg.HeartbeatInterval, cfg.RebalanceTimeout = row.session, time.Millisecond, time.Hour
+		cfg.GroupProtocol, cfg.SessionTimeout, cfg.RebalanceTimeout = row.protocol, row.session, time.Hour
+		if row.protocol == ClassicProtocol {
+			cfg.HeartbeatInterval = time.Millisecond
+		}
 		var out bytes.Buffer
 		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
 		require.NoError(t, err, "%v", row.session)

@@ -25,6 +25,7 @@ func FuzzConfig(f *testing.F) {
 		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g"}`,
 		`{"JobName":"j","Topics":["a","b"],"BootstrapServers":"h:1, [::1]:2","ConsumerGroup":"g","AutoCommit":true,"CommitInterval":1000000,"InitialOffset":1,"IsolationLevel":1,"BalanceStrategies":[3,1]}`,
 		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g","SessionTimeout":6000000000,"HeartbeatInterval":2000000000,"RebalanceTimeout":6000000000,"DrainTimeout":1000000,"MaxProcessingTime":1000000}`,
+		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g","GroupProtocol":"consumer"}`,
 		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g","MaxMessageBytes":104857600,"MaxBufferedMessages":1,"MaxBufferedBytes":1,"MaxBatchSize":1,"Backoff":{"Min":1000000,"Max":2147483647000000,"Multiplier":1.5,"Jitter":-1},"MaxConsecutiveErrors":1}`,
 		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g","ClientID":"c","InstanceID":"i","RackID":"r","TLS":{"ServerName":"n","InsecureSkipVerify":true},"SASL":{"Mechanism":"PLAIN","User":"u","Password":"p"}}`,
 		`{"JobName":"j","Topic":"t","BootstrapServers":"h:1","ConsumerGroup":"g","SASL":{"Mechanism":"SCRAM-SHA-512","User":"ü","Password":"p"}}`,

@@ -79,6 +79,7 @@ func (d *draw) consumer() ConsumerConfig {
 	field(d, "BalanceStrategies[1]", &c.BalanceStrategies, [][]BalanceStrategy{nil, {Sticky}, {Range, RoundRobin}},
 		[][]BalanceStrategy{{Range, Range}, {Range, 9}})
 	d.timing(&c)
+	d.protocol(&c)
 	d.counts(&c)
 	d.backoff(&c.Backoff)
 	field(d, "ClientID", &c.ClientID, []string{"", "c"}, []string{" c"})
@@ -101,6 +102,23 @@ func (d *draw) timing(c *ConsumerConfig) {
 	d.relation("SessionTimeout", "HeartbeatInterval", session < 3*or(c.HeartbeatInterval, 3*time.Second))
 	d.relation("RebalanceTimeout", "SessionTimeout", c.RebalanceTimeout != 0 && rebalance < session)
 	d.relation("DrainTimeout", "RebalanceTimeout", or(c.DrainTimeout, 1) >= rebalance)
+}
+
+// protocol draws the group protocol. With ConsumerProtocol two fields must be unset, what
+// is wrong with them by themselves does not matter, and SessionTimeout stands alone.
+func (d *draw) protocol(c *ConsumerConfig) {
+	field(d, "GroupProtocol", &c.GroupProtocol, []GroupProtocol{ClassicProtocol, ClassicProtocol, ConsumerProtocol}, []GroupProtocol{-1, 2})
+	if c.GroupProtocol != ConsumerProtocol {
+		return
+	}
+	for _, name := range []string{"SessionTimeout*", "RebalanceTimeout*", "BalanceStrategies[1]", "HeartbeatInterval"} {
+		delete(d.wrong, name)
+	}
+	if rapid.Bool().Draw(d.t, "the brokers' settings are unset") {
+		c.BalanceStrategies, c.HeartbeatInterval = nil, 0
+	}
+	d.wrong["BalanceStrategies*"], d.wrong["HeartbeatInterval"] = len(c.BalanceStrategies) > 0, c.HeartbeatInterval != 0
+	maps.DeleteFunc(d.wrong, func(_ string, wrong bool) bool { return !wrong })
 }
 
 func (d *draw) counts(c *ConsumerConfig) {
@@ -211,11 +229,12 @@ func TestRandomConsumers(t *testing.T) {
 func brokenRelation(c ConsumerConfig) string {
 	for what, holds := range map[string]bool{
 		"there are topics, in Topics":                 c.Topic == "" && len(c.Topics) > 0,
-		"there is a strategy":                         len(c.BalanceStrategies) > 0,
+		"there is a strategy, or the brokers have it": (len(c.BalanceStrategies) > 0) == (c.GroupProtocol == ClassicProtocol),
 		"there is a client ID":                        c.ClientID != "",
-		"durations are positive":                      min(c.CommitInterval, c.MaxProcessingTime, c.DrainTimeout, c.HeartbeatInterval) > 0,
+		"durations are positive":                      min(c.CommitInterval, c.MaxProcessingTime, c.DrainTimeout, c.SessionTimeout) > 0,
+		"there are heartbeats, or the brokers' own":   (c.HeartbeatInterval > 0) == (c.GroupProtocol == ClassicProtocol),
 		"3 x HeartbeatInterval <= SessionTimeout":     3*c.HeartbeatInterval <= c.SessionTimeout,
-		"SessionTimeout <= RebalanceTimeout":          c.SessionTimeout <= c.RebalanceTimeout,
+		"SessionTimeout <= RebalanceTimeout":          c.SessionTimeout <= c.RebalanceTimeout || c.GroupProtocol == ConsumerProtocol,
 		"DrainTimeout < RebalanceTimeout":             c.DrainTimeout < c.RebalanceTimeout,
 		"counts are positive":                         min(c.MaxBufferedMessages, c.MaxBufferedBytes, c.MaxBatchSize) > 0,
 		"a limit is positive or Unlimited":            c.MaxConsecutiveErrors > 0 || c.MaxConsecutiveErrors == Unlimited,

@@ -172,9 +172,7 @@ func (m *Manager) prepareJob(c Consumer) (*job, error) {
 	}
 	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log)
 	if err == nil && m.driver != nil {
-		if err = checkConsumer(m.driver, dcfg); err != nil {
-			err = fmt.Errorf("kafka: consumer %q: %w", cfg.JobName, err)
-		}
+		err = checkConsumer(m.driver, cfg.JobName, dcfg)
 	}
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ func openChecks() []check {
 		{"OpenContextEndsNothing", "The consumer that OpenConsumer returns must not depend on ctx.", openContextEndsNothing},
 		{"ValidatorAgreesWithOpen", "A driver must reject a setting that it does not support with ErrPermanent, and should also implement ConsumerValidator and ProducerValidator.", validatorAgreesWithOpen},
 		{ruleAssignFirst, "A driver must call Assign before it delivers any record of a claim.", assignComesFirst},
-		{"AssignWithoutClaims", "A driver must call Assign at least once each time that the member joins the group, without claims if the member got none.", assignWithoutClaims},
+		{"AssignWithoutClaims", "A driver must call Assign at least once each time that the member has joined the group, without claims if the member got none.", assignWithoutClaims},
 		{ruleFixed, "The exported fields of a Claim never change.", claimsNeverChange},
 		{ruleRunNil, "Run returns nil after Close.", runReturnsNilAfterClose},
 		{"RunAfterCloseReturnsAtOnce", "A Run that is called after Close must return nil at once without calling h.", runAfterClose},

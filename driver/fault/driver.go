@@ -19,6 +19,7 @@ type faulty struct {
 var _ interface {
 	driver.ConsumerValidator
 	driver.ProducerValidator
+	driver.GroupProtocolSupporter
 } = (*faulty)(nil)
 
 func (d *faulty) ValidateConsumer(cfg driver.ConsumerConfig) error {
@@ -26,6 +27,13 @@ func (d *faulty) ValidateConsumer(cfg driver.ConsumerConfig) error {
 		return v.ValidateConsumer(cfg)
 	}
 	return nil
+}
+
+func (d *faulty) SupportsGroupProtocol(p driver.GroupProtocol) bool {
+	if s, ok := d.inner.(driver.GroupProtocolSupporter); ok {
+		return s.SupportsGroupProtocol(p)
+	}
+	return p == driver.ClassicProtocol
 }
 
 func (d *faulty) ValidateProducer(cfg driver.ProducerConfig) error {

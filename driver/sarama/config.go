@@ -55,6 +55,9 @@ func baseConfig(clientID string, sasl *driver.SASL) (*ibm.Config, error) {
 
 // consumerConfig builds and checks the configuration of a consumer's clients.
 func (d Driver) consumerConfig(cfg driver.ConsumerConfig) (*ibm.Config, error) {
+	if p := cfg.GroupProtocol; p != driver.ClassicProtocol {
+		return nil, invalid(fmt.Errorf("GroupProtocol: %v is not supported: Sarama has no other than %v", p, driver.ClassicProtocol))
+	}
 	conf, securityErr := baseConfig(cfg.ClientID, cfg.SASL)
 	errs := []error{securityErr}
 	conf.RackID = cfg.RackID

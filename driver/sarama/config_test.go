@@ -90,6 +90,9 @@ func TestConsumerFieldsRefused(t *testing.T) {
 		{"heartbeat above session", func(c *driver.ConsumerConfig) { c.HeartbeatInterval = c.SessionTimeout }, "Heartbeat.Interval"},
 		{"no strategy", func(c *driver.ConsumerConfig) { c.BalanceStrategies = nil }, "GroupStrategies"},
 		{"unknown strategy", func(c *driver.ConsumerConfig) { c.BalanceStrategies = []driver.BalanceStrategy{9} }, "BalanceStrategies[0]"},
+		{"protocol that Sarama lacks", func(c *driver.ConsumerConfig) {
+			c.GroupProtocol, c.BalanceStrategies, c.HeartbeatInterval = driver.ConsumerProtocol, nil, 0
+		}, "GroupProtocol: consumer is not supported"},
 		{"drain above rebalance", func(c *driver.ConsumerConfig) { c.DrainTimeout = c.RebalanceTimeout }, "DrainTimeout"},
 		{"bad instance id", func(c *driver.ConsumerConfig) { c.InstanceID = "a b" }, "instance id"},
 		{"no fetch size", func(c *driver.ConsumerConfig) { c.MaxMessageBytes = 0 }, "Fetch.Default"},

@@ -162,6 +162,13 @@ func choices() []mistake {
 		{"balance strategy twice", []string{"BalanceStrategies[1]", "range", "[0]"}, consumer(func(c *kafka.ConsumerConfig) {
 			c.BalanceStrategies = []kafka.BalanceStrategy{kafka.Range, kafka.Range}
 		})},
+		{"unknown group protocol", []string{"GroupProtocol", "2", "ConsumerProtocol"}, consumer(func(c *kafka.ConsumerConfig) { c.GroupProtocol = 2 })},
+		{"balance strategies with the consumer protocol", []string{"BalanceStrategies", "[range]", "must be unset with ConsumerProtocol"}, consumer(func(c *kafka.ConsumerConfig) {
+			c.GroupProtocol, c.BalanceStrategies = kafka.ConsumerProtocol, []kafka.BalanceStrategy{kafka.Range}
+		})},
+		{"heartbeats with the consumer protocol", []string{"HeartbeatInterval", "3s", "must be unset with ConsumerProtocol"}, consumer(func(c *kafka.ConsumerConfig) {
+			c.GroupProtocol, c.HeartbeatInterval = kafka.ConsumerProtocol, 3*time.Second
+		})},
 		{"every zero value of the protocol", nil, consumer(func(c *kafka.ConsumerConfig) {
 			c.IsolationLevel, c.InitialOffset = kafka.ReadUncommitted, kafka.OffsetOldest
 		})},
