@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
@@ -231,7 +232,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{ibm.ConfigurationError("x"), "INVALID_CONFIG", true},
 		{&dialer.HandshakeError{Err: &tls.CertificateVerificationError{Err: errors.New("x")}}, "TLS_HANDSHAKE_FAILED", true},
 		{&dialer.HandshakeError{Err: context.DeadlineExceeded}, "TLS_HANDSHAKE_FAILED", false},
-		{fmt.Errorf("%w: slow", errToken), "TOKEN_UNAVAILABLE", false},
+		{fmt.Errorf("%w: slow", credentials.ErrToken), "TOKEN_UNAVAILABLE", false},
 		{ibm.KError(9999), "ERROR_9999", false},
 	}
 	for _, c := range cases {

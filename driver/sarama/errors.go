@@ -7,6 +7,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/errorcode"
 )
@@ -14,17 +15,8 @@ import (
 // wrap makes err a [driver.Error]: see [errorcode.Wrap].
 func wrap(err error) error { return errorcode.Wrap(err, classify) }
 
-// soften makes a refused token transient.
-func soften(err error, sasl *driver.SASL) error {
-	var known *driver.Error
-	if sasl == nil || sasl.Mechanism != driver.SASLOAuthBearer || !errors.As(err, &known) {
-		return err
-	}
-	if known.Code != "SASL_AUTHENTICATION_FAILED" || known.Kind == nil {
-		return err
-	}
-	return &driver.Error{Code: known.Code, Err: known.Err}
-}
+// soften makes a refused token transient: see [credentials.Soften].
+func soften(err error, sasl *driver.SASL) error { return credentials.Soften(err, sasl) }
 
 // classify returns the code and the kind of err. One error can hold the answers of several
 // brokers: a permanent one goes first, as it is the answer of a cluster that was reached.
@@ -40,9 +32,9 @@ func classify(err error) (code string, kind error) {
 	switch {
 	case errors.As(err, &config):
 		return "INVALID_CONFIG", driver.ErrPermanent
-	case errors.Is(err, errToken):
+	case errors.Is(err, credentials.ErrToken):
 		return "TOKEN_UNAVAILABLE", nil
-	case errors.Is(err, errSCRAM):
+	case errors.Is(err, credentials.ErrSCRAM):
 		return "SASL_AUTHENTICATION_FAILED", driver.ErrPermanent
 	case len(codes) > 0:
 		return codeName(codes[0]), nil

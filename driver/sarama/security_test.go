@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
@@ -194,7 +195,7 @@ func TestTokenSource(t *testing.T) {
 				assert.Equal(t, "v", token.Extensions["k"])
 				return
 			}
-			assert.ErrorIs(t, err, errToken)
+			assert.ErrorIs(t, err, credentials.ErrToken)
 			assert.ErrorContains(t, err, c.want)
 		})
 	}

@@ -32,7 +32,7 @@ import (
 //	     \       |       /
 //	      \    kafka    /
 //	       \     |     /
-//	memory, sarama, fault, drivertest → driver
+//	memory, sarama, franz, fault, drivertest → driver
 //
 // DO NOT CHANGE THIS DATA TO FIX BUILDS. A new arrow is a decision of design.
 var graph = []row{
@@ -46,6 +46,8 @@ var graph = []row{
 		"a backend must not know its users"},
 	{"driver/internal/errorcode", []string{"driver"},
 		"every driver that speaks Kafka's protocol shares it, whatever its client"},
+	{"driver/internal/credentials", []string{"driver", "driver/internal/errorcode"},
+		"every driver that speaks Kafka's protocol shares it, whatever its client"},
 	{"driver/internal/response", nil,
 		"it follows the bytes of any client"},
 	{"driver/internal/dialer", []string{"driver", "driver/internal/response"},
@@ -57,8 +59,12 @@ var graph = []row{
 	{"driver/internal/incarnation", []string{"driver/internal/position"},
 		"it decides for any client"},
 	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "driver/internal/recordbatch",
-		"driver/internal/position", "driver/internal/incarnation",
+		"driver/internal/position", "driver/internal/incarnation", "driver/internal/credentials",
 		"github.com/IBM/sarama", "github.com/rcrowley/go-metrics"},
+		"a backend must not know its users"},
+	{"driver/franz", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "driver/internal/recordbatch",
+		"driver/internal/position", "driver/internal/incarnation", "driver/internal/credentials",
+		"github.com/twmb/franz-go"},
 		"a backend must not know its users"},
 	{"kafka/internal/window", []string{"driver"},
 		"it holds records, and must know no job and no session"},

@@ -97,20 +97,28 @@ func New(t *tls.Config, answer time.Duration, maxAnswer int) *Dialer {
 
 // Dial returns a new connection.
 func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
-	c, err := d.dial(network, addr)
+	return d.DialContext(d.ctx, network, addr)
+}
+
+// DialContext returns a new connection, or ends by the end of ctx.
+func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := d.dial(ctx, network, addr)
 	if err == nil && d.Wrap != nil {
 		return d.Wrap(c), nil
 	}
 	return c, err
 }
 
-func (d *Dialer) dial(network, addr string) (net.Conn, error) {
+func (d *Dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if len(addr) > maxAddress {
 		return nil, &net.AddrError{Err: "too long for the address of a broker", Addr: driver.Printable(addr, 0)}
 	}
-	ctx, cancel := context.WithTimeout(d.ctx, d.atMost(DialTimeout))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, network, addr)
+	defer context.AfterFunc(d.ctx, cancel)()
+	dialing, done := context.WithTimeout(ctx, d.atMost(DialTimeout))
+	defer done()
+	raw, err := new(net.Dialer).DialContext(dialing, network, addr)
 	if err != nil {
 		return nil, d.orSevered(err)
 	}
@@ -123,7 +131,7 @@ func (d *Dialer) dial(network, addr string) (net.Conn, error) {
 	if d.tls == nil {
 		return c, nil
 	}
-	if c.Conn, err = d.handshake(raw, addr); err != nil {
+	if c.Conn, err = d.handshake(ctx, raw, addr); err != nil {
 		c.dialer.remove(c)
 		c.hangUp()
 		return nil, d.orSevered(err)
@@ -138,7 +146,7 @@ func (d *Dialer) orSevered(err error) error {
 	return err
 }
 
-func (d *Dialer) handshake(raw net.Conn, addr string) (net.Conn, error) {
+func (d *Dialer) handshake(ctx context.Context, raw net.Conn, addr string) (net.Conn, error) {
 	cfg := d.tls
 	if cfg.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
@@ -149,7 +157,7 @@ func (d *Dialer) handshake(raw net.Conn, addr string) (net.Conn, error) {
 		cfg.ServerName = host
 	}
 	limit := d.atMost(HandshakeTimeout)
-	ctx, cancel := context.WithTimeout(d.ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	t := tls.Client(raw, cfg)
 	err := t.HandshakeContext(ctx)

@@ -1,4 +1,4 @@
-package sarama
+package credentials
 
 import (
 	"crypto/hmac"
@@ -22,14 +22,14 @@ import (
 // 16384.
 const maxIterations = 1_000_000
 
-// errSCRAM reports that the server did not prove that it knows the password, or broke the
+// ErrSCRAM reports that the server did not prove that it knows the password, or broke the
 // protocol. No retry cures it.
-var errSCRAM = errors.New("SCRAM")
+var ErrSCRAM = errors.New("SCRAM")
 
-// A scram is one exchange of SCRAM (RFC 5802) on the client's side, without channel
-// binding. Passwords must be printable ASCII, which SASLprep does not change; the
-// configuration is checked for that.
-type scram struct {
+// A SCRAM is one exchange of SCRAM (RFC 5802) on the client's side, without channel
+// binding. Its methods are those of Sarama's SCRAMClient. Passwords must be printable
+// ASCII, which SASLprep does not change: see [Check].
+type SCRAM struct {
 	hash  func() hash.Hash
 	nonce string // the client's; drawn by Begin if empty
 
@@ -40,15 +40,16 @@ type scram struct {
 	done      bool
 }
 
-func newSCRAM(mechanism driver.SASLMechanism) *scram {
+// NewSCRAM returns an exchange of SCRAM-SHA-256 or SCRAM-SHA-512.
+func NewSCRAM(mechanism driver.SASLMechanism) *SCRAM {
 	if mechanism == driver.SASLScramSHA256 {
-		return &scram{hash: sha256.New}
+		return &SCRAM{hash: sha256.New}
 	}
-	return &scram{hash: sha512.New}
+	return &SCRAM{hash: sha512.New}
 }
 
-// Begin implements Sarama's SCRAMClient.
-func (s *scram) Begin(user, password, _ string) error {
+// Begin starts an exchange.
+func (s *SCRAM) Begin(user, password, _ string) error {
 	if s.nonce == "" {
 		s.nonce = rand.Text()
 	}
@@ -59,11 +60,12 @@ func (s *scram) Begin(user, password, _ string) error {
 	return nil
 }
 
-// Done implements Sarama's SCRAMClient.
-func (s *scram) Done() bool { return s.done }
+// Done reports whether the server has answered for the last time.
+func (s *SCRAM) Done() bool { return s.done }
 
-// Step implements Sarama's SCRAMClient.
-func (s *scram) Step(challenge string) (string, error) {
+// Step returns the answer to what the server sent, which is nothing at first. It returns an
+// error that wraps ErrSCRAM if the server must not be trusted.
+func (s *SCRAM) Step(challenge string) (string, error) {
 	s.steps++
 	switch s.steps {
 	case 1:
@@ -74,27 +76,27 @@ func (s *scram) Step(challenge string) (string, error) {
 		s.done = true
 		return "", s.verify(challenge)
 	}
-	return "", fmt.Errorf("%w: message after the end of the exchange", errSCRAM)
+	return "", fmt.Errorf("%w: message after the end of the exchange", ErrSCRAM)
 }
 
 // prove answers the server's first message.
-func (s *scram) prove(serverFirst string) (string, error) {
+func (s *SCRAM) prove(serverFirst string) (string, error) {
 	fields := attributes(serverFirst)
 	nonce := fields["r"]
 	if !strings.HasPrefix(nonce, s.nonce) || len(nonce) == len(s.nonce) {
-		return "", fmt.Errorf("%w: the server's nonce does not extend the client's", errSCRAM)
+		return "", fmt.Errorf("%w: the server's nonce does not extend the client's", ErrSCRAM)
 	}
 	salt, err := base64.StdEncoding.DecodeString(fields["s"])
 	if err != nil || len(salt) == 0 {
-		return "", fmt.Errorf("%w: the server sent no salt", errSCRAM)
+		return "", fmt.Errorf("%w: the server sent no salt", ErrSCRAM)
 	}
 	rounds, err := strconv.Atoi(fields["i"])
 	if err != nil || rounds < 1 || rounds > maxIterations {
-		return "", fmt.Errorf("%w: iteration count %s is not within 1 and %d", errSCRAM, quoted(fields["i"]), maxIterations)
+		return "", fmt.Errorf("%w: iteration count %s is not within 1 and %d", ErrSCRAM, quoted(fields["i"]), maxIterations)
 	}
 	salted, err := pbkdf2.Key(s.hash, s.password, salt, rounds, s.hash().Size())
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errSCRAM, err)
+		return "", fmt.Errorf("%w: %w", ErrSCRAM, err)
 	}
 	final := "c=biws,r=" + nonce // biws is "n,,"
 	message := s.firstBare + "," + serverFirst + "," + final
@@ -111,19 +113,19 @@ func (s *scram) prove(serverFirst string) (string, error) {
 func quoted(s string) string { return `"` + driver.Printable(s, 0) + `"` }
 
 // verify checks the server's proof that it knows the password, too.
-func (s *scram) verify(serverFinal string) error {
+func (s *SCRAM) verify(serverFinal string) error {
 	fields := attributes(serverFinal)
 	if e := fields["e"]; e != "" {
-		return fmt.Errorf("%w: the server answered %s", errSCRAM, quoted(e))
+		return fmt.Errorf("%w: the server answered %s", ErrSCRAM, quoted(e))
 	}
 	got, err := base64.StdEncoding.DecodeString(fields["v"])
 	if err != nil || !hmac.Equal(got, s.signature) {
-		return fmt.Errorf("%w: the server's signature is wrong", errSCRAM)
+		return fmt.Errorf("%w: the server's signature is wrong", ErrSCRAM)
 	}
 	return nil
 }
 
-func (s *scram) mac(key []byte, message string) []byte {
+func (s *SCRAM) mac(key []byte, message string) []byte {
 	m := hmac.New(s.hash, key)
 	m.Write([]byte(message))
 	return m.Sum(nil)

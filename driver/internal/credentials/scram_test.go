@@ -1,4 +1,4 @@
-package sarama
+package credentials
 
 import (
 	"crypto/sha1"
@@ -6,9 +6,12 @@ import (
 	"hash"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 // The exchanges of RFC 5802, section 5, and RFC 7677, section 3.
@@ -36,7 +39,7 @@ var scramVectors = []struct {
 func TestSCRAMVectors(t *testing.T) {
 	for _, v := range scramVectors {
 		t.Run(v.name, func(t *testing.T) {
-			s := &scram{hash: v.hash, nonce: v.nonce}
+			s := &SCRAM{hash: v.hash, nonce: v.nonce}
 			require.NoError(t, s.Begin("user", "pencil", ""))
 			for _, step := range []struct{ challenge, want string }{
 				{"", v.first}, {v.server, v.final}, {v.serverAnswer, ""},
@@ -66,7 +69,7 @@ func TestSCRAMRefusesAServer(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			s := &scram{hash: good.hash, nonce: good.nonce}
+			s := &SCRAM{hash: good.hash, nonce: good.nonce}
 			_ = s.Begin("user", "pencil", "")
 			_, _ = s.Step("")
 			_, err := s.Step(c.server)
@@ -74,19 +77,44 @@ func TestSCRAMRefusesAServer(t *testing.T) {
 				require.NoError(t, err)
 				_, err = s.Step(c.answer)
 			}
-			assert.ErrorIs(t, err, errSCRAM)
+			assert.ErrorIs(t, err, ErrSCRAM)
 		})
 	}
 }
 
 func TestSCRAMNonces(t *testing.T) {
-	a, b := newSCRAM("SCRAM-SHA-256"), newSCRAM("SCRAM-SHA-256")
+	a, b := NewSCRAM("SCRAM-SHA-256"), NewSCRAM("SCRAM-SHA-256")
 	_, _ = a.Begin("u", "p", ""), b.Begin("u", "p", "")
 	assert.NotEqual(t, a.nonce, b.nonce)
 	assert.GreaterOrEqual(t, len(a.nonce), 20, "length of %q", a.nonce)
-	s := &scram{nonce: "n"}
+	s := &SCRAM{nonce: "n"}
 	_ = s.Begin("a=b,c", "p", "")
 	got, err := s.Step("")
 	require.NoError(t, err)
 	assert.Equal(t, "n,,n=a=3Db=2Cc,r=n", got, "= and , in a user's name are escaped")
+}
+
+// TestFault_H10_SCRAMIterationsAreBounded tries both sides of the bound.
+func TestFault_H10_SCRAMIterationsAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		rounds string
+		ok     bool
+	}{
+		{"4096", true}, {"1000000", true}, {"1000001", false}, {"10000000", false},
+		{"0", false}, {"-1", false}, {"99999999999999999999", false}, {strings.Repeat("9", 1<<20), false},
+	} {
+		s := NewSCRAM(driver.SASLScramSHA256)
+		require.NoError(t, s.Begin("u", "p", ""))
+		_, err := s.Step("")
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = s.Step("r=" + s.nonce + "x,s=c2FsdA==,i=" + c.rounds)
+		if c.ok {
+			assert.NoError(t, err, "%s rounds", c.rounds)
+			continue
+		}
+		require.ErrorIs(t, err, ErrSCRAM)
+		assert.Less(t, len(err.Error()), 1000, "length of the error")
+		assert.Less(t, time.Since(began), time.Second, "time for a refusal")
+	}
 }

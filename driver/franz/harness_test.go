@@ -1,0 +1,118 @@
+package franz
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/internal/outside"
+)
+
+// A harness is the driver over a cluster behind a gate. Its own client bypasses the
+// gate.
+type harness struct {
+	outside.Client
+	gate     *gate
+	brokers  []string
+	settings drivertest.Settings
+	driver   driver.Driver
+
+	// latest makes kfake refuse later dates for a topic. It is nil for a broker that
+	// can be configured to.
+	latest func(topic string, ahead time.Duration)
+}
+
+var _ interface {
+	drivertest.Harness
+	drivertest.Tuner
+	drivertest.SessionEnder
+	drivertest.Cutter
+	drivertest.Staller
+	drivertest.Truncater
+	drivertest.PartitionAdder
+	drivertest.HoleMaker
+	drivertest.TopicLimiter
+	drivertest.Transactor
+	drivertest.TopicRecreater
+	drivertest.ForeignJoiner
+	drivertest.ConnectionCounter
+} = (*harness)(nil)
+
+// fakeHarness is a harness over kfake.
+func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
+	t.Helper()
+	g := newGate()
+	var mu sync.Mutex
+	back := map[string]string{}
+	cluster := fake(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		l, err := listenGated(g, network, address)
+		if err == nil {
+			mu.Lock()
+			back[l.Addr().String()] = l.back.Addr().String()
+			mu.Unlock()
+		}
+		return l, err
+	}))...)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		mu.Lock()
+		addr = back[addr]
+		mu.Unlock()
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	brokers := cluster.ListenAddrs()
+	direct := outside.Client{New: func(opts ...kgo.Opt) (*kgo.Client, error) {
+		return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(brokers...), kgo.Dialer(dial)}, opts...)...)
+	}}
+	return &harness{Client: direct, gate: g, brokers: brokers, latest: refuseLater(cluster)}, cluster
+}
+
+// CreateLimitedTopic implements drivertest.TopicLimiter.
+func (h *harness) CreateLimitedTopic(ctx context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error {
+	configs := map[string]string{}
+	if maxBytes > 0 {
+		configs["max.message.bytes"] = strconv.Itoa(maxBytes)
+	}
+	switch {
+	case ahead == 0:
+	case h.latest != nil:
+		h.latest(topic, ahead)
+	default:
+		configs["message.timestamp.after.max.ms"] = strconv.FormatInt(ahead.Milliseconds(), 10)
+	}
+	return h.CreateTopicWith(ctx, topic, partitions, configs)
+}
+
+// realHarness is a harness over a real Kafka, whose clients connect through proxies.
+func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
+	t.Helper()
+	g := newGate()
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
+		if listener != "PLAINTEXT" {
+			return addr
+		}
+		return proxy(t, g, addr)
+	}})
+	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ",")}, cluster
+}
+
+func (h *harness) Driver() driver.Driver         { return h.driver }
+func (h *harness) Brokers() []string             { return h.brokers }
+func (h *harness) Settings() drivertest.Settings { return h.settings }
+
+func (h *harness) Cut(context.Context) (func(), error)   { return h.gate.cut(), nil }
+func (h *harness) Stall(context.Context) (func(), error) { return h.gate.stall(), nil }
+
+func (h *harness) Connections(context.Context) (int, error) {
+	n, _ := h.gate.count()
+	return n, nil
+}
