@@ -78,8 +78,8 @@ const (
 // zero means the default.
 const NoRetries = -1
 
-// Unlimited is the value of [ConsumerConfig].MaxConsecutiveErrors that means no
-// limit, since zero means the default.
+// Unlimited is the value of [ConsumerConfig].MaxConsecutiveErrors and of
+// [DeadLetterConfig].MaxInARow that means no limit, since zero means the default.
 const Unlimited = -1
 
 // A ConsumerConfig says what a consumer reads and how. The zero value of a
@@ -227,6 +227,10 @@ type ConsumerConfig struct {
 	// nor to a fenced instance, which need an operator's decision. Default 0: it
 	// stays disabled until SetConsumerSwitch switches it on.
 	DisabledRetry time.Duration
+
+	// Failure says what happens to a record whose handler fails. The zero value tries
+	// it again, with Backoff, forever.
+	Failure FailurePolicy
 
 	// ClientID is what the brokers' logs and quotas see. Default: the name of the
 	// program's file, '-' and JobName, such as "billing-orders", with '_' in place of

@@ -43,6 +43,7 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, dri
 	p.member(&c)
 	c.TLS, d.TLS = p.tls(c.TLS)
 	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
+	p.failure(&c)
 	if err := p.report(log); err != nil {
 		return ConsumerConfig{}, driver.ConsumerConfig{}, err
 	}

@@ -38,16 +38,56 @@ type PartitionsLost struct {
 }
 
 // HandlerFailed is an [Event]: a handler has returned an error, panicked or
-// ended its goroutine. The record will be handled again after Backoff, in place.
+// ended its goroutine, and the error asks neither for a skip nor for a dead letter.
+// Next says what happens to the record. A batch that fails as a whole is reported once,
+// by its first record.
 type HandlerFailed struct {
 	JobName   string
 	Group     string
 	Topic     string
 	Partition int32
 	Offset    int64
-	Failures  int // in a row of this record, in earlier claims too
-	Backoff   time.Duration
+	Failures  int           // of this record, in earlier claims too
+	Next      Failure       // what happens to the record now
+	Backoff   time.Duration // until NextRetry
+	NextRetry time.Time     // when the handler is called again; zero if it is not
 	Err       error
+}
+
+// RecordSkipped is an [Event]: a record is not handled, because its handler or the
+// failure policy asked for that. Hooks get it before the record's position can be
+// committed.
+type RecordSkipped struct {
+	JobName, Group string
+	TopicPartition
+	Offset   int64
+	Attempts int // that failed
+	Err      error
+}
+
+// RecordForwarded is an [Event]: a broker has acknowledged the copy of a record in a
+// dead-letter topic.
+type RecordForwarded struct {
+	JobName, Group string
+	TopicPartition
+	Offset   int64
+	Attempts int // that failed
+	To       TopicPartition
+	ToOffset int64  // -1 if the broker has not said it
+	Reason   string // attempts, handler, classify, decode or operator
+	Err      error
+}
+
+// ForwardFailed is an [Event]: no broker has acknowledged the copy of a record. It is
+// sent again after Backoff, without a call of the handler. Where that cannot help, the
+// consumer is switched off; if the record has no topic to go to, it is kept.
+type ForwardFailed struct {
+	JobName, Group string
+	TopicPartition
+	Offset  int64
+	ToTopic string
+	Backoff time.Duration
+	Err     error
 }
 
 // CommitFailed is an [Event]: positions are not durable yet. They will be
@@ -126,6 +166,9 @@ func (PartitionsAssigned) event() {}
 func (PartitionsRevoked) event()  {}
 func (PartitionsLost) event()     {}
 func (HandlerFailed) event()      {}
+func (RecordSkipped) event()      {}
+func (RecordForwarded) event()    {}
+func (ForwardFailed) event()      {}
 func (CommitFailed) event()       {}
 func (DriverError) event()        {}
 func (DataLoss) event()           {}

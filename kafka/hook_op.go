@@ -66,13 +66,21 @@ const (
 	// next owner. Err is nil. It is the outcome of a delivery; the attempt in it is
 	// done.
 	OutcomeLate
+	// OutcomeForwarded: the handler failed, and a broker has acknowledged the record's
+	// copy in a dead-letter topic. The record is part of the next commit. Err is nil; a
+	// batch ends so if that happened to one of its records.
+	OutcomeForwarded
+	// OutcomeSkipped: the handler failed, and the record is not handled. It is part of
+	// the next commit. Err is nil; a batch ends so if that happened to one of its
+	// records and none was forwarded.
+	OutcomeSkipped
 
 	outcomeCount
 )
 
 // String returns the outcome's name, such as "interrupted".
 func (o Outcome) String() string {
-	names := [...]string{"done", "failed", "interrupted", "late"}
+	names := [...]string{"done", "failed", "interrupted", "late", "forwarded", "skipped"}
 	if int(o) < len(names) {
 		return names[o]
 	}

@@ -20,12 +20,15 @@ type job struct {
 	cfg     ConsumerConfig
 	dcfg    driver.ConsumerConfig
 	handler handler
-	client  *Client       // the job to hooks
-	log     *slog.Logger  // thinned out; the driver's, too
-	lines   *kinds        // what log has withheld
-	workers *workers      // partitions whose goroutine runs, across claims
-	ledger  *ledger       // failures of records, likewise
-	done    chan struct{} // closed when run has returned
+	client  *Client      // the job to hooks
+	log     *slog.Logger // thinned out; the driver's, too
+	lines   *kinds       // what log has withheld
+	workers *workers     // partitions whose goroutine runs, across claims
+	ledger  *ledger      // failures of records, likewise
+	policy  *policy
+
+	forwarder forwarder     // of dead letters; nil if none are configured
+	done      chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
 	wish    wish
@@ -79,6 +82,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		status:  jobStatus{since: time.Now()},
 		workers: newWorkers(),
 		ledger:  newLedger(),
+		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 	}
 }
 
@@ -98,6 +102,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		autoCommit:     j.cfg.AutoCommit,
 		batchSize:      j.cfg.MaxBatchSize,
 		backoff:        j.cfg.Backoff,
+		policy:         j.policy,
 		sessionTimeout: j.cfg.SessionTimeout,
 		maxMessages:    j.cfg.MaxBufferedMessages,
 		maxBytes:       j.cfg.MaxBufferedBytes,
@@ -107,6 +112,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
 		workers:        j.workers,
+		forwarder:      j.forwarder,
 	}
 	if m := j.m; m.hooks != nil {
 		e.hooks = m

@@ -43,6 +43,17 @@ func (g *ledger) has(key TopicPartition) bool {
 	return g.failures[key] != nil
 }
 
+// strike strikes out one record.
+func (g *ledger) strike(key TopicPartition, offset int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := g.failures[key]
+	delete(of, offset)
+	if len(of) == 0 {
+		delete(g.failures, key)
+	}
+}
+
 // clear strikes out the records of a partition up to offset.
 func (g *ledger) clear(key TopicPartition, offset int64) {
 	g.mu.Lock()

@@ -78,6 +78,15 @@ func (e PartitionsLost) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 func (e HandlerFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.
+func (e RecordSkipped) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
+func (e RecordForwarded) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
+func (e ForwardFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
 func (e CommitFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.

@@ -102,8 +102,10 @@ func TestFault_D5_EnumerationsAreText(t *testing.T) {
 			`State "none such" is none of off, starting, running, backing off, disabled, stopping, stopped`},
 		{[]text{OpSend, OpReceive, OpProcess, OpProcessBatch, OpAttempt, OpCommit}, new(OpKind),
 			`OpKind "none such" is none of send, receive, process, process batch, attempt, commit`},
-		{[]text{OutcomeDone, OutcomeFailed, OutcomeInterrupted, OutcomeLate}, new(Outcome),
-			`Outcome "none such" is none of done, failed, interrupted, late`},
+		{[]text{OutcomeDone, OutcomeFailed, OutcomeInterrupted, OutcomeLate, OutcomeForwarded, OutcomeSkipped}, new(Outcome),
+			`Outcome "none such" is none of done, failed, interrupted, late, forwarded, skipped`},
+		{[]text{FailureKeep, FailureDeadLetter, FailureSkip, FailureStop, FailureHold}, new(Failure),
+			`Failure "none such" is none of keep, dead letter, skip, stop, hold`},
 	}
 	for _, tt := range cases {
 		for _, v := range tt.values {
@@ -115,7 +117,7 @@ func TestFault_D5_EnumerationsAreText(t *testing.T) {
 		}
 		assert.EqualError(t, tt.back.UnmarshalText([]byte("none such")), tt.want)
 	}
-	for _, unknown := range []encoding.TextMarshaler{stateCount, State(-1), OpKind(0), opKindCount, outcomeCount} {
+	for _, unknown := range []encoding.TextMarshaler{stateCount, State(-1), OpKind(0), opKindCount, outcomeCount, failureCount} {
 		_, err := unknown.MarshalText()
 		assert.Error(t, err)
 	}

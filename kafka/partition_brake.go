@@ -17,6 +17,10 @@ type brake struct {
 	// stop. It lives as long as the claim.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+
+	// The context of what the lane sends for its claim. It outlives the handler's.
+	sends    context.Context
+	endSends context.CancelFunc
 }
 
 const (
@@ -28,6 +32,7 @@ const (
 func newBrake(ctx context.Context) *brake {
 	b := &brake{haltC: make(chan struct{})}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	b.sends, b.endSends = context.WithCancel(context.WithoutCancel(ctx))
 	return b
 }
 
@@ -65,10 +70,14 @@ func (b *brake) halt(cause error) {
 // It is called before the last commit reads the position, and the lane asks before
 // it publishes one. So a record that the hooks hear of as late is never part of
 // that commit, and will certainly be delivered again.
-func (b *brake) giveUp() { b.flags.Or(flagGivenUp) }
+func (b *brake) giveUp() {
+	b.flags.Or(flagGivenUp)
+	b.endSends()
+}
 
 // fence halts and gives up for the session's deadline, in one step, and reports whether
 // it is the first to.
 func (b *brake) fence() bool {
+	defer b.endSends()
 	return b.pull(flagFenced|flagGivenUp)&flagFenced == 0
 }

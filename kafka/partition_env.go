@@ -25,6 +25,7 @@ type env struct {
 	autoCommit     bool
 	batchSize      int // the most records of one call of a BatchConsumer
 	backoff        Backoff
+	policy         *policy
 	sessionTimeout time.Duration
 	maxMessages    int // the bounds of one partition's queue
 	maxBytes       int
@@ -36,6 +37,8 @@ type env struct {
 	ledger   *ledger
 	workers  *workers
 	keeper   keeper
+
+	forwarder forwarder // of dead letters; nil if none are configured
 }
 
 // A keeper is what a partition asks of, and reports to, the session that owns it.
@@ -46,4 +49,6 @@ type keeper interface {
 	reflow()
 	// progressed notes that a record has been handled.
 	progressed()
+	// stop switches the consumer off because of a record.
+	stop(reason error)
 }

@@ -1,6 +1,10 @@
 package kafka
 
-import "context"
+import (
+	"context"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
 
 // A handler is a consumer's way to be called, chosen at registration: with values,
 // with messages, or with batches of them. Nothing else distinguishes the three.
@@ -19,6 +23,13 @@ type hands interface {
 	// hand hands out what is left of the lane's run, until the handler fails or the
 	// partition is halted.
 	hand(l *lane) error
+	// failures returns those of the records at hand that the handler has failed with
+	// err. The others are done.
+	failures(l *lane, err error) []*failure
+	// done notes that a record that had failed is done, and how.
+	done(l *lane, offset int64, how Outcome)
+	// oneByOne asks for what is left of the records at hand in calls of their own.
+	oneByOne()
 	// rest lets go of what the hands keep of the lane's last run.
 	rest()
 }
@@ -64,7 +75,7 @@ func (h valueHandler) op() OpKind         { return OpProcess }
 func (h valueHandler) limit() (int, bool) { return takeLimit, false }
 func (h valueHandler) rest()              {}
 func (h valueHandler) hand(l *lane) error {
-	ctx, ok := l.begin(1)
+	ctx, ok := l.begin()
 	for ok {
 		if err := h(ctx, l.record().Value); err != nil {
 			return err
@@ -72,6 +83,15 @@ func (h valueHandler) hand(l *lane) error {
 		ctx, ok = l.pass(ctx)
 	}
 	return nil
+}
+
+func (h valueHandler) failures(l *lane, err error) []*failure { return failureOfOne(l, err) }
+func (h valueHandler) done(l *lane, _ int64, how Outcome)     { l.finish(how) }
+func (h valueHandler) oneByOne()                              {}
+
+// failureOfOne is that of the record at hand.
+func failureOfOne(l *lane, err error) []*failure {
+	return []*failure{{record: *l.record(), err: err}}
 }
 
 // A messageHandler gets one Message per record.
@@ -93,9 +113,9 @@ func (h *messageHands) rest() { h.made, h.one[0] = nil, nil }
 
 func (h *messageHands) hand(l *lane) error {
 	if l.i == 0 && l.attempt == 0 {
-		h.made = l.messages(l.left(), 1)
+		h.made = l.messages(l.run.Records, 1)
 	}
-	ctx, ok := l.begin(1)
+	ctx, ok := l.begin()
 	for ok {
 		h.one[0] = h.message(l)
 		if err := h.handle(ctx, h.one[:]); err != nil {
@@ -106,52 +126,23 @@ func (h *messageHands) hand(l *lane) error {
 	return nil
 }
 
+func (h *messageHands) failures(l *lane, err error) []*failure { return failureOfOne(l, err) }
+func (h *messageHands) done(l *lane, _ int64, how Outcome)     { l.finish(how) }
+func (h *messageHands) oneByOne()                              {}
+
 // message returns the record at hand for the attempt under way. Each attempt gets its
 // own, since the handler may have kept the one before.
 func (h *messageHands) message(l *lane) *Message {
 	if l.attempt > 1 {
-		return &l.messages(1, l.attempt)[0]
+		return &l.messages(l.run.Records[l.i:l.i+1], l.attempt)[0]
 	}
 	return &h.made[l.i]
 }
 
-// A batchHandler gets several records in one call.
-type batchHandler HandlerFunc
-
-func (h batchHandler) hands(e *env) hands { return batchHands{HandlerFunc(h), e.batchSize} }
-func (h batchHandler) op() OpKind         { return OpProcessBatch }
-
-type batchHands struct {
-	handle HandlerFunc
-	most   int
-}
-
-func (h batchHands) limit() (int, bool) { return h.most, true }
-
-func (h batchHands) rest() {}
-
-func (h batchHands) hand(l *lane) error {
-	ctx, ok := l.begin(l.left())
-	if !ok {
-		return nil
-	}
-	made := l.messages(l.left(), l.attempt)
-	ms := make([]*Message, len(made))
-	for i := range made {
-		ms[i] = &made[i]
-	}
-	if err := h.handle(ctx, ms); err != nil {
-		return err
-	}
-	l.finish()
-	return nil
-}
-
-// messages returns the next n records as messages, for that attempt at them. They are
-// made in one go: between two calls of the handler each would wait for memory.
-func (l *lane) messages(n, attempt int) []Message {
-	records := l.run.Records[l.i:]
-	made := make([]Message, n)
+// messages returns records as messages, for that attempt at them. They are made in one
+// go: between two calls of the handler each would wait for memory.
+func (l *lane) messages(records []driver.Record, attempt int) []Message {
+	made := make([]Message, len(records))
 	for i := range made {
 		r, m := &records[i], &made[i]
 		m.Topic, m.Partition = l.claim.Topic, l.claim.Partition

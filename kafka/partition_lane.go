@@ -50,9 +50,6 @@ func (l *lane) work() {
 		interrupted := err != nil && l.brake.ctx.Err() != nil
 		l.endAttempt(err, interrupted)
 		switch {
-		case l.brake.halted():
-			l.leave(err, interrupted)
-			return
 		case interrupted:
 			// A handler that its context interrupts has not failed. The canceller
 			// halts the partition, too, though a shutdown whose time is up already
@@ -61,10 +58,13 @@ func (l *lane) work() {
 			<-l.brake.haltC
 			return
 		case err != nil:
-			if !l.retry(err) {
+			if l.decide(err) == leave {
 				l.leave(err, false)
 				return
 			}
+		case l.brake.halted():
+			l.leave(nil, false)
+			return
 		case l.i == len(l.run.Records):
 			if !l.next() {
 				return
@@ -125,32 +125,34 @@ func (l *lane) call() (err error) {
 	return l.hands.hand(l)
 }
 
-// left returns how many records of the run have not been handled.
-func (l *lane) left() int { return len(l.run.Records) - l.i }
-
-// before returns the record before the one at hand.
-func (l *lane) before() *driver.Record { return &l.run.Records[l.i-1] }
-
 // record returns the record at hand.
 func (l *lane) record() *driver.Record { return &l.run.Records[l.i] }
 
-// begin says that the next n records go to the handler. It returns the context for
-// that, or false if there is none, or the partition is halted.
-func (l *lane) begin(n int) (ctx context.Context, ok bool) {
+// begin says that the next record goes to the handler. It returns the context for that,
+// or false if there is none, or the partition is halted.
+func (l *lane) begin() (ctx context.Context, ok bool) {
+	if l.i == len(l.run.Records) {
+		return nil, false
+	}
+	return l.beginWith(l.run.Records[l.i:l.i+1], l.i+1)
+}
+
+// beginWith is begin for records after which begun of the run have been handed out.
+func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Context, ok bool) {
 	if l.i == len(l.run.Records) || l.brake.halted() {
 		return nil, false
 	}
 	l.attempt++
-	l.size = n
+	l.size = 1
 	if l.attempt == 1 {
-		l.run.Advance(l.i, l.i+n)
+		l.run.Advance(l.i, begun)
 		if l.env.autoCommit {
 			l.env.schedule.moved()
 		}
 	}
 	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed
 	if l.watched != nil {
-		return l.watched.beginAttempt(l.brake.ctx, l.run.Records[l.i:l.i+n], l.attempt), true
+		return l.watched.beginAttempt(l.brake.ctx, records, l.attempt), true
 	}
 	return l.brake.ctx, true
 }
@@ -159,8 +161,8 @@ func (l *lane) begin(n int) (ctx context.Context, ok bool) {
 // else has to be noted of the two, one store publishes both.
 func (l *lane) pass(ctx context.Context) (context.Context, bool) {
 	if !l.quick || !l.brake.free() {
-		l.finish()
-		return l.begin(1)
+		l.finish(OutcomeDone)
+		return l.begin()
 	}
 	l.i++
 	if l.i < len(l.run.Records) {
@@ -174,28 +176,51 @@ func (l *lane) pass(ctx context.Context) (context.Context, bool) {
 	return nil, false
 }
 
-// finish says that the records at hand are done, unless the handler has outlived its
-// claim. The position is published before the committer is woken, so none is
-// overlooked.
-func (l *lane) finish() {
+// finish says that the records at hand are done, and how, unless the handler has
+// outlived its claim. The position is published before the committer is woken, so none
+// is overlooked.
+func (l *lane) finish(how Outcome) {
 	late := l.brake.givenUp() && !l.env.autoCommit
 	if l.watched != nil {
-		l.watched.done(late)
+		l.watched.done(how, late)
 	}
+	at := l.i
 	l.i += l.size
 	if !late {
 		l.run.Advance(l.i, l.i)
 	}
 	l.env.schedule.moved()
-	if l.attempt > 1 || l.failed {
-		l.clearFailures(l.before().Offset)
-		l.failed = l.env.ledger.has(keyOf(l.claim))
+	if l.attempt > 1 || l.failed || how != OutcomeDone {
+		l.forgive(l.run.Records[at:l.i])
 	}
 	l.attempt = 0
 	if !l.moved {
 		l.moved = true
 		l.env.keeper.progressed()
 	}
+}
+
+// advance says that some records of the run are done, of which all before the one at i
+// are.
+func (l *lane) advance(i int, finished []driver.Record) {
+	l.forgive(finished)
+	l.i = i
+	if l.brake.givenUp() && !l.env.autoCommit {
+		return
+	}
+	_, begun := l.run.Progress()
+	l.run.Advance(i, begun)
+	l.env.schedule.moved()
+}
+
+// forgive strikes out the failures of records that are done.
+func (l *lane) forgive(records []driver.Record) {
+	key := keyOf(l.claim)
+	for i := range records {
+		l.env.ledger.strike(key, records[i].Offset)
+	}
+	l.failing.note(nil)
+	l.failed = l.env.ledger.has(key)
 }
 
 // endAttempt reports to the hooks an attempt that came to err.

@@ -67,15 +67,14 @@ func (d *delivery) endAttempt(outcome Outcome, err error) {
 	d.attempt.Records = nil
 }
 
-// done ends attempt and delivery: the handler returned nil, late if its claim had
-// ended by then.
-func (d *delivery) done(late bool) {
+// done ends attempt and delivery: the records are done, and how; late if their claim
+// had ended by then.
+func (d *delivery) done(how Outcome, late bool) {
 	d.endAttempt(OutcomeDone, nil)
 	if late {
-		d.end(OutcomeLate, nil)
-		return
+		how = OutcomeLate
 	}
-	d.end(OutcomeDone, nil)
+	d.end(how, nil)
 }
 
 // end ends the delivery, if one is under way.

@@ -54,6 +54,14 @@ func (c *claims) progressed() {
 	c.member.handled.Store(true)
 }
 
+// stop switches the consumer off because of a record, unless the session is no longer
+// wanted.
+func (c *claims) stop(reason error) {
+	if w, _ := c.job.want(); w.offs == c.committer.offs {
+		c.job.disable(reason, w)
+	}
+}
+
 // Assign starts a lane per claim. A partition that an earlier claim's
 // handler is still at, because its window ran out, waits for that one. A broker has
 // confirmed the membership, also if there are no claims.
@@ -111,7 +119,9 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 		p.brake.halt(cause)
 	}
 	drained, cancel := c.job.reserve(ctx)
+	spared := c.endSends(drained, parts)
 	stuck := awaitLanes(drained, parts)
+	spared()
 	cancel()
 	for _, p := range stuck {
 		// Its window is over: whether it obeys its context now makes no difference
@@ -132,6 +142,20 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 		JobName: c.env.job, Group: c.env.group,
 		Partitions: topicPartitions(parts), Stuck: topicPartitions(stuck), Took: took,
 	})
+}
+
+// endSends ends the waits for answers to what lanes send, a little before drained
+// ends, or with the handlers of a shutdown: no handler runs that could be stuck. What is
+// acknowledged later is delivered again. The function that it returns calls it off.
+func (c *claims) endSends(drained context.Context, parts []*partition) (off func()) {
+	ctx, cancel := c.job.reserve(drained)
+	unhook := context.AfterFunc(ctx, func() {
+		for _, p := range parts {
+			p.brake.endSends()
+		}
+	})
+	shut := context.AfterFunc(c.job.m.until(handlersFinish), cancel)
+	return func() { unhook(); shut(); cancel() }
 }
 
 // Lost stops the claims' lanes. Nothing of them can be committed from now on.

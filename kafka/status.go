@@ -38,6 +38,11 @@ type ConsumerStatus struct {
 	DriverError   error
 	DriverErrorAt time.Time
 
+	// PolicyError is what was wrong with ConsumerConfig.Failure when it was last asked:
+	// a record that should be a dead letter where none are configured, or a Classify
+	// that panicked or returned what is no Failure. Such records are kept.
+	PolicyError error
+
 	// CommitError is why the latest commit failed, while something that has been
 	// handled is not committed.
 	CommitError error
@@ -131,6 +136,8 @@ func (j *job) snapshot() ConsumerStatus {
 		Since:     st.since,
 		Errors:    st.failures,
 		NextRetry: st.nextRetry,
+
+		PolicyError: j.policy.trouble(),
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {

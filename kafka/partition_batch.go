@@ -1,0 +1,144 @@
+package kafka
+
+import (
+	"slices"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A batchHandler gets several records in one call.
+type batchHandler HandlerFunc
+
+func (h batchHandler) hands(e *env) hands {
+	return &batchHands{handle: HandlerFunc(h), most: e.batchSize}
+}
+func (h batchHandler) op() OpKind { return OpProcessBatch }
+
+// batchHands pass a lane's run to the handler in one call. What has failed of it comes
+// again without the rest, before the lane takes another run.
+type batchHands struct {
+	handle HandlerFunc
+	most   int
+
+	open  []handed // what is not done of the run, in order; nil until one has failed
+	size  int      // how many of them are with the handler
+	alone bool     // they come one by one
+	how   Outcome  // of the delivery, so far
+}
+
+// A handed is a record of a run that is not done.
+type handed struct {
+	at    int // in the run
+	times int // that it has been handed out
+}
+
+func (h *batchHands) limit() (int, bool) { return h.most, true }
+
+func (h *batchHands) rest() {}
+
+func (h *batchHands) hand(l *lane) error {
+	if h.open != nil {
+		return h.handOpen(l)
+	}
+	ctx, ok := l.beginWith(l.run.Records[l.i:], len(l.run.Records))
+	if !ok {
+		return nil
+	}
+	ms := pointers(l.messages(l.run.Records[l.i:], l.attempt))
+	if err := h.handle(ctx, ms); err != nil {
+		return err
+	}
+	l.size = len(ms)
+	l.finish(OutcomeDone)
+	return nil
+}
+
+// handOpen hands out what is not done of a run of which a record has failed.
+func (h *batchHands) handOpen(l *lane) error {
+	h.size = len(h.open)
+	if h.alone {
+		h.size = 1
+	}
+	records := make([]driver.Record, h.size)
+	for i, o := range h.open[:h.size] {
+		records[i] = l.run.Records[o.at]
+	}
+	ctx, ok := l.beginWith(records, h.open[h.size-1].at+1)
+	if !ok {
+		return nil
+	}
+	made := l.messages(records, 0)
+	for i := range made {
+		h.open[i].times++
+		made[i].Attempt = h.open[i].times
+	}
+	if err := h.handle(ctx, pointers(made)); err != nil {
+		return err
+	}
+	h.drop(l, func(int) bool { return true })
+	return nil
+}
+
+func pointers(made []Message) []*Message {
+	ms := make([]*Message, len(made))
+	for i := range made {
+		ms[i] = &made[i]
+	}
+	return ms
+}
+
+// spread notes which records are with the handler, when the first of a run fails.
+func (h *batchHands) spread(l *lane) {
+	if h.open != nil {
+		return
+	}
+	h.size = len(l.run.Records)
+	h.open, h.how = make([]handed, h.size), OutcomeDone
+	for i := range h.open {
+		h.open[i] = handed{at: i, times: 1}
+	}
+}
+
+func (h *batchHands) failures(l *lane, err error) []*failure {
+	h.spread(l)
+	fs := make([]*failure, h.size)
+	for i, o := range h.open[:h.size] {
+		fs[i] = &failure{record: l.run.Records[o.at], err: err, whole: h.size > 1}
+	}
+	return fs
+}
+
+func (h *batchHands) oneByOne() { h.alone = true }
+
+func (h *batchHands) done(l *lane, offset int64, how Outcome) {
+	if h.how != OutcomeForwarded {
+		h.how = how
+	}
+	records := l.run.Records
+	h.drop(l, func(i int) bool { return records[h.open[i].at].Offset == offset })
+}
+
+// drop notes that those of the records that are with the handler are done for which is
+// holds; they are counted by their place in open.
+func (h *batchHands) drop(l *lane, is func(int) bool) {
+	var left []handed
+	var dropped []driver.Record
+	for i, o := range h.open {
+		if i < h.size && is(i) {
+			dropped = append(dropped, l.run.Records[o.at])
+		} else {
+			left = append(left, o)
+		}
+	}
+	h.size -= len(dropped)
+	h.open = left
+	if len(left) > 0 {
+		l.advance(left[0].at, dropped)
+		return
+	}
+	how := h.how
+	h.open, h.alone, h.how = nil, false, OutcomeDone
+	l.size = len(l.run.Records) - l.i
+	l.forgive(slices.Clip(dropped))
+	l.finish(how)
+}
