@@ -129,9 +129,9 @@ type ConsumerConfig struct {
 	// ConsumerProtocol (KIP-848), which needs brokers of Kafka 4 and a driver that
 	// supports it, the brokers assign the partitions and move them one by one, so that
 	// no rebalance stops the partitions that a member keeps. BalanceStrategies and
-	// HeartbeatInterval are then settings of the brokers and must be unset here. All
-	// members of a group must use the same protocol; a group without members accepts
-	// either.
+	// HeartbeatInterval are then settings of the brokers and must be unset here. A group
+	// without members accepts either protocol. Whether it changes its protocol while it
+	// has members is a setting of the brokers (group.consumer.migration.policy).
 	GroupProtocol GroupProtocol
 
 	// BalanceStrategies are offered to the group in order of preference. The

@@ -12,8 +12,9 @@ import (
 // other methods are for tests: they take effect at once, also while the broker is
 // stopped. All methods are safe for concurrent use by several goroutines.
 type Broker struct {
-	autoCreate int
-	observer   *observer // or nil
+	autoCreate     int
+	consumerGroups ConsumerGroups
+	observer       *observer // or nil
 
 	mu        sync.Mutex // guards the fields below and everything that they point to
 	stopped   bool
@@ -24,7 +25,10 @@ type Broker struct {
 	producers []*producer
 }
 
-var _ driver.Driver = (*Broker)(nil)
+var _ interface {
+	driver.Driver
+	driver.GroupProtocolSupporter
+} = (*Broker)(nil)
 
 // An Option changes a new Broker.
 type Option func(*Broker)
@@ -45,12 +49,16 @@ func WithCommitObserver(f func(Commit)) Option {
 // NewBroker returns a broker without topics. A broker needs no Close: all goroutines
 // belong to its consumers and producers and end with them.
 func NewBroker(opts ...Option) *Broker {
-	b := &Broker{topics: make(map[string]*topic)}
+	b := &Broker{topics: make(map[string]*topic), consumerGroups: ConsumerGroups{}.withDefaults()}
 	for _, o := range opts {
 		o(b)
 	}
 	return b
 }
+
+// SupportsGroupProtocol implements [driver.GroupProtocolSupporter]: the broker has all of
+// them.
+func (b *Broker) SupportsGroupProtocol(p driver.GroupProtocol) bool { return p.String() != "" }
 
 // OpenConsumer returns a consumer. It fails with CONNECTION_FAILED while the broker is
 // stopped, and with INVALID_TOPIC_EXCEPTION for a topic name that Kafka refuses.

@@ -45,9 +45,13 @@ func newConsumer(b *Broker, cfg driver.ConsumerConfig) *consumer {
 	g := b.group(cfg.Group)
 	c := &consumer{b: b, g: g, cfg: cfg, life: newLife()}
 	c.link.b, c.link.wake = b, &g.changed
-	c.link.every, c.link.session = cfg.HeartbeatInterval, cfg.SessionTimeout
+	c.link.every, c.link.session, c.link.group = cfg.HeartbeatInterval, cfg.SessionTimeout, cfg.SessionTimeout
+	byEpochs := cfg.GroupProtocol == driver.ConsumerProtocol
+	if byEpochs {
+		c.link.every, c.link.group = b.consumerGroups.HeartbeatInterval, b.consumerGroups.SessionTimeout
+	}
 	c.claims.changed = &g.changed
-	c.place = membership{g: g, instance: cfg.InstanceID, link: &c.link, claims: &c.claims}
+	c.place = membership{g: g, instance: cfg.InstanceID, link: &c.link, claims: &c.claims, topics: &c.topics, byEpochs: byEpochs}
 	c.topics = topicHistory{b: b, topics: cfg.Topics, known: make(map[string]int)}
 	c.commits = committer{b: b, place: &c.place, claims: &c.claims}
 	return c

@@ -28,6 +28,14 @@
 // A commit is refused with ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID or
 // REBALANCE_IN_PROGRESS in the same states as in Kafka.
 //
+// A group of the ConsumerProtocol (KIP-848) has epochs. The coordinator computes a target
+// assignment, and each member goes towards it by its heartbeats: it gives partitions up
+// first, and others get them when it has. The group removes a member that is silent for
+// the broker's session timeout, or that gives up nothing within its rebalance timeout. A
+// heartbeat or a commit of another epoch is refused with FENCED_MEMBER_EPOCH or
+// STALE_MEMBER_EPOCH. A newcomer with the instance ID of a live member waits.
+// [WithConsumerGroups] has the settings that are the broker's.
+//
 // A topic has an ID. A topic that is created again after a deletion is another topic.
 // The deletion also deletes the committed offsets.
 //
@@ -40,7 +48,10 @@
 // client learns at once of a rebalance, a new topic or the end of its session, instead of
 // by polling. Heartbeats are computed, not sent. An append is atomic and its answer is
 // never lost; package fault injects such losses. Neither records nor the offsets of an
-// empty group expire by themselves; DeleteRecords and ExpireOffsets remove them.
+// empty group expire by themselves; DeleteRecords and ExpireOffsets remove them. A group
+// has members of one protocol at a time: a member of the other one is refused with
+// INCONSISTENT_GROUP_PROTOCOL or GROUP_ID_NOT_FOUND, as by a Kafka whose
+// group.consumer.migration.policy is disabled, and waits.
 //
 // # Virtual time
 //

@@ -11,6 +11,9 @@ func (r *run) participate() error {
 	if r.watch.orphaned() {
 		return errOrphaned
 	}
+	if r.c.place.byEpochs {
+		return r.reconcile()
+	}
 	if !r.c.cooperative() {
 		if err := r.drains.revoke(r.live()); err != nil {
 			return err
@@ -65,7 +68,7 @@ func (r *run) join() error {
 }
 
 // adopt creates the claims that the assignment adds and revokes those that it drops. After
-// it has dropped some, the member joins once more.
+// it has dropped some, the member joins once more or, with the ConsumerProtocol, says so.
 func (r *run) adopt() error {
 	added, dropped, missing := r.compare()
 	for _, topic := range missing {
@@ -74,7 +77,9 @@ func (r *run) adopt() error {
 	for _, start := range r.c.topics.takeUnplaced() {
 		r.h.Error(&driver.Error{Code: start.ErrorType(), Err: start})
 	}
-	r.h.Assign(claimsOf(added))
+	if r.c.place.announce(len(added)) {
+		r.h.Assign(claimsOf(added))
+	}
 	for _, k := range added {
 		go k.deliver(r.h)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 // A group is a consumer group as the coordinator sees it. The broker's mutex guards
-// it.
+// it. A group of the ClassicProtocol goes through these states; epochs.go has the other
+// protocol.
 //
 //	empty ── join ──> preparing ── all have joined, or the timeout ─────> completing
 //	                      ^                                                   │ the leader has
@@ -51,6 +52,12 @@ type member struct {
 	assignment []TopicPartition
 	session    *time.Timer // runs while the consumer is unreachable
 	expires    time.Time   // when session ends
+
+	// With the ConsumerProtocol only: see epochs.go.
+	target     []TopicPartition
+	revoking   []TopicPartition
+	revocation *time.Timer // runs while revoking is not empty
+	left       bool        // static, and its consumer has closed
 }
 
 // group returns a group, which it creates if necessary.
@@ -69,6 +76,9 @@ func (b *Broker) group(name string) *group {
 func (g *group) join(c *consumer, id string, owned, previous []TopicPartition) (*member, error) {
 	for _, topic := range c.cfg.Topics {
 		g.b.ensureTopic(topic)
+	}
+	if g.byEpochs() {
+		return nil, fail("INCONSISTENT_GROUP_PROTOCOL", "group %q has members of the consumer protocol", g.name)
 	}
 	m, err := g.admissible(c, id)
 	if err != nil {
@@ -277,6 +287,8 @@ func (g *group) remove(m *member) {
 	switch {
 	case len(g.members) == 0:
 		g.becomeEmpty()
+	case g.byEpochs():
+		g.retarget()
 	case g.state == preparing:
 		g.completeIfAllJoined()
 	default:
@@ -288,6 +300,7 @@ func (g *group) remove(m *member) {
 func (g *group) delete(m *member) {
 	g.members = slices.DeleteFunc(g.members, func(n *member) bool { return n == m })
 	m.stopSession()
+	m.settled()
 }
 
 func (g *group) becomeEmpty() {
@@ -307,8 +320,17 @@ func (g *group) metadataChanged(topic string) {
 	}
 	for _, m := range g.members {
 		if slices.Contains(m.c.cfg.Topics, topic) {
-			g.prepare()
+			g.regroup()
 			return
 		}
+	}
+}
+
+// regroup makes the members of a group share the partitions again.
+func (g *group) regroup() {
+	if g.byEpochs() {
+		g.retarget()
+	} else {
+		g.prepare()
 	}
 }

@@ -14,7 +14,8 @@ type link struct {
 	b       *Broker
 	wake    *signal       // fired when the session of a cut consumer is over
 	every   time.Duration // between heartbeats
-	session time.Duration // the session timeout
+	session time.Duration // the consumer's session timeout
+	group   time.Duration // the group's session timeout
 
 	cut     bool // by a test
 	severed bool // permanently
@@ -32,7 +33,7 @@ func (l *link) join() {
 	if l.pulse.Load() != nil {
 		return
 	}
-	p := &pulse{first: time.Now(), every: l.every, session: l.session, delay: defaultDelay}
+	p := &pulse{first: time.Now(), every: l.every, session: l.session, group: l.group, delay: defaultDelay}
 	if l.delay > 0 {
 		p.delay = l.delay
 	}
@@ -62,7 +63,7 @@ func (l *link) expiry() time.Time {
 	if p := l.pulse.Load(); p != nil {
 		return p.expiry()
 	}
-	return time.Now().Add(l.session)
+	return time.Now().Add(l.group)
 }
 
 // setDelay changes how long the answers to heartbeats take.

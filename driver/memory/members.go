@@ -13,7 +13,7 @@ type Member struct {
 	InstanceID string
 	ClientID   string
 	Topics     []string
-	Assignment []TopicPartition // of the last completed rebalance
+	Assignment []TopicPartition // of the last completed rebalance, or what the member may hold
 
 	// Expires is the time at which the group removes the member if its link stays down.
 	// It is zero while the link is up.
@@ -70,11 +70,26 @@ func (m Member) Expire() {
 	}
 }
 
-// Rebalance makes all members of a group rejoin.
+// Fence makes the group forget what the member has, under the same member ID, and gives
+// its epoch another number, as when a request of the member that was delayed for longer
+// than its session makes it a member again. Its heartbeats and commits are refused with
+// FENCED_MEMBER_EPOCH and STALE_MEMBER_EPOCH from then on. A reachable consumer learns of it at
+// once. It does nothing to a member of the ClassicProtocol.
+func (m Member) Fence() {
+	b, g := m.c.b, m.c.g
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.IndexFunc(g.members, func(n *member) bool { return n.c == m.c }); i >= 0 && g.byEpochs() {
+		g.fence(g.members[i])
+	}
+}
+
+// Rebalance makes all members of a group rejoin, or, with the ConsumerProtocol, the
+// coordinator compute the assignment again.
 func (b *Broker) Rebalance(group string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if g := b.group(group); g.state == stable || g.state == completing {
-		g.prepare()
+		g.regroup()
 	}
 }

@@ -14,9 +14,13 @@ type membership struct {
 	instance string
 	link     *link
 	claims   *claimSet
+	topics   *topicHistory
+	byEpochs bool // ConsumerProtocol
 
-	id         string // "" while it is not a member
-	generation int32
+	id         string           // "" while it is not a member
+	own        string           // with byEpochs: the ID with which it becomes a member again
+	generation int32            // or epoch
+	fresh      bool             // with byEpochs: the Handler does not know yet that it is a member
 	joining    bool             // it has asked to join
 	attending  bool             // Run goes through a generation
 	previous   []TopicPartition // the latest assignment
@@ -36,19 +40,18 @@ func (m *membership) lost() error {
 	case !m.link.up():
 		return nil
 	}
-	if _, err := m.member(); err != nil {
+	known, err := m.member()
+	if err != nil {
 		return err
 	}
-	if !m.joining && m.generation != m.g.generation {
-		return errIllegalGeneration(m.g, m.generation)
-	}
-	return nil
+	return m.current(known)
 }
 
 // forget gives up a membership that the group has ended or may end. The member keeps its
-// ID if the group still knows it.
+// ID if the group still knows it. With byEpochs it keeps its ID in any case, and enters
+// again under it.
 func (m *membership) forget() {
-	if _, err := m.member(); err != nil {
+	if _, err := m.member(); err != nil || m.byEpochs {
 		m.id = ""
 	}
 	m.previous = nil
@@ -113,7 +116,7 @@ func (m *membership) lead(known *member) {
 // no commit before the leader has decided.
 func (m *membership) keepUp() {
 	known, err := m.member()
-	if m.attending || err != nil || !m.link.up() || known.joining {
+	if m.byEpochs || m.attending || err != nil || !m.link.up() || known.joining {
 		return
 	}
 	m.joining, m.generation = false, known.generation // which may be over by now
@@ -127,6 +130,9 @@ func (m *membership) mayCommit() error {
 	if !m.link.up() {
 		return errUnreachable()
 	}
+	if m.byEpochs {
+		return m.g.mayCommitIn(m.instance, m.id, m.generation)
+	}
 	return m.g.mayCommit(m.instance, m.id, m.generation)
 }
 
@@ -139,7 +145,7 @@ func (m *membership) commit(tp TopicPartition, offset int64, gap bool) {
 // lostMembership wraps ErrMembershipLost in an answer that means it.
 func lostMembership(err error) error {
 	switch code(err) {
-	case "UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION":
+	case "UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_MEMBER_EPOCH":
 		return &driver.Error{Code: code(err), Err: fmt.Errorf("%w: %w", driver.ErrMembershipLost, err)}
 	}
 	return err

@@ -11,7 +11,8 @@ import "time"
 type pulse struct {
 	first   time.Time
 	every   time.Duration
-	session time.Duration
+	session time.Duration // the member's timeout
+	group   time.Duration // the group's
 	delay   time.Duration // the round trip
 	cut     time.Time     // when the link went down; zero while it is up
 }
@@ -38,7 +39,7 @@ func (p *pulse) deadline() time.Time {
 
 // expiry returns the time at which the group removes the member.
 func (p *pulse) expiry() time.Time {
-	return p.sent(p.latest().Add(-p.delay / 2)).Add(p.delay/2 + p.session)
+	return p.sent(p.latest().Add(-p.delay / 2)).Add(p.delay/2 + p.group)
 }
 
 // latest returns the latest time at which the link was up.

@@ -183,7 +183,10 @@ func (r *run) tryLeave() (gone bool, changed, over <-chan struct{}) {
 	switch {
 	case err != nil:
 		return true, nil, nil
-	case ctx.Err() != nil || r.c.cfg.InstanceID != "" || r.c.link.severed:
+	case r.c.place.byEpochs && r.c.link.up() && ctx.Err() == nil:
+		r.c.place.leaveEpochs(m)
+		return true, nil, nil
+	case ctx.Err() != nil || r.c.cfg.InstanceID != "" && !r.c.place.byEpochs || r.c.link.severed:
 		r.c.link.severed = true
 		r.c.g.linkChanged(m)
 		return true, nil, nil

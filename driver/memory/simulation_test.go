@@ -22,7 +22,7 @@ import (
 type simulation struct {
 	t       *rapid.T
 	b       *memory.Broker
-	drawn   []driver.BalanceStrategy
+	drawn   []driver.BalanceStrategy // none with the ConsumerProtocol
 	members []*simulated
 	started int
 	down    atomic.Bool
@@ -44,10 +44,13 @@ type simulated struct {
 
 func newSimulation(t *rapid.T) *simulation {
 	s := &simulation{t: t, committed: map[int32]int64{}}
-	s.b = memory.NewBroker(memory.WithCommitObserver(s.observe))
+	s.b = memory.NewBroker(memory.WithCommitObserver(s.observe), memory.WithConsumerGroups(memory.ConsumerGroups{
+		SessionTimeout: 10 * time.Second, HeartbeatInterval: 3 * time.Second,
+		Assignor: rapid.SampledFrom([]memory.Assignor{memory.Uniform, memory.RangeAssign}).Draw(t, "assignor"),
+	}))
 	s.drawn = rapid.SampledFrom([][]driver.BalanceStrategy{
 		{driver.RoundRobin}, {driver.Range}, {driver.Sticky}, {driver.CooperativeSticky},
-		{driver.CooperativeSticky, driver.Sticky},
+		{driver.CooperativeSticky, driver.Sticky}, nil, nil, nil,
 	}).Draw(t, "strategies")
 	require.NoError(t, s.b.CreateTopic("t", rapid.IntRange(1, 5).Draw(t, "partitions")))
 	return s
@@ -74,6 +77,9 @@ func (s *simulation) start(t *rapid.T) {
 		done: make(chan struct{}),
 	}
 	cfg := consumerConfig(strategies(s.drawn...))
+	if len(s.drawn) == 0 {
+		cfg.GroupProtocol, cfg.HeartbeatInterval = driver.ConsumerProtocol, 0
+	}
 	cfg.ClientID, cfg.InstanceID = m.client, m.instance
 	cfg.RebalanceTimeout = time.Duration(rapid.SampledFrom([]int{6, 60}).Draw(t, "rebalance timeout")) * time.Second
 	c, err := s.b.OpenConsumer(t.Context(), cfg)
@@ -271,6 +277,7 @@ func TestSimulation(t *testing.T) {
 				"commit":        s.commitOne,
 				"cut":           s.cut,
 				"expire":        func(t *rapid.T) { s.anyMember(t).Expire() },
+				"fence":         func(t *rapid.T) { s.anyMember(t).Fence() },
 				"outage":        s.outage,
 				"rebalance":     func(*rapid.T) { s.b.Rebalance("g") },
 				"add partition": s.addPartition,
