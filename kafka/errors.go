@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -47,14 +48,18 @@ var (
 	ErrShutdown = errors.New("shutdown deadline is near")
 )
 
-// A PanicError is the failure of a handler that panicked.
+// A PanicError is the failure of a handler, or of a callback of SendAsync, that
+// panicked.
 type PanicError struct {
 	Value any    // what it panicked with
 	Stack []byte // where
+	What  string // what panicked: "callback", or "" for a handler
 }
 
-// Error returns the value, without the stack.
-func (e *PanicError) Error() string { return "handler panicked: " + panicText(e.Value) }
+// Error names what panicked, and the value, without the stack.
+func (e *PanicError) Error() string {
+	return cmp.Or(e.What, "handler") + " panicked: " + panicText(e.Value)
+}
 
 // ErrorType returns "panic".
 func (e *PanicError) ErrorType() string { return "panic" }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -13,12 +12,8 @@ import (
 type sendOp struct {
 	Op
 	record [1]Record
-	size   int64
 	p      *Producer
 }
-
-// pending counts what is under way.
-type pending struct{ messages, bytes atomic.Int64 }
 
 // beginSend starts the operation of a send of m, if there is a hook. That is asked
 // in a function of its own, which is inlined: without hooks a send has as many
@@ -42,9 +37,6 @@ func (p *Producer) startSend(ctx context.Context, m *driver.Message) (*sendOp, c
 	o.record[0] = Record{Offset: -1, Timestamp: m.Timestamp, Key: m.Key, Value: m.Value, Headers: m.Headers}
 	o.Records = o.record[:]
 	o.Origin, _ = ctx.Value(originKey{}).(*Message)
-	o.size = int64(len(m.Key) + len(m.Value))
-	p.pending.messages.Add(1)
-	p.pending.bytes.Add(o.size)
 	o.Start = time.Now()
 	return o, o.start(ctx)
 }
@@ -90,12 +82,10 @@ func (o *sendOp) end(err error) {
 		o.Err = err
 	}
 	o.Op.end()
-	p := o.p
-	p.pending.messages.Add(-1)
-	p.pending.bytes.Add(-o.size)
 	if err != nil {
 		return
 	}
+	p := o.p
 	*o = sendOp{Op: o.reset(), p: p}
 	p.sendOps.Put(o)
 }

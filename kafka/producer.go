@@ -31,10 +31,9 @@ type Producer struct {
 	callbacks callbacks
 	losses    losses
 	sending   gate // async sends between their check and the driver's answer
+	pending   pending
 
-	// For hooks.
-	client  *Client
-	pending pending
+	client *Client // for hooks
 
 	closing  sync.Once
 	closed   chan struct{} // closed when closing has begun

@@ -50,6 +50,7 @@ func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 	s := p.syncSends.Get().(*syncSend)
 	m.copyTo(&s.message)
 	s.message.Acker = s
+	defer p.pending.end(p.pending.begin(&s.message))
 	op, ctx := p.beginSend(ctx, &s.message)
 	if err := p.check(ctx, &s.message, m.ToPartition, *p.cfg.EnableSyncProducer); err != nil {
 		p.free(s)

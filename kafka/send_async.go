@@ -55,6 +55,7 @@ type asyncSend struct {
 	given    *ProducerMessage // the caller's own, of SendMessageAsync
 	callback func(*ProducerMessage, error)
 	op       *sendOp // nil without hooks
+	pending  uint64  // what the producer's pending has counted of it
 	err      error
 	next     *asyncSend // in the queue of callbacks, or in a chain of those to be used again
 }
@@ -81,6 +82,7 @@ func (s *asyncSend) start(ctx context.Context, to *int32) {
 	if p.sending.enter() {
 		defer p.sending.leave()
 	}
+	s.pending = p.pending.begin(&s.message)
 	op, ctx := p.beginSend(ctx, &s.message)
 	err := p.check(ctx, &s.message, to, *p.cfg.EnableAsyncProducer)
 	if err == nil {
@@ -109,6 +111,8 @@ func (s *asyncSend) Ack(err error) {
 
 // end passes s on to its callback, if it has one.
 func (s *asyncSend) end(err error) {
+	s.p.pending.end(s.pending)
+	s.pending = 0
 	switch s.err = err; {
 	case s.callback != nil:
 		s.p.callbacks.push(s)

@@ -50,6 +50,20 @@ func TestCallbackMayKeepItsMessage(t *testing.T) {
 	})
 }
 
+// The error of a panic names what panicked.
+func TestPanicOfACallbackIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		p, _, _ := watchedProducer(t, r)
+		p.SendAsync(t.Context(), "orders", nil, nil, func(*ProducerMessage, error) { panic("boom") })
+		synctest.Wait()
+		events := eventsOf[CallbackPanicked](r)
+		require.Len(t, events, 1)
+		assert.EqualError(t, events[0].Err, "callback panicked: boom")
+		assert.EqualError(t, &PanicError{Value: "boom"}, "handler panicked: boom")
+	})
+}
+
 // A driver that has answered with an error may still read the message, so that its
 // send is not used again.
 func TestFailedSendIsNotUsedAgain(t *testing.T) {

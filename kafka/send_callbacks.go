@@ -137,7 +137,7 @@ func inOrder(s *asyncSend) (first *asyncSend) {
 func (c *callbacks) call(s *asyncSend) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.panicked(&PanicError{Value: v, Stack: debug.Stack()})
+			c.panicked(&PanicError{What: "callback", Value: v, Stack: debug.Stack()})
 		}
 	}()
 	s.callback(s.answer(), s.err)

@@ -195,8 +195,7 @@ type ProducerStatus struct {
 	ClientID string
 
 	// Unacknowledged is the number of messages between their send and its
-	// outcome, and UnacknowledgedBytes the size of their keys and values. They
-	// are counted by operations, so only while a hook is installed.
+	// outcome, and UnacknowledgedBytes the size of their keys and values.
 	Unacknowledged      int64
 	UnacknowledgedBytes int64
 }
@@ -214,12 +213,9 @@ func (m *Manager) Producers() []ProducerStatus {
 }
 
 func (p *Producer) snapshot() ProducerStatus {
-	return ProducerStatus{
-		ID:                  p.id,
-		ClientID:            p.cfg.ClientID,
-		Unacknowledged:      p.pending.messages.Load(),
-		UnacknowledgedBytes: p.pending.bytes.Load(),
-	}
+	s := ProducerStatus{ID: p.id, ClientID: p.cfg.ClientID}
+	s.Unacknowledged, s.UnacknowledgedBytes = p.pending.load()
+	return s
 }
 
 func sortPartitions(ps []PartitionStatus) {

@@ -78,15 +78,7 @@ func main() {
 		results:  *results,
 		work:     *work,
 	}
-	if err := kafka.RegisterConsumer(ctx, consumer); err != nil {
+	if err := kafka.Run(ctx, consumer); err != nil {
 		log.Fatal(err)
 	}
-	if err := kafka.SetConsumerSwitch("orders", true); err != nil {
-		log.Fatal(err)
-	}
-	if err := kafka.StartAllConsumers(ctx); err != nil {
-		log.Fatal(err)
-	}
-	<-ctx.Done()
-	kafka.WaitStop()
 }

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
@@ -57,7 +56,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	out = &lockedWriter{w: out} // handlers of several partitions print at once
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	m := kafka.New(d, kafka.WithLogger(log))
-	return errors.Join(work(ctx, m, o, out), shutdown(m))
+	if err := send(ctx, m, o, out); err != nil {
+		return err
+	}
+	return consume(ctx, m, o, out)
 }
 
 // chooseDriver returns the embedded broker with its topic, or a real client.
@@ -70,12 +72,16 @@ func chooseDriver(o *options) (driver.Driver, error) {
 	return broker, broker.CreateTopic(o.topic, 3)
 }
 
-// work registers a consumer, sends messages, and returns when all of them have
-// been handled, or when ctx ends.
-func work(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error {
+// consume runs until all messages have been handled, or ctx ends. Then running handlers
+// finish, their positions are committed, and the group is left.
+func consume(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error {
+	if o.count == 0 && !o.follow {
+		return nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var handled atomic.Int64
-	all := make(chan struct{})
-	consumer := kafka.NewConsumer(kafka.ConsumerConfig{
+	return m.Run(ctx, kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName:          "quickstart",
 		Topic:            o.topic,
 		BootstrapServers: o.brokers,
@@ -83,40 +89,20 @@ func work(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error
 		InitialOffset:    kafka.OffsetOldest,
 	}, func(_ context.Context, r *kafka.Message) error {
 		fmt.Fprintf(out, "handled %s/%d at %d: key %q, value %q%s\n", r.Topic, r.Partition, r.Offset, r.Key, r.Value, headers(r.Headers))
-		if handled.Add(1) == int64(o.count) {
-			close(all)
+		if handled.Add(1) == int64(o.count) && !o.follow {
+			stop()
 		}
 		return nil
-	})
-	if err := m.RegisterConsumer(ctx, consumer); err != nil {
-		return err
-	}
-	if err := m.SetConsumerSwitch("quickstart", true); err != nil {
-		return err
-	}
-	if err := m.StartAllConsumers(ctx); err != nil {
-		return err
-	}
-	if err := send(ctx, m, o, out); err != nil {
-		return err
-	}
-	if o.count > 0 {
-		select {
-		case <-all:
-		case <-ctx.Done():
-		}
-	}
-	if o.follow {
-		<-ctx.Done()
-	}
-	return nil
+	}))
 }
 
-func send(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error {
+// send sends the messages, and closes its producer.
+func send(ctx context.Context, m *kafka.Manager, o options, out io.Writer) (err error) {
 	producer, err := m.RegisterProducer(ctx, kafka.ProducerConfig{BootstrapServers: o.brokers})
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, producer.Close()) }()
 	for i := range o.count {
 		r := &kafka.ProducerMessage{
 			Topic:   o.topic,
@@ -130,14 +116,6 @@ func send(ctx context.Context, m *kafka.Manager, o options, out io.Writer) error
 		fmt.Fprintf(out, "sent    %s/%d at %d: key %q\n", r.Topic, r.Partition, r.Offset, r.Key)
 	}
 	return nil
-}
-
-// shutdown lets running handlers finish, commits, leaves the group, and closes
-// the producer; then what was committed is final.
-func shutdown(m *kafka.Manager) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	return m.Shutdown(ctx)
 }
 
 type lockedWriter struct {

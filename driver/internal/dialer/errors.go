@@ -16,7 +16,10 @@ import (
 // A HandshakeError is a failed TLS handshake.
 type HandshakeError struct{ Err error }
 
+// Error returns the text of the failure that crypto/tls has reported.
 func (e *HandshakeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns that failure.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
 // ClassifyRefusal returns the code and the kind of an error that shows that the peer

@@ -30,8 +30,13 @@ const (
 // that comes on it for an answer.
 type Error struct{ Code, text string }
 
-func (e *Error) Error() string   { return e.text }
-func (e *Error) Timeout() bool   { return false }
+// Error says what is wrong with the answer.
+func (e *Error) Error() string { return e.text }
+
+// Timeout returns false: to wait longer would not have helped.
+func (e *Error) Timeout() bool { return false }
+
+// Temporary returns false: to read on from the connection would not help.
 func (e *Error) Temporary() bool { return false }
 
 func broken(format string, args ...any) error {

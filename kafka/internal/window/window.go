@@ -25,6 +25,7 @@
 package window
 
 import (
+	"slices"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,9 @@ type segment struct {
 }
 
 // A flight is records that have been taken. Its run is nil when it was released,
-// though an earlier one was not: then only its end is kept.
+// though an earlier one was not: then only its end is kept. Neighbours of that kind are
+// one flight, so that there are never more than two for each run that is held: a record
+// whose handler takes an hour lets other goroutines finish millions behind it.
 type flight struct {
 	run *Run
 	end int64 // the offset after its last record
@@ -217,7 +220,8 @@ func (w *Window) Release(r *Run) bool {
 	end := r.after(len(r.Records))
 	i := sort.Search(len(w.flights), func(i int) bool { return w.flights[i].end >= end })
 	w.flights[i].run = nil
-	if i == 0 {
+	w.merge(i)
+	if w.flights[0].run == nil {
 		w.land()
 	}
 	w.n -= len(r.Records)
@@ -229,6 +233,18 @@ func (w *Window) Release(r *Run) bool {
 	}
 	r.hold(nil, 0)
 	return true
+}
+
+// merge joins the flight at i, which was released, with released neighbours.
+func (w *Window) merge(i int) {
+	from, to := i, i+1
+	if i > 0 && w.flights[i-1].run == nil {
+		from--
+	}
+	if to < len(w.flights) && w.flights[to].run == nil {
+		to++
+	}
+	w.flights = slices.Delete(w.flights, from, to-1) // the last one has the end of all
 }
 
 // Discard forgets the records that wait. The position stays below them: a commit that

@@ -185,6 +185,13 @@ func (p *pair) check(t require.TestingT) {
 	n, bytes := p.m.held()
 	require.Equal(t, n, p.w.Len())
 	require.Equal(t, bytes, p.w.Bytes())
+	under := 0
+	for _, r := range p.runs {
+		if len(r.Records) > 0 {
+			under++
+		}
+	}
+	require.LessOrEqual(t, len(p.w.flights), 2*under, "flights, for the runs that are under way")
 }
 
 // drain finishes everything: then the position is the end, and nothing is held.
@@ -283,6 +290,33 @@ func TestPositionStaysBehindAHole(t *testing.T) {
 	require.EqualValues(t, 4, w.Position())
 	require.True(t, w.Release(r))
 	require.EqualValues(t, 4, w.Position())
+}
+
+// A record whose handler takes long does not let the window grow while others finish
+// what is behind it.
+func TestReleasedNeighboursAreOneFlight(t *testing.T) {
+	const records = 1000
+	w, slow, fast := New(0), new(Run), []*Run{new(Run), new(Run), new(Run)}
+	for i := range int64(records) {
+		w.Push(driver.Batch{Records: []driver.Record{{Offset: i}}})
+	}
+	w.Take(slow, 1)
+	slow.Advance(0, 1)
+	for range records / len(fast) {
+		for _, r := range fast {
+			require.Equal(t, 1, w.Take(r, 1))
+			r.Advance(1, 1)
+		}
+		for _, i := range []int{1, 2, 0} { // the run in the middle first, so that both sides join it
+			require.True(t, w.Release(fast[i]))
+		}
+		require.LessOrEqual(t, len(w.flights), 2)
+	}
+	require.Zero(t, w.Position())
+	slow.Advance(1, 1)
+	require.True(t, w.Release(slow))
+	require.EqualValues(t, records, w.Position())
+	require.Empty(t, w.flights)
 }
 
 // The window keeps what was delivered, and copies only for Gather.
