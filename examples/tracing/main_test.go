@@ -227,7 +227,6 @@ func (r *receiver) all() map[string][]received {
 	return byName
 }
 
-func (r received) id() string     { return string(r.SpanId) }
 func (r received) parent() string { return string(r.ParentSpanId) }
 
 func (r received) attr(key string) string { return find(r.Attributes, key).GetStringValue() }
