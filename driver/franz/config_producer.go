@@ -16,8 +16,6 @@ const (
 	batchBytes      = 128      // the most that a batch takes beside its messages
 	minBatchBytes   = 512      // kgo allows no less
 
-	maxMessages = 64 << 10 // that are accepted and not acknowledged
-	maxBytes    = 64 << 20 // of these
 )
 
 // producerSafety lists the options that no user of a producer may change.
@@ -48,10 +46,16 @@ func (d Driver) producerOptions(cfg driver.ProducerConfig, line *dialer.Dialer) 
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(int32(max(cfg.MaxMessageBytes+batchBytes, minBatchBytes))),
 		kgo.ProducerLinger(0),
+		kgo.RecordPartitioner(java{}),
 		kgo.ProduceRequestTimeout(requestTimeout),
 		kgo.RetryBackoffFn(func(int) time.Duration { return cfg.RetryBackoff }),
 		kgo.MaxBufferedRecords(2*maxMessages), // the driver's own buffer is the limit
 	)
+	if cfg.DeliveryTimeout == 0 {
+		opts = append(opts, kgo.RecordRetries(cfg.MaxRetries), kgo.UnknownTopicRetries(cfg.MaxRetries))
+	} else {
+		opts = append(opts, kgo.UnknownTopicRetries(-1)) // the driver ends a message when its time is up
+	}
 	if cfg.Idempotent {
 		// Without it kgo never gives up what it has sent without an answer.
 		opts = append(opts, kgo.AllowIdempotentProduceCancellation())

@@ -25,7 +25,6 @@ type harness struct {
 	gate     *gate
 	brokers  []string
 	settings drivertest.Settings
-	driver   driver.Driver
 
 	// latest makes kfake refuse later dates for a topic. It is nil for a broker that
 	// can be configured to.
@@ -105,7 +104,7 @@ func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ",")}, cluster
 }
 
-func (h *harness) Driver() driver.Driver         { return h.driver }
+func (h *harness) Driver() driver.Driver         { return producersOnly{} }
 func (h *harness) Brokers() []string             { return h.brokers }
 func (h *harness) Settings() drivertest.Settings { return h.settings }
 

@@ -1,0 +1,280 @@
+package franz
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// A lane is the way to one partition.
+//
+// It counts the records that kgo has put into the buffer of the partition, and those that it
+// has given back, which happens in the same order. So a record has a number, and it is known
+// up to which number records may be in the log although no broker has said so.
+type lane struct {
+	topic *topic
+	id    int32
+	leash *leash // ends what kgo has
+
+	entered atomic.Int64 // records that kgo has put into its buffer
+	left    atomic.Int64 // of these, those that it has given back
+	held    atomic.Bool  // later messages wait in pending; changed with the topic's gate held
+
+	// Guarded by the topic's gate, all in order:
+	back    []*slot // what kgo has given back, with cause
+	cause   error
+	todo    []*slot // what is sent next
+	pending []*slot // what was accepted meanwhile
+	window  int     // how many messages may go to kgo at a time; 0 is any number
+	sized   bool    // and how many bytes is the topic's limit
+
+	mu        sync.Mutex // guards what follows
+	flight    []int64    // records of the batches that were written and have no answer
+	base      int64      // the number of the first record that kgo has
+	stuck     int64      // records before the batches in flight whose attempt has failed
+	uncertain int64      // records below this number may be in the log
+	blamed    int        // records of the first batch that was refused
+	era       int        // goes up when kgo has given everything back
+	latest    error      // the latest refusal, or nil
+	times     []time.Time
+}
+
+func newLane(t *topic, id int32) *lane {
+	return &lane{topic: t, id: id, leash: newLeash(t.p.cfg.DeliveryTimeout > 0)}
+}
+
+// empty reports whether kgo has nothing for the partition.
+func (l *lane) empty() bool { return l.left.Load() == l.entered.Load() }
+
+// enter counts a record that kgo has put into its buffer.
+func (l *lane) enter(s *slot) {
+	if l.topic.p.cfg.DeliveryTimeout > 0 {
+		l.mu.Lock()
+		l.times = append(l.times, s.accepted)
+		l.mu.Unlock()
+	}
+	l.entered.Add(1)
+}
+
+// store counts a record that is in the log. It reports whether the lane is held and has become
+// empty.
+func (l *lane) store() bool {
+	if l.topic.p.cfg.DeliveryTimeout > 0 {
+		l.mu.Lock()
+		l.times = l.times[1:]
+		l.mu.Unlock()
+	}
+	return l.left.Add(1) == l.entered.Load() && l.held.Load()
+}
+
+// leave counts a record that kgo gives back, and reports whether it may be in the log.
+func (l *lane) leave(err error) (unknown bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.times) > 0 {
+		l.times = l.times[1:]
+	}
+	number := l.left.Add(1) - 1
+	if !l.held.Load() {
+		l.base++
+	}
+	return number < l.uncertain
+}
+
+func (l *lane) reason() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest
+}
+
+// settle begins a new era: kgo has nothing for the partition. It returns how many messages the
+// batch had that was refused, or 0.
+func (l *lane) settle() (blamed int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.era++
+	l.flight, l.stuck, l.base = nil, 0, l.left.Load()
+	blamed, l.blamed = l.blamed, 0
+	l.leash.renew()
+	return blamed
+}
+
+// feed hands messages to kgo, which has none for the partition. The gate must be held.
+func (l *lane) feed(t *topic) {
+	if len(l.todo) == 0 {
+		l.window = 0
+	}
+	if l.sized && t.stale() {
+		l.sized = false
+	}
+	if l.window == 0 && !l.sized {
+		t.open(l)
+		return
+	}
+	n, bytes := 0, 0
+	for (l.window == 0 || n < l.window) && len(l.todo)+len(l.pending) > 0 {
+		from := &l.todo
+		if len(l.todo) == 0 {
+			if l.window > 0 {
+				break
+			}
+			from = &l.pending
+		}
+		s := (*from)[0]
+		if n > 0 && l.sized && bytes+s.size > t.limit {
+			break
+		}
+		*from = (*from)[1:]
+		n, bytes = n+1, bytes+s.size
+		s.want = l.id
+		s.again()
+		t.submit(s)
+	}
+}
+
+// wrote notes that a batch of so many records is about to be written. It returns the era.
+func (l *lane) wrote(n int64, answers bool) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !answers {
+		l.base += n
+		return l.era
+	}
+	if len(l.flight) == 0 { // kgo begins with its first batch
+		l.stuck = 0
+	}
+	l.flight = append(l.flight, n)
+	return l.era
+}
+
+// answered notes the answer to a batch, or that none comes, before kgo learns it.
+func (l *lane) answered(n int64, era int, err error, lost bool) {
+	if l.note(n, era, err, lost) {
+		l.topic.hold(l)
+	} else if err == nil && !lost {
+		l.topic.goneWell(l)
+	}
+}
+
+// note reports whether the batch has failed.
+func (l *lane) note(n int64, era int, err error, lost bool) (failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if era != l.era {
+		return false
+	}
+	if len(l.flight) > 0 {
+		l.flight = l.flight[1:]
+	}
+	if err == nil && !lost {
+		l.base += n
+		l.latest, l.blamed = nil, 0
+		return false
+	}
+	if l.stuck == 0 && err != nil {
+		l.blamed = int(n)
+	}
+	l.stuck += n
+	if lost || !refused(err) {
+		l.uncertain = max(l.uncertain, l.base+l.stuck)
+		for _, behind := range l.flight {
+			l.uncertain = max(l.uncertain, l.base+l.stuck+behind)
+		}
+	}
+	if err != nil && !isCode(err, kerr.OutOfOrderSequenceNumber) {
+		l.latest = err
+	}
+	return true
+}
+
+// A leash is a context by which the driver has kgo give messages back.
+type leash struct {
+	mu     sync.Mutex // guards what follows
+	long   bool       // it can be cut
+	ctx    atomic.Pointer[context.Context]
+	cancel context.CancelFunc
+	isCut  bool
+}
+
+var background = context.Background()
+
+func newLeash(long bool) *leash {
+	l := &leash{long: long}
+	l.ctx.Store(&background)
+	l.isCut = true
+	l.renew()
+	return l
+}
+
+func (l *leash) context() context.Context { return *l.ctx.Load() }
+
+// pull has kgo give everything back.
+func (l *leash) pull() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.long && !l.isCut {
+		l.isCut = true
+		l.cancel()
+	}
+}
+
+func (l *leash) cut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isCut
+}
+
+// renew makes a leash that was pulled as good as new.
+func (l *leash) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isCut {
+		return
+	}
+	l.isCut = false
+	if l.long {
+		ctx, cancel := context.WithCancel(background)
+		l.ctx.Store(&ctx)
+		l.cancel = cancel
+	}
+}
+
+// A look is the lookup of a topic, for which messages wait in kgo.
+type look struct {
+	leash *leash
+	cut   bool // guarded by the topic's gate
+
+	mu    sync.Mutex // guards times
+	times []time.Time
+}
+
+func (k *look) enter(at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.times = append(k.times, at)
+}
+
+func (k *look) leave() (empty bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.times = k.times[1:]
+	return len(k.times) == 0
+}
+
+func (k *look) empty() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.times) == 0
+}
+
+func (k *look) oldest() (at time.Time, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.times) == 0 {
+		return at, false
+	}
+	return k.times[0], true
+}

@@ -1,0 +1,229 @@
+package franz
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+const (
+	lengthBytes = 4 // of the length that comes before a request and an answer
+	headBytes   = 8 // that length, and the correlation ID of an answer
+)
+
+// A wire is a connection of a producer on which produce requests and their answers are
+// followed. The driver learns what has happened to a batch before kgo does.
+type wire struct {
+	net.Conn
+	p *producer
+
+	mu      sync.Mutex // guards what follows
+	waiting []exchange // requests without an answer, in order
+	over    bool       // the connection is closed or broken
+
+	// Used by the one goroutine that reads.
+	answer []byte // the answer that is coming, as far as it has come
+	rest   int    // bytes of it that are still to come and need not be kept
+}
+
+// An exchange is a produce request that has no answer yet.
+type exchange struct {
+	correlation int32
+	version     int16
+	batches     []outBatch
+}
+
+// An outBatch is one batch of a request.
+type outBatch struct {
+	lane *lane
+	n    int64 // records
+	era  int
+}
+
+// Write implements net.Conn. kgo writes a request by one call.
+func (w *wire) Write(b []byte) (int, error) {
+	x, ok := w.p.exchangeOf(b)
+	answers := w.p.cfg.RequiredAcks != driver.NoResponse
+	if !ok {
+		return w.Conn.Write(b)
+	}
+	for i := range x.batches {
+		o := &x.batches[i]
+		o.era = o.lane.wrote(o.n, answers)
+	}
+	if answers {
+		w.mu.Lock()
+		w.waiting = append(w.waiting, x)
+		w.mu.Unlock()
+	}
+	n, err := w.Conn.Write(b)
+	if err != nil {
+		w.lose()
+		if !answers && n > 0 {
+			x.lose()
+		}
+	}
+	return n, err
+}
+
+// Read implements net.Conn.
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.follow(b[:n])
+	if err != nil {
+		w.lose()
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (w *wire) Close() error {
+	w.lose()
+	return w.Conn.Close()
+}
+
+// lose notes that no answer comes to the requests that wait for one.
+func (w *wire) lose() {
+	w.mu.Lock()
+	waiting := w.waiting
+	w.waiting = nil
+	w.mu.Unlock()
+	for _, x := range waiting {
+		x.lose()
+	}
+}
+
+func (x exchange) lose() {
+	for _, o := range x.batches {
+		o.lane.answered(o.n, o.era, nil, true)
+	}
+}
+
+// follow looks at a piece of the answers.
+func (w *wire) follow(b []byte) {
+	for len(b) > 0 {
+		if w.rest > 0 && w.answer == nil {
+			n := min(w.rest, len(b))
+			w.rest -= n
+			b = b[n:]
+			continue
+		}
+		need := headBytes
+		if len(w.answer) >= headBytes {
+			need = lengthBytes + int(binary.BigEndian.Uint32(w.answer))
+		}
+		n := min(need-len(w.answer), len(b))
+		w.answer = append(w.answer, b[:n]...)
+		b = b[n:]
+		if len(w.answer) < need {
+			return
+		}
+		if need == headBytes {
+			n := int(binary.BigEndian.Uint32(w.answer)) - (headBytes - lengthBytes)
+			if n <= 0 || !w.expects(int32(binary.BigEndian.Uint32(w.answer[lengthBytes:]))) {
+				w.rest, w.answer = max(n, 0), nil
+			}
+			continue
+		}
+		answer := w.answer
+		w.answer = nil
+		w.settle(answer)
+	}
+}
+
+// expects reports whether a produce request waits for the answer with this correlation ID.
+func (w *wire) expects(correlation int32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0 && w.waiting[0].correlation == correlation
+}
+
+// settle takes a whole answer to the first request that waits.
+func (w *wire) settle(answer []byte) {
+	w.mu.Lock()
+	if len(w.waiting) == 0 {
+		w.mu.Unlock()
+		return
+	}
+	x := w.waiting[0]
+	w.waiting = w.waiting[1:]
+	w.mu.Unlock()
+	resp := kmsg.ProduceResponse{Version: x.version}
+	body := answer[headBytes:]
+	if resp.IsFlexible() && len(body) > 0 {
+		body = body[1:] // the tagged fields of the head, which no broker sends
+	}
+	if err := resp.ReadFrom(body); err != nil {
+		x.lose()
+		return
+	}
+	for _, o := range x.batches {
+		if rp := partOf(&resp, o.lane); rp == nil {
+			o.lane.answered(o.n, o.era, nil, true)
+		} else if err := kerr.ErrorForCode(rp.ErrorCode); err == nil || errors.Is(err, kerr.DuplicateSequenceNumber) {
+			o.lane.answered(o.n, o.era, nil, false)
+		} else {
+			o.lane.answered(o.n, o.era, err, false)
+		}
+	}
+}
+
+func partOf(resp *kmsg.ProduceResponse, l *lane) *kmsg.ProduceResponseTopicPartition {
+	for i := range resp.Topics {
+		if resp.Topics[i].Topic != l.topic.name {
+			continue
+		}
+		for j := range resp.Topics[i].Partitions {
+			if rp := &resp.Topics[i].Partitions[j]; rp.Partition == l.id {
+				return rp
+			}
+		}
+	}
+	return nil
+}
+
+// exchangeOf reads a request. It reports false if it is none to produce.
+func (p *producer) exchangeOf(b []byte) (x exchange, ok bool) {
+	const head = lengthBytes + 2 + 2 + 4 + 2 // and the key, the version, the correlation ID, the length of the client ID
+	if len(b) < head || binary.BigEndian.Uint16(b[lengthBytes:]) != uint16(kmsg.Produce) {
+		return x, false
+	}
+	x.version = int16(binary.BigEndian.Uint16(b[6:]))
+	x.correlation = int32(binary.BigEndian.Uint32(b[8:]))
+	body := b[head:]
+	if n := int(int16(binary.BigEndian.Uint16(b[12:]))); n > 0 {
+		body = body[min(n, len(body)):]
+	}
+	req := kmsg.ProduceRequest{Version: x.version}
+	if req.IsFlexible() && len(body) > 0 {
+		body = body[1:]
+	}
+	if req.ReadFrom(body) != nil {
+		return x, false
+	}
+	for i := range req.Topics {
+		t := p.topic(req.Topics[i].Topic)
+		for j := range req.Topics[i].Partitions {
+			part := &req.Topics[i].Partitions[j]
+			if n := recordsIn(part.Records); n > 0 {
+				x.batches = append(x.batches, outBatch{lane: t.lane(part.Partition), n: n})
+			}
+		}
+	}
+	return x, true
+}
+
+// recordsIn returns how many records a batch holds.
+func recordsIn(batch []byte) int64 {
+	const lastOffsetDelta = 8 + 4 + 4 + 1 + 4 + 2
+	if len(batch) < lastOffsetDelta+4 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint32(batch[lastOffsetDelta:])) + 1
+}
