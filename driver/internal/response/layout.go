@@ -50,19 +50,19 @@ const (
 // layouts has no APIVersions: its answer may have an older version than the request. It
 // is short.
 var layouts = compileAll(map[int16]layout{
-	Produce:          {9, 10, "[= s [= 4 2 8 8@2 8@5 [@8 4 s T ] s@8 T ] T ] t@1 T"},
-	Fetch:            {12, 12, "t@1 2@7 4@7 [= s [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
-	ListOffsets:      {6, 6, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
-	Metadata:         {9, 11, "t@3 [< 4 s 4 s@1 T ] s@2 4@1 [ 2 s u@10 1@1 [ 2 4 4 4@7 [ 4 ] [ 4 ] [@5 4 ] T ] 4@8 T ] 4@8-10 T"},
-	OffsetCommit:     {8, 8, "t@3 [= s [= 4 2 T ] T ] T"},
-	OffsetFetch:      {6, 8, "t@3 [@8 s [ s [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
-	FindCoordinator:  {3, 3, "t@1 2 s@1 4 s 4 T"},
+	Produce:          {9, 12, "[= s [= 4 2 8 8@2 8@5 [@8 4 s T ] s@8 T ] T ] t@1 T"},
+	Fetch:            {12, 17, "t@1 2@7 4@7 [= s@0-12 u@13 [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
+	ListOffsets:      {6, 10, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
+	Metadata:         {9, 13, "t@3 [< 4 s 4 s@1 T ] s@2 4@1 [ 2 s u@10 1@1 [ 2 4 4 4@7 [ 4 ] [ 4 ] [@5 4 ] T ] 4@8 T ] 4@8-10 2@13 T"},
+	OffsetCommit:     {8, 10, "t@3 [= s@0-9 u@10 [= 4 2 T ] T ] T"},
+	OffsetFetch:      {6, 10, "t@3 [@8 s [ s@0-9 u@10 [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
+	FindCoordinator:  {3, 6, "t@1 2@0-3 s@1-3 4@0-3 s@0-3 4@0-3 [@4 s 4 s 4 2 s T ] T"},
 	JoinGroup:        {6, 9, "t@2 e 4 s@7 s s 1@9 s [ s s@5 b T ] T"},
 	Heartbeat:        {4, 4, "t@1 e T"},
 	LeaveGroup:       {4, 5, "t@1 2 [@3 s s 2 T ] T"},
 	SyncGroup:        {4, 5, "t@1 e s@5 s@5 b T"},
 	SASLHandshake:    {99, 1, "2 [ s ]"},
-	InitProducerID:   {2, 4, "t e p8 p2 T"},
+	InitProducerID:   {2, 6, "t e p8 p2 T"},
 	SASLAuthenticate: {2, 2, "2 s b 8@1 T"},
 })
 
