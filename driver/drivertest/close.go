@@ -147,11 +147,12 @@ func closeWithoutBrokers(e *env) {
 }
 
 func closeWhileJoinIsPending(e *env) {
-	topic := e.topic(1)
+	n := e.moving()
+	topic := e.topic(int32(n))
 	cfg := e.consumerConfig(e.unique("group"), topic)
 	cfg.DrainTimeout, cfg.RebalanceTimeout = e.Patience, 2*e.Patience
 	a := e.join(cfg)
-	a.waitClaims(1)
+	a.waitClaims(n)
 	draining, release := e.holdRevokes(a)
 	b := e.join(cfg)
 	receive(e, "a member in Revoke", draining)
@@ -159,7 +160,7 @@ func closeWhileJoinIsPending(e *env) {
 		e.ends(e.name, e.Grace, "Run", b.ran)
 	}
 	release()
-	a.waitClaims(1)
+	a.waitClaims(n)
 }
 
 func closeWithEndedContext(e *env) {

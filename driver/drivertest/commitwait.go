@@ -16,9 +16,9 @@ func commitWaitChecks() []check {
 		{"CommitWaitsForNoJoin", "Commit must not wait behind a pending join.", commitWaitsForNoJoin},
 		{ruleCommitInTime, "Commit must retry until ctx ends. If ctx has ended, the errors of the marks wrap ctx's error.", commitHonoursItsContext},
 		{"CommitRetries", "Commit must retry transient failures until ctx ends.", commitRetries},
-		{"CommitOutlivesARebalance", "If a mark on a live claim was refused because the member has moved to a newer generation, Commit must retry it under that one.", commitOutlivesARebalance},
+		{"CommitOutlivesARebalance", "If a mark on a live claim was refused because the member has moved to a newer generation or epoch, Commit must retry it under that one.", commitOutlivesARebalance},
 		{"CommitIsNotOvertaken", "A later Commit must never overtake an attempt that an earlier one gave up.", commitIsNotOvertaken},
-		{"CommitRefusesTheSuperseded", "The broker refuses a mark of a superseded generation.", commitRefusesTheSuperseded},
+		{"CommitRefusesTheSuperseded", "The broker refuses a mark of a superseded generation or, with ConsumerProtocol, of another epoch than the member's.", commitRefusesTheSuperseded},
 	}
 }
 
@@ -52,7 +52,7 @@ func commitWaitsForNoJoin(e *env) {
 		e.send(topic, p, numbered("v", 10)...)
 	}
 	cfg := e.consumerConfig(group, topic)
-	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.CooperativeSticky}
+	e.strategy(&cfg, driver.CooperativeSticky)
 	cfg.DrainTimeout, cfg.RebalanceTimeout = e.Patience, 2*e.Patience
 	a := e.join(cfg)
 	a.waitClaims(3)
@@ -121,7 +121,7 @@ func commitRetries(e *env) {
 func commitOutlivesARebalance(e *env) {
 	topic, group := e.topic(2), e.unique("group")
 	cfg := e.consumerConfig(group, topic)
-	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.CooperativeSticky}
+	e.strategy(&cfg, driver.CooperativeSticky)
 	a := e.join(cfg)
 	a.waitClaims(2)
 	b := e.join(cfg)

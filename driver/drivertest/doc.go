@@ -21,6 +21,11 @@
 // interface of one method, for example [SessionEnder]. A case that needs an ability
 // which the harness lacks is skipped and names it.
 //
+// # Group protocols
+//
+// A harness that implements [GroupProtocoler] runs the cases with the protocol that it
+// names. A case that assumes the other protocol is skipped with its reason.
+//
 // # Time
 //
 // Cases wait for conditions, so only a failing driver uses up [Settings.Patience]. A

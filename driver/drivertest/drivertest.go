@@ -64,6 +64,8 @@ func (c check) asCase() Case {
 				t.Logf("the rule: %s", c.rule)
 			}
 		})
-		c.run(newEnv(t, h, c.name))
+		e := newEnv(t, h, c.name)
+		e.skipUnlessApplies()
+		c.run(e)
 	}}
 }

@@ -14,7 +14,7 @@ func errorChecks() []check {
 		{"UnknownTopicIsReported", "A driver must report a topic that does not exist, and never as permanent.", unknownTopicIsReported},
 		{"RunOutlivesAnOutage", "Run must recover from everything that rejoining the group can cure, and must report each such failure to h.Error.", runOutlivesAnOutage},
 		{"RunDoesNotSpin", "Run must not spin: it must space out attempts that fail at once.", runDoesNotSpin},
-		{"FencedInstanceEndsRun", "The error of a fenced instance must wrap ErrPermanent.", fencedInstanceEndsRun},
+		{"FencedInstanceEndsRun", "With ClassicProtocol a newcomer takes the place of the older member of its InstanceID, whose Run must return an ErrPermanent with the code FENCED_INSTANCE_ID. With ConsumerProtocol the newcomer must wait, must get no claim, and must report UNRELEASED_INSTANCE_ID.", instancesCompete},
 	}
 }
 
@@ -137,7 +137,11 @@ func runDoesNotSpin(e *env) {
 	}
 }
 
-func fencedInstanceEndsRun(e *env) {
+func instancesCompete(e *env) {
+	if !e.classic() {
+		takenInstanceWaits(e)
+		return
+	}
 	a := e.joinStatic(e.consumerConfig(e.unique("group"), e.topic(1)))
 	a.waitClaims(1)
 	e.change(func() { e.zombies = true })

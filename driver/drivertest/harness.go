@@ -137,8 +137,9 @@ type (
 		Forbid(ctx context.Context, topic string) (allow func(), err error)
 	}
 
-	// A ForeignJoiner adds a member of another program to a group. The member has one
-	// balance strategy and its own topics, which may not exist. JoinForeign returns
+	// A ForeignJoiner adds a member of another program to a group. The member has the
+	// group's protocol, one balance strategy with ClassicProtocol, and its own topics,
+	// which may not exist. JoinForeign returns
 	// once the member has sent its request to join.
 	ForeignJoiner interface {
 		JoinForeign(ctx context.Context, group string, s driver.BalanceStrategy, topics ...string) (leave func(), err error)

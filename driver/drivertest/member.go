@@ -25,7 +25,11 @@ type member struct {
 // consumerConfig returns the default configuration of a case. It reads from the oldest
 // record.
 func (e *env) consumerConfig(group string, topics ...string) driver.ConsumerConfig {
-	return driver.ConsumerConfig{
+	return e.consumerConfigOf(e.protocol(), group, topics...)
+}
+
+func (e *env) consumerConfigOf(p driver.GroupProtocol, group string, topics ...string) driver.ConsumerConfig {
+	cfg := driver.ConsumerConfig{
 		Brokers:           e.h.Brokers(),
 		ClientID:          "drivertest",
 		Group:             group,
@@ -41,6 +45,10 @@ func (e *env) consumerConfig(group string, topics ...string) driver.ConsumerConf
 
 		MaxDecompressedBytes: 64 << 20,
 	}
+	if cfg.GroupProtocol = p; p == driver.ConsumerProtocol {
+		cfg.BalanceStrategies, cfg.HeartbeatInterval = nil, 0
+	}
+	return cfg
 }
 
 // open opens a consumer and closes it at the end of the case.

@@ -17,10 +17,19 @@ func TestMain(m *testing.M) { testkit.NoLeaks(m) }
 
 // A memoryHarness is a broker in memory, which is its own outside.
 type memoryHarness struct {
-	broker *memory.Broker
+	broker   *memory.Broker
+	protocol driver.GroupProtocol
 }
 
-func newMemoryHarness() *memoryHarness { return &memoryHarness{memory.NewBroker()} }
+func newMemoryHarness() *memoryHarness { return newMemoryHarnessOf(driver.ClassicProtocol) }
+
+func newMemoryHarnessOf(p driver.GroupProtocol) *memoryHarness {
+	return &memoryHarness{protocol: p, broker: memory.NewBroker(memory.WithConsumerGroups(memory.ConsumerGroups{
+		SessionTimeout: 500 * time.Millisecond, HeartbeatInterval: 100 * time.Millisecond,
+	}))}
+}
+
+func (h *memoryHarness) GroupProtocol() driver.GroupProtocol { return h.protocol }
 
 var _ interface {
 	drivertest.Harness
@@ -36,6 +45,7 @@ var _ interface {
 	drivertest.Forbidder
 	drivertest.ForeignJoiner
 	drivertest.Damager
+	drivertest.GroupProtocoler
 } = (*memoryHarness)(nil)
 
 func (h *memoryHarness) Driver() driver.Driver { return h.broker }
@@ -138,10 +148,14 @@ func (h *memoryHarness) Forbid(_ context.Context, topic string) (allow func(), e
 }
 
 func (h *memoryHarness) JoinForeign(_ context.Context, group string, s driver.BalanceStrategy, topics ...string) (leave func(), err error) {
-	f := h.broker.JoinForeign(driver.ConsumerConfig{
-		Group: group, ClientID: "foreign", Topics: topics, BalanceStrategies: []driver.BalanceStrategy{s},
+	cfg := driver.ConsumerConfig{
+		Group: group, ClientID: "foreign", Topics: topics, GroupProtocol: h.protocol,
 		SessionTimeout: time.Minute, RebalanceTimeout: time.Minute, DrainTimeout: time.Second,
-	})
+	}
+	if h.protocol == driver.ClassicProtocol {
+		cfg.BalanceStrategies = []driver.BalanceStrategy{s}
+	}
+	f := h.broker.JoinForeign(cfg)
 	return func() { _ = f.Leave(context.Background()) }, nil
 }
 
@@ -149,15 +163,23 @@ func (h *memoryHarness) Damage(_ context.Context, topic string, partition int32,
 	return func() { _ = h.broker.Repair(topic, partition) }, h.broker.Damage(topic, partition, offset)
 }
 
+var protocols = []driver.GroupProtocol{driver.ClassicProtocol, driver.ConsumerProtocol}
+
 func TestMemory(t *testing.T) {
-	drivertest.Run(t, func(*testing.T) drivertest.Harness { return newMemoryHarness() })
+	for _, p := range protocols {
+		t.Run(p.String(), func(t *testing.T) {
+			drivertest.Run(t, func(*testing.T) drivertest.Harness { return newMemoryHarnessOf(p) })
+		})
+	}
 }
 
 func TestMemoryInVirtualTime(t *testing.T) {
-	for _, c := range drivertest.Cases() {
-		t.Run(c.Name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { c.Run(t, newMemoryHarness()) })
-		})
+	for _, p := range protocols {
+		for _, c := range drivertest.Cases() {
+			t.Run(p.String()+"/"+c.Name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { c.Run(t, newMemoryHarnessOf(p)) })
+			})
+		}
 	}
 }
 

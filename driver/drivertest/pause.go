@@ -127,9 +127,15 @@ func resumeGoesOn(e *env) {
 }
 
 // comesBack makes the only partition of a group leave a member and come back: a
-// second member joins and leaves. It returns the new claim.
+// second member joins and leaves. With the ConsumerProtocol a member keeps its only
+// partition, so its session ends instead. It returns the new claim.
 func comesBack(e *env, m *member, old *driver.Claim) *driver.Claim {
 	e.t.Helper()
+	if !e.classic() {
+		e.must(ability[SessionEnder](e).EndSessions(e.context(), m.cfg.Group))
+		m.await("the end of the first claim", func() bool { return !m.ownership(old).alive() })
+		return m.waitClaims(1)[0]
+	}
 	e.mu.Lock()
 	joins := m.assigns
 	e.mu.Unlock()

@@ -32,7 +32,7 @@ type position struct {
 
 func newWrongHarness(t drivertest.T, w wrong) *wrongHarness {
 	h := &wrongHarness{
-		memoryHarness: newMemoryHarness(),
+		memoryHarness: newMemoryHarnessOf(w.protocol),
 		wrong:         w,
 		released:      make(chan struct{}),
 		shadow:        make(map[position]int64),
@@ -85,6 +85,11 @@ func (h *wrongHarness) Cut(ctx context.Context) (func(), error) {
 }
 
 type wrongDriver struct{ h *wrongHarness }
+
+// SupportsGroupProtocol implements driver.GroupProtocolSupporter.
+func (d wrongDriver) SupportsGroupProtocol(p driver.GroupProtocol) bool {
+	return !d.h.wrong.denies && d.h.broker.SupportsGroupProtocol(p)
+}
 
 // ValidateConsumer implements driver.ConsumerValidator.
 func (d wrongDriver) ValidateConsumer(driver.ConsumerConfig) error { return d.h.wrong.validate }

@@ -19,6 +19,8 @@ type wrong struct {
 	also  []string // other cases that depend on that sentence
 	wide  bool     // most cases depend on it
 
+	protocol driver.GroupProtocol                             // of the harness
+	denies   bool                                             // supports no protocol
 	validate error                                            // the answer of the validator
 	open     func(h *wrongHarness, cfg driver.ConsumerConfig) // comes before Open
 	config   func(cfg *driver.ConsumerConfig)                 // changes what the consumer is asked for
@@ -57,6 +59,41 @@ func TestWrongDrivers(t *testing.T) {
 	}
 }
 
+// TestWrongDriversOfTheConsumerProtocol shows that the cases can fail with that protocol,
+// too.
+func TestWrongDriversOfTheConsumerProtocol(t *testing.T) {
+	testkit.Slow(t, "waits for the patience of cases that fail")
+	for _, w := range wrongsOfTheConsumerProtocol() {
+		t.Run(w.name, func(t *testing.T) {
+			w.protocol = driver.ConsumerProtocol
+			cases := drivertest.Cases()
+			c := cases[slices.IndexFunc(cases, func(c drivertest.Case) bool { return c.Name == w.fails })]
+			r := run(t, c, func(t drivertest.T) drivertest.Harness { return newWrongHarness(t, wrong{protocol: w.protocol}) })
+			assert.Emptyf(t, r.errors, "%s on the right driver", c.Name)
+			r = run(t, c, func(t drivertest.T) drivertest.Harness { return newWrongHarness(t, w) })
+			assert.Truef(t, r.names(w.fails), "%s did not find it; it reports %q", c.Name, r.errors)
+		})
+	}
+}
+
+// TestSkippedCasesOfTheConsumerProtocol runs all cases on the right driver: those that do
+// not apply, and no others, are skipped and say why.
+func TestSkippedCasesOfTheConsumerProtocol(t *testing.T) {
+	skipped := make(map[string]string)
+	for _, c := range drivertest.Cases() {
+		r := run(t, c, func(t drivertest.T) drivertest.Harness { return newMemoryHarnessOf(driver.ConsumerProtocol) })
+		assert.Emptyf(t, r.errors, c.Name)
+		if r.skipped != "" {
+			t.Logf("%s: %s", c.Name, r.skipped)
+			skipped[c.Name] = r.skipped
+		}
+	}
+	assert.Len(t, skipped, 2)
+	for _, name := range []string{"OneOwnerAtATimeCooperative", "NoCommonStrategyWaits"} {
+		assert.Contains(t, skipped[name], "does not apply to the ConsumerProtocol")
+	}
+}
+
 // opens is what a case opens.
 type opens struct{ consumers, producers bool }
 
@@ -80,6 +117,9 @@ func opensOf(t *testing.T) map[string]opens {
 
 // matters reports whether a case with these opens can see what is wrong.
 func (w wrong) matters(o opens) bool {
+	if w.denies {
+		return !o.consumers && !o.producers // it is seen where the right driver refuses nothing
+	}
 	return o.producers && (w.producer != nil || w.sends != nil) || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
 }
 

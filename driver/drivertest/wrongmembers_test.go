@@ -107,6 +107,7 @@ func wrongMembers() []wrong {
 		}},
 		{name: "fails Run for an outage", fails: "RunOutlivesAnOutage", consumer: failInAnOutage,
 			also: []string{"LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin"}},
+		{name: "ignores a protocol that it does not declare", fails: "UnsupportedProtocolIsRejected", denies: true},
 		{name: "spins in an outage", fails: "RunDoesNotSpin", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				for range 1000 {
@@ -216,5 +217,24 @@ func failWith(c *consumer, name string) {
 			<-done
 			return err
 		}
+	}
+}
+
+// wrongsOfTheConsumerProtocol are wrong with that protocol.
+func wrongsOfTheConsumerProtocol() []wrong {
+	silent := func(name string) func(c *consumer) {
+		return eachHandler(func(h *handler) {
+			h.error = func(err error) {
+				if code(err) != name {
+					h.Handler.Error(err)
+				}
+			}
+		})
+	}
+	return []wrong{
+		{name: "keeps a taken instance to itself", fails: "FencedInstanceEndsRun", consumer: silent("UNRELEASED_INSTANCE_ID")},
+		{name: "lets a newcomer join beside the member of its instance", fails: "FencedInstanceEndsRun", config: func(cfg *driver.ConsumerConfig) {
+			cfg.InstanceID = "" // the newcomer joins beside the older member
+		}},
 	}
 }

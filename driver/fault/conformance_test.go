@@ -15,8 +15,9 @@ import (
 
 // A harness is the conformance suite's way to a memory broker behind faults.
 type harness struct {
-	broker *memory.Broker
-	i      fault.Injector
+	broker   *memory.Broker
+	i        fault.Injector
+	protocol driver.GroupProtocol
 }
 
 var _ interface {
@@ -28,9 +29,12 @@ var _ interface {
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
 	drivertest.TopicLimiter
+	drivertest.GroupProtocoler
 } = (*harness)(nil)
 
 func (h *harness) Driver() driver.Driver { return fault.Wrap(h.broker, h.i) }
+
+func (h *harness) GroupProtocol() driver.GroupProtocol { return h.protocol }
 
 func (h *harness) Brokers() []string { return []string{"memory:9092"} }
 
@@ -120,11 +124,14 @@ func TestConformance(t *testing.T) {
 			)
 		}},
 	}
+	groups := memory.ConsumerGroups{SessionTimeout: 500 * time.Millisecond, HeartbeatInterval: 100 * time.Millisecond}
 	for _, tt := range tests {
 		for _, c := range drivertest.Cases() {
-			t.Run(tt.name+"/"+c.Name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { c.Run(t, &harness{memory.NewBroker(), tt.i()}) })
-			})
+			for _, p := range []driver.GroupProtocol{driver.ClassicProtocol, driver.ConsumerProtocol} {
+				t.Run(tt.name+"/"+p.String()+"/"+c.Name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { c.Run(t, &harness{memory.NewBroker(memory.WithConsumerGroups(groups)), tt.i(), p}) })
+				})
+			}
 		}
 	}
 }
