@@ -209,6 +209,24 @@ type ConsumerConfig struct {
 	// Default 100.
 	MaxBatchSize int
 
+	// MaxBatchBytes bounds what the records of one call of a BatchConsumer cost, in
+	// bytes of keys, values and headers plus a fixed cost per record. A record that
+	// costs more comes alone. Default 0: no bound.
+	MaxBatchBytes int
+
+	// BatchLinger is how long a BatchConsumer waits for a batch to fill after its first
+	// record has come. It ends early when the batch is full, when the partition is
+	// paused because its queue is, and at a rebalance, a switch-off or a shutdown.
+	// Default 0: what has come is handed out at once.
+	BatchLinger time.Duration
+
+	// HandlerTimeout bounds one call of the handler: its context is cancelled then, with
+	// the cause ErrHandlerTimeout, and an error that it returns is a failure like any
+	// other. A handler that goes on all the same is reported as stuck and is never
+	// replaced, so that a record is never with two handlers of one process. Default 0:
+	// no bound.
+	HandlerTimeout time.Duration
+
 	// Backoff spaces out the attempts at a failing record, and the restarts of a
 	// failing consumer.
 	Backoff Backoff

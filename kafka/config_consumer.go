@@ -192,6 +192,9 @@ func (p *problems) limits(c *ConsumerConfig) {
 	p.count("MaxTotalBufferedBytes", &c.MaxTotalBufferedBytes, 0)
 	p.decompressed(&c.MaxDecompressedBytes)
 	p.count("MaxBatchSize", &c.MaxBatchSize, 100)
+	p.count("MaxBatchBytes", &c.MaxBatchBytes, 0)
+	p.duration("BatchLinger", &c.BatchLinger, 0)
+	p.duration("HandlerTimeout", &c.HandlerTimeout, 0)
 }
 
 func (p *problems) decompressed(n *int) {

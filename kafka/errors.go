@@ -31,6 +31,10 @@ var (
 	// other error of a send means that the message is not in the log.
 	ErrUnknownOutcome = driver.ErrUnknownOutcome
 
+	// ErrNotFailing is the answer to Resolve for a record that has not failed, or not in
+	// this process, or that is done meanwhile.
+	ErrNotFailing = errors.New("record is not failing")
+
 	// ErrPermanent is wrapped by errors that no retry can cure.
 	ErrPermanent = driver.ErrPermanent
 )
@@ -44,6 +48,9 @@ var (
 	ErrPartitionLost = errors.New("partition lost")
 	// ErrSwitchedOff: the consumer has been switched off or disabled.
 	ErrSwitchedOff = errors.New("consumer switched off")
+	// ErrHandlerTimeout: the call has lasted for ConsumerConfig.HandlerTimeout. Unlike
+	// the others it ends the context of one call, not of the partition.
+	ErrHandlerTimeout = errors.New("handler timeout")
 	// ErrShutdown: the deadline of the shutdown is near.
 	ErrShutdown = errors.New("shutdown deadline is near")
 )

@@ -90,6 +90,14 @@ type ForwardFailed struct {
 	Err     error
 }
 
+// ConsumerHeld is an [Event]: a consumer hands out nothing until then, and then one
+// record as a probe. If Until is zero the hold is over.
+type ConsumerHeld struct {
+	JobName string
+	Until   time.Time
+	Err     error
+}
+
 // CommitFailed is an [Event]: positions are not durable yet. They will be
 // committed again.
 type CommitFailed struct {
@@ -166,6 +174,7 @@ func (PartitionsAssigned) event() {}
 func (PartitionsRevoked) event()  {}
 func (PartitionsLost) event()     {}
 func (HandlerFailed) event()      {}
+func (ConsumerHeld) event()       {}
 func (RecordSkipped) event()      {}
 func (RecordForwarded) event()    {}
 func (ForwardFailed) event()      {}

@@ -13,16 +13,17 @@ import (
 // it was skipped and the hooks have heard of that, or if a broker has acknowledged its
 // copy in another topic.
 
-// A verdict is what the lane does next.
+// A verdict is what a lane does next with the records at hand.
 type verdict int
 
 const (
-	again verdict = iota // hand out what is left of the records at hand
-	done                 // they are safe; the position has moved
+	again verdict = iota // hand out what is left of them
+	done                 // they are safe, and the position has moved
 	leave                // the partition is being given up
 )
 
-// A failure is a record that its handler has failed, until it is done.
+// A failure is a record that its handler has failed, until it is handed out again or
+// done.
 type failure struct {
 	record   driver.Record
 	err      error
@@ -30,9 +31,11 @@ type failure struct {
 	attempts int     // that counted, this one included
 	do       Failure // what comes next
 	reason   string  // why, if that is a dead letter
+	failed   time.Time
 	wait     time.Duration
-	next     time.Time // when; zero is at once
+	next     time.Time // when it is due; zero is at once
 	sends    int       // of its copy that failed in a row
+	sendErr  error     // of the latest of them
 	whole    bool      // its call was about other records, too, and distinguished none
 	alone    bool      // it comes again in a call of its own
 }
@@ -42,35 +45,89 @@ const (
 	reasonAttempts = "attempts" // MaxAttempts are used up
 	reasonHandler  = "handler"  // the handler has marked its error
 	reasonClassify = "classify" // FailurePolicy.Classify said so
+	reasonOperator = "operator" // Manager.Resolve said so
 )
 
-// decide carries out what becomes of the records at hand, whose handler failed with
-// err. A claim that has ended decides nothing: its records are the next owner's.
-func (l *lane) decide(err error) verdict {
-	if l.brake.givenUp() && !l.env.autoCommit {
-		return leave
+// due returns when the record would have been handed out again.
+func (f *failure) due() time.Time {
+	if f.next.After(f.failed) {
+		return f.next
 	}
-	open := l.hands.failures(l, err)
-	for _, f := range open {
+	return f.failed
+}
+
+// fail notes that the handler has failed the records at hand with err: it counts the
+// attempts, chooses what comes next, and reports that.
+func (l *lane) fail(err error) {
+	l.open = l.hands.failures(l, err)
+	for _, f := range l.open {
 		l.judge(f)
 	}
-	l.align(open)
-	l.report(open)
+	l.obey()
+	l.align()
+	l.report()
+	if l.probe != nil && !anyOf(l.open, FailureDeadLetter) && !anyOf(l.open, FailureSkip) {
+		l.probed(false)
+	}
+}
+
+// decide carries out what becomes of the records that have failed, and waits until what
+// is left of the records at hand may be handed out.
+func (l *lane) decide() verdict {
 	for {
-		open = l.skip(open)
-		open = l.forward(open)
-		if len(open) == 0 {
-			return done
+		l.env.keeper.checkClock(l.claim) // of a session that may have ended in a wait
+		l.obey()
+		l.skip()
+		l.forward()
+		if len(l.open) > 0 {
+			l.failing.note(l.open)
+			l.stop()
 		}
-		l.failing.note(open)
-		l.stop(open)
-		if l.brake.halted() || !l.await(open) {
+		switch wait := l.due(); {
+		case l.brake.halted():
 			return leave
-		}
-		if !anyOf(open, FailureDeadLetter) {
+		case wait > 0:
+			l.await(wait)
+		case !l.gate():
+		case len(l.open) == 0:
+			return done
+		default:
 			l.failing.begin()
+			l.open = nil
 			return again
 		}
+	}
+}
+
+// due returns how long it takes until something can be done: until the first copy is
+// due to be sent again, or else until all that is kept is due.
+func (l *lane) due() time.Duration {
+	var kept, sent time.Time
+	for _, f := range l.open {
+		switch {
+		case f.do == FailureDeadLetter && (sent.IsZero() || f.next.Before(sent)):
+			sent = f.next
+		case f.do != FailureDeadLetter && f.next.After(kept):
+			kept = f.next
+		}
+	}
+	switch {
+	case !sent.IsZero():
+		return max(time.Until(sent), 1) // a send that is due now has just been looked at
+	case kept.IsZero():
+		return 0
+	}
+	return time.Until(kept)
+}
+
+// await waits for d, or until the partition is halted or an operator asks for something.
+func (l *lane) await(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.failing.kick:
+	case <-l.brake.haltC:
 	}
 }
 
@@ -86,8 +143,13 @@ func anyOf(fs []*failure, do Failure) bool {
 
 // judge counts the failure and chooses what comes next.
 func (l *lane) judge(f *failure) {
+	f.failed = time.Now()
 	f.mark, f.reason = l.env.policy.ask(f.err)
-	f.do = f.mark.do
+	if f.do = f.mark.do; f.do == FailureHold {
+		f.attempts = l.env.ledger.failuresOf(keyOf(l.claim), f.record.Offset)
+		l.hold(f)
+		return
+	}
 	f.attempts = l.env.ledger.count(keyOf(l.claim), f.record.Offset)
 	if then, usedUp := l.env.policy.after(f.attempts); usedUp && f.do == FailureKeep {
 		// A call for several records may have failed by one of them.
@@ -100,14 +162,14 @@ func (l *lane) judge(f *failure) {
 		if f.mark.after > 0 {
 			f.wait = f.mark.after
 		}
-		f.next = time.Now().Add(f.wait)
+		f.next = f.failed.Add(f.wait)
 	}
 }
 
 // align makes what is kept come again together, when the last of it is due.
-func (l *lane) align(fs []*failure) {
+func (l *lane) align() {
 	var last *failure
-	for _, f := range fs {
+	for _, f := range l.open {
 		if f.do == FailureKeep && (last == nil || f.next.After(last.next)) {
 			last = f
 		}
@@ -115,36 +177,45 @@ func (l *lane) align(fs []*failure) {
 			l.hands.oneByOne()
 		}
 	}
-	for _, f := range fs {
+	for _, f := range l.open {
 		if f.do == FailureKeep {
 			f.wait, f.next = last.wait, last.next
 		}
 	}
 }
 
-// report reports what has failed, but for what its handler asked to be skipped or
-// forwarded: that is reported when it has happened.
-func (l *lane) report(fs []*failure) {
-	for i, f := range fs {
-		if f.mark.do == FailureSkip || f.mark.do == FailureDeadLetter || f.whole && i > 0 {
+// report reports what has failed, but for what its handler asked to be skipped,
+// forwarded or held: that is reported when it has happened.
+func (l *lane) report() {
+	for i, f := range l.open {
+		if !f.reportable() || f.whole && i > 0 {
 			continue
+		}
+		e := HandlerFailed{
+			JobName: l.env.job, Group: l.env.group,
+			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,
+			Failures: f.attempts, Next: f.do, Err: f.err,
+		}
+		if f.do == FailureKeep {
+			e.Backoff, e.NextRetry = f.wait, f.next
 		}
 		l.env.log.Warn("kafka: handler failed",
 			"topic", l.claim.Topic, "partition", l.claim.Partition, "offset", f.record.Offset,
-			"failures", f.attempts, "error", loggable(f.err))
-		l.env.event(HandlerFailed{
-			JobName: l.env.job, Group: l.env.group,
-			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,
-			Failures: f.attempts, Next: f.do, Backoff: f.wait, NextRetry: f.next, Err: f.err,
-		})
+			"failures", f.attempts, "next", f.do.String(), "error", loggable(f.err))
+		l.env.event(e)
 	}
 }
 
+func (f *failure) reportable() bool {
+	return f.mark.do == FailureKeep || f.mark.do == FailureStop
+}
+
 // skip reports the records that are skipped, and then lets the position pass them.
-func (l *lane) skip(fs []*failure) (open []*failure) {
-	for _, f := range fs {
+func (l *lane) skip() {
+	var left []*failure
+	for _, f := range l.open {
 		if f.do != FailureSkip {
-			open = append(open, f)
+			left = append(left, f)
 			continue
 		}
 		l.env.log.Warn("kafka: record skipped",
@@ -156,36 +227,17 @@ func (l *lane) skip(fs []*failure) (open []*failure) {
 		})
 		l.hands.done(l, f.record.Offset, OutcomeSkipped)
 	}
-	return open
+	l.open = left
 }
 
-// stop switches the consumer off if one of fs asks for that. If the switch has been
+// stop switches the consumer off if a record asks for that. If the switch has been
 // changed meanwhile, the record is tried again instead.
-func (l *lane) stop(fs []*failure) {
-	for _, f := range fs {
+func (l *lane) stop() {
+	for _, f := range l.open {
 		if f.do == FailureStop && !l.brake.halted() {
 			l.env.keeper.stop(&stopError{keyOf(l.claim), f.record.Offset, f.err})
 			return
 		}
-	}
-}
-
-// await waits until all of fs are due, and returns false if the partition is halted
-// first.
-func (l *lane) await(fs []*failure) bool {
-	var due time.Time
-	for _, f := range fs {
-		if f.next.After(due) {
-			due = f.next
-		}
-	}
-	timer := time.NewTimer(time.Until(due))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-l.brake.haltC:
-		return false
 	}
 }
 

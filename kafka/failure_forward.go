@@ -1,8 +1,11 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -36,35 +39,36 @@ type forwarded struct {
 // kept.
 var errNoTarget = errors.New("no dead-letter topic for the record")
 
-// forward copies the records that are to become dead letters, and returns what is left
-// to do. A copy that has failed is sent again after a backoff, without a call of the
-// handler; where no repetition can help the consumer is switched off.
-func (l *lane) forward(fs []*failure) (open []*failure) {
-	var letters []*failure
+// forward copies the records that are to become dead letters and are due. A copy that
+// has failed is sent again after a backoff, without a call of the handler; where no
+// repetition can help the consumer is switched off. Once the partition is halted, no copy
+// is sent again.
+func (l *lane) forward() {
+	var left, letters []*failure
 	var asked []forwarding
-	for _, f := range fs {
-		if f.do != FailureDeadLetter {
-			open = append(open, f)
+	now := time.Now()
+	for _, f := range l.open {
+		if f.do != FailureDeadLetter || f.next.After(now) || f.sends > 0 && l.brake.halted() {
+			left = append(left, f)
 			continue
 		}
 		letters = append(letters, f)
 		asked = append(asked, forwarding{keyOf(l.claim), f.record, f.err, f.attempts, f.reason})
 	}
 	if len(letters) == 0 {
-		return open
+		return
 	}
-	l.failing.note(fs)
+	l.failing.note(l.open)
 	for i, answer := range l.send(asked) {
-		f := letters[i]
-		switch {
-		case answer.err == nil:
+		if f := letters[i]; answer.err == nil {
 			l.forwarded(f, answer)
-		default:
+		} else {
 			l.notForwarded(f, answer)
-			open = append(open, f)
+			left = append(left, f)
 		}
 	}
-	return open
+	slices.SortFunc(left, func(a, b *failure) int { return cmp.Compare(a.record.Offset, b.record.Offset) })
+	l.open = left
 }
 
 // send publishes under a context of the claim, which outlives the handler's: it ends
@@ -104,11 +108,18 @@ func (l *lane) forwarded(f *failure, a forwarded) {
 		To: a.to, ToOffset: a.offset, Reason: f.reason, Err: f.err,
 	})
 	l.hands.done(l, f.record.Offset, OutcomeForwarded)
+	if l.inARow++; l.env.policy.tooMany(l.inARow) && !l.brake.halted() {
+		l.env.hold.begin(keyOf(l.claim), 0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, l.inARow))
+	}
 }
+
+// errInARow is why a consumer is held that makes nothing but dead letters.
+var errInARow = errors.New("dead letters in a row, and no record in between that was handled")
 
 // notForwarded decides what follows a copy that no broker has acknowledged.
 func (l *lane) notForwarded(f *failure, a forwarded) {
 	f.sends++
+	f.sendErr = a.err
 	f.wait = l.env.backoff.Wait(f.sends)
 	switch {
 	case errors.Is(a.err, errNoTarget):

@@ -61,13 +61,14 @@ func (e *markedError) Unwrap() error { return e.err }
 // markOf returns the mark of err that counts. It walks from the outside in and ends at
 // the first mark. Of errors that were joined the safest counts; errors.As would find
 // the first one, which may be the Skip beside a Stop. It does not look into a panic's
-// value: a handler that panics has decided nothing.
+// value: a handler that panics has decided nothing. Nor does it look into a BatchError,
+// whose marks are each about one record.
 func markOf(err error) mark {
 	for err != nil {
 		switch e := err.(type) {
 		case *markedError:
 			return e.mark
-		case *PanicError:
+		case *PanicError, *BatchError:
 			return mark{}
 		case interface{ Unwrap() []error }:
 			return safestOf(e.Unwrap())

@@ -151,9 +151,19 @@ func (p *policy) after(n int) (then Failure, usedUp bool) {
 	return p.Then, p.MaxAttempts > 0 && n >= p.MaxAttempts
 }
 
+// forwards reports whether dead letters have somewhere to go.
+func (p *policy) forwards() bool { return p.DeadLetter.configured() }
+
+// tooMany reports whether n dead letters in a row are as many as MaxInARow.
+func (p *policy) tooMany(n int) bool {
+	d := &p.DeadLetter
+	most := d.MaxInARow
+	return most > 0 && n >= most
+}
+
 // possible returns m, or what counts in its place where there are no dead letters.
 func (p *policy) possible(m mark) mark {
-	if m.do == FailureDeadLetter && !p.DeadLetter.configured() {
+	if m.do == FailureDeadLetter && !p.forwards() {
 		p.note(errNoDeadLetters, "")
 		m.do = FailureKeep
 	}

@@ -26,6 +26,7 @@ type job struct {
 	workers *workers     // partitions whose goroutine runs, across claims
 	ledger  *ledger      // failures of records, likewise
 	policy  *policy
+	hold    *hold
 
 	forwarder forwarder     // of dead letters; nil if none are configured
 	done      chan struct{} // closed when run has returned
@@ -83,6 +84,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		workers: newWorkers(),
 		ledger:  newLedger(),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
+		hold:    newHold(&cfg, log, m.event),
 	}
 }
 
@@ -101,6 +103,9 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		handler:        j.handler,
 		autoCommit:     j.cfg.AutoCommit,
 		batchSize:      j.cfg.MaxBatchSize,
+		batchBytes:     j.cfg.MaxBatchBytes,
+		batchLinger:    j.cfg.BatchLinger,
+		handlerTimeout: j.cfg.HandlerTimeout,
 		backoff:        j.cfg.Backoff,
 		policy:         j.policy,
 		sessionTimeout: j.cfg.SessionTimeout,
@@ -111,6 +116,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		keeper:         k,
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
+		hold:           j.hold,
 		workers:        j.workers,
 		forwarder:      j.forwarder,
 	}
@@ -150,10 +156,11 @@ func (j *job) change(f func(*wish)) *session {
 // setSwitch turns the job on or off. When it returns after off, no further
 // record is handed out, but for those that are just on their way.
 func (j *job) setSwitch(on bool) {
+	fresh := false
 	s := j.change(func(w *wish) {
 		switch {
 		case on:
-			if !w.on { // a fresh start
+			if fresh = !w.on; fresh {
 				j.ledger.reset()
 			}
 			j.switchOn(w)
@@ -166,6 +173,9 @@ func (j *job) setSwitch(on bool) {
 	})
 	if !on && s != nil {
 		s.halt(ErrSwitchedOff)
+	}
+	if fresh || !on {
+		j.hold.reset()
 	}
 }
 
@@ -185,6 +195,7 @@ func (j *job) stop() {
 	if s := j.change(func(w *wish) { w.stop = true }); s != nil {
 		s.halt(nil)
 	}
+	j.hold.end()
 }
 
 // run is the job's goroutine, from the start of the manager to its shutdown.
@@ -200,6 +211,7 @@ func (j *job) run(ctx context.Context) {
 		j.follow(j.runSession(ctx, w))
 	}
 	j.workers.await()
+	j.hold.close()
 	j.setState(StateStopped, nil)
 }
 

@@ -27,6 +27,9 @@ func (j *job) disable(reason error, seen wish) {
 	if disabled && s != nil {
 		s.halt(ErrSwitchedOff)
 	}
+	if disabled {
+		j.hold.reset()
+	}
 }
 
 // mayPass reports whether the cause of a disabled consumer may go away without a

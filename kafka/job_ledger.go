@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"sync"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -12,15 +13,51 @@ import (
 type ledger struct {
 	mu       sync.Mutex
 	failures map[TopicPartition]map[int64]int // by offset; no map is empty
+	left     map[TopicPartition]time.Time     // when a partition was owned last that is not now
 }
 
+// forgetAfter is how long the failures of a partition are kept that does not come back.
+const forgetAfter = time.Hour
+
 func newLedger() *ledger {
-	return &ledger{failures: make(map[TopicPartition]map[int64]int)}
+	return &ledger{
+		failures: make(map[TopicPartition]map[int64]int),
+		left:     make(map[TopicPartition]time.Time),
+	}
 }
 
 // open strikes out what lies below the start of a new claim: another member has
 // handled it.
-func (g *ledger) open(c *driver.Claim) { g.clear(keyOf(c), c.Start-1) }
+func (g *ledger) open(c *driver.Claim) {
+	g.expire()
+	g.mu.Lock()
+	delete(g.left, keyOf(c))
+	g.mu.Unlock()
+	g.clear(keyOf(c), c.Start-1)
+}
+
+// end notes that a claim has ended. If the partition does not come back within the hour,
+// its failures are struck out: another member has handled them, or counts its own.
+func (g *ledger) end(c *driver.Claim) {
+	g.expire()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if key := keyOf(c); g.failures[key] != nil {
+		g.left[key] = time.Now()
+	}
+}
+
+// expire strikes out the failures of partitions that have not been owned for an hour.
+func (g *ledger) expire() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key, since := range g.left {
+		if time.Since(since) >= forgetAfter {
+			delete(g.left, key)
+			delete(g.failures, key)
+		}
+	}
+}
 
 // count notes a failure of a record and returns how many there were in a row, under
 // earlier claims too.
@@ -34,6 +71,13 @@ func (g *ledger) count(key TopicPartition, offset int64) int {
 	}
 	of[offset]++
 	return of[offset]
+}
+
+// failuresOf returns how many failures of a record have been counted.
+func (g *ledger) failuresOf(key TopicPartition, offset int64) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures[key][offset]
 }
 
 // has reports whether a record of the partition has failed and is not struck out.
@@ -90,4 +134,5 @@ func (g *ledger) reset() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.failures)
+	clear(g.left)
 }

@@ -78,6 +78,9 @@ func (e PartitionsLost) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 func (e HandlerFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.
+func (e ConsumerHeld) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
 func (e RecordSkipped) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.

@@ -36,6 +36,7 @@ type partition struct {
 
 func newPartition(e *env, c *driver.Claim) *partition {
 	brake := newBrake(e.ctx)
+	e.hold.enlist(brake)
 	intake := newIntake(e, c)
 	return &partition{
 		env:    e,
@@ -84,7 +85,10 @@ func (p *partition) work(before *partition) {
 		p.lane.work()
 	}
 	ended = true
+	p.lane.failing.close()
+	p.env.hold.drop(p.brake)
 	p.brake.cancel(context.Canceled)
+	p.brake.endSends()
 	close(p.done)
 	before.awaitClear(nil)
 	close(p.clear)

@@ -1,8 +1,6 @@
 package kafka
 
 import (
-	"slices"
-
 	"github.com/aarontianqx/gopkg/driver"
 )
 
@@ -37,6 +35,9 @@ func (h *batchHands) limit() (int, bool) { return h.most, true }
 func (h *batchHands) rest() {}
 
 func (h *batchHands) hand(l *lane) error {
+	if l.ticket != nil {
+		h.spread(l, 0) // a probe is one record
+	}
 	if h.open != nil {
 		return h.handOpen(l)
 	}
@@ -56,7 +57,7 @@ func (h *batchHands) hand(l *lane) error {
 // handOpen hands out what is not done of a run of which a record has failed.
 func (h *batchHands) handOpen(l *lane) error {
 	h.size = len(h.open)
-	if h.alone {
+	if h.alone || l.ticket != nil {
 		h.size = 1
 	}
 	records := make([]driver.Record, h.size)
@@ -75,7 +76,7 @@ func (h *batchHands) handOpen(l *lane) error {
 	if err := h.handle(ctx, pointers(made)); err != nil {
 		return err
 	}
-	h.drop(l, func(int) bool { return true })
+	h.drop(l, OutcomeDone, func(int) bool { return true })
 	return nil
 }
 
@@ -87,25 +88,54 @@ func pointers(made []Message) []*Message {
 	return ms
 }
 
-// spread notes which records are with the handler, when the first of a run fails.
-func (h *batchHands) spread(l *lane) {
+// spread notes each record of a run, when the first fails or is to come alone. They have
+// been handed out so many times.
+func (h *batchHands) spread(l *lane, times int) {
 	if h.open != nil {
 		return
 	}
 	h.size = len(l.run.Records)
 	h.open, h.how = make([]handed, h.size), OutcomeDone
 	for i := range h.open {
-		h.open[i] = handed{at: i, times: 1}
+		h.open[i] = handed{i, times}
 	}
 }
 
+// failures asks a BatchError which records have failed. Without one, all that were with
+// the handler have.
 func (h *batchHands) failures(l *lane, err error) []*failure {
-	h.spread(l)
+	h.spread(l, 1)
+	if named, around := batchErrorOf(err); named != nil {
+		if fs, ok := h.named(l, named, around); ok {
+			return fs
+		}
+	}
 	fs := make([]*failure, h.size)
 	for i, o := range h.open[:h.size] {
 		fs[i] = &failure{record: l.run.Records[o.at], err: err, whole: h.size > 1}
 	}
 	return fs
+}
+
+// named returns the failures that a BatchError names. Those that it does not name are
+// done, but for those that were not handled. It returns false if it names a record that
+// was not with the handler.
+func (h *batchHands) named(l *lane, e *BatchError, around mark) (fs []*failure, ok bool) {
+	records, keys := l.run.Records, make([]recordKey, h.size)
+	for i, o := range h.open[:h.size] {
+		keys[i] = recordKey{keyOf(l.claim), records[o.at].Offset}
+	}
+	errs, unhandled, ok := e.of(keys, around)
+	if !ok {
+		return nil, false
+	}
+	for i, err := range errs {
+		if err != nil {
+			fs = append(fs, &failure{record: records[h.open[i].at], err: err})
+		}
+	}
+	h.drop(l, OutcomeDone, func(i int) bool { return errs[i] == nil && !unhandled[i] })
+	return fs, true
 }
 
 func (h *batchHands) oneByOne() { h.alone = true }
@@ -115,12 +145,12 @@ func (h *batchHands) done(l *lane, offset int64, how Outcome) {
 		h.how = how
 	}
 	records := l.run.Records
-	h.drop(l, func(i int) bool { return records[h.open[i].at].Offset == offset })
+	h.drop(l, how, func(i int) bool { return records[h.open[i].at].Offset == offset })
 }
 
 // drop notes that those of the records that are with the handler are done for which is
 // holds; they are counted by their place in open.
-func (h *batchHands) drop(l *lane, is func(int) bool) {
+func (h *batchHands) drop(l *lane, how Outcome, is func(int) bool) {
 	var left []handed
 	var dropped []driver.Record
 	for i, o := range h.open {
@@ -130,15 +160,19 @@ func (h *batchHands) drop(l *lane, is func(int) bool) {
 			left = append(left, o)
 		}
 	}
+	if len(dropped) == 0 {
+		return
+	}
 	h.size -= len(dropped)
 	h.open = left
 	if len(left) > 0 {
-		l.advance(left[0].at, dropped)
+		l.advance(left[0].at, dropped, how)
 		return
 	}
-	how := h.how
+	if h.how != OutcomeDone {
+		how = h.how
+	}
 	h.open, h.alone, h.how = nil, false, OutcomeDone
 	l.size = len(l.run.Records) - l.i
-	l.forgive(slices.Clip(dropped))
 	l.finish(how)
 }

@@ -6,7 +6,8 @@ import (
 )
 
 // A brake stops one partition: it lets no further record be handed out, and cancels
-// the context of the handler that runs. It is pulled once and never released.
+// the context of the handler that runs. It is pulled once and never released. A hold lets
+// it be pulled for a while, too.
 //
 // Its flags are one word, so that a lane asks for all of them by one load per record.
 type brake struct {
@@ -26,6 +27,7 @@ type brake struct {
 const (
 	flagHalted  = 1 << iota // no record is handed out any longer
 	flagGivenUp             // what the handler comes to is not committed any longer
+	flagHeld                // no record is handed out for a while, but for probes; see hold
 	flagFenced              // halted because the session's deadline has passed: nothing is committed
 )
 
@@ -39,9 +41,19 @@ func newBrake(ctx context.Context) *brake {
 // free reports that the brake has not been pulled in any way.
 func (b *brake) free() bool { return b.flags.Load() == 0 }
 
+func (b *brake) held() bool    { return b.flags.Load()&flagHeld != 0 }
 func (b *brake) halted() bool  { return b.flags.Load()&flagHalted != 0 }
 func (b *brake) givenUp() bool { return b.flags.Load()&flagGivenUp != 0 }
 func (b *brake) fenced() bool  { return b.flags.Load()&flagFenced != 0 }
+
+// setHeld sets or lifts the only flag that does not stay.
+func (b *brake) setHeld(held bool) {
+	if held {
+		b.flags.Or(flagHeld)
+	} else {
+		b.flags.And(^uint32(flagHeld))
+	}
+}
 
 // pull halts, and sets other flags in the same step. It returns those that were set
 // before.

@@ -24,6 +24,9 @@ type env struct {
 	handler        handler
 	autoCommit     bool
 	batchSize      int // the most records of one call of a BatchConsumer
+	batchBytes     int // and what they may cost; 0 is no bound
+	batchLinger    time.Duration
+	handlerTimeout time.Duration // 0 is none
 	backoff        Backoff
 	policy         *policy
 	sessionTimeout time.Duration
@@ -35,6 +38,7 @@ type env struct {
 	schedule *schedule
 	budget   *budget
 	ledger   *ledger
+	hold     *hold
 	workers  *workers
 	keeper   keeper
 

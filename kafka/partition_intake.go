@@ -56,24 +56,38 @@ func (in *intake) deliver(b driver.Batch) {
 // take releases the records of r, which are done, and gives it up to limit of those
 // that wait. It returns how many: after 0 the next delivery wakes the lane. A lane that
 // was given up may have left records of r undone: it gets no others.
-func (in *intake) take(r *window.Run, limit int, gather bool) (n int) {
+func (in *intake) take(r *window.Run, limit int) (n int) {
+	n, _ = in.takeBy(r, func() (int, bool) { return in.window.Take(r, limit), false })
+	return n
+}
+
+// takeBatch is take for a whole batch. Unless it is late, a batch that is not full is
+// left to fill; then some records wait.
+func (in *intake) takeBatch(r *window.Run, limit int, late bool) (n int, wait bool) {
+	return in.takeBy(r, func() (int, bool) {
+		n, full := in.window.Batch(limit, in.env.batchBytes)
+		if n > 0 && !full && !late && in.env.batchLinger > 0 && in.flow.reasons == 0 {
+			return 0, true
+		}
+		return in.window.Gather(r, n), false
+	})
+}
+
+// takeBy releases the records of r, if they are done, and calls take under the mutex.
+func (in *intake) takeBy(r *window.Run, take func() (n int, wait bool)) (n int, wait bool) {
 	in.mu.Lock()
 	if !in.window.Release(r) {
 		in.mu.Unlock()
-		return 0
+		return 0, false
 	}
-	if gather {
-		n = in.window.Gather(r, limit)
-	} else {
-		n = in.window.Take(r, limit)
-	}
+	n, wait = take()
 	in.judgeQueue()
 	turned := in.count()
 	unmet := in.flow.unmet()
 	in.waiting = n == 0
 	in.mu.Unlock()
 	in.settle(unmet, turned)
-	return n
+	return n, wait
 }
 
 // discard forgets the records that wait, of a claim that has ended: its lane may run

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"runtime/debug"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka/internal/window"
@@ -20,7 +21,7 @@ type lane struct {
 	watched *delivery // its operations, to hooks; nil without hooks
 
 	run     window.Run // the records that it has taken
-	i       int        // the record of run that comes next
+	i       int        // the record of run that comes next: those before are done
 	size    int        // how many records the attempt under way is about
 	attempt int        // at them; 0 before the first
 	quick   bool       // the attempt is a first one, and nothing but its end has to be noted
@@ -28,11 +29,17 @@ type lane struct {
 	failed  bool       // a record of the partition may have failed under an earlier claim
 	moved   bool       // a record has been handled
 
-	failing failing
+	open    []*failure  // what its handler has failed, until it is handed out again
+	failing failing     // the same and more, to others
+	inARow  int         // dead letters since a record was handled
+	ticket  *gateTicket // leave to hand out one record though the consumer is held
+	probe   *gateTicket // the same, for the attempt under way
+	timeout timeout
 }
 
 func newLane(e *env, c *driver.Claim, b *brake, in *intake) *lane {
-	l := &lane{env: e, claim: c, brake: b, intake: in, hands: e.handler.hands(e)}
+	l := &lane{env: e, claim: c, brake: b, intake: in, hands: e.handler.hands(e), failing: newFailing()}
+	l.timeout.env, l.timeout.claim = e, c
 	if e.hooks != nil {
 		l.watched = newDelivery(e, c)
 	}
@@ -44,8 +51,15 @@ func newLane(e *env, c *driver.Claim, b *brake, in *intake) *lane {
 // over; see session_deadline.go.
 func (l *lane) work() {
 	l.failed = l.env.ledger.has(keyOf(l.claim))
+	if len(l.open) > 0 {
+		l.goexit = false // a hook ended the goroutine that decided
+	}
 	for {
 		l.env.keeper.checkClock(l.claim)
+		if l.undecided() && l.decide() == leave {
+			l.leave(l.lastErr(), false)
+			return
+		}
 		err := l.call()
 		interrupted := err != nil && l.brake.ctx.Err() != nil
 		l.endAttempt(err, interrupted)
@@ -57,11 +71,11 @@ func (l *lane) work() {
 			l.leave(err, interrupted)
 			<-l.brake.haltC
 			return
+		case err != nil && l.late():
+			l.leave(err, false)
+			return
 		case err != nil:
-			if l.decide(err) == leave {
-				l.leave(err, false)
-				return
-			}
+			l.fail(err)
 		case l.brake.halted():
 			l.leave(nil, false)
 			return
@@ -73,6 +87,23 @@ func (l *lane) work() {
 	}
 }
 
+// undecided reports whether something has to be decided before records at hand go to
+// the handler.
+func (l *lane) undecided() bool {
+	return l.i < len(l.run.Records) && (len(l.open) > 0 || !l.brake.free())
+}
+
+// late reports whether the handler has outlived its claim.
+func (l *lane) late() bool { return l.brake.givenUp() && !l.env.autoCommit }
+
+// lastErr returns what the latest attempt came to, if its records are still open.
+func (l *lane) lastErr() error {
+	if len(l.open) == 0 {
+		return nil
+	}
+	return l.open[0].err
+}
+
 // next releases the records that are done and waits for more. It returns false when
 // the partition is halted.
 func (l *lane) next() bool {
@@ -80,12 +111,22 @@ func (l *lane) next() bool {
 		l.watched.beginReceive(l.brake.ctx)
 		defer func() { l.watched.endReceive(l.received()) }()
 	}
-	limit, gather := l.hands.limit()
+	limit, batch := l.hands.limit()
+	var linger linger
+	defer linger.stop()
 	for {
-		n := l.intake.take(&l.run, limit, gather)
+		n, wait := 0, false
+		if batch {
+			n, wait = l.intake.takeBatch(&l.run, limit, linger.over)
+		} else {
+			n = l.intake.take(&l.run, limit)
+		}
 		l.i = 0
 		if n > 0 {
 			return true
+		}
+		if wait {
+			linger.begin(l.env.batchLinger)
 		}
 		l.hands.rest()
 		if l.intake.ahead() {
@@ -93,9 +134,32 @@ func (l *lane) next() bool {
 		}
 		select {
 		case <-l.intake.wake:
+		case <-linger.c:
+			linger.over = true
 		case <-l.brake.haltC:
 			return false
 		}
+	}
+}
+
+// A linger is a lane's wait for a batch to fill.
+type linger struct {
+	over  bool // what has come is handed out
+	c     <-chan time.Time
+	timer *time.Timer
+}
+
+// begin starts it, once.
+func (w *linger) begin(d time.Duration) {
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+		w.c = w.timer.C
+	}
+}
+
+func (w *linger) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
 	}
 }
 
@@ -139,22 +203,25 @@ func (l *lane) begin() (ctx context.Context, ok bool) {
 
 // beginWith is begin for records after which begun of the run have been handed out.
 func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Context, ok bool) {
-	if l.i == len(l.run.Records) || l.brake.halted() {
+	if l.i == len(l.run.Records) || l.brake.halted() || l.brake.held() && l.ticket == nil {
 		return nil, false
 	}
+	l.probe, l.ticket = l.ticket, nil
 	l.attempt++
 	l.size = 1
 	if l.attempt == 1 {
-		l.run.Advance(l.i, begun)
+		_, before := l.run.Progress()
+		l.run.Advance(l.i, max(begun, before))
 		if l.env.autoCommit {
 			l.env.schedule.moved()
 		}
 	}
-	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed
+	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed && l.env.handlerTimeout == 0
+	ctx = l.brake.ctx
 	if l.watched != nil {
-		return l.watched.beginAttempt(l.brake.ctx, records, l.attempt), true
+		ctx = l.watched.beginAttempt(ctx, records, l.attempt)
 	}
-	return l.brake.ctx, true
+	return l.timeout.begin(ctx, &records[0]), true
 }
 
 // pass says that the record at hand is done, and begins the next one. Where nothing
@@ -180,7 +247,8 @@ func (l *lane) pass(ctx context.Context) (context.Context, bool) {
 // outlived its claim. The position is published before the committer is woken, so none
 // is overlooked.
 func (l *lane) finish(how Outcome) {
-	late := l.brake.givenUp() && !l.env.autoCommit
+	l.timeout.done()
+	late := l.late()
 	if l.watched != nil {
 		l.watched.done(how, late)
 	}
@@ -194,23 +262,38 @@ func (l *lane) finish(how Outcome) {
 		l.forgive(l.run.Records[at:l.i])
 	}
 	l.attempt = 0
+	l.passed(how)
+}
+
+// passed notes that records are done, and how.
+func (l *lane) passed(how Outcome) {
+	if how == OutcomeDone {
+		l.inARow = 0
+	}
+	if l.probe != nil {
+		l.probed(how == OutcomeDone)
+	}
 	if !l.moved {
 		l.moved = true
 		l.env.keeper.progressed()
 	}
 }
 
-// advance says that some records of the run are done, of which all before the one at i
+// advance says that some records of the run are done, and how; all before the one at i
 // are.
-func (l *lane) advance(i int, finished []driver.Record) {
+func (l *lane) advance(i int, finished []driver.Record, how Outcome) {
+	late := l.late()
+	if l.watched != nil && l.watched.part(len(finished), how, late) {
+		l.attempt = 0
+	}
 	l.forgive(finished)
 	l.i = i
-	if l.brake.givenUp() && !l.env.autoCommit {
-		return
+	if !late {
+		_, begun := l.run.Progress()
+		l.run.Advance(i, begun)
 	}
-	_, begun := l.run.Progress()
-	l.run.Advance(i, begun)
 	l.env.schedule.moved()
+	l.passed(how)
 }
 
 // forgive strikes out the failures of records that are done.
@@ -218,13 +301,14 @@ func (l *lane) forgive(records []driver.Record) {
 	key := keyOf(l.claim)
 	for i := range records {
 		l.env.ledger.strike(key, records[i].Offset)
+		l.failing.forget(records[i].Offset)
 	}
-	l.failing.note(nil)
 	l.failed = l.env.ledger.has(key)
 }
 
 // endAttempt reports to the hooks an attempt that came to err.
 func (l *lane) endAttempt(err error, interrupted bool) {
+	l.timeout.done()
 	if l.watched != nil {
 		l.watched.endAttempt(outcomeOf(err, interrupted))
 	}
@@ -234,6 +318,7 @@ func (l *lane) endAttempt(err error, interrupted bool) {
 // err, is left to the next owner. Without an error the next attempt was on its
 // way: a delivery that is still open is never done.
 func (l *lane) leave(err error, interrupted bool) {
+	l.unprobe()
 	if l.watched != nil {
 		l.watched.end(outcomeOf(err, interrupted || err == nil))
 	}

@@ -14,6 +14,7 @@ type delivery struct {
 
 	ctx    context.Context // what the hooks made of the handler's
 	open   bool            // process has started
+	left   int             // records of it that are not done
 	trying bool            // attempt has started
 }
 
@@ -36,7 +37,7 @@ func (d *delivery) beginAttempt(ctx context.Context, records []Record, n int) co
 	if !d.open {
 		d.process.Start, d.process.Records = now, records
 		d.process.Err, d.process.Outcome = nil, OutcomeDone
-		d.open = true
+		d.open, d.left = true, len(records)
 		d.ctx = d.process.start(ctx)
 	}
 	d.process.Attempt = n
@@ -75,6 +76,16 @@ func (d *delivery) done(how Outcome, late bool) {
 		how = OutcomeLate
 	}
 	d.end(how, nil)
+}
+
+// part is done for n records of a delivery that may have others, and reports whether it
+// had none.
+func (d *delivery) part(n int, how Outcome, late bool) (all bool) {
+	if d.left -= n; d.left > 0 {
+		return false
+	}
+	d.done(how, late)
+	return true
 }
 
 // end ends the delivery, if one is under way.

@@ -182,6 +182,7 @@ func (c *claims) end(parts []*partition) {
 	for _, p := range parts {
 		p.giveUp()
 		p.intake.discard()
+		c.env.ledger.end(p.claim)
 	}
 	c.reflow()
 }

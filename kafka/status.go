@@ -38,6 +38,9 @@ type ConsumerStatus struct {
 	DriverError   error
 	DriverErrorAt time.Time
 
+	// Held says why nothing is handed out for a while, if so.
+	Held *HeldStatus
+
 	// PolicyError is what was wrong with ConsumerConfig.Failure when it was last asked:
 	// a record that should be a dead letter where none are configured, or a Classify
 	// that panicked or returned what is no Failure. Such records are kept.
@@ -87,9 +90,17 @@ type PartitionStatus struct {
 	FetchError   error
 	FetchErrorAt time.Time
 
-	Errors    int       // failures in a row of the record at Position
+	Errors    int       // failures in a row of the first record that fails
 	LastError error     // the latest of them
 	NextRetry time.Time // zero while an attempt is under way
+
+	// ForwardError is why the latest copy of that record to its dead-letter topic
+	// failed, while it has none. NextRetry is when the next one is sent.
+	ForwardError error
+
+	// StuckSince is when the handler was found not to return: it goes on although its
+	// HandlerTimeout has passed twice. Zero if it is not.
+	StuckSince time.Time
 }
 
 // A TopicError is the trouble of one topic, or of one partition of it.
@@ -137,6 +148,7 @@ func (j *job) snapshot() ConsumerStatus {
 		Errors:    st.failures,
 		NextRetry: st.nextRetry,
 
+		Held:        j.hold.status(),
 		PolicyError: j.policy.trouble(),
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
@@ -182,6 +194,7 @@ func (p *partition) snapshot() PartitionStatus {
 	}
 	p.intake.fill(&ps)
 	p.lane.failing.fill(&ps)
+	ps.StuckSince = p.lane.timeout.since()
 	ps.HighWatermark = highWatermark(p.env.driver, p.claim)
 	if ps.HighWatermark >= 0 && ps.Position >= 0 {
 		ps.Lag = max(0, ps.HighWatermark-ps.Position)

@@ -152,6 +152,27 @@ func (w *Window) Take(r *Run, limit int) int {
 	return len(r.Records)
 }
 
+// Batch returns how many of the oldest records that wait a batch of up to limit records
+// holds that cost up to bytes, at least one if one waits, and whether it is full: one
+// more would not fit, or limit is reached. bytes is no bound if it is 0.
+func (w *Window) Batch(limit, bytes int) (n int, full bool) {
+	if bytes == 0 {
+		return min(limit, w.waiting), w.waiting >= limit
+	}
+	cost := 0
+	for _, s := range w.segments[w.first:] {
+		for i := range s.records {
+			if cost += s.records[i].Size(); n > 0 && cost > bytes {
+				return n, true
+			}
+			if n++; n == limit || cost >= bytes {
+				return n, true
+			}
+		}
+	}
+	return n, false
+}
+
 // Gather is Take for a caller that wants as many of the records that wait as limit
 // allows. Where they lie in several segments it copies them.
 func (w *Window) Gather(r *Run, limit int) int {

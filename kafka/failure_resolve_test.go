@@ -1,0 +1,167 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Resolve acts at once on a record that waits, and once.
+func TestResolve(t *testing.T) {
+	orders := TopicPartition{"orders", 0}
+	for _, tt := range []struct {
+		do       Failure
+		calls    int
+		position int64
+		reported string
+		second   error // of another call for the same record
+	}{
+		{FailureKeep, 2, -1, "failed keep, failed keep", nil},
+		{FailureSkip, 1, 1, "failed keep, skipped", ErrNotFailing},
+		{FailureDeadLetter, 1, 1, "failed keep, forwarded", ErrNotFailing},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, got, hook, fw := &fakeDriver{}, &seen{}, &recorder{}, &fakeForwarder{}
+			cfg := testConfig()
+			cfg.Failure.DeadLetter.Topic = "dead"
+			cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+			m := startForwarding(t, d, &handlerFunc{cfg, failOffset(got, "0", errHandler)}, fw, WithHook(hook))
+			c := d.consumer(t)
+			cl := c.assign(0, 0)
+			c.deliver(cl, 0, 0)
+			pass(time.Second)
+			assert.ErrorIs(t, m.Resolve("job", orders, 1, tt.do), ErrNotFailing, "another record")
+			assert.ErrorIs(t, m.Resolve("job", TopicPartition{"orders", 1}, 0, tt.do), ErrNotFailing, "another partition")
+			assert.NoError(t, m.Resolve("job", orders, 0, tt.do))
+			synctest.Wait()
+			assert.Len(t, got.all(), tt.calls, tt.do)
+			assert.Equal(t, tt.position, c.position(cl), tt.do)
+			assert.Equal(t, tt.reported, reported(hook), tt.do)
+			assert.ErrorIs(t, m.Resolve("job", orders, 0, tt.do), tt.second, tt.do)
+			if tt.do == FailureDeadLetter {
+				assert.Equal(t, "operator", eventsOf[RecordForwarded](hook)[0].Reason)
+			}
+		})
+	}
+}
+
+func TestResolveRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{}
+		m := start(t, d, testConfig(), nothing)
+		p := TopicPartition{"orders", 0}
+		assert.ErrorIs(t, m.Resolve("none", p, 0, FailureSkip), ErrUnknownConsumer)
+		assert.EqualError(t, m.Resolve("job", p, 7, FailureStop),
+			`kafka: resolve record orders/0 at offset 7 of consumer "job": "stop" is none of FailureKeep, FailureDeadLetter, FailureSkip`)
+		assert.EqualError(t, m.Resolve("job", p, 7, FailureDeadLetter),
+			`kafka: resolve record orders/0 at offset 7 of consumer "job": no dead-letter topic is configured`)
+		assert.ErrorIs(t, m.Resolve("job", p, 7, FailureSkip), ErrNotFailing)
+		require.NoError(t, m.SetConsumerSwitch("job", false))
+		synctest.Wait()
+		assert.ErrorIs(t, m.Resolve("job", p, 7, FailureSkip), ErrNotFailing)
+	})
+}
+
+// While the handler is at the record Resolve waits: it acts when that call has failed,
+// and comes too late if it succeeds, or if the partition goes.
+func TestResolveWhileTheHandlerIsAtIt(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		second error
+		revoke bool
+		want   error
+		report string
+	}{
+		{"fails", errHandler, false, nil, "failed keep, failed skip, skipped"},
+		{"succeeds", nil, false, ErrNotFailing, "failed keep"},
+		{"revoked", errHandler, true, ErrNotFailing, "failed keep"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, hook, n := &fakeDriver{}, &recorder{}, 0
+			m := start(t, d, testConfig(), func(ctx context.Context, _ []byte) error {
+				if n++; n == 1 {
+					return errHandler
+				}
+				select {
+				case <-time.After(10 * time.Second):
+				case <-ctx.Done():
+				}
+				return tt.second
+			}, WithHook(hook))
+			c := d.consumer(t)
+			cl := c.assign(0, 0)
+			c.deliver(cl, 0, 0)
+			pass(2 * time.Second)
+			answer := make(chan error, 1)
+			go func() { answer <- m.Resolve("job", TopicPartition{"orders", 0}, 0, FailureSkip) }()
+			pass(time.Second)
+			assert.Empty(t, answer, tt.name)
+			if tt.revoke {
+				c.revoke(cl)
+			}
+			pass(9 * time.Second)
+			assert.ErrorIs(t, <-answer, tt.want, tt.name)
+			assert.Equal(t, tt.report, reported(hook), tt.name)
+		})
+	}
+}
+
+// A record whose copy cannot be sent can be skipped, and its copy be sent now.
+func TestResolveOfARecordThatWaitsToBeForwarded(t *testing.T) {
+	for _, do := range []Failure{FailureSkip, FailureKeep, FailureDeadLetter} {
+		synctest.Test(t, func(t *testing.T) {
+			d, got, hook := &fakeDriver{}, &seen{}, &recorder{}
+			away := true
+			fw := &fakeForwarder{answer: func(context.Context, forwarding) error {
+				if away {
+					return errors.New("topic is away")
+				}
+				return nil
+			}}
+			cfg := testConfig()
+			cfg.Failure = deadLetters(1)
+			cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+			m := startForwarding(t, d, &handlerFunc{cfg, failOffset(got, "0", errHandler)}, fw, WithHook(hook))
+			c := d.consumer(t)
+			cl := c.assign(0, 0)
+			c.deliver(cl, 0, 0)
+			pass(time.Second)
+			assert.EqualError(t, state(t, m).Partitions[0].ForwardError, "topic is away")
+			away = false
+			assert.NoError(t, m.Resolve("job", TopicPartition{"orders", 0}, 0, do))
+			synctest.Wait()
+			assert.Equal(t, int64(1), c.position(cl), do)
+			assert.Len(t, got.all(), 1, "without another call of the handler")
+			want := "failed dead letter, not forwarded, forwarded"
+			if do == FailureSkip {
+				want = "failed dead letter, not forwarded, skipped"
+			}
+			assert.Equal(t, want, reported(hook), do)
+			assert.Nil(t, state(t, m).Partitions[0].ForwardError)
+		})
+	}
+}
+
+// A record that is held can be resolved, too.
+func TestResolveOfAHeldRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, got, hook := &fakeDriver{}, &seen{}, &recorder{}
+		m := start(t, d, testConfig(), failOffset(got, "0", Hold(errHandler, time.Hour)), WithHook(hook))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 1)
+		pass(time.Second)
+		assert.NoError(t, m.Resolve("job", TopicPartition{"orders", 0}, 0, FailureSkip))
+		synctest.Wait()
+		assert.Equal(t, "skipped", reported(hook))
+		assert.Equal(t, []string{"0"}, got.all(), "the consumer is still held")
+		pass(time.Hour)
+		assert.Equal(t, []string{"0", "1"}, got.all())
+		assert.Equal(t, int64(2), c.position(cl))
+	})
+}

@@ -1,0 +1,70 @@
+package kafka
+
+import "time"
+
+// gate waits while the consumer is held, and returns whether it had not to: after a wait
+// everything has to be looked at again. A lane that is let through as the probe hands out
+// one record.
+func (l *lane) gate() (open bool) {
+	if !l.brake.held() || l.ticket != nil {
+		return true
+	}
+	t := &gateTicket{partition: keyOf(l.claim), admit: make(chan admission, 1)}
+	for _, f := range l.open {
+		if t.retry.Before(f.due()) {
+			t.retry = f.due()
+		}
+	}
+	l.env.hold.arrive(t)
+	select {
+	case a := <-t.admit:
+		l.admitted(t, a)
+	case <-l.brake.haltC:
+		l.env.hold.withdraw(t)
+	case <-l.failing.kick:
+		l.env.hold.withdraw(t)
+	}
+	return false
+}
+
+// admitted follows an admission. Records that have failed wait for its delay.
+func (l *lane) admitted(t *gateTicket, a admission) {
+	if a.probe {
+		l.ticket = t
+	}
+	if a.delay > 0 {
+		for _, f := range l.open {
+			f.next = time.Now().Add(a.delay)
+		}
+	}
+}
+
+// probed reports what the probe came to, if the attempt that has ended was one.
+func (l *lane) probed(succeeded bool) {
+	if t := l.probe; t != nil {
+		l.probe = nil
+		l.env.hold.passed(t, succeeded)
+	}
+}
+
+// unprobe gives back a leave to probe that came to nothing.
+func (l *lane) unprobe() {
+	for _, t := range []*gateTicket{l.ticket, l.probe} {
+		if t != nil {
+			l.env.hold.abandon(t)
+		}
+	}
+	l.ticket, l.probe = nil, nil
+}
+
+// hold holds the consumer for a record, unless the partition is halted.
+func (l *lane) hold(f *failure) {
+	switch {
+	case l.probe != nil:
+		t := l.probe
+		l.probe = nil
+		l.env.hold.probed(t, f.mark.after, f.err)
+	case !l.brake.halted():
+		l.env.hold.begin(keyOf(l.claim), f.mark.after, f.err)
+	}
+}
