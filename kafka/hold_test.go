@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -417,12 +418,12 @@ func TestDeadLettersInARowHold(t *testing.T) {
 		cfg := testConfig()
 		cfg.Failure = deadLetters(1)
 		cfg.Failure.DeadLetter.MaxInARow = 3
-		broken := true
+		var cured atomic.Bool
 		m := startForwarding(t, d, &handlerFunc{cfg, func(context.Context, []byte) error {
-			if broken {
-				return errHandler
+			if cured.Load() {
+				return nil
 			}
-			return nil
+			return errHandler
 		}}, fw)
 		c := d.consumer(t)
 		cl := c.assign(0, 0)
@@ -436,7 +437,7 @@ func TestDeadLettersInARowHold(t *testing.T) {
 		assert.Len(t, fw.offsets(), 4, "the probe")
 		pass(2 * time.Second)
 		assert.Len(t, fw.offsets(), 5, "the next one, after a longer wait")
-		broken = false
+		cured.Store(true)
 		pass(5 * time.Second)
 		assert.Equal(t, int64(100), c.position(cl))
 		assert.Nil(t, state(t, m).Held)
