@@ -104,7 +104,7 @@ func TestOneBroker(t *testing.T) {
 
 func TestThreeBrokers(t *testing.T) {
 	c := ForTest(t, Config{Brokers: 3})
-	ctx := testkit.Within(t, 2*time.Minute)
+	ctx := testkit.Within(t, 3*startTimeout) // brokers start four times
 	require.NoError(t, c.CreateTopic(ctx, "orders", 3, nil))
 	produce(t, c, "orders", "a", "b", "c")
 	ends, err := c.EndOffsets(ctx, "orders")
@@ -402,7 +402,7 @@ func produce(t *testing.T, c *Cluster, topic string, values ...string) {
 
 func leader(t *testing.T, c *Cluster, topic string) *Broker {
 	t.Helper()
-	b, err := c.Leader(testkit.Within(t, 20*time.Second), topic, 0)
+	b, err := c.Leader(testkit.Within(t, startTimeout), topic, 0)
 	require.NoError(t, err)
 	return b
 }
@@ -410,7 +410,7 @@ func leader(t *testing.T, c *Cluster, topic string) *Broker {
 func awaitOtherLeader(t *testing.T, c *Cluster, old *Broker) {
 	t.Helper()
 	begin := time.Now()
-	err := poll(testkit.Within(t, 30*time.Second), "another leader", func(ctx context.Context) (string, error) {
+	err := poll(testkit.Within(t, startTimeout), "another leader", func(ctx context.Context) (string, error) {
 		b, err := c.Leader(ctx, "orders", 0)
 		if err != nil || b == old {
 			return fmt.Sprintf("it is %v, %v", b, err), nil

@@ -2,7 +2,9 @@ package outside
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -12,12 +14,21 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Send writes records to a partition.
+// Send writes records to a partition. A broker may learn of a topic that was created
+// again later than its controller does: until then it refuses the new ID, and Send tries
+// again.
 func (c Client) Send(ctx context.Context, topic string, partition int32, records ...driver.Record) error {
-	_, err := with(c, func(cl *kgo.Client) (any, error) {
-		return nil, cl.ProduceSync(ctx, sent(topic, partition, records)...).FirstErr()
-	})
-	return err
+	for {
+		results, err := with(c, func(cl *kgo.Client) (kgo.ProduceResults, error) {
+			results := cl.ProduceSync(ctx, sent(topic, partition, records)...)
+			return results, results.FirstErr()
+		})
+		other := func(r kgo.ProduceResult) bool { return !errors.Is(r.Err, kerr.UnknownTopicID) }
+		if len(results) == 0 || slices.ContainsFunc(results, other) || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx)
+	}
 }
 
 func sent(topic string, partition int32, records []driver.Record) []*kgo.Record {
