@@ -30,9 +30,11 @@ func heartbeatWait(session, interval time.Duration) time.Duration {
 	return max((session-interval)/3, time.Second)
 }
 
-// commitWait bounds the wait for the answer to a commit.
+// commitWait bounds the wait for the answer to a commit. When it has passed, finding the
+// coordinator may take as long again, if the broker that is asked is the one that does not
+// answer; then enough of the session must be left to commit.
 func commitWait(session time.Duration) time.Duration {
-	return min(max(session/2, time.Second), requestTimeout)
+	return min(max(session*2/5, time.Second), requestTimeout)
 }
 
 // baseConfig builds the part of a configuration that consumers and producers share.
