@@ -90,7 +90,7 @@ func TestFault_E1_ThawedMemberHandsOutNothingOfItsOldClaim(t *testing.T) {
 	seed(t, brokers, "t", 0, numbered(5, 105)...)
 	r := newRecorder()
 	start(t, Driver{}, consumerConfig(brokers), r)
-	r.waitRecords(t, 100)
+	r.waitFor(t, 4*patienceTest, "delivery to the other member", func() bool { return len(r.records) >= 100 })
 	require.Empty(t, p.said(frozen), "the process is not frozen")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
 	p.await(t, frozen, "lost")

@@ -82,7 +82,7 @@ func (c Client) CreateTopicWith(ctx context.Context, topic string, partitions in
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
 		return err
 	}
-	return c.untilLed(ctx, topic, partitions)
+	return c.untilLed(ctx, topic, resp.Topics[0].TopicID, partitions)
 }
 
 // AddPartitions grows a topic to so many partitions, and returns when all are
@@ -99,17 +99,20 @@ func (c Client) AddPartitions(ctx context.Context, topic string, total int32) er
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
 		return err
 	}
-	return c.untilLed(ctx, topic, total)
+	return c.untilLed(ctx, topic, [16]byte{}, total)
 }
 
 // untilLed returns when every broker names a leader for all partitions, and each
 // leader serves. Brokers know of their leadership before they act on it, and what
 // is sent in between without asking for an acknowledgement is lost.
-func (c Client) untilLed(ctx context.Context, topic string, partitions int32) error {
+//
+// A broker may name a topic that was deleted, and take records for it, after the
+// controller has created its successor: only what has the ID counts, unless that is zero.
+func (c Client) untilLed(ctx context.Context, topic string, id [16]byte, partitions int32) error {
 	err := until(ctx, func() (bool, error) {
 		return with(c, func(cl *kgo.Client) (bool, error) {
 			for _, b := range cl.SeedBrokers() {
-				if led, err := ledBy(ctx, b, topic); err != nil || led < partitions {
+				if led, err := ledBy(ctx, b, topic, id); err != nil || led < partitions {
 					return false, err
 				}
 			}
@@ -134,7 +137,7 @@ func (c Client) serves(ctx context.Context, topic string, partition int32) (bool
 }
 
 // ledBy returns for how many partitions a broker knows a leader.
-func ledBy(ctx context.Context, b *kgo.Broker, topic string) (led int32, err error) {
+func ledBy(ctx context.Context, b *kgo.Broker, topic string, id [16]byte) (led int32, err error) {
 	req := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
@@ -143,7 +146,11 @@ func ledBy(ctx context.Context, b *kgo.Broker, topic string) (led int32, err err
 	if err != nil {
 		return 0, err
 	}
-	for _, p := range resp.(*kmsg.MetadataResponse).Topics[0].Partitions {
+	answer := resp.(*kmsg.MetadataResponse).Topics[0]
+	if id != [16]byte{} && answer.TopicID != id {
+		return 0, nil
+	}
+	for _, p := range answer.Partitions {
 		if p.Leader >= 0 && p.ErrorCode == 0 {
 			led++
 		}
