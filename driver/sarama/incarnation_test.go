@@ -160,18 +160,28 @@ func deleteTopic(ctx context.Context, t testing.TB, cluster outside.Client, topi
 	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
 }
 
-// createAgain creates a topic whose deletion may not be over yet.
+// createAgain creates a topic whose deletion may not be over yet, and returns when its log
+// is empty: a broker takes records for the old log for a while after it names the new topic.
 func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
 	t.Helper()
-	var err error
-	for ctx.Err() == nil {
-		if err = cluster.CreateTopic(ctx, topic, 1); err == nil {
-			return
+	again := func(what string, try func() error) {
+		var err error
+		for ctx.Err() == nil {
+			if err = try(); err == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
-		time.Sleep(10 * time.Millisecond)
+		require.NoError(t, errors.Join(ctx.Err(), err), what)
 	}
-	require.NoError(t, err)
-	require.NoError(t, ctx.Err(), "before the topic was created again")
+	again("create", func() error { return cluster.CreateTopic(ctx, topic, 1) })
+	again("an empty log", func() error {
+		begin, end, err := cluster.Bounds(ctx, topic, 0)
+		if err == nil && begin != end {
+			err = fmt.Errorf("%d records", end-begin)
+		}
+		return err
+	})
 }
 
 // TestFault_A1_RestartAtTheAssignment: between the sessions the commit of the beginning

@@ -44,7 +44,7 @@ func sent(topic string, partition int32, records []driver.Record) []*kgo.Record 
 
 // Read returns all records of a partition that a consumer of committed ones sees.
 func (c Client) Read(ctx context.Context, topic string, partition int32) ([]driver.Record, error) {
-	begin, end, err := c.bounds(ctx, topic, partition)
+	begin, end, err := c.Bounds(ctx, topic, partition)
 	if err != nil || begin == end {
 		return nil, err
 	}
@@ -87,9 +87,9 @@ const (
 	earliest = -2
 )
 
-// bounds returns where a partition begins, and where it ends for a consumer that
+// Bounds returns where a partition begins, and where it ends for a consumer that
 // reads what is committed.
-func (c Client) bounds(ctx context.Context, topic string, partition int32) (begin, end int64, err error) {
+func (c Client) Bounds(ctx context.Context, topic string, partition int32) (begin, end int64, err error) {
 	if begin, err = c.offset(ctx, topic, partition, earliest); err != nil {
 		return 0, 0, err
 	}
@@ -133,7 +133,7 @@ func (c Client) MakeHole(ctx context.Context, topic string, partition int32, n i
 	if n < 2 {
 		return fmt.Errorf("a hole of %d offsets has no room for a record and a marker", n)
 	}
-	_, before, err := c.bounds(ctx, topic, partition)
+	_, before, err := c.Bounds(ctx, topic, partition)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (c Client) MakeHole(ctx context.Context, topic string, partition int32, n i
 		return err
 	}
 	return until(ctx, func() (bool, error) { // the marker is written after the transaction has ended
-		_, now, err := c.bounds(ctx, topic, partition)
+		_, now, err := c.Bounds(ctx, topic, partition)
 		return now >= before+int64(n), err
 	})
 }
