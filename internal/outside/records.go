@@ -14,18 +14,27 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// Send writes records to a partition. A broker may learn of a topic that was created
-// again later than its controller does: until then it refuses the new ID, and Send tries
-// again.
+// Send writes records to a partition.
 func (c Client) Send(ctx context.Context, topic string, partition int32, records ...driver.Record) error {
+	_, err := c.Append(ctx, topic, partition, records...)
+	return err
+}
+
+// Append is Send, and returns the offset of the first record. A broker may learn of a topic
+// that was created again later than its controller does: until then it refuses the new ID,
+// and Append tries again, or takes records for the old log.
+func (c Client) Append(ctx context.Context, topic string, partition int32, records ...driver.Record) (first int64, err error) {
 	for {
 		results, err := with(c, func(cl *kgo.Client) (kgo.ProduceResults, error) {
 			results := cl.ProduceSync(ctx, sent(topic, partition, records)...)
 			return results, results.FirstErr()
 		})
+		if err == nil {
+			return results[0].Record.Offset, nil
+		}
 		other := func(r kgo.ProduceResult) bool { return !errors.Is(r.Err, kerr.UnknownTopicID) }
 		if len(results) == 0 || slices.ContainsFunc(results, other) || ctx.Err() != nil {
-			return err
+			return 0, err
 		}
 		pause(ctx)
 	}
@@ -44,7 +53,7 @@ func sent(topic string, partition int32, records []driver.Record) []*kgo.Record 
 
 // Read returns all records of a partition that a consumer of committed ones sees.
 func (c Client) Read(ctx context.Context, topic string, partition int32) ([]driver.Record, error) {
-	begin, end, err := c.Bounds(ctx, topic, partition)
+	begin, end, err := c.bounds(ctx, topic, partition)
 	if err != nil || begin == end {
 		return nil, err
 	}
@@ -87,9 +96,9 @@ const (
 	earliest = -2
 )
 
-// Bounds returns where a partition begins, and where it ends for a consumer that
+// bounds returns where a partition begins, and where it ends for a consumer that
 // reads what is committed.
-func (c Client) Bounds(ctx context.Context, topic string, partition int32) (begin, end int64, err error) {
+func (c Client) bounds(ctx context.Context, topic string, partition int32) (begin, end int64, err error) {
 	if begin, err = c.offset(ctx, topic, partition, earliest); err != nil {
 		return 0, 0, err
 	}
@@ -133,7 +142,7 @@ func (c Client) MakeHole(ctx context.Context, topic string, partition int32, n i
 	if n < 2 {
 		return fmt.Errorf("a hole of %d offsets has no room for a record and a marker", n)
 	}
-	_, before, err := c.Bounds(ctx, topic, partition)
+	_, before, err := c.bounds(ctx, topic, partition)
 	if err != nil {
 		return err
 	}
@@ -145,7 +154,7 @@ func (c Client) MakeHole(ctx context.Context, topic string, partition int32, n i
 		return err
 	}
 	return until(ctx, func() (bool, error) { // the marker is written after the transaction has ended
-		_, now, err := c.Bounds(ctx, topic, partition)
+		_, now, err := c.bounds(ctx, topic, partition)
 		return now >= before+int64(n), err
 	})
 }
