@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -11,6 +12,16 @@ type partition = position.Partition
 
 // list returns p in the form that Sarama asks for.
 func list(p partition) map[string][]int32 { return map[string][]int32{p.Topic: {p.ID}} }
+
+// topicsOf returns the topics of partitions, each once.
+func topicsOf(partitions []partition) (topics []string) {
+	for _, p := range partitions {
+		if !slices.Contains(topics, p.Topic) {
+			topics = append(topics, p.Topic)
+		}
+	}
+	return topics
+}
 
 // claims are the live claims of a consumer: those that have been assigned, and have
 // neither been revoked nor lost.
@@ -40,6 +51,9 @@ func (cs *claims) admit(cl *claim) bool {
 func (cs *claims) remove(cl *claim) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	if cs.live[cl.where] != cl {
+		return // removed already; the partition may have another claim
+	}
 	delete(cs.live, cl.where)
 	if cs.closed && len(cs.live) == 0 {
 		close(cs.empty)

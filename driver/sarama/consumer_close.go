@@ -81,8 +81,8 @@ func (c *consumer) shutDown() {
 	c.group.Close() // leaves the group; the error may be an earlier one of the queue
 	<-c.finished
 	c.release()
+	c.drained.Wait() // first: it may have brokers asked
 	c.topics.asking.Wait()
-	c.drained.Wait()
 	c.coordinator.close()
 }
 

@@ -3,6 +3,7 @@ package sarama
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -86,6 +87,12 @@ func (c *consumer) serve() error {
 func (c *consumer) join() error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	err := c.joinUnder(ctx, cancel)
+	return because(err, context.Cause(ctx))
+}
+
+// joinUnder is join under ctx, which cancel ends.
+func (c *consumer) joinUnder(ctx context.Context, cancel context.CancelCauseFunc) error {
 	c.membership.join(cancel)
 	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		return nil
@@ -95,10 +102,17 @@ func (c *consumer) join() error {
 		return err
 	}
 	asOf := c.topics.known.Eras()
-	if err := c.positions.restartHeld(ctx, asOf, topics); err != nil {
+	refused, err := c.positions.restartHeld(ctx, asOf, topics)
+	if err != nil {
 		return err
 	}
-	if err := c.positions.moveIntoLog(ctx, asOf); err != nil {
+	if topics, err = c.topics.without(topics, refused); err != nil {
+		return err
+	}
+	if refused, err = c.positions.moveIntoLog(ctx, asOf, topics); err != nil {
+		return err
+	}
+	if topics, err = c.topics.without(topics, refused); err != nil {
 		return err
 	}
 	pins, failed, err := c.positions.pinNewest(ctx, asOf, topics)
@@ -108,8 +122,7 @@ func (c *consumer) join() error {
 	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
-	err = c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
-	return because(err, context.Cause(ctx))
+	return c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
 }
 
 // because returns why a join has failed. If the driver has ended it, Sarama knows only that
@@ -122,6 +135,9 @@ func because(err, cause error) error {
 		return cause
 	case errors.Is(cause, errRecreated), errors.Is(cause, errTopicsChanged):
 		return nil
+	case cause != nil && errors.Is(err, context.Canceled):
+		// The cause has been dealt with, so it must not end Run.
+		return fmt.Errorf("join: %w: %v", err, cause)
 	}
 	return err
 }
@@ -164,6 +180,7 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 		}
 	}
 	if c.membership.assign(assigned) {
+		defer c.core.recovered("Assign")
 		c.core.handler.Assign(nil)
 	}
 }

@@ -64,6 +64,7 @@ func exchange[T any](ctx context.Context, k *coordinator, ask func(*ibm.Broker) 
 		r.answer, r.err = ask(broker)
 		switch {
 		case r.err == nil, errors.Is(r.err, driver.ErrClaimEnded): // nothing was asked
+		case errors.Is(r.err, errRecreated): // the answer is about another topic
 		case len(kafkaErrors(r.err)) == 0: // not an answer: the connection is bad
 			k.stale = true
 			broker.Close()
@@ -140,6 +141,23 @@ func (k *coordinator) survey(ctx context.Context) (survey, error) {
 	})
 }
 
+// fetchOffsets asks for positions as Sarama does when a session begins: at ReadCommitted a
+// position is not known that a transaction is about to move. Brokers before 2.5 cannot say
+// that.
+func (k *coordinator) fetchOffsets(broker *ibm.Broker, wanted map[string][]int32) (*ibm.OffsetFetchResponse, error) {
+	req := ibm.NewOffsetFetchRequest(k.conf.Version, k.cfg.Group, wanted)
+	req.RequireStable = k.conf.Consumer.IsolationLevel == ibm.ReadCommitted && req.Version >= stableFetch
+	resp, err := broker.FetchOffset(req)
+	if !req.RequireStable || !unencodable(err) {
+		return resp, err
+	}
+	return broker.FetchOffset(ibm.NewOffsetFetchRequest(k.conf.Version, k.cfg.Group, wanted))
+}
+
+// stableFetch is the version of OffsetFetch from which on a broker can be asked for stable
+// positions.
+const stableFetch = 7
+
 // committed returns the group's positions. An error of one partition is no verdict on the
 // others.
 func (k *coordinator) committed(ctx context.Context, partitions []partition) (position.Committed, error) {
@@ -148,7 +166,7 @@ func (k *coordinator) committed(ctx context.Context, partitions []partition) (po
 		for _, p := range partitions {
 			wanted[p.Topic] = append(wanted[p.Topic], p.ID)
 		}
-		resp, err := broker.FetchOffset(ibm.NewOffsetFetchRequest(k.conf.Version, k.cfg.Group, wanted))
+		resp, err := k.fetchOffsets(broker, wanted)
 		at := position.Committed{At: map[partition]int64{}, Failed: map[partition]error{}}
 		if err != nil {
 			return at, err

@@ -25,6 +25,9 @@ func (t *topic) expire() (next time.Time) {
 	t.mu.Lock()
 	x := expiration{t: t, before: time.Now().Add(-t.p.cfg.DeliveryTimeout)}
 	x.next = time.Now().Add(t.p.cfg.DeliveryTimeout)
+	if s := t.choosing; s != nil && x.over(s) { // the partitioner reads the user's bytes: see chosen
+		x.soon()
+	}
 	t.pending = x.waiting(t.pending, t.reason)
 	for _, l := range t.lanes {
 		x.lane(l)
@@ -58,6 +61,13 @@ func (x *expiration) over(s *slot) bool {
 	return false
 }
 
+// soon has the next pass made in a moment.
+func (x *expiration) soon() {
+	if at := time.Now().Add(askAgain); at.Before(x.next) {
+		x.next = at
+	}
+}
+
 // waiting ends the slots that have expired, of slots that were never sent, and returns the
 // rest.
 func (x *expiration) waiting(slots []*slot, reason error) []*slot {
@@ -79,7 +89,7 @@ func (x *expiration) lane(l *lane) {
 	if b := l.batch; b != nil {
 		switch {
 		case l.state == sent && !b.written:
-			x.next = time.Now().Add(askAgain)
+			x.soon()
 		case l.state == sent || b.unknown:
 			x.part(b)
 			if b.parted == len(b.slots) && l.state != sent {

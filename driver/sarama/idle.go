@@ -50,7 +50,7 @@ func (t *topic) forgetIfIdle() {
 // idle reports whether no message of the topic waits or is on its way. It is called with mu
 // held.
 func (t *topic) idle() bool {
-	if t.looking || t.choosing || len(t.pending) > 0 || len(t.lost) > 0 {
+	if t.looking || t.choosing != nil || len(t.pending) > 0 || len(t.lost) > 0 {
 		return false
 	}
 	for _, l := range t.lanes {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -216,4 +217,94 @@ func TestFault_A1_RestartAtTheAssignment(t *testing.T) {
 		initial: driver.OffsetNewest, records: 100, handling: true,
 	})
 	assert.NotZero(t, refused.Load(), "no attempt was refused")
+}
+
+// TestRefusedBeginningStopsNoOtherTopic: between the sessions the coordinator refuses
+// permanently the beginning of a topic that was created again. The topic is reported and
+// left out, and the other topic is consumed.
+func TestRefusedBeginningStopsNoOtherTopic(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "good", "re"))
+	brokers := cluster.ListenAddrs()
+	admin := outside.Of(brokers...)
+	ctx := within(t, 4*patienceTest)
+	cfg := consumerConfig(brokers)
+	cfg.Topics = []string{"good", "re"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "both claims", func() bool { return len(r.live) == 2 })
+	require.NoError(t, sendMany(ctx, admin, "re", "old", 10))
+	r.waitRecords(t, 10)
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: "re", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	deleteTopic(ctx, t, admin, "re")
+	createAgain(ctx, t, admin, "re")
+	r.wait(t, "the report", func() bool { return slices.Contains(r.codesOf("re"), "TOPIC_AUTHORIZATION_FAILED") })
+	r.wait(t, "a claim of the good topic alone", func() bool { return r.has("good") && !r.has("re") })
+	require.NoError(t, sendMany(ctx, admin, "good", "new", 1))
+	r.waitRecords(t, 11)
+	fault.Remove()
+	m.topics.deny("re", kerr.TopicAuthorizationFailed, 0)
+	m.topics.doubt()
+	r.wait(t, "both claims again", func() bool { return r.has("good") && r.has("re") })
+}
+
+// TestBeginningWithoutAnAnswerKeepsNoMemberFromJoining: a join waits some seconds for a
+// leader that does not say where the log of a topic begins that was created again. Then it
+// reports the partition, and goes on. A claim must not begin so.
+func TestBeginningWithoutAnAnswerKeepsNoMemberFromJoining(t *testing.T) {
+	testkit.Slow(t, "waits for a leader")
+	t.Parallel()
+	cluster := fake(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "t", Err: kerr.LeaderNotAvailable, Count: -1})
+	m.positions.restarts.Begin("t", map[partition]int64{{Topic: "t"}: 5})
+	_, err := m.positions.restartHeld(t.Context(), m.topics.known.Eras(), []string{"t"})
+	assert.NoError(t, err)
+	r.mu.Lock()
+	if assert.Len(t, r.troubles(), 1) {
+		assert.Equal(t, "LEADER_NOT_AVAILABLE", testkit.Code(r.troubles()[0]))
+	}
+	r.mu.Unlock()
+	assert.ErrorIs(t, m.positions.restartAssigned(m.membership.current()), ibm.ErrLeaderNotAvailable)
+	away.Remove()
+	assert.NoError(t, m.positions.restartAssigned(m.membership.current()))
+	assert.Empty(t, m.positions.restarts.Held([]string{"t"}))
+}
+
+// TestPassingRefusalOfABeginningKeepsTheMemberFromJoining, since the commit may have been
+// applied, or may be at the next attempt.
+func TestPassingRefusalOfABeginningKeepsTheMemberFromJoining(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: "t", Err: kerr.RequestTimedOut, Count: 1})
+	m.positions.restarts.Begin("t", map[partition]int64{{Topic: "t"}: 5})
+	by, _ := m.membership.member()
+	m.membership.mu.Lock()
+	m.membership.latest = by // as between two sessions
+	m.membership.mu.Unlock()
+	_, err := m.positions.restartHeld(t.Context(), m.topics.known.Eras(), []string{"t"})
+	assert.ErrorIs(t, err, ibm.ErrRequestTimedOut)
+	_, err = m.positions.restartHeld(t.Context(), m.topics.known.Eras(), []string{"t"})
+	assert.NoError(t, err)
+	assert.Empty(t, m.positions.restarts.Held([]string{"t"}))
+}
+
+// TestPositionsAreReleasedAtAnAssignment: the member has a position of an old topic in a
+// partition that it is not assigned. It must not move that back later.
+func TestPositionsAreReleasedAtAnAssignment(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	m.positions.restarts.Begin("t", map[partition]int64{{Topic: "t", ID: 1}: 5}) // of the new topic it has no partition 1
+	require.NotEmpty(t, m.positions.restarts.Held([]string{"t"}))
+	m.membership.end(errTopicsChanged)
+	r.wait(t, "the next assignment", func() bool { return len(r.assigned) == 2 })
+	assert.Empty(t, m.positions.restarts.Held([]string{"t"}))
 }

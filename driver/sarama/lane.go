@@ -83,6 +83,8 @@ func (l *lane) mayLinger() bool {
 	switch {
 	case f.Frequency == 0 && f.Messages == 0 && f.Bytes == 0:
 		return false
+	case len(l.cuts) > 0: // they have waited, and were refused together
+		return false
 	case f.Messages > 0 && l.queue.len() >= f.Messages, f.Bytes > 0 && l.queue.bytes >= f.Bytes:
 		return false
 	case l.queue.holdsBefore(l.topic.p.buffer.due.Load()):

@@ -2,7 +2,6 @@ package sarama
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	ibm "github.com/IBM/sarama"
@@ -86,10 +85,10 @@ func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets 
 	}
 }
 
-// existing returns those of partitions that their topics have, and the brokers that lead
-// them.
-func (l *leaders) existing(partitions []partition) (kept []partition, brokers []*ibm.Broker, err error) {
-	leading := map[*ibm.Broker]bool{}
+// existing returns those of partitions that their topics have, by the broker that leads
+// them. A partition without a leader has failed.
+func (l *leaders) existing(partitions []partition) (led map[*ibm.Broker][]partition, failed map[partition]error, err error) {
+	led, failed = map[*ibm.Broker][]partition{}, map[partition]error{}
 	for _, p := range partitions {
 		ids, err := l.client.Partitions(p.Topic)
 		if err != nil {
@@ -100,10 +99,10 @@ func (l *leaders) existing(partitions []partition) (kept []partition, brokers []
 		}
 		leader, err := l.client.Leader(p.Topic, p.ID)
 		if err != nil {
-			return nil, nil, err
+			failed[p] = err
+			continue
 		}
-		leading[leader] = true
-		kept = append(kept, p)
+		led[leader] = append(led[leader], p)
 	}
-	return kept, slices.Collect(maps.Keys(leading)), nil
+	return led, failed, nil
 }

@@ -232,3 +232,17 @@ func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitBatchDoesNotLinger: a number of messages was awaited and has come. The broker
+// refuses the batch as too large. Its parts have fewer messages, and are sent at once.
+func TestSplitBatchDoesNotLinger(t *testing.T) {
+	t.Parallel()
+	h, _ := fakeHarness(t)
+	require.NoError(t, h.CreateTopicWith(t.Context(), "small", 1, map[string]string{"max.message.bytes": fmt.Sprint(smallLimit)}))
+	p := openWith(t, producerConfig(h.brokers), func(c *ibm.Config) { c.Producer.Flush.Messages = 100 })
+	answers := hand(t, p, sized("small", 100, 1000)...)
+	require.Eventually(t, func() bool { return len(answers.of(99)) == 1 }, patienceTest, time.Millisecond)
+	for i := range 100 {
+		assert.Equal(t, []error{nil}, answers.of(i))
+	}
+}

@@ -31,9 +31,9 @@ type membership struct {
 	closing     <-chan struct{} // closed when the consumer begins to close
 
 	base     time.Time
-	begun    chan struct{} // a session has begun
-	isMember atomic.Bool
-	answered atomic.Int64 // when the latest heartbeat that was answered was sent, since base
+	begun    chan struct{}           // a session has begun
+	alive    atomic.Pointer[session] // whose membership is not over; nil if there is none
+	answered atomic.Int64            // when the latest heartbeat that was answered was sent, since base
 
 	joining      atomic.Bool  // a join or sync is pending
 	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
@@ -87,7 +87,7 @@ func (m *membership) enter(s *session) {
 	m.mu.Lock()
 	m.session = s
 	m.mu.Unlock()
-	m.isMember.Store(true)
+	m.alive.Store(s)
 	select {
 	case m.begun <- struct{}{}:
 	default:
@@ -97,7 +97,7 @@ func (m *membership) enter(s *session) {
 // leave notes that the session is about to end.
 func (m *membership) leave() {
 	by, ok := m.member()
-	m.isMember.Store(false)
+	m.alive.Store(nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ok {

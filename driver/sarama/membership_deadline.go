@@ -32,7 +32,7 @@ func (m *membership) lastAnswered() time.Time {
 // deadline returns when the membership is over if no other heartbeat is answered, or
 // the zero time if the consumer is no member.
 func (m *membership) deadline() time.Time {
-	if !m.isMember.Load() {
+	if m.alive.Load() == nil {
 		return time.Time{}
 	}
 	return m.lastAnswered().Add(m.timeout)
@@ -65,13 +65,19 @@ func (m *membership) expire() {
 	if s == nil || deadline.IsZero() || time.Now().Before(deadline) {
 		return
 	}
-	m.isMember.Store(false)
+	if !m.outlive(s) {
+		return
+	}
 	err := &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(
 		"%w: the last one that was answered was sent %v ago", errSessionExpired,
 		time.Since(m.lastAnswered()).Round(time.Millisecond))}
 	m.lose(s, err)
 	s.reportLost(err)
 }
+
+// outlive notes that the membership of s is over. It reports false if s is not the session,
+// as another one has begun meanwhile.
+func (m *membership) outlive(s *session) bool { return m.alive.CompareAndSwap(s, nil) }
 
 // keepBeating sends heartbeats while a cooperative join is pending, until ctx ends. Such
 // a join takes as long as the slowest member drains, and Sarama sends none meanwhile: the
@@ -85,7 +91,7 @@ func (m *membership) keepBeating(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if m.joining.Load() && m.isMember.Load() && time.Since(m.lastAnswered()) > m.interval*3/2 {
+		if m.joining.Load() && m.alive.Load() != nil && time.Since(m.lastAnswered()) > m.interval*3/2 {
 			m.beat(ctx)
 		}
 	}

@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"slices"
+	"sync"
 	"testing"
 
 	ibm "github.com/IBM/sarama"
@@ -135,4 +136,56 @@ func TestPositionsComeByPartition(t *testing.T) {
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "other", Err: kerr.CoordinatorLoadInProgress, Count: 1})
 	_, err = m.coordinator.committed(t.Context(), asked)
 	assert.ErrorIs(t, err, ibm.ErrOffsetsLoadInProgress)
+}
+
+// TestOldestWithAPositionThatCannotBeRead: a topic with such a position is reported and
+// left out, and the member has one session for the other topic. The group is not new.
+func TestOldestWithAPositionThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(2, "t", "bad"))
+	brokers := cluster.ListenAddrs()
+	seed(t, brokers, "t", 0, "below", "there")
+	commitAsNoMember(t, brokers, 1)
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "bad", Partitions: []int32{1}, Err: kerr.UnstableOffsetCommit, Count: -1})
+	cfg := consumerConfig(brokers)
+	cfg.Topics = []string{"t", "bad"}
+	m := start(t, Driver{}, cfg, newRecorder())
+	m.waitRecords(t, 1)
+	m.recorder.mu.Lock()
+	assert.Equal(t, []string{"UNSTABLE_OFFSET_COMMIT"}, m.codesOf("bad"))
+	assert.Len(t, m.errs, 1, "errors beside the report of the topic: %v", m.errs)
+	assert.Equal(t, 2, m.joins, "one session with two claims")
+	m.recorder.mu.Unlock()
+	fault.Remove()
+	m.topics.deny("bad", kerr.UnstableOffsetCommit, 0)
+	m.topics.doubt()
+	m.wait(t, "the claims of the other topic", func() bool { return len(m.startsOf("bad")) == 2 })
+}
+
+// TestPositionsAreAskedForAsBySarama: at ReadCommitted a position that a transaction is
+// about to move is not known.
+func TestPositionsAreAskedForAsBySarama(t *testing.T) {
+	t.Parallel()
+	for _, isolation := range []driver.IsolationLevel{driver.ReadUncommitted, driver.ReadCommitted} {
+		t.Run(isolation.String(), func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t)
+			var mu sync.Mutex
+			asked := map[bool]int{}
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				asked[r.(*kmsg.OffsetFetchRequest).RequireStable]++
+				return true
+			}})
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.InitialOffset, cfg.IsolationLevel = driver.OffsetNewest, isolation
+			m := start(t, Driver{}, cfg, newRecorder())
+			m.wait(t, "the assignment", func() bool { return len(m.live) == 1 })
+			mu.Lock()
+			defer mu.Unlock()
+			assert.NotZero(t, asked[isolation == driver.ReadCommitted])
+			assert.Zero(t, asked[isolation != driver.ReadCommitted], "requests unlike Sarama's")
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	ibm "github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -25,13 +26,9 @@ import (
 func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)
-	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
-	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
-	require.NoError(t, err)
+	strayed(t, cluster)
+	admin := byName(t, cluster.ListenAddrs())
 	defer admin.Close()
-	ctx := within(t, patienceTest)
-	commitOffset(ctx, t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, 3)
-	deleteBelow(ctx, t, admin, 10)
 
 	var applied atomic.Bool
 	refused := make(chan kmsg.OffsetCommitRequest, 1)
@@ -61,7 +58,7 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	case <-time.After(patienceTest):
 		require.FailNow(t, "the position was not moved")
 	}
-	commitOffset(ctx, t, admin, commit, 10)
+	commitOffset(within(t, patienceTest), t, admin, commit, 10)
 	applied.Store(true)
 	r.waitRecords(t, 10)
 
@@ -124,4 +121,112 @@ func deleteBelow(ctx context.Context, t *testing.T, client *kgo.Client, offset i
 	resp, err := req.RequestWith(ctx, client)
 	require.NoError(t, err)
 	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
+}
+
+// TestRefusedPositionStopsNoOtherTopic: the coordinator refuses permanently to move a
+// position that is out of range. Its topic is reported and left out; the other is consumed.
+func TestRefusedPositionStopsNoOtherTopic(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "t", "good"))
+	seed(t, cluster.ListenAddrs(), "good", 0, "there")
+	strayed(t, cluster)
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.Topics, cfg.OutOfRange = []string{"good", "t"}, driver.OutOfRangeOldest
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the report", func() bool { return len(r.codesOf("t")) > 0 })
+	r.wait(t, "a claim of the good topic alone", func() bool { return r.has("good") && !r.has("t") })
+	r.mu.Lock()
+	assert.Equal(t, []string{"TOPIC_AUTHORIZATION_FAILED"}, r.codesOf("t"))
+	assert.Empty(t, r.gaps())
+	r.mu.Unlock()
+	fault.Remove()
+	m.topics.deny("t", kerr.TopicAuthorizationFailed, 0)
+	m.topics.doubt()
+	r.wait(t, "the records behind the gap", func() bool { return r.has("good") && len(r.records) == 11 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Equal(t, []driver.DataLossError{{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}}, r.gaps())
+}
+
+// strayed lets the position of group g in topic t, 3, leave the log, which has the offsets
+// from 10 to 19.
+func strayed(t *testing.T, cluster *kfake.Cluster) {
+	t.Helper()
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
+	commitAsNoMember(t, cluster.ListenAddrs(), 3)
+	admin := byName(t, cluster.ListenAddrs())
+	defer admin.Close()
+	deleteBelow(within(t, patienceTest), t, admin, 10)
+}
+
+// commitAsNoMember commits offset for partition 0 of t, for group g, which has no members.
+func commitAsNoMember(t *testing.T, brokers []string, offset int64) {
+	t.Helper()
+	admin := byName(t, brokers)
+	defer admin.Close()
+	commitOffset(within(t, patienceTest), t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, offset)
+}
+
+// byName returns a client that names topics by their names.
+func byName(t *testing.T, brokers []string) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MaxVersions(kversion.V2_8_0()))
+	require.NoError(t, err)
+	return client
+}
+
+// TestUnknownEndKeepsNoMemberFromJoining: the leader of the only partition whose position
+// is out of range does not say where its log ends. The partition is reported, and the
+// position is kept for the next attempt.
+func TestUnknownEndKeepsNoMemberFromJoining(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	found := map[partition]astray{{Topic: "t"}: {err: errors.New("out of range")}}
+	m.positions.keepAstray(found)
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "t", Err: kerr.LeaderNotAvailable, Count: 1})
+	refused, err := m.positions.moveIntoLog(t.Context(), m.topics.known.Eras(), []string{"t"})
+	assert.NoError(t, err)
+	assert.Empty(t, refused)
+	assert.Equal(t, found, m.positions.takeAstray([]string{"t"}))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if assert.Len(t, r.troubles(), 1) {
+		assert.Equal(t, "LEADER_NOT_AVAILABLE", testkit.Code(r.troubles()[0]))
+	}
+}
+
+// TestGapInDoubt: an attempt to move a position was applied though it seemed to fail. As
+// long as the position cannot be read, the member does not join. It is judged without its
+// leader, which is away.
+func TestGapInDoubt(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	require.NoError(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 10}}))
+	inDoubt := astray{err: errors.New("out of range"), gap: &driver.DataLossError{Topic: "t", From: 3, To: 10}}
+	m.positions.keepAstray(map[partition]astray{{Topic: "t"}: inDoubt})
+	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable, Count: -1})
+	defer away.Remove()
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "t", Err: kerr.UnstableOffsetCommit, Count: 1})
+	move := func() error {
+		_, err := m.positions.moveIntoLog(t.Context(), m.topics.known.Eras(), []string{"t"})
+		return err
+	}
+	assert.ErrorIs(t, move(), ibm.ErrUnstableOffsetCommit)
+	r.mu.Lock()
+	assert.Empty(t, r.gaps())
+	r.mu.Unlock()
+	assert.NoError(t, move())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Equal(t, []driver.DataLossError{*inDoubt.gap}, r.gaps())
+	assert.Empty(t, m.positions.takeAstray([]string{"t"}))
 }

@@ -10,9 +10,9 @@ import (
 // one is drawn: as in Java's client, so that batches fill.
 const stickyBytes = 16 << 10
 
-// A partitioner sends a message to the partition that it asks for, else to that of its key,
-// as Java's client does, else to a partition that changes from time to time. Each topic has
-// one, which one goroutine uses.
+// A partitioner sends a message to the partition of its key, as Java's client does, else to a
+// partition that changes from time to time. It is not asked for a message that names its
+// partition. Each topic has one, which one goroutine uses.
 type partitioner struct {
 	byKey  ibm.Partitioner
 	sticky int32
@@ -25,12 +25,7 @@ func newPartitioner(topic string) ibm.Partitioner {
 
 // Partition implements Sarama's Partitioner.
 func (p *partitioner) Partition(m *ibm.ProducerMessage, n int32) (int32, error) {
-	switch {
-	case m.Partition >= n, m.Partition < -1:
-		return -1, ibm.ErrUnknownTopicOrPartition
-	case m.Partition >= 0:
-		return m.Partition, nil
-	case m.Key != nil:
+	if m.Key != nil {
 		return p.byKey.Partition(m, n)
 	}
 	if p.left <= 0 || p.sticky >= n {
@@ -46,5 +41,5 @@ func (p *partitioner) RequiresConsistency() bool { return true }
 // MessageRequiresConsistency implements Sarama's DynamicConsistencyPartitioner.
 // Only a message that may go anywhere avoids partitions without a leader.
 func (p *partitioner) MessageRequiresConsistency(m *ibm.ProducerMessage) bool {
-	return m.Partition != -1 || m.Key != nil
+	return m.Key != nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -139,4 +140,63 @@ func TestNothingEntersALaneAfterTheEnd(t *testing.T) {
 	require.ErrorContains(t, err, "PRODUCER_CLOSED")
 	assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
 	assert.Empty(t, tp.lanes)
+}
+
+// TestProduceReturnsAfterItsOwnMessage: others wait behind it for a slow partitioner. One
+// caller would otherwise place the messages of all others, as long as these go on.
+func TestProduceReturnsAfterItsOwnMessage(t *testing.T) {
+	h, p, slow := openSlow(t)
+	require.NoError(t, send(t, p, &driver.Message{Topic: "t", Partition: 0, Value: []byte("first")}))
+	answers := newAcks()
+	produce := func(id int) {
+		m := &driver.Message{Topic: "t", Partition: -1, Value: fmt.Append(nil, id), Acker: ack{answers, id}}
+		assert.NoError(t, p.Produce(within(t, patienceTest), m))
+	}
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		produce(0)
+	}()
+	<-slow.began
+	for id := 1; id < 10; id++ {
+		produce(id)
+	}
+	slow.goOn <- struct{}{}
+	select {
+	case <-returned:
+	case <-time.After(patienceTest):
+		assert.Fail(t, "Produce places the messages behind its own")
+	}
+	close(slow.goOn)
+	<-returned
+	require.NoError(t, p.Flush(within(t, patienceTest)))
+	records, err := h.Read(t.Context(), "t", 0)
+	require.NoError(t, err)
+	assert.Equal(t, append([]string{"first"}, numbered(0, 10)...), valuesOf(records))
+	assert.False(t, slow.mixed.Load(), "the partitioner was used by two goroutines at once")
+}
+
+// TestExpiryUnderAPartitioner: a message expires while a partitioner has it. It is given up
+// as soon as the partitioner returns.
+func TestExpiryUnderAPartitioner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := producerConfig([]string{"127.0.0.1:1"})
+		cfg.DeliveryTimeout = time.Minute
+		p := newProducer(cfg, testConfig(t))
+		defer p.line.Sever()
+		tp := newTopic(p, "t")
+		tp.update(view{all: []int32{0}, writable: []int32{0}})
+		s := messageSlot("v")
+		s.accepted = time.Now()
+		tp.pending = []*slot{s}
+		taken, _, _ := tp.next()
+		require.Same(t, s, taken)
+		time.Sleep(40 * time.Second)
+		assert.Equal(t, s.accepted.Add(time.Minute), tp.expire(), "the next look, at its end")
+		time.Sleep(20 * time.Second)
+		assert.Equal(t, time.Now().Add(askAgain), tp.expire(), "the next look, while the partitioner has it")
+		assert.True(t, s.pending.Load(), "the partitioner reads it")
+		assert.ErrorContains(t, tp.chosen(s, 0, nil), "DeliveryTimeout has passed before it could be sent")
+		assert.Empty(t, tp.lanes)
+	})
 }

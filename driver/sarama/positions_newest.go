@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	ibm "github.com/IBM/sarama"
 
@@ -33,11 +34,8 @@ import (
 // partitions are not known or could not be made durable.
 func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, topics []string) (pins map[partition]int64, failed map[partition]error, err error) {
 	if o.cfg.InitialOffset != driver.OffsetNewest {
-		return nil, nil, nil
-	}
-	topics = slices.DeleteFunc(slices.Clone(topics), o.topics.known.Reborn) // these start at the beginning
-	if len(topics) == 0 {
-		return nil, nil, nil
+		failed, err = o.unreadable(ctx, topics)
+		return nil, failed, err
 	}
 	if err := o.refresh(topics...); err != nil {
 		return nil, nil, err
@@ -46,11 +44,13 @@ func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, topics
 	if err != nil {
 		return nil, nil, err
 	}
-	at, err := o.coordinator.committed(ctx, partitions)
+	at, err := o.stable(ctx, partitions)
 	if err != nil {
 		return nil, nil, err
 	}
-	fresh := at.Fresh(partitions)
+	fresh := slices.DeleteFunc(at.Fresh(partitions), func(p partition) bool {
+		return o.topics.known.Reborn(p.Topic) // these start at the beginning
+	})
 	if len(fresh) == 0 {
 		return o.owed.Add(nil), at.Failed, nil
 	}
@@ -59,11 +59,55 @@ func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, topics
 	return pins, at.Failed, err
 }
 
+// unreadable returns why the positions of some partitions of topics are not known. If the
+// coordinator does not answer, it returns nothing: Sarama waits for it.
+func (o *positions) unreadable(ctx context.Context, topics []string) (map[partition]error, error) {
+	asking, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	partitions, err := o.leaders.partitions(topics)
+	if err != nil {
+		return nil, nil // nor does Sarama join, and it says why
+	}
+	at, err := o.stable(asking, partitions)
+	if isPermanent(o.coordinator.wrap(err)) {
+		return nil, err
+	}
+	return at.Failed, nil
+}
+
+// stableRetries is how often the position of a partition is asked for again that a
+// transaction is about to move, as Sarama does when a session begins.
+const stableRetries = 3
+
+// stable asks for positions until no transaction is about to move one, or for the last time.
+func (o *positions) stable(ctx context.Context, partitions []partition) (position.Committed, error) {
+	for retry := 0; ; retry++ {
+		at, err := o.coordinator.committed(ctx, partitions)
+		if err != nil || retry == stableRetries || !moving(at) {
+			return at, err
+		}
+		select {
+		case <-time.After(metadataBackoff):
+		case <-ctx.Done():
+			return at, nil
+		}
+	}
+}
+
+func moving(at position.Committed) bool {
+	for _, err := range at.Failed {
+		if isCode(err, ibm.ErrUnstableOffsetCommit) {
+			return true
+		}
+	}
+	return false
+}
+
 // pinFresh is pinNewest for the partitions of topics without a position.
 func (o *positions) pinFresh(ctx context.Context, asOf incarnation.Eras, fresh []partition) (pins map[partition]int64, failed map[partition]error, err error) {
 	ends, _ := o.leaders.some(fresh, ibm.OffsetNewest)
 	begins, _ := o.leaders.some(slices.Collect(maps.Keys(ends)), ibm.OffsetOldest)
-	at, err := o.coordinator.committed(ctx, fresh)
+	at, err := o.stable(ctx, fresh)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,7 +2,6 @@ package sarama
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,45 +59,67 @@ func (o *positions) outOfRange(ctx context.Context, p partition, err error) erro
 // log, nothing is astray any longer, and the gap would never be reported. So the gap is
 // kept until an attempt has come to an end, and a position where an earlier attempt wanted
 // it counts as moved by that attempt.
-func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras) error {
-	all, by := o.takeAstray(), o.membership.last()
+//
+// A position whose log does not answer waits, and no other waits with it: its claim finds
+// the same. One of a topic that is not among topics waits for the topic. MoveIntoLog
+// returns the positions that the coordinator has refused permanently. Any other failure of
+// an attempt is an error, since that attempt may have been applied.
+func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topics []string) (refused map[partition]error, err error) {
+	all, by := o.takeAstray(topics), o.membership.last()
 	if len(all) == 0 {
-		return nil
+		return nil, nil
 	}
 	moved, gaps, inside, err := o.gaps(ctx, all)
 	if err != nil {
 		o.keepAstray(all)
-		return err
+		return nil, err
 	}
 	o.reportGaps(moved)
 	for _, err := range inside {
 		o.core.report(err)
 	}
 	if len(gaps) == 0 {
-		return nil
+		return nil, nil
 	}
 	to := map[partition]int64{}
 	for p, a := range gaps {
 		to[p] = a.gap.To
 	}
-	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, to)
+	failed, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, to)
 	if err != nil {
 		o.keepAstray(gaps)
 		if otherMembers(err) {
-			return nil
+			return nil, nil
 		}
-		return err
+		return nil, err
 	}
+	o.leaveAstray(gaps, failed)
 	o.reportGaps(gaps)
-	return nil
+	return o.refusals(failed)
 }
 
-func (o *positions) takeAstray() map[partition]astray {
+// takeAstray takes the positions in topics.
+func (o *positions) takeAstray(topics []string) map[partition]astray {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	all := maps.Clone(o.astray)
-	clear(o.astray)
-	return all
+	taken := map[partition]astray{}
+	for p, a := range o.astray {
+		if slices.Contains(topics, p.Topic) {
+			taken[p] = a
+			delete(o.astray, p)
+		}
+	}
+	return taken
+}
+
+// leaveAstray takes the partitions that have failed out of all, for a later attempt.
+func (o *positions) leaveAstray(all map[partition]astray, failed map[partition]error) {
+	for p, a := range all {
+		if failed[p] != nil {
+			o.keepAstray(map[partition]astray{p: a})
+			delete(all, p)
+		}
+	}
 }
 
 func (o *positions) keepAstray(some map[partition]astray) {
@@ -125,6 +146,7 @@ func (o *positions) reportGaps(some map[partition]astray) {
 // outside: that happens again, so it must be reported.
 func (o *positions) gaps(ctx context.Context, all map[partition]astray) (moved, gaps map[partition]astray, inside []error, err error) {
 	partitions := slices.Collect(maps.Keys(all))
+	_ = o.refresh(topicsOf(partitions)...) // their leaders may be others; an error shows below
 	at, err := o.coordinator.committed(ctx, partitions)
 	if err != nil {
 		return nil, nil, nil, err
@@ -132,16 +154,19 @@ func (o *positions) gaps(ctx context.Context, all map[partition]astray) (moved, 
 	begins, failed := o.leaders.some(partitions, ibm.OffsetOldest)
 	ends, more := o.leaders.some(slices.Collect(maps.Keys(begins)), ibm.OffsetNewest)
 	maps.Copy(failed, more)
-	maps.Copy(failed, at.Failed)
 	for p, a := range all {
-		if failed[p] != nil { // it waits, mostly for its leader, and no other waits with it
-			o.keepAstray(map[partition]astray{p: a})
-			delete(all, p)
+		from, ok := at.At[p]
+		switch why := at.Failed[p]; {
+		case why != nil && a.gap != nil && !isPermanent(o.coordinator.wrap(why)): // in doubt: see moveIntoLog
+			return nil, nil, nil, fmt.Errorf("position of %s/%d: %w", p.Topic, p.ID, why)
+		case why != nil:
+			failed[p] = why
+		case ok && a.gap != nil && from == a.gap.To: // moved, whatever its leader says
+			delete(failed, p)
 		}
 	}
-	if len(all) == 0 {
-		return nil, nil, nil, fmt.Errorf("ends of partitions that are out of range: %w", errors.Join(slices.Collect(maps.Values(failed))...))
-	}
+	o.leaveAstray(all, failed) // mostly until they have a leader
+	o.inTrouble(failed)
 	moved, gaps = map[partition]astray{}, map[partition]astray{}
 	for p, a := range all {
 		from, ok := at.At[p]

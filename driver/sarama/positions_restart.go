@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	ibm "github.com/IBM/sarama"
 
@@ -47,67 +48,125 @@ func (o *positions) restarted(p partition, from, to int64) {
 // restartHeld makes beginnings durable, between two sessions, for the partitions that the
 // member held in the last one. So a process that joins now, and knows nothing of the old
 // topic, starts there. If the group has gone on without this member, that is done at the
-// assignment.
-func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, topics []string) error {
+// assignment, and so it is for a partition whose leader does not answer for long. RestartHeld
+// returns the beginnings that the coordinator has refused permanently. If it has refused
+// some for another reason, the join must wait.
+func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, topics []string) (refused map[partition]error, err error) {
 	froms, by := o.restarts.Held(topics), o.membership.last()
 	if len(froms) == 0 {
-		return nil
+		return nil, nil
 	}
-	begins, err := o.beginnings(slices.Collect(maps.Keys(froms)))
-	if err != nil {
-		return err
+	begins, err := o.patientBeginnings(ctx, slices.Collect(maps.Keys(froms)))
+	if err != nil || len(begins) == 0 {
+		return nil, err
 	}
-	if len(begins) == 0 {
-		return nil
-	}
-	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, begins)
+	failed, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
 	if otherMembers(err) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for p, begin := range begins {
-		o.restarted(p, froms[p], begin)
+		if failed[p] == nil {
+			o.restarted(p, froms[p], begin)
+		}
 	}
-	return nil
+	return o.refusals(failed)
+}
+
+// beginningPatience is how long a join waits for leaders that do not say where their logs
+// begin: a topic that was just created may have none yet.
+const beginningPatience = 5 * time.Second
+
+// patientBeginnings asks for beginnings until it has all, or for beginningPatience. Then it
+// reports the partitions that have failed, and returns the others.
+func (o *positions) patientBeginnings(ctx context.Context, partitions []partition) (map[partition]int64, error) {
+	for began := time.Now(); ; {
+		begins, failed, err := o.beginnings(partitions)
+		if err != nil || len(failed) == 0 {
+			return begins, err
+		}
+		if time.Since(began) >= beginningPatience {
+			o.inTrouble(failed)
+			return begins, nil
+		}
+		select {
+		case <-time.After(metadataBackoff):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// refusals returns failed, the partitions whose positions a coordinator has not taken, if
+// each was refused permanently. If not, it returns an error: the others may have been taken
+// all the same, or may be at the next attempt.
+func (o *positions) refusals(failed map[partition]error) (map[partition]error, error) {
+	for p, err := range failed {
+		if !isPermanent(o.coordinator.wrap(err)) {
+			return nil, fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, err)
+		}
+	}
+	return failed, nil
+}
+
+// inTrouble reports partitions whose leaders or positions are not known.
+func (o *positions) inTrouble(failed map[partition]error) {
+	for p, err := range failed {
+		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: o.coordinator.wrap(err)})
+	}
 }
 
 // beginnings asks the leaders where the logs of topics begin that were created again. A
-// leader that does not know the new topic yet would answer for the old one.
-func (o *positions) beginnings(partitions []partition) (map[partition]int64, error) {
-	var topics []string
-	for _, p := range partitions {
-		if !slices.Contains(topics, p.Topic) {
-			topics = append(topics, p.Topic)
-		}
+// leader that does not know the new topic yet would answer for the old one. A partition
+// whose leader does not answer has failed, and is no verdict on the others.
+func (o *positions) beginnings(partitions []partition) (begins map[partition]int64, failed map[partition]error, err error) {
+	if err := o.refresh(topicsOf(partitions)...); err != nil {
+		return nil, nil, err
 	}
-	if err := o.refresh(topics...); err != nil {
-		return nil, err
-	}
-	kept, brokers, err := o.leaders.existing(partitions)
+	led, failed, err := o.leaders.existing(partitions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, leader := range brokers {
-		s, err := askTopics(leader, o.leaders.conf.Version, topics)
+	var kept []partition
+	for leader, some := range led {
+		s, err := askTopics(leader, o.leaders.conf.Version, topicsOf(some))
 		if err != nil {
-			return nil, err
+			leader.Close()
 		}
-		for _, topic := range topics {
-			if !o.topics.known.Holds(topic, o.topics.known.Era(topic), s.topics[topic].id) {
-				return nil, recreated(topic)
+		for _, p := range some {
+			switch {
+			case err != nil:
+				failed[p] = err
+			case !o.topics.known.Holds(p.Topic, o.topics.known.Era(p.Topic), s.topics[p.Topic].id):
+				failed[p] = recreated(p.Topic)
+			default:
+				kept = append(kept, p)
 			}
 		}
 	}
-	return o.leaders.all(kept, ibm.OffsetOldest)
+	begins, more := o.leaders.some(kept, ibm.OffsetOldest)
+	maps.Copy(failed, more)
+	return begins, failed, nil
+}
+
+// allBeginnings is beginnings for callers that need each of them: a claim must not start
+// at a position of the old topic.
+func (o *positions) allBeginnings(partitions []partition) (map[partition]int64, error) {
+	begins, failed, err := o.beginnings(partitions)
+	for p, failure := range failed {
+		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, failure)
+	}
+	return begins, err
 }
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned,
 // before Sarama starts the claims.
 func (o *positions) restartAssigned(s *session) error {
-	froms := map[partition]int64{}
-	for _, p := range s.assigned() {
+	froms, assigned := map[partition]int64{}, s.assigned()
+	o.restarts.Release(assigned)
+	for _, p := range assigned {
 		if from, ok := o.restarts.Pending(p); ok {
 			froms[p] = from
 		}
@@ -116,7 +175,7 @@ func (o *positions) restartAssigned(s *session) error {
 		return nil
 	}
 	partitions := slices.Collect(maps.Keys(froms))
-	begins, err := o.beginnings(partitions)
+	begins, err := o.allBeginnings(partitions)
 	if err != nil {
 		return fmt.Errorf("beginning of a topic that was created again: %w", err)
 	}
@@ -149,7 +208,7 @@ func (o *positions) restartClaim(s *session, p partition, at int64) error {
 	if !ok {
 		return nil
 	}
-	begins, err := o.beginnings([]partition{p})
+	begins, err := o.allBeginnings([]partition{p})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,12 @@ func start(t testing.TB, d Driver, cfg driver.ConsumerConfig, r *recorder) *runn
 	defer cancel()
 	c, err := d.OpenConsumer(ctx, cfg)
 	require.NoError(t, err)
-	m := &running{c.(*consumer), r, make(chan error, 1)}
+	return run(t, c.(*consumer), r)
+}
+
+// run is start for a consumer that is open.
+func run(t testing.TB, c *consumer, r *recorder) *running {
+	m := &running{c, r, make(chan error, 1)}
 	go func() { m.done <- c.Run(r) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -82,10 +82,10 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		return nil
 	}
 	cl := s.newClaim(sess, source, start, skip)
+	c.group.Resume(list(where)) // Sarama keeps the pause of an earlier claim
 	if !c.claims.admit(cl) {
 		return nil
 	}
-	c.group.Resume(list(where))            // Sarama keeps the pause of an earlier claim
 	if d, _ := cl.feed.state(); d != nil { // found since Sarama began to fetch
 		cl.stand()
 	}

@@ -2,6 +2,7 @@ package sarama
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ type topic struct {
 	writable  []int32    // those with a leader
 	lanes     map[int32]*lane
 	pending   []*slot // accepted, and not in a lane yet, in order
-	choosing  bool    // a goroutine puts pending slots into lanes, one after the other
+	choosing  *slot   // the one for which a goroutine chooses a partition; one at a time
 	lost      []*lane // lanes that wait for a leader
 	doubts    int     // how often the known partitions and leaders have come into doubt
 	cleared   int     // how many of these came before the cluster was last asked
@@ -72,38 +73,40 @@ func newTopic(p *producer, name string) *topic {
 // partitioner of the user's. It reports false, and does nothing, if the topic has been
 // forgotten: p.topic makes another one.
 func (t *topic) accept(s *slot) bool {
-	pending, err := t.admit(s)
+	ahead, err := t.admit(s)
 	switch {
 	case err == errForgotten:
 		return false
 	case err != nil:
 		t.p.buffer.ack([]*slot{s}, func(int, *slot) error { return err })
-	case pending:
-		t.placeAll()
+	case ahead > 0:
+		t.placeSome(ahead)
+		t.placeSoon()
 	}
 	return true
 }
 
 // admit is accept, but returns why the message cannot be sent. A message that needs a
-// partitioner of the user's, and those behind it, are pending: placeAll places them.
-func (t *topic) admit(s *slot) (pending bool, err error) {
+// partitioner of the user's, and those behind it, are pending, to be placed in order. Admit
+// returns how many are pending up to s.
+func (t *topic) admit(s *slot) (ahead int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.used = true
 	switch {
 	case t.forgotten:
-		return false, errForgotten
+		return 0, errForgotten
 	case t.p.severed():
-		return false, abandoned(dialer.ErrSevered, false)
-	case t.all != nil && len(t.pending) == 0 && !t.choosing && t.placeable(s): // else it would overtake them
-		return false, t.place(s)
+		return 0, abandoned(dialer.ErrSevered, false)
+	case t.all != nil && len(t.pending) == 0 && t.choosing == nil && t.placeable(s): // else it would overtake them
+		return 0, t.place(s)
 	}
 	s.accepted = time.Now()
 	t.pending = append(t.pending, s)
 	if t.all == nil {
 		t.look()
 	}
-	return true, nil
+	return len(t.pending), nil
 }
 
 // placeable reports whether no partitioner of the user's is needed to place s.
@@ -123,11 +126,13 @@ func (t *topic) place(s *slot) error {
 	return nil
 }
 
-// placeAll places the pending slots, if the partitions are known and no other goroutine does
-// it already. So a partitioner of the user's runs without a lock, in one goroutine at a
-// time, and messages that are accepted meanwhile stay in order behind it.
-func (t *topic) placeAll() {
-	for {
+// placeSome places up to n pending slots, if the partitions are known and no other goroutine
+// does it already. So a partitioner of the user's runs without a lock, in one goroutine at a
+// time, and messages that are accepted meanwhile stay in order behind it. A caller of
+// Produce places no messages behind its own: with others that produce as fast as the
+// partitioner works, it would never return.
+func (t *topic) placeSome(n int) {
+	for range n {
 		s, all, writable := t.next()
 		if s == nil {
 			return
@@ -139,10 +144,12 @@ func (t *topic) placeAll() {
 	}
 }
 
-// placeSoon is placeAll for a goroutine that must not wait for a partitioner.
+func (t *topic) placeAll() { t.placeSome(math.MaxInt) }
+
+// placeSoon has a goroutine of its own place the pending slots, if they can be placed.
 func (t *topic) placeSoon() {
 	t.mu.Lock()
-	needed := t.all != nil && len(t.pending) > 0 && !t.choosing
+	needed := t.all != nil && len(t.pending) > 0 && t.choosing == nil
 	t.mu.Unlock()
 	if needed {
 		t.p.tasks.Go(t.placeAll)
@@ -153,11 +160,11 @@ func (t *topic) placeSoon() {
 func (t *topic) next() (s *slot, all, writable []int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.all == nil || len(t.pending) == 0 || t.choosing {
+	if t.all == nil || len(t.pending) == 0 || t.choosing != nil {
 		return nil, nil, nil
 	}
-	t.choosing = true
 	s, t.pending = t.pending[0], t.pending[1:]
+	t.choosing = s
 	return s, t.all, t.writable
 }
 
@@ -166,8 +173,10 @@ func (t *topic) next() (s *slot, all, writable []int32) {
 func (t *topic) chosen(s *slot, id int32, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.choosing = false
+	t.choosing = nil
 	switch {
+	case t.p.cfg.DeliveryTimeout > 0 && time.Since(s.accepted) >= t.p.cfg.DeliveryTimeout:
+		return expiry(err, false) // expire could not give it up
 	case err != nil:
 		return wrap(err)
 	case t.p.severed(): // giveUp has not seen it

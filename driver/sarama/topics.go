@@ -125,15 +125,68 @@ func (t *topics) unreadable(topic string, s survey) error {
 
 // A denial is why a topic is left alone for a while.
 type denial struct {
-	reason error
-	until  time.Time
+	reason   error
+	until    time.Time
+	position bool // it is about a position of the group
 }
 
 // deny leaves a topic alone for a while.
 func (t *topics) deny(topic string, reason error, wait time.Duration) {
+	t.note(topic, denial{reason: reason, until: time.Now().Add(wait)})
+}
+
+// denyPosition leaves a topic alone for a while, and reports that, as a position in it
+// cannot be read or made durable.
+func (t *topics) denyPosition(topic string, reason error) {
+	wait := positionWait
+	if isPermanent(wrap(reason)) {
+		wait = reportEvery
+	}
+	t.note(topic, denial{reason: reason, until: time.Now().Add(wait), position: true})
+	t.report(topic, reason)
+}
+
+func (t *topics) note(topic string, d denial) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.denied[topic] = denial{reason, time.Now().Add(wait)}
+	t.denied[topic] = d
+}
+
+// recovered reports whether the positions in a topic can be read that was left alone because
+// of one. If not, the topic is left alone again: to join for it would disturb the whole
+// group without success.
+func (t *topics) recovered(ctx context.Context, topic string, ids []int32) bool {
+	t.mu.Lock()
+	d := t.denied[topic]
+	t.mu.Unlock()
+	if !d.position {
+		return true
+	}
+	var partitions []partition
+	for _, id := range ids {
+		partitions = append(partitions, partition{Topic: topic, ID: id})
+	}
+	at, err := t.coordinator.committed(ctx, partitions)
+	if err != nil {
+		return false // the next look asks again
+	}
+	reason := positionReasons(at.Failed)[topic]
+	if reason != nil {
+		t.denyPosition(topic, reason)
+	}
+	return reason == nil
+}
+
+// positionReasons returns, by topic, why a position is not known or not durable. A
+// permanent reason comes first.
+func positionReasons(failed map[partition]error) map[string]error {
+	reasons := map[string]error{}
+	for p, err := range failed {
+		if reasons[p.Topic] == nil || isPermanent(wrap(err)) {
+			reasons[p.Topic] = fmt.Errorf("position of partition %d: %w", p.ID, err)
+		}
+	}
+	return reasons
 }
 
 // without subscribes to topics except those with a partition whose position cannot be
@@ -141,12 +194,7 @@ func (t *topics) deny(topic string, reason error, wait time.Duration) {
 // begins, would not begin it. Such a topic is reported and left alone for a while. If no
 // topic is left, the join fails.
 func (t *topics) without(topics []string, failed map[partition]error) ([]string, error) {
-	reasons := map[string]error{}
-	for p, err := range failed {
-		if reasons[p.Topic] == nil || isPermanent(wrap(err)) {
-			reasons[p.Topic] = fmt.Errorf("position of partition %d: %w", p.ID, err)
-		}
-	}
+	reasons := positionReasons(failed)
 	if len(reasons) == 0 {
 		return topics, nil
 	}
@@ -155,12 +203,7 @@ func (t *topics) without(topics []string, failed map[partition]error) ([]string,
 		return nil, errors.Join(slices.Collect(maps.Values(reasons))...)
 	}
 	for topic, reason := range reasons {
-		wait := positionWait
-		if isPermanent(wrap(reason)) {
-			wait = reportEvery
-		}
-		t.deny(topic, reason, wait)
-		t.report(topic, reason)
+		t.denyPosition(topic, reason)
 	}
 	return t.subscribe(left), nil
 }
@@ -233,7 +276,7 @@ func (t *topics) doubt() {
 }
 
 // look ends the session if a topic was created again, or if a topic can be read that the
-// member has not subscribed to.
+// member has not subscribed to, with its positions.
 func (t *topics) look(ctx context.Context) {
 	s, err := t.coordinator.survey(ctx)
 	if err != nil {
@@ -244,7 +287,7 @@ func (t *topics) look(ctx context.Context) {
 	for _, topic := range t.names {
 		if reason := t.unreadable(topic, s); reason != nil {
 			t.report(topic, reason)
-		} else if joined && !t.isSubscribed(topic) {
+		} else if joined && !t.isSubscribed(topic) && t.recovered(ctx, topic, s.topics[topic].partitions) {
 			t.membership.end(errTopicsChanged)
 		}
 	}

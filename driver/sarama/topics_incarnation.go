@@ -73,8 +73,9 @@ func (t *topics) elected(topic string, votes []survey) (id incarnation.ID, ok bo
 	return t.known.Elect(topic, count)
 }
 
-// poll asks all brokers for the topics, and waits for their answers or for ctx. A broker
-// that does not answer has no vote.
+// poll asks all brokers for the topics, and waits for their answers. A broker that does not
+// answer has no vote. There is no vote at all if ctx ends before: the brokers that have
+// answered may be those that are behind.
 func (t *topics) poll(ctx context.Context) (votes []survey) {
 	client := t.coordinator.client
 	brokers := client.Brokers()
@@ -94,7 +95,7 @@ func (t *topics) poll(ctx context.Context) (votes []survey) {
 		case s := <-answers:
 			votes = append(votes, s)
 		case <-ctx.Done():
-			return votes
+			return nil
 		}
 	}
 	return votes

@@ -296,3 +296,51 @@ func TestFault_C1_BesideRawSarama(t *testing.T) {
 	raw.close(t)
 	r.wait(t, "all partitions", func() bool { return len(r.live) == 4 })
 }
+
+// TestPositionsAreAskedForBeforeASessionEnds: the time of a topic that was left alone is
+// over, and its position cannot be read yet. The session goes on, and the topic is left
+// alone again. It ends when the position can be read.
+func TestPositionsAreAskedForBeforeASessionEnds(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t, kfake.SeedTopics(1, "good", "bad"))
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "bad", Err: kerr.UnstableOffsetCommit, Count: -1})
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.Topics = []string{"good", "bad"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "a claim of the good topic", func() bool { return r.has("good") })
+	session := m.membership.current()
+	lapse := func() denial {
+		m.topics.mu.Lock()
+		defer m.topics.mu.Unlock()
+		d := m.topics.denied["bad"]
+		d.until = time.Now()
+		m.topics.denied["bad"] = d
+		return d
+	}
+	before := lapse()
+	m.topics.look(t.Context())
+	assert.NoError(t, session.sess.Context().Err(), "the session was ended for a topic whose position cannot be read")
+	m.topics.mu.Lock()
+	assert.True(t, m.topics.denied["bad"].until.After(before.until), "the topic is left alone again")
+	m.topics.mu.Unlock()
+
+	fault.Remove()
+	lapse()
+	m.topics.look(t.Context())
+	r.wait(t, "both claims", func() bool { return r.has("good") && r.has("bad") })
+}
+
+// TestPartialPollHasNoVotes: the context ends when two of three brokers have named the
+// topic's ID. They may be those that are behind.
+func TestPartialPollHasNoVotes(t *testing.T) {
+	t.Parallel()
+	cluster, gates := gatedBrokers(t)
+	r := newRecorder()
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	require.Len(t, m.topics.poll(within(t, patienceTest)), 3)
+	heal := gates[(cluster.CoordinatorFor("g")+1)%3].stall()
+	defer heal()
+	assert.Empty(t, m.topics.poll(within(t, 300*time.Millisecond)))
+}

@@ -99,3 +99,15 @@ func TestForgottenPositions(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, int64(-1), from)
 }
+
+// After an assignment a member restarts only what it has been assigned.
+func TestReleasedPositions(t *testing.T) {
+	mine, other := position.Partition{Topic: "t"}, position.Partition{Topic: "t", ID: 1}
+	r := NewRestarts(time.Minute)
+	r.Begin("t", map[position.Partition]int64{mine: 10, other: 20})
+	r.Release([]position.Partition{mine})
+	assert.Equal(t, map[position.Partition]int64{mine: 10}, r.Held([]string{"t"}))
+	from, ok := r.Pending(other)
+	assert.True(t, ok)
+	assert.Equal(t, int64(-1), from)
+}

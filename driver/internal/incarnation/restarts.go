@@ -108,6 +108,21 @@ func (r *Restarts) Held(topics []string) map[position.Partition]int64 {
 	return froms
 }
 
+// Release forgets where this member was in the old topics, except in the partitions that
+// it has just been assigned: the owners of the others restart those. Otherwise this could
+// happen: this member could not restart a partition before it joined; another member is
+// assigned it, restarts it and goes on; and this member moves it back to the beginning
+// before a later join.
+func (r *Restarts) Release(assigned []position.Partition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for topic, begun := range r.topics {
+		maps.DeleteFunc(begun.from, func(id int32, _ int64) bool {
+			return !slices.Contains(assigned, position.Partition{Topic: topic, ID: id})
+		})
+	}
+}
+
 // Settle notes that p starts at its beginning, and reports whether that is news.
 func (r *Restarts) Settle(p position.Partition) bool {
 	r.mu.Lock()
