@@ -39,8 +39,8 @@ type claim struct {
 	cancel    context.CancelCauseFunc // of the running Revoke
 }
 
-// end returns the latest high watermark that a broker has answered.
-func (cl *claim) end() int64 {
+// highWatermark returns the latest high watermark that a broker has answered.
+func (cl *claim) highWatermark() int64 {
 	if end := cl.feed.end.Load(); end >= 0 {
 		return end
 	}

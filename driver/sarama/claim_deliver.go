@@ -11,7 +11,7 @@ import (
 func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struct{}) {
 	defer cl.core.recovered("Deliver")
 	for {
-		if cl.paused.Load() && !cl.hold(done) {
+		if cl.paused.Load() && !cl.awaitResume(done) {
 			return
 		}
 		select {

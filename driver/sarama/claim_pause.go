@@ -67,10 +67,10 @@ func (cl *claim) stand() {
 	}
 }
 
-// look lets Sarama fetch once more the records that could not be read: they may have been
+// tryAgain lets Sarama fetch once more the records that could not be read: they may have been
 // removed, or another replica may hold them intact. It reports false if the claim is
 // paused anyway.
-func (cl *claim) look() bool {
+func (cl *claim) tryAgain() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if cl.ended || cl.stopped {
@@ -106,9 +106,9 @@ func (cl *claim) wake() {
 	}
 }
 
-// hold waits, reading nothing, for the pause to end, and has Sarama pause the claim if
+// awaitResume waits, reading nothing, for the pause to end, and has Sarama pause the claim if
 // that takes long. It reports false when the claim is taken away.
-func (cl *claim) hold(done <-chan struct{}) bool {
+func (cl *claim) awaitResume(done <-chan struct{}) bool {
 	if cl.isStopped() {
 		return true
 	}

@@ -143,7 +143,7 @@ func (c *committer) try(broker *ibm.Broker, marks []commitMark) (commitAttempt, 
 // verdict returns what became of m: ErrNoError if it is durable. It is called by an
 // exchange.
 func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen survey) error {
-	if !c.topics.hold(m.claim.where.Topic, m.claim.era, seen) {
+	if !c.topics.owns(m.claim.where.Topic, m.claim.era, seen) {
 		return recreated(m.claim.where.Topic)
 	}
 	k := answered(resp, m.claim.where)
@@ -234,7 +234,7 @@ func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by fun
 		for p := range positions {
 			k := answered(resp, p)
 			switch {
-			case !c.topics.hold(p.Topic, asOf[p.Topic], seen):
+			case !c.topics.owns(p.Topic, asOf[p.Topic], seen):
 				return nil, recreated(p.Topic)
 			case ofTheGroup(k):
 				return nil, fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, k)

@@ -96,7 +96,7 @@ func (c *consumer) Resume(claims ...*driver.Claim) {
 // HighWatermark implements [driver.HighWatermarker].
 func (c *consumer) HighWatermark(dc *driver.Claim) int64 {
 	if cl := c.claims.own(dc); cl != nil {
-		return cl.end()
+		return cl.highWatermark()
 	}
 	return -1
 }

@@ -22,7 +22,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	looking, stop := context.WithCancel(c.hard)
 	defer stop()
 	var watch sync.WaitGroup
-	watch.Go(func() { c.watchdog.run(c.watching, look) })
+	watch.Go(func() { c.watchdog.run(c.watching, watchEvery) })
 	watch.Go(func() { c.mender.run(c.watching) })
 	watch.Go(func() { c.endAsker.run(c.watching, askEnds, endAge) })
 	watch.Go(func() { c.topics.lookOut(looking, lookEvery) })

@@ -34,7 +34,7 @@ func (t *topic) expire() (next time.Time) {
 	}
 	t.mu.Unlock()
 
-	t.end(x.endings)
+	t.acknowledge(x.endings)
 	t.p.buffer.expire(x.parted, expiry(nil, true))
 	t.p.buffer.recycle(x.free)
 	return x.next

@@ -115,7 +115,7 @@ func (m *mender) standAt(cl *claim, t *recordbatch.Damage, now time.Time) {
 		s.reported = t
 		m.core.report(damageAt(cl.where, t))
 	}
-	if cl.isStanding() && now.After(s.next) && cl.look() {
+	if cl.isStanding() && now.After(s.next) && cl.tryAgain() {
 		s.wait = min(2*s.wait, lastLook)
 		s.next = now.Add(s.wait)
 	}

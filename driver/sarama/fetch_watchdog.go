@@ -10,8 +10,8 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// look is the time between two looks of the watchdog.
-const look = time.Minute
+// watchEvery is the time between two looks of the watchdog.
+const watchEvery = time.Minute
 
 // A watchdog ends the session when Sarama has silently stopped to fetch one of its claims,
 // as it has done after hiccups of a broker, and the log grows. The claims are revoked and

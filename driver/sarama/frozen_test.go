@@ -218,7 +218,7 @@ func TestLateAnswerCostsNoSession(t *testing.T) {
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	asked := hideCoordinator(cluster, new(atomic.Bool))
-	m.split.doubt()
+	m.split.distrust()
 	time.Sleep(cfg.SessionTimeout + time.Second)
 	assert.NotZero(t, asked.Load(), "no broker was asked for the coordinator")
 	wantOneSession(t, r)

@@ -244,7 +244,7 @@ func TestRefusedBeginningStopsNoOtherTopic(t *testing.T) {
 	r.waitRecords(t, 11)
 	fault.Remove()
 	m.topics.deny("re", kerr.TopicAuthorizationFailed, 0)
-	m.topics.doubt()
+	m.topics.lookSoon()
 	r.wait(t, "both claims again", func() bool { return r.has("good") && r.has("re") })
 }
 

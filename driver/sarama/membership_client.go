@@ -98,7 +98,7 @@ func (s *splitClient) connect(group string) (*ibm.Broker, error) {
 		err = connected(broker)
 	}
 	if err != nil {
-		s.doubt()
+		s.distrust()
 		return nil, err
 	}
 	return broker, nil
@@ -136,7 +136,7 @@ func (s *splitClient) suspect() {
 	s.stale = true
 }
 
-func (s *splitClient) doubt() {
+func (s *splitClient) distrust() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doubted = true

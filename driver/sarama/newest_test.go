@@ -159,7 +159,7 @@ func TestOldestWithAPositionThatCannotBeRead(t *testing.T) {
 	m.recorder.mu.Unlock()
 	fault.Remove()
 	m.topics.deny("bad", kerr.UnstableOffsetCommit, 0)
-	m.topics.doubt()
+	m.topics.lookSoon()
 	m.wait(t, "the claims of the topic that was left out", func() bool { return len(m.startsOf("bad")) == 2 })
 }
 

@@ -89,7 +89,7 @@ func (b *outBatch) settle(a answer) {
 	if a.err == nil {
 		a.err, a.unknown = a.block.Err, !refused(a.block.Err)
 	}
-	b.lane.topic.end(b.fail(a))
+	b.lane.topic.acknowledge(b.fail(a))
 }
 
 // succeed acknowledges the messages.

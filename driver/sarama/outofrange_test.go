@@ -143,7 +143,7 @@ func TestRefusedPositionStopsNoOtherTopic(t *testing.T) {
 	r.mu.Unlock()
 	fault.Remove()
 	m.topics.deny("t", kerr.TopicAuthorizationFailed, 0)
-	m.topics.doubt()
+	m.topics.lookSoon()
 	r.wait(t, "the records behind the gap", func() bool { return r.has("good") && len(r.records) == 11 })
 	r.mu.Lock()
 	defer r.mu.Unlock()

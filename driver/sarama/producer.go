@@ -251,7 +251,7 @@ func (p *producer) shutDown() {
 // it is called, so later messages are refused.
 func (p *producer) giveUp(why error) {
 	for _, t := range p.allTopics() {
-		t.end(t.giveUp(why))
+		t.acknowledge(t.giveUp(why))
 	}
 }
 

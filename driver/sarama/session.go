@@ -40,7 +40,7 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	if len(sess.Claims()) == 0 {
 		s.c.core.handler.Assign(nil)
 	}
-	s.c.topics.doubt()
+	s.c.topics.lookSoon()
 	if err := s.c.positions.restartAssigned(s); err != nil {
 		return err
 	}

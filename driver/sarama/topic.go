@@ -104,7 +104,7 @@ func (t *topic) admit(s *slot) (ahead int, err error) {
 	s.accepted = time.Now()
 	t.pending = append(t.pending, s)
 	if t.all == nil {
-		t.look()
+		t.lookUpSoon()
 	}
 	return len(t.pending), nil
 }
@@ -239,11 +239,11 @@ func (t *topic) lose(l *lane, wait time.Duration) {
 		l.retryAt = time.Now().Add(wait)
 	}
 	t.lost = append(t.lost, l)
-	t.look()
+	t.lookUpSoon()
 }
 
-// look makes sure that the look-up runs and looks again. It is called with mu held.
-func (t *topic) look() {
+// lookUpSoon makes sure that the look-up runs and looks again. It is called with mu held.
+func (t *topic) lookUpSoon() {
 	if !t.looking {
 		t.looking = true
 		t.p.tasks.Go(t.lookUp)
@@ -271,7 +271,7 @@ func (t *topic) lookUp() {
 		}
 		due := t.takeDue()
 		asOf, err := t.refresh()
-		t.end(t.apply(due, t.view(due, asOf, err), err))
+		t.acknowledge(t.apply(due, t.view(due, asOf, err), err))
 		t.placeSoon()
 	}
 }
@@ -383,7 +383,7 @@ type ending struct {
 	free  []*slot // of messages that have expired before
 }
 
-func (t *topic) end(endings []ending) {
+func (t *topic) acknowledge(endings []ending) {
 	for _, e := range endings {
 		t.p.buffer.ack(e.slots, func(int, *slot) error { return e.err })
 		t.p.buffer.recycle(e.free)

@@ -50,7 +50,7 @@ type topics struct {
 	membership  *membership
 	core        *core
 	known       *incarnation.Topics
-	doubts      chan struct{} // the topics have to be looked at
+	soon        chan struct{} // the topics have to be looked at
 
 	// restart is called with topics that were created again. It ends their claims.
 	restart func(changed map[string]bool)
@@ -67,7 +67,7 @@ type topics struct {
 func newTopics(names []string, m *membership, core *core) *topics {
 	return &topics{
 		names: names, membership: m, core: core,
-		known: incarnation.New(), doubts: make(chan struct{}, 1),
+		known: incarnation.New(), soon: make(chan struct{}, 1),
 		denied: map[string]denial{}, reports: map[string]reported{},
 	}
 }
@@ -251,7 +251,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-// lookOut looks at the topics from time to time, and whenever there is a doubt, until ctx
+// lookOut looks at the topics from time to time, and whenever lookSoon asks for it, until ctx
 // ends.
 func (t *topics) lookOut(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
@@ -259,7 +259,7 @@ func (t *topics) lookOut(ctx context.Context, every time.Duration) {
 	for {
 		select {
 		case <-tick.C:
-		case <-t.doubts:
+		case <-t.soon:
 		case <-ctx.Done():
 			return
 		}
@@ -267,10 +267,10 @@ func (t *topics) lookOut(ctx context.Context, every time.Duration) {
 	}
 }
 
-// doubt has the topics looked at soon.
-func (t *topics) doubt() {
+// lookSoon has the topics looked at soon.
+func (t *topics) lookSoon() {
 	select {
-	case t.doubts <- struct{}{}:
+	case t.soon <- struct{}{}:
 	default:
 	}
 }

@@ -127,7 +127,7 @@ func (w *worker) serve(broker *ibm.Broker, lanes []*lane) {
 			l.topic.mu.Lock()
 			endings := l.missed(err)
 			l.topic.mu.Unlock()
-			l.topic.end(endings)
+			l.topic.acknowledge(endings)
 		}
 		return
 	}
@@ -169,7 +169,7 @@ func (w *worker) load(lanes []*lane) (batches []*outBatch) {
 			batches = append(batches, b)
 		}
 		l.topic.mu.Unlock()
-		l.topic.end(endings)
+		l.topic.acknowledge(endings)
 	}
 	return batches
 }
