@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,8 +28,12 @@ func outlast(t *testing.T, p *producer, topic string, away func() (back func()),
 	t.Helper()
 	require.NoError(t, send(t, p, &driver.Message{Topic: topic, Partition: 0, Value: []byte("first")}))
 	back := away()
-	timer := time.AfterFunc(d, back)
-	defer timer.Stop()
+	var returning sync.WaitGroup
+	t.Cleanup(returning.Wait) // back may use t
+	returning.Go(func() {
+		time.Sleep(d)
+		back()
+	})
 	began := time.Now()
 	answers, n := newAcks(), 0
 	for ; time.Since(began) < d+200*time.Millisecond; n++ {

@@ -33,6 +33,7 @@ func openIdle(t *testing.T, cfg driver.ConsumerConfig) *consumer {
 func TestJoinThatItsOwnLookEnds(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)
+	commitAsNoMember(t, cluster.ListenAddrs(), 0) // a new group has no positions that can be refused
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.InitialOffset = driver.OffsetNewest
 	c := openIdle(t, cfg)
