@@ -5,6 +5,7 @@ package outside
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -99,63 +100,91 @@ func (c Client) AddPartitions(ctx context.Context, topic string, total int32) er
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
 		return err
 	}
-	return c.untilLed(ctx, topic, [16]byte{}, total)
+	known, err := with(c, func(cl *kgo.Client) (metadata, error) { return ask(ctx, cl, topic) })
+	if err != nil {
+		return err
+	}
+	return c.untilLed(ctx, topic, known.TopicID, total)
 }
 
-// untilLed returns when every broker names a leader for all partitions, and each
-// leader serves. Brokers know of their leadership before they act on it, and what
-// is sent in between without asking for an acknowledgement is lost.
-//
-// A broker may name a topic that was deleted, and take records for it, after the
-// controller has created its successor: only what has the ID counts, unless that is zero.
+// untilLed returns when every broker names a leader for all partitions of the topic that
+// has this ID, and each leader serves that topic. A broker that is behind names an older
+// topic of the same name, and takes records for it. Brokers know of their leadership
+// before they act on it, and what is sent in between without asking for an
+// acknowledgement is lost.
 func (c Client) untilLed(ctx context.Context, topic string, id [16]byte, partitions int32) error {
-	err := until(ctx, func() (bool, error) {
+	return until(ctx, func() (bool, error) {
 		return with(c, func(cl *kgo.Client) (bool, error) {
+			var last metadata
 			for _, b := range cl.SeedBrokers() {
-				if led, err := ledBy(ctx, b, topic, id); err != nil || led < partitions {
+				m, err := ask(ctx, b, topic)
+				if err != nil || m.TopicID != id || m.led() < partitions {
+					return false, err
+				}
+				last = m
+			}
+			for _, p := range last.Partitions {
+				if ok, err := serves(ctx, cl.Broker(int(p.Leader)), id, p.Partition); !ok {
 					return false, err
 				}
 			}
 			return true, nil
 		})
 	})
-	for p := range partitions {
-		if err == nil {
-			err = until(ctx, func() (bool, error) { return c.serves(ctx, topic, p) })
-		}
-	}
-	return err
 }
 
-// serves reports whether a partition's leader says where its log ends.
-func (c Client) serves(ctx context.Context, topic string, partition int32) (bool, error) {
-	_, err := c.offset(ctx, topic, partition, latest)
+// serves reports whether a broker reads the log of a partition of the topic that has this
+// ID. A position outside the log is an answer about that log, too.
+func serves(ctx context.Context, leader *kgo.Broker, id [16]byte, partition int32) (bool, error) {
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition, p.PartitionMaxBytes = partition, 1
+	t := kmsg.NewFetchRequestTopic()
+	t.TopicID, t.Partitions = id, append(t.Partitions, p)
+	req := kmsg.NewPtrFetchRequest()
+	req.SessionEpoch = -1 // no session
+	req.Topics = append(req.Topics, t)
+	resp, err := leader.Request(ctx, req)
+	if err != nil {
+		return false, err
+	}
+	got := resp.(*kmsg.FetchResponse)
+	err = kerr.ErrorForCode(got.ErrorCode)
+	if err == nil {
+		err = kerr.ErrorForCode(got.Topics[0].Partitions[0].ErrorCode)
+	}
+	if errors.Is(err, kerr.OffsetOutOfRange) {
+		return true, nil
+	}
 	if kerr.IsRetriable(err) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// ledBy returns for how many partitions a broker knows a leader.
-func ledBy(ctx context.Context, b *kgo.Broker, topic string, id [16]byte) (led int32, err error) {
+// metadata is what a broker knows of a topic.
+type metadata kmsg.MetadataResponseTopic
+
+// ask asks a broker for a topic.
+func ask(ctx context.Context, broker kmsg.Requestor, topic string) (metadata, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	req.Topics = append(req.Topics, t)
-	resp, err := b.Request(ctx, req)
+	resp, err := broker.Request(ctx, req)
 	if err != nil {
-		return 0, err
+		return metadata{}, err
 	}
-	answer := resp.(*kmsg.MetadataResponse).Topics[0]
-	if id != [16]byte{} && answer.TopicID != id {
-		return 0, nil
-	}
-	for _, p := range answer.Partitions {
+	return metadata(resp.(*kmsg.MetadataResponse).Topics[0]), nil
+}
+
+// led returns for how many partitions the broker knows a leader.
+func (m metadata) led() (n int32) {
+	for _, p := range m.Partitions {
 		if p.Leader >= 0 && p.ErrorCode == 0 {
-			led++
+			n++
 		}
 	}
-	return led, nil
+	return n
 }
 
 // until polls reached, for changes that a cluster does not announce.

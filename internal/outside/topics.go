@@ -24,7 +24,7 @@ func (c Client) DeleteTopic(ctx context.Context, topic string) error {
 	return until(ctx, func() (bool, error) {
 		return with(c, func(cl *kgo.Client) (bool, error) {
 			for _, b := range cl.SeedBrokers() {
-				if led, err := ledBy(ctx, b, topic, [16]byte{}); err != nil || led > 0 {
+				if m, err := ask(ctx, b, topic); err != nil || m.led() > 0 {
 					return false, err
 				}
 			}
