@@ -91,11 +91,18 @@ func (h *topicHistory) reborn() (gaps []*driver.DataLossError) {
 	return gaps
 }
 
-// takeReborn returns the gaps that are not yet reported.
-func (h *topicHistory) takeReborn() []*driver.DataLossError {
+// takeReborn returns the gaps that are not yet reported. The group's positions in the new
+// topics are durable then: whichever member reads these partitions next starts there, even
+// if it knows nothing of the old topics and retention removes records before that.
+func (h *topicHistory) takeReborn(place *membership) []*driver.DataLossError {
 	h.b.mu.Lock()
 	defer h.b.mu.Unlock()
 	gaps := h.reborn()
+	if place.mayCommit() == nil {
+		for _, gap := range gaps {
+			place.g.begin(TopicPartition{gap.Topic, gap.Partition})
+		}
+	}
 	h.buried = slices.DeleteFunc(h.buried, func(g grave) bool { return h.b.topics[g.Topic] != nil })
 	return gaps
 }

@@ -102,10 +102,17 @@ func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
 		return offset
 	}
 	if c.cfg.InitialOffset == driver.OffsetNewest {
+		g.begin(tp)
+	}
+	return l.start
+}
+
+// begin commits the beginning of a partition for which the group has no position.
+func (g *group) begin(tp TopicPartition) {
+	if l := g.b.log(tp); l != nil && g.committed(tp) < 0 {
 		g.offsets[tp] = l.start
 		g.progress.fire()
 	}
-	return l.start
 }
 
 // forget drops the committed offsets of a deleted topic. A topic that is created under

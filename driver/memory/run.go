@@ -133,7 +133,7 @@ func (r *run) loseOrphans() {
 		r.h.Lost(claimsOf(ks[:n]), r.c.b.deletion(ks[0].Topic))
 		ks = ks[n:]
 	}
-	for _, gap := range r.c.topics.takeReborn() {
+	for _, gap := range r.c.topics.takeReborn(&r.c.place) {
 		r.h.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
 	}
 }

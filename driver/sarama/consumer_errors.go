@@ -46,13 +46,24 @@ func (c *consumer) handle(err error, where partition) {
 // handleOutOfRange acts on a position that is not in the log, as the configuration asks.
 func (c *consumer) handleOutOfRange(err error, where partition) {
 	switch {
-	case c.topics.isAnother(c.hard, where.Topic): // the position is not of this topic
+	case c.isOld(where), c.topics.isAnother(c.hard, where.Topic): // the position is not of this topic
 	case c.cfg.OutOfRange != driver.OutOfRangeStop:
 		c.positions.stray(where, err)
 		c.membership.end(err)
 	default:
 		c.fail(c.positions.outOfRange(c.hard, where, err), where)
 	}
+}
+
+// isOld reports whether the claim at p, whose position is not in the log, began in a topic
+// that was created again since, or has ended for that reason. Each partition has an error
+// of its own: the first has the topic recognized, and by the new topic the others would be
+// judged as if they were of it.
+func (c *consumer) isOld(p partition) bool {
+	if cl := c.claims.at(p); cl != nil {
+		return !c.topics.isCurrent(cl)
+	}
+	return c.topics.known.Reborn(p.Topic) // a claim that is live, or comes, finds it again
 }
 
 // restart ends the claims of topics that were created again, and the session with them:

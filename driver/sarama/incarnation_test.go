@@ -127,6 +127,40 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 	}
 }
 
+// TestFault_A1_EachPartitionIsOutOfRange: the new log of each partition ends before the old
+// position, which is an error per partition. The first has the topic recognized as another,
+// and the others must not be judged by the new topic: OutOfRangeStop would end Run.
+func TestFault_A1_EachPartitionIsOutOfRange(t *testing.T) {
+	t.Parallel()
+	const partitions = 8
+	brokers := fake(t).ListenAddrs()
+	cluster, ctx := outside.Of(brokers...), within(t, 2*patienceTest)
+	require.NoError(t, cluster.CreateTopic(ctx, "re", partitions))
+	cfg := consumerConfig(brokers)
+	cfg.Topics = []string{"re"}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == partitions })
+	for p := range int32(partitions) {
+		require.NoError(t, cluster.Send(ctx, "re", p, driver.Record{Value: []byte("old")}))
+	}
+	r.waitRecords(t, partitions)
+	require.NoError(t, cluster.RecreateTopic(ctx, "re", partitions))
+	r.waitFor(t, patienceTest, "the assignment of the new topic", func() bool {
+		return len(r.lost) == partitions && len(r.live) == partitions
+	})
+	for p := range int32(partitions) {
+		require.NoError(t, cluster.Send(ctx, "re", p, driver.Record{Value: []byte("new")}))
+	}
+	r.waitRecords(t, 2*partitions)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.records[partitions:] {
+		assert.Equal(t, got{g.claim, g.partition, 0, "new"}, g)
+	}
+	assert.Len(t, r.gaps(), partitions)
+}
+
 // gaps returns the losses of data that were reported; the mutex must be held.
 func (r *recorder) gaps() (gaps []driver.DataLossError) {
 	for _, err := range r.errs {

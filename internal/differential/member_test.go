@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -61,6 +62,8 @@ type member struct {
 	ended   bool     // Run has returned
 	runErr  error
 
+	recreated map[int32]driver.DataLossError // the gaps of a topic that was created again, by partition
+
 	endShown bool
 }
 
@@ -81,6 +84,7 @@ func newMember(l *lane, consumer driver.Consumer) *member {
 	return &member{
 		board: &l.board, consumer: consumer,
 		turn: make(chan struct{}, 1), ran: make(chan struct{}),
+		recreated: map[int32]driver.DataLossError{},
 	}
 }
 
@@ -127,9 +131,13 @@ func (m *member) drain(ctx context.Context, claims []*driver.Claim) {
 		return
 	}
 	if err := m.commit(ctx, marks...); err != nil {
-		m.report("commit in Revoke: " + class(err))
+		m.report(drainFailed + class(err))
 	}
 }
+
+const drainFailed = "commit in Revoke: "
+
+func isDrain(report string) bool { return strings.HasPrefix(report, drainFailed) }
 
 func (m *member) commit(ctx context.Context, marks ...driver.Mark) error {
 	m.turn <- struct{}{}
@@ -143,7 +151,11 @@ func (m *member) Lost(claims []*driver.Claim, _ error) { m.endClaims(claims, "lo
 // timing.
 func (m *member) Error(err error) {
 	m.board.change(func() { m.heard, m.codes = cmp.Or(m.heard, err), append(m.codes, codeOf(err)) })
-	if gap, ok := errors.AsType[*driver.DataLossError](err); ok {
+	gap, ok := errors.AsType[*driver.DataLossError](err)
+	switch {
+	case ok && gap.Recreated:
+		m.board.change(func() { m.recreated[gap.Partition] = *gap })
+	case ok:
 		m.report(fmt.Sprintf("data loss in %d from %d to %d", gap.Partition, gap.From, gap.To))
 	}
 }

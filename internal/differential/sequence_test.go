@@ -85,6 +85,7 @@ func operations(s sequence) *rapid.Generator[operation] {
 		{2, rapid.Just[operation](expiry{})},
 		{1, rapid.Just[operation](stranger{})},
 		{1, rapid.Just[operation](growth{})},
+		{2, rapid.Just[operation](recreation{})},
 		{2, holes(s.partitions)},
 		{2, holds(s.partitions)},
 		{2, releases(s.partitions)},

@@ -25,6 +25,7 @@ type system interface {
 	drivertest.Truncater
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
+	drivertest.TopicRecreater
 	String() string
 
 	// settleTime is how long a group may take to come to rest, and be read up.
@@ -100,6 +101,10 @@ func (s inMemory) Truncate(_ context.Context, topic string, partition int32, bef
 
 func (s inMemory) AddPartitions(_ context.Context, topic string, total int32) error {
 	return s.broker.AddPartitions(topic, int(total))
+}
+
+func (s inMemory) RecreateTopic(_ context.Context, topic string, partitions int32) error {
+	return s.broker.RecreateTopic(topic, int(partitions))
 }
 
 func (s inMemory) MakeHole(_ context.Context, topic string, partition int32, n int) error {
