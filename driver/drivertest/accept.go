@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -23,6 +24,7 @@ func acceptChecks() []check {
 		{"AckIsTruthful", "An error that wraps ErrUnknownOutcome means that the record may be in the log. Any other error means that it is not and will not be.", ackIsTruthful},
 		{"ProduceInsideAck", "A driver must hold no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
 		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
+		{"FlushWaitsForNothingLater", "Flush waits for no message that was accepted after the call.", flushWaitsForNothingLater},
 		{"FlushReturnsByItsContext", "Flush must return by the end of ctx.", flushReturnsByItsContext},
 	}
 }
@@ -219,6 +221,34 @@ func flushWaits(e *env) {
 			}
 		}
 	}
+}
+
+// flushWaitsForNothingLater accepts a message to a missing topic during Flush. That message
+// stays without an acknowledgement until the topic exists.
+func flushWaitsForNothingLater(e *env) {
+	topic, missing := e.topic(1), e.unique("missing")
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.DeliveryTimeout = 3 * e.Patience })
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	heal := e.silence()
+	before := p.produceAll(topic, 0, "before")
+	flushed := make(chan error, 1)
+	go func() { flushed <- p.producer.Flush(e.within(2 * e.Patience)) }()
+	e.quiet()
+	after := p.produceAll(missing, 0, "after")
+	heal()
+	wantDelivered(e, before...)
+	select {
+	case err := <-flushed:
+		if err != nil {
+			e.errorf("Flush returned %v, want nil", err)
+		}
+	case <-after[0].done:
+		e.errorf("the message to a missing topic was acknowledged with %v before Flush has returned", after[0].outcome())
+	case <-time.After(e.Patience):
+		e.errorf("Flush has not returned %v after all messages that were accepted before it were acknowledged", e.Patience)
+	}
+	e.must(e.h.CreateTopic(e.context(), missing, 1))
+	wantDelivered(e, after...)
 }
 
 func flushReturnsByItsContext(e *env) {

@@ -134,23 +134,29 @@ func outOfRangeEndsRun(e *env) {
 }
 
 func outOfRangeEndsRunLater(e *env) {
-	truncater := ability[Truncater](e)
 	topic := e.topic(1)
 	m, claim := consume(e, topic)
-	e.send(topic, 0, numbered("v", 5)...)
-	m.waitRecords(claim, 5)
-	m.callPause(claim)
-	wantStopped(e, m, claim)
-	before := len(e.read(topic, 0))
-	e.must(truncater.Truncate(e.context(), topic, 0, int64(before)))
-	e.send(topic, 0, numbered("later", 5)...)
-	m.callResume(claim)
+	loseItsPlace(e, m, claim)
 	wantOutOfRange(e, m)
 	for _, v := range values(m.records(claim)) {
 		if strings.HasPrefix(v, "later") {
 			e.errorf("the claim continued behind the gap with %q", v)
 		}
 	}
+}
+
+// loseItsPlace removes the records that a claim would get next.
+func loseItsPlace(e *env, m *member, claim *driver.Claim) {
+	e.t.Helper()
+	truncater := ability[Truncater](e)
+	e.send(claim.Topic, 0, numbered("v", 5)...)
+	m.waitRecords(claim, 5)
+	m.callPause(claim)
+	wantStopped(e, m, claim)
+	before := len(e.read(claim.Topic, 0))
+	e.must(truncater.Truncate(e.context(), claim.Topic, 0, int64(before)))
+	e.send(claim.Topic, 0, numbered("later", 5)...)
+	m.callResume(claim)
 }
 
 func outOfRangeOldest(e *env) { continuesBehindGap(e, driver.OutOfRangeOldest, 10) }

@@ -197,6 +197,7 @@ func wrongAccepts() []wrong {
 			ackLater(p)
 			p.flush = func(context.Context) error { return nil }
 		}, also: []string{"FlushReturnsByItsContext"}},
+		{name: "flushes what comes later", fails: "FlushWaitsForNothingLater", producer: flushAll},
 		{name: "flushes forever", fails: "FlushReturnsByItsContext", producer: func(p *producer) {
 			p.flush = func(ctx context.Context) error { return p.Producer.Flush(context.WithoutCancel(ctx)) }
 		}},
@@ -396,5 +397,30 @@ func dropAtClose(p *producer) {
 		closing.Store(true)
 		lingering.Wait()
 		return p.Producer.Close(ctx)
+	}
+}
+
+// flushAll flushes until no message is left.
+func flushAll(p *producer) {
+	unanswered := newFlight()
+	p.produce = func(ctx context.Context, m *driver.Message) error {
+		answered := make(chan struct{})
+		original := m.Acker
+		m.Acker = testkit.AckFunc(func(err error) {
+			original.Ack(err)
+			close(answered)
+		})
+		err := p.Producer.Produce(ctx, m)
+		if err == nil {
+			unanswered.Go(func() { <-answered })
+		}
+		return err
+	}
+	p.flush = func(ctx context.Context) error {
+		err := p.Producer.Flush(ctx)
+		if err == nil {
+			unanswered.Wait()
+		}
+		return err
 	}
 }

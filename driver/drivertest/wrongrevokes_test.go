@@ -49,7 +49,15 @@ func wrongRevokes() []wrong {
 		{name: "assigns nothing beside a stuck Revoke", fails: "StuckRevokeHoldsUpNothingElse", consumer: assignAfterRevoke},
 		{name: "stops for a rebalance what it keeps", fails: "CooperativeKeepsWhatStays", config: func(cfg *driver.ConsumerConfig) {
 			cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
-		}, also: []string{"NoCommonStrategyWaits", "CommitWaitsForNoJoin", "CommitOutlivesARebalance"}},
+		}, also: []string{"NoCommonStrategyWaits", "CommitWaitsForNoJoin", "CommitOutlivesARebalance", "AnotherMemberKeepsNoClaim"}},
+		{name: "delivers nothing of what it keeps while another claim drains", fails: "CooperativeKeepsWhatStays", consumer: standStill, also: []string{"StuckRevokeHoldsUpNothingElse"}},
+		{name: "delivers under a later claim what it has fetched", fails: "NothingOfAnEarlierClaim", consumer: deliverLate, also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative"}},
+		{name: "makes up a cause for Lost", fails: "LostNamesItsCause", consumer: eachHandler(func(h *handler) {
+			h.lost = func(claims []*driver.Claim, _ error) {
+				h.Handler.Lost(claims, &driver.Error{Code: "MEMBERSHIP_LOST", Err: driver.ErrMembershipLost})
+			}
+		})},
+		{name: "keeps claims as another member", fails: "AnotherMemberKeepsNoClaim", consumer: keepClaims},
 		{name: "hides from Revoke that the claims are lost", fails: "LossCancelsRevoke", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			deadline, _ := ctx.Deadline()
 			same, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(-time.Millisecond))
@@ -246,6 +254,133 @@ func reuseClaims(c *consumer) {
 		for i := range marks {
 			marks[i].Claim = below(marks[i].Claim)
 		}
+		return c.Consumer.Commit(ctx, marks)
+	}
+}
+
+// standStill delivers nothing while a Revoke runs.
+func standStill(c *consumer) {
+	var draining atomic.Int32
+	c.handler = func(h *handler) {
+		h.revoke = func(ctx context.Context, claims []*driver.Claim) {
+			draining.Add(1)
+			defer draining.Add(-1)
+			h.Handler.Revoke(ctx, claims)
+		}
+		h.deliver = func(claim *driver.Claim, b driver.Batch) {
+			for draining.Load() > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			h.Handler.Deliver(claim, b)
+		}
+	}
+}
+
+// deliverLate passes batches on a millisecond after they were fetched, under the claim
+// that the partition has then.
+func deliverLate(c *consumer) {
+	type fetched struct {
+		of position
+		b  driver.Batch
+	}
+	turn := make(chan struct{}, 1) // held during a delivery, which no end of a claim overlaps
+	of := func(claim *driver.Claim) position { return position{topic: claim.Topic, partition: claim.Partition} }
+	claims := make(map[position]*driver.Claim)
+	end := func(ended []*driver.Claim) {
+		turn <- struct{}{}
+		defer func() { <-turn }()
+		for _, claim := range ended {
+			delete(claims, of(claim))
+		}
+	}
+	late := make(chan fetched, 10_000)
+	c.handler = func(h *handler) {
+		h.assign = func(assigned []*driver.Claim) {
+			h.Handler.Assign(assigned)
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			for _, claim := range assigned {
+				claims[of(claim)] = claim
+			}
+		}
+		h.deliver = func(claim *driver.Claim, b driver.Batch) { late <- fetched{of(claim), b} }
+		h.revoke = func(ctx context.Context, claims []*driver.Claim) { end(claims); h.Handler.Revoke(ctx, claims) }
+		h.lost = func(claims []*driver.Claim, cause error) { end(claims); h.Handler.Lost(claims, cause) }
+	}
+	c.run = func(h driver.Handler) error {
+		var delivering sync.WaitGroup
+		delivering.Go(func() {
+			for f := range late {
+				time.Sleep(time.Millisecond)
+				turn <- struct{}{}
+				if claim := claims[f.of]; claim != nil {
+					h.(*handler).Handler.Deliver(claim, f.b)
+				}
+				<-turn
+			}
+		})
+		defer delivering.Wait()
+		defer close(late)
+		return c.Consumer.Run(h)
+	}
+}
+
+// keepClaims takes the claims of a member of a cooperative group that has lost them for
+// those of the next member that it is.
+func keepClaims(c *consumer) {
+	if !slices.Contains(c.cfg.BalanceStrategies, driver.CooperativeSticky) {
+		return
+	}
+	var mu sync.Mutex
+	kept := make(map[int32]*driver.Claim)          // that it should have lost
+	above := make(map[*driver.Claim]*driver.Claim) // by the claim below
+	below := make(map[*driver.Claim]*driver.Claim)
+	shown := func(claims []*driver.Claim) []*driver.Claim {
+		mu.Lock()
+		defer mu.Unlock()
+		out := slices.Clone(claims)
+		for i, claim := range out {
+			if old := above[claim]; old != nil {
+				out[i] = old
+			}
+		}
+		return out
+	}
+	c.handler = func(h *handler) {
+		h.lost = func(claims []*driver.Claim, _ error) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, claim := range claims {
+				kept[claim.Partition] = claim
+			}
+		}
+		h.assign = func(claims []*driver.Claim) {
+			mu.Lock()
+			claims = slices.DeleteFunc(slices.Clone(claims), func(claim *driver.Claim) bool {
+				old := kept[claim.Partition]
+				if old != nil {
+					above[claim], below[old] = old, claim
+				}
+				delete(kept, claim.Partition)
+				return old != nil
+			})
+			mu.Unlock()
+			h.Handler.Assign(claims)
+		}
+		h.deliver = func(claim *driver.Claim, b driver.Batch) {
+			h.Handler.Deliver(shown([]*driver.Claim{claim})[0], b)
+		}
+		h.revoke = func(ctx context.Context, claims []*driver.Claim) { h.Handler.Revoke(ctx, shown(claims)) }
+	}
+	c.commit = func(ctx context.Context, marks []driver.Mark) error {
+		mu.Lock()
+		marks = slices.Clone(marks)
+		for i, m := range marks {
+			if now := below[m.Claim]; now != nil {
+				marks[i].Claim = now
+			}
+		}
+		mu.Unlock()
 		return c.Consumer.Commit(ctx, marks)
 	}
 }

@@ -55,15 +55,19 @@ func (c *consumer) handleOutOfRange(err error, where partition) {
 	}
 }
 
-// isOld reports whether the claim at p, whose position is not in the log, began in a topic
-// that was created again since, or has ended for that reason. Each partition has an error
-// of its own: the first has the topic recognized, and by the new topic the others would be
-// judged as if they were of it.
+// isOld reports whether the position at p that is not in the log is of a topic that was
+// created again since. Each partition has an error of its own: the first has the topic
+// recognized, and by the new topic the others would be judged as if they were of it. The
+// claim may not have begun yet, or may have ended.
 func (c *consumer) isOld(p partition) bool {
 	if cl := c.claims.at(p); cl != nil {
 		return !c.topics.isCurrent(cl)
 	}
-	return c.topics.known.Reborn(p.Topic) // a claim that is live, or comes, finds it again
+	s := c.membership.current()
+	if s == nil {
+		s = c.membership.last().session
+	}
+	return s != nil && s.eras[p.Topic] != c.topics.known.Era(p.Topic)
 }
 
 // restart ends the claims of topics that were created again, and the session with them:

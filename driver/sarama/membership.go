@@ -222,6 +222,11 @@ func (m *membership) heard(key int16, sent time.Time, code ibm.KError) {
 			m.joining.Store(false)
 		}
 	case key == response.Heartbeat:
+	case key == response.JoinGroup && code == ibm.ErrUnknownMemberId:
+		m.refusedJoins.Add(1)
+		if s := m.current(); s != nil { // Sarama would revoke the claims that a cooperative session keeps
+			m.lose(s, code)
+		}
 	case code == ibm.ErrUnknownMemberId, code == ibm.ErrIllegalGeneration, code == ibm.ErrMemberIdRequired:
 		m.refusedJoins.Add(1)
 	}

@@ -27,6 +27,7 @@ type lane struct {
 
 	partitions int32
 	logs       []extent // by partition
+	recreated  bool     // the topic was created again
 
 	board
 	slots  [mostMembers]*member

@@ -108,6 +108,8 @@ func (growth) do(l *lane) {
 	switch {
 	case l.seq.outOfRange == driver.OutOfRangeStop:
 		return // a member that ends may have got to the new partition before, or not
+	case l.recreated && l.seq.initial == driver.OffsetOldest:
+		return // where a new partition of the new topic begins may or may not be made durable
 	case l.seq.static:
 		return // a static leader that was replaced does not notice: see CHANGELOG.md
 	}

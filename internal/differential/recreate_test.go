@@ -38,6 +38,7 @@ func (recreation) do(l *lane) {
 		return
 	}
 	l.change(func() { clear(l.logs) })
+	l.recreated = true
 	l.owners = nil // a lost partition may come back to another member
 	if len(members) == 0 {
 		struck.empty.Add(1)
