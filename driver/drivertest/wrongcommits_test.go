@@ -104,7 +104,7 @@ func wrongCommits() []wrong {
 		{name: "commits behind the fetch", fails: "CommitWaitsForNoFetch", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			time.Sleep(500 * time.Millisecond)
 			return c.Consumer.Commit(ctx, marks)
-		}), also: []string{"CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
+		}), also: []string{"NothingOfAnEarlierClaim", "CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
 		{name: "commits when the join is over", fails: "CommitWaitsForNoJoin", consumer: commitAfterJoin, also: []string{
 			"CommitInsideRevoke", "CommitOutlivesARebalance", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
 		{name: "commits forever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {

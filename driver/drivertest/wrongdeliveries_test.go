@@ -41,7 +41,7 @@ func wrongDeliveries() []wrong {
 			if n := len(b.Records); n > 200 {
 				b.Records = slices.Delete(b.Records, n/2, n/2+1)
 			}
-		})},
+		}), also: []string{"NothingOfAnEarlierClaim"}},
 		{name: "reorders records", fails: "DeliverInOrder", consumer: eachBatch(func(b *driver.Batch) { slices.Reverse(b.Records) })},
 		{name: "delivers nil as empty", fails: "DeliverWholeRecords", consumer: eachRecord(func(r *driver.Record) {
 			r.Value = append([]byte{}, r.Value...)

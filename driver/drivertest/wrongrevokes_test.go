@@ -32,7 +32,7 @@ func wrongRevokes() []wrong {
 				defer cancel()
 				h.Handler.Revoke(ctx, claims)
 			}
-		}), also: []string{"RecreatedTopicIsAnother", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
+		}), also: []string{"LostNamesItsCause", "AnotherMemberKeepsNoClaim", "RecreatedTopicIsAnother", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
 		{name: "gives back the same claim", fails: "ReturningPartitionIsANewClaim", consumer: reuseClaims},
 		{name: "gives Revoke no window", fails: "RevokeHasAWindow", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			unbounded, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -51,7 +51,7 @@ func wrongRevokes() []wrong {
 			cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
 		}, also: []string{"NoCommonStrategyWaits", "CommitWaitsForNoJoin", "CommitOutlivesARebalance", "AnotherMemberKeepsNoClaim"}},
 		{name: "delivers nothing of what it keeps while another claim drains", fails: "CooperativeKeepsWhatStays", consumer: standStill, also: []string{"StuckRevokeHoldsUpNothingElse"}},
-		{name: "delivers under a later claim what it has fetched", fails: "NothingOfAnEarlierClaim", consumer: deliverLate, also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative"}},
+		{name: "delivers under a later claim what it has fetched", fails: "NothingOfAnEarlierClaim", consumer: deliverLate},
 		{name: "makes up a cause for Lost", fails: "LostNamesItsCause", consumer: eachHandler(func(h *handler) {
 			h.lost = func(claims []*driver.Claim, _ error) {
 				h.Handler.Lost(claims, &driver.Error{Code: "MEMBERSHIP_LOST", Err: driver.ErrMembershipLost})
@@ -277,8 +277,12 @@ func standStill(c *consumer) {
 }
 
 // deliverLate passes batches on a millisecond after they were fetched, under the claim
-// that the partition has then.
+// that the partition has then. It does so only where records take many fetches: all cases
+// in which a partition changes hands would see it otherwise.
 func deliverLate(c *consumer) {
+	if c.cfg.MaxMessageBytes > 4<<10 {
+		return
+	}
 	type fetched struct {
 		of position
 		b  driver.Batch

@@ -25,7 +25,7 @@ func wrongStarts() []wrong {
 				h.Handler.Assign(claims)
 			}
 		}), also: []string{
-			"StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
+			"NothingOfAnEarlierClaim", "StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
 		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen},
 		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions},

@@ -71,7 +71,7 @@ func wrongTopics() []wrong {
 			h.lost = func(claims []*driver.Claim, _ error) {
 				h.Handler.Lost(claims, &driver.Error{Code: "CONNECTION_FAILED"})
 			}
-		}), also: []string{"LostWhenTheSessionEnds"}},
+		}), also: []string{"LostNamesItsCause", "LostWhenTheSessionEnds"}},
 		{name: "counts the deadline from now", fails: "SessionDeadlineIsHonest", consumer: func(c *consumer) {
 			c.deadline = func(at time.Time) time.Time {
 				if at.IsZero() {
