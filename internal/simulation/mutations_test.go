@@ -66,6 +66,7 @@ var mutations = []mutation{
 	{"stop waits for nobody", "job.go", "\tj.workers.await()\n", ""},
 	{"callback called twice", "send_callbacks.go", "\ts.callback(s.answer(), s.err)\n", "\ts.callback(s.answer(), s.err)\n\ts.callback(s.answer(), s.err)\n"},
 	{"callback dropped when the producer is closed", "send_async.go", "\ts.end(op.ended(err))\n", "\tif err = op.ended(err); !isClosed(p.closed) {\n\t\ts.end(err)\n\t}\n"},
+	{"async send used again before its callback has returned", "send_async.go", "\t\ts.p.callbacks.push(s)\n", "\t\tif s.p.callbacks.push(s); err == nil {\n\t\t\ts.p.asyncSends.Put(s)\n\t\t}\n"},
 	{"callbacks dropped after a Goexit", "send_callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
 	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
