@@ -77,6 +77,11 @@ type ProducerConfig struct {
 
 	MaxMessageBytes int
 
+	// MaxBatchBytes bounds a batch of several messages before compression. One message
+	// may be larger, up to MaxMessageBytes, and goes alone then. 0 stands for
+	// MaxMessageBytes.
+	MaxBatchBytes int
+
 	TLS    *tls.Config
 	SASL   *SASL
 	Logger *slog.Logger

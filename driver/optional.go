@@ -1,6 +1,9 @@
 package driver
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // An ability that not every backend has is an interface of one method. The core
 // asserts all of them in one file, kafka/abilities.go.
@@ -43,4 +46,18 @@ type HighWatermarker interface {
 // so that a process that was frozen finds the deadline passed before a timer fires.
 type SessionDeadliner interface {
 	SessionDeadline() time.Time
+}
+
+// A TopicFinder is a Producer that can look topics up. FindTopic asks a broker whether
+// a topic exists, and returns nil if it does. It must not create the topic, also where
+// the brokers create topics that clients name. It must ask at each call: an answer from
+// before is no answer.
+//
+// The error of a topic that does not exist must have the code
+// UNKNOWN_TOPIC_OR_PARTITION and must not wrap ErrPermanent. The error of a topic that
+// this producer may not describe must have the code TOPIC_AUTHORIZATION_FAILED. Every
+// other error says that the answer is unknown. FindTopic must return by the end of ctx,
+// and returns ErrClosed after Close.
+type TopicFinder interface {
+	FindTopic(ctx context.Context, topic string) error
 }

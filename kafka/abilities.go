@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -56,4 +57,14 @@ func highWatermark(d driver.Consumer, c *driver.Claim) int64 {
 		return h.HighWatermark(c)
 	}
 	return -1
+}
+
+// findTopic asks whether a topic exists, without creating it. Where the driver cannot
+// tell, it does.
+func findTopic(ctx context.Context, p driver.Producer, topic string) error {
+	f, ok := p.(driver.TopicFinder)
+	if !ok {
+		return nil
+	}
+	return guard(func() error { return f.FindTopic(ctx, topic) })
 }

@@ -33,6 +33,7 @@ type BatchError struct {
 	order []recordKey
 	errs  map[recordKey]error
 	from  map[recordKey]bool // behind these the others were not handled
+	rest  error              // of all others together, if HandleBatches has given them to a handler that failed
 }
 
 // A recordKey names a record of a batch: each attempt gets messages of its own.
@@ -68,10 +69,31 @@ func (e *BatchError) AddFrom(m *Message, err error) {
 	e.add(m, err, true)
 }
 
-func (e *BatchError) add(m *Message, err error, from bool) {
+// join adds what a handler came to that got the records that e does not name.
+func (e *BatchError) join(err error) {
+	named, around := batchErrorOf(err)
+	if named == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.rest = err
+		return
+	}
+	named.mu.Lock()
+	defer named.mu.Unlock()
+	for _, key := range named.order {
+		err := named.errs[key]
+		if around.set {
+			err = marked(err, around)
+		}
+		e.addKey(key, err, named.from[key])
+	}
+}
+
+func (e *BatchError) add(m *Message, err error, from bool) { e.addKey(recordKeyOf(m), err, from) }
+
+func (e *BatchError) addKey(key recordKey, err error, from bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	key := recordKeyOf(m)
 	if e.errs == nil {
 		e.errs, e.from = make(map[recordKey]error), make(map[recordKey]bool)
 	}
@@ -113,6 +135,9 @@ func (e *BatchError) Unwrap() []error {
 	errs := make([]error, len(e.order))
 	for i, key := range e.order {
 		errs[i] = e.errs[key]
+	}
+	if e.rest != nil {
+		errs = append(errs, e.rest)
 	}
 	return errs
 }
@@ -156,4 +181,14 @@ func (e *BatchError) of(keys []recordKey, around mark) (errs []error, unhandled 
 		}
 	}
 	return errs, unhandled, found > 0 && found == len(e.order)
+}
+
+// restOf returns the error of the records that are not named, or nil if they are done.
+func (e *BatchError) restOf(around mark) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rest != nil && around.set {
+		return marked(e.rest, around)
+	}
+	return e.rest
 }

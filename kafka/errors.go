@@ -60,7 +60,7 @@ var (
 type PanicError struct {
 	Value any    // what it panicked with
 	Stack []byte // where
-	What  string // what panicked: "callback", or "" for a handler
+	What  string // what panicked: "callback", "TopicFor", or "" for a handler
 }
 
 // Error names what panicked, and the value, without the stack.

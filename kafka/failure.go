@@ -40,14 +40,6 @@ type failure struct {
 	alone    bool      // it comes again in a call of its own
 }
 
-// Why a record became a dead letter: the values of the header that says so.
-const (
-	reasonAttempts = "attempts" // MaxAttempts are used up
-	reasonHandler  = "handler"  // the handler has marked its error
-	reasonClassify = "classify" // FailurePolicy.Classify said so
-	reasonOperator = "operator" // Manager.Resolve said so
-)
-
 // due returns when the record would have been handed out again.
 func (f *failure) due() time.Time {
 	if f.next.After(f.failed) {
@@ -154,7 +146,7 @@ func (l *lane) judge(f *failure) {
 	if then, usedUp := l.env.policy.after(f.attempts); usedUp && f.do == FailureKeep {
 		// A call for several records may have failed by one of them.
 		if f.alone = f.whole; !f.alone {
-			f.do, f.reason = then, reasonAttempts
+			f.do, f.reason = then, DeadLetterReasonAttempts
 		}
 	}
 	if f.do == FailureKeep || f.do == FailureStop {
@@ -187,10 +179,12 @@ func (l *lane) align() {
 // report reports what has failed, but for what its handler asked to be skipped,
 // forwarded or held: that is reported when it has happened.
 func (l *lane) report() {
-	for i, f := range l.open {
-		if !f.reportable() || f.whole && i > 0 {
+	whole := false
+	for _, f := range l.open {
+		if !f.reportable() || f.whole && whole {
 			continue
 		}
+		whole = whole || f.whole
 		e := HandlerFailed{
 			JobName: l.env.job, Group: l.env.group,
 			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,

@@ -135,15 +135,44 @@ func (p *policy) ask(err error) (m mark, reason string) {
 			m = mark{}
 		}
 	}()
-	if m = markOf(err); m.set || p.Classify == nil {
-		return p.possible(m), reasonHandler
+	if m = markOf(err); m.set {
+		return p.possible(m), DeadLetterReasonHandler
+	}
+	if do := p.classify(err); do != FailureKeep {
+		return p.possible(mark{do: do}), DeadLetterReasonClassify
+	}
+	if undecodable(err) && p.DeadLetter.configured() {
+		return mark{do: FailureDeadLetter}, DeadLetterReasonDecode
+	}
+	return mark{}, ""
+}
+
+// classify returns what Classify answers, if there is one.
+func (p *policy) classify(err error) Failure {
+	if p.Classify == nil {
+		return FailureKeep
 	}
 	do := p.Classify(err)
 	if do < FailureKeep || do >= failureCount {
 		p.note(errClassifyAnswer, fmt.Sprintf(": %d", int(do)))
-		do = FailureKeep
+		return FailureKeep
 	}
-	return p.possible(mark{do: do}), reasonClassify
+	return do
+}
+
+// undecodable reports whether a record has failed because it could not be decoded: a
+// second attempt would fail, too.
+func undecodable(err error) bool {
+	for err != nil {
+		switch err.(type) {
+		case *DecodeError:
+			return true
+		case *PanicError:
+			return false
+		}
+		err = errors.Unwrap(err)
+	}
+	return false
 }
 
 // after returns what follows n attempts, and whether none is left.

@@ -60,7 +60,7 @@ func (l *lane) obey() {
 		}
 		f.next = time.Time{}
 		if f.do != FailureDeadLetter || o.do != FailureKeep {
-			f.do, f.reason, f.alone = o.do, reasonOperator, false
+			f.do, f.reason, f.alone = o.do, DeadLetterReasonOperator, false
 		}
 		o.answer <- nil
 	}

@@ -67,12 +67,12 @@ const (
 	// done.
 	OutcomeLate
 	// OutcomeForwarded: the handler failed, and a broker has acknowledged the record's
-	// copy in a dead-letter topic. The record is part of the next commit. Err is nil; a
-	// batch ends so if that happened to one of its records.
+	// copy in a dead-letter topic. The record is part of the next commit. Err says how
+	// the handler failed last. A batch ends so if that happened to one of its records.
 	OutcomeForwarded
 	// OutcomeSkipped: the handler failed, and the record is not handled. It is part of
-	// the next commit. Err is nil; a batch ends so if that happened to one of its
-	// records and none was forwarded.
+	// the next commit. Err says how the handler failed last. A batch ends so if that
+	// happened to one of its records and none was forwarded.
 	OutcomeSkipped
 
 	outcomeCount

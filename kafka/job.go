@@ -28,7 +28,7 @@ type job struct {
 	policy  *policy
 	hold    *hold
 
-	forwarder forwarder     // of dead letters; nil if none are configured
+	forwarder forwarder     // of dead letters, in place of what a session opens; nil but in tests
 	done      chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
@@ -40,6 +40,10 @@ type job struct {
 	// silent says that nothing has come of the brokers since the driver's latest
 	// error: a contact may not be counted but while it is true.
 	silent atomic.Bool
+
+	deadLetters, skipped atomic.Int64 // records, since the registration
+
+	absent int // starts in a row that a missing topic has kept waiting; only run uses it
 
 	stopErr error // what went wrong in leaving the group; read after done
 }
@@ -126,7 +130,16 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 	return e
 }
 
-func (j *job) event(e Event) { j.m.event(e) }
+// event reports e to the hooks, and counts the records that were given up.
+func (j *job) event(e Event) {
+	switch e.(type) {
+	case RecordForwarded:
+		j.deadLetters.Add(1)
+	case RecordSkipped:
+		j.skipped.Add(1)
+	}
+	j.m.event(e)
+}
 
 // want returns what is wanted now, and a channel that is closed when that changes.
 func (j *job) want() (wish, <-chan struct{}) {
@@ -227,12 +240,19 @@ func (j *job) follow(e ending) {
 		j.forgetRestarts()
 	case errors.Is(e.err, ErrPermanent):
 		j.disable(e.err, now)
+	case isMissingTopic(e.err):
+		j.absent++
+		wait := j.cfg.Backoff.Wait(j.absent)
+		j.log.Warn("kafka: consumer waits for a topic; that is no failed start", "wait", wait, "error", loggable(e.err))
+		j.awaitStart(e.err, now, wait)
+		return
 	default:
 		if e.healthy {
 			j.forgetRestarts()
 		}
 		j.backOff(e.err, now)
 	}
+	j.absent = 0
 }
 
 // awaitOn waits until the switch is on. It returns false if the job is to stop.
@@ -264,6 +284,11 @@ func (j *job) backOff(err error, w wish) {
 	}
 	wait := j.cfg.Backoff.Wait(n)
 	j.log.Warn("kafka: consumer failed; it will be started again", "failures", n, "wait", wait, "error", loggable(err))
+	j.awaitStart(err, w, wait)
+}
+
+// awaitStart waits before the next start, as backOff says.
+func (j *job) awaitStart(err error, w wish, wait time.Duration) {
 	j.enter(StateBackingOff, err, time.Now().Add(wait))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -174,6 +174,9 @@ func (m *Manager) prepareJob(c Consumer) (*job, error) {
 	if err == nil && m.driver != nil {
 		err = checkConsumer(m.driver, cfg.JobName, dcfg)
 	}
+	if err == nil && m.driver != nil {
+		err = checkLetters(m.driver, &cfg)
+	}
 	if err != nil {
 		return nil, err
 	}

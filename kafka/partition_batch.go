@@ -129,12 +129,24 @@ func (h *batchHands) named(l *lane, e *BatchError, around mark) (fs []*failure, 
 	if !ok {
 		return nil, false
 	}
+	rest, others := e.restOf(around), 0
 	for i, err := range errs {
-		if err != nil {
+		switch {
+		case err != nil:
 			fs = append(fs, &failure{record: records[h.open[i].at], err: err})
+		case rest != nil && !unhandled[i]:
+			fs = append(fs, &failure{record: records[h.open[i].at], err: rest, whole: true})
+			others++
 		}
 	}
-	h.drop(l, OutcomeDone, func(i int) bool { return errs[i] == nil && !unhandled[i] })
+	if rest == nil {
+		h.drop(l, OutcomeDone, func(i int) bool { return errs[i] == nil && !unhandled[i] })
+	}
+	if others == 1 { // it was alone with the handler
+		for _, f := range fs {
+			f.whole = false
+		}
+	}
 	return fs, true
 }
 

@@ -16,6 +16,7 @@ type delivery struct {
 	open   bool            // process has started
 	left   int             // records of it that are not done
 	trying bool            // attempt has started
+	failed error           // of the latest attempt that failed
 }
 
 func newDelivery(e *env, c *driver.Claim) *delivery {
@@ -63,6 +64,9 @@ func (d *delivery) endAttempt(outcome Outcome, err error) {
 		return
 	}
 	d.trying = false
+	if err != nil {
+		d.failed = err
+	}
 	d.attempt.Outcome, d.attempt.Err = outcome, err
 	d.attempt.end()
 	d.attempt.Records = nil
@@ -72,10 +76,14 @@ func (d *delivery) endAttempt(outcome Outcome, err error) {
 // had ended by then.
 func (d *delivery) done(how Outcome, late bool) {
 	d.endAttempt(OutcomeDone, nil)
-	if late {
+	var err error
+	switch {
+	case late:
 		how = OutcomeLate
+	case how != OutcomeDone:
+		err = d.failed
 	}
-	d.end(how, nil)
+	d.end(how, err)
 }
 
 // part is done for n records of a delivery that may have others, and reports whether it
@@ -96,7 +104,7 @@ func (d *delivery) end(outcome Outcome, err error) {
 	d.open = false
 	d.process.Outcome, d.process.Err = outcome, err
 	d.process.end()
-	d.process.Records, d.ctx = nil, nil
+	d.process.Records, d.ctx, d.failed = nil, nil, nil
 }
 
 // beginReceive starts to wait for records.

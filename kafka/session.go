@@ -36,13 +36,16 @@ type session struct {
 
 // newSession prepares a session whose handlers' contexts carry the values of
 // ctx, but not its end: that begins a shutdown, in which handlers may finish.
-func newSession(ctx context.Context, j *job, d driver.Consumer, offs int) *session {
+func newSession(ctx context.Context, j *job, d driver.Consumer, letters *outbox, offs int) *session {
 	ctx = context.WithValue(context.WithoutCancel(ctx), handlerKey{}, j)
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &session{job: j, driver: d, member: newMembership(j.cfg.Backoff), committer: newCommitter(j, d, offs), cancel: cancel}
 	c := &claims{job: j, member: s.member, committer: s.committer}
 	c.deadline.until = sessionDeadline(d)
 	c.env = j.env(ctx, d, s.committer.schedule, c)
+	if letters != nil {
+		c.env.forwarder = letters
+	}
 	s.claims, s.committer.claims = c, c
 	return s
 }
@@ -60,11 +63,16 @@ func (s *session) halt(cause error) {
 // wanted when it began: when its count of switch-offs changes, the session ends.
 func (j *job) runSession(ctx context.Context, w wish) ending {
 	j.setState(StateStarting, j.reason())
+	letters, err := j.openLetters(ctx, w.offs)
+	if err != nil {
+		return ending{err: err, wish: w}
+	}
+	defer letters.close()
 	d, err := j.open(ctx, w.offs)
 	if err != nil {
 		return ending{err: err, wish: w}
 	}
-	s := newSession(ctx, j, d, w.offs)
+	s := newSession(ctx, j, d, letters, w.offs)
 	defer s.cancel(context.Canceled)
 	defer context.AfterFunc(j.m.until(handlersFinish), func() { s.cancel(ErrShutdown) })()
 	e := ending{wish: w}
@@ -79,7 +87,21 @@ func (j *job) runSession(ctx context.Context, w wish) ending {
 }
 
 // open dials. It ends at once when the job is switched off or stopped.
-func (j *job) open(ctx context.Context, offs int) (driver.Consumer, error) {
+func (j *job) open(ctx context.Context, offs int) (d driver.Consumer, err error) {
+	err = j.whileWanted(ctx, offs, func(ctx context.Context) (err error) {
+		d, err = j.m.driver.OpenConsumer(ctx, j.dcfg)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return d, nil
+}
+
+// whileWanted calls dial, which opens something for the job. The context of dial ends
+// after openTimeout, and when a session that began with offs is to end. A panic of the
+// driver is an error.
+func (j *job) whileWanted(ctx context.Context, offs int, dial func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
 	defer cancel()
 	opened := make(chan struct{})
@@ -90,17 +112,10 @@ func (j *job) open(ctx context.Context, offs int) (driver.Consumer, error) {
 			cancel()
 		}
 	}()
-	var d driver.Consumer
-	err := guard(func() (err error) {
-		d, err = j.m.driver.OpenConsumer(ctx, j.dcfg)
-		return err
-	})
+	err := guard(func() error { return dial(ctx) })
 	close(opened)
 	<-watched
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
-	}
-	return d, nil
+	return err
 }
 
 // awaitEnd waits until a session that began with offs is to end, and returns

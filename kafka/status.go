@@ -50,6 +50,11 @@ type ConsumerStatus struct {
 	// handled is not committed.
 	CommitError error
 
+	// DeadLetters and Skipped count the records that the consumer has copied to its
+	// dead-letter topic, and those that it has skipped, since it was registered.
+	DeadLetters int64
+	Skipped     int64
+
 	// TopicErrors are the troubles of single topics, and of partitions that are not
 	// owned here, such as a topic that does not exist, in order of topic and
 	// partition. They end when the topic is read.
@@ -150,6 +155,8 @@ func (j *job) snapshot() ConsumerStatus {
 
 		Held:        j.hold.status(),
 		PolicyError: j.policy.trouble(),
+		DeadLetters: j.deadLetters.Load(),
+		Skipped:     j.skipped.Load(),
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {

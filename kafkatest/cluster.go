@@ -25,6 +25,14 @@ func (c *cluster) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (
 	return &member{Consumer: dc, k: c.k, group: cfg.Group}, nil
 }
 
+func (c *cluster) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
+	p, err := c.Broker.OpenProducer(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &finder{p, c.k}, nil
+}
+
 // A member is a consumer of the manager that may be in its group.
 type member struct {
 	driver.Consumer

@@ -31,6 +31,10 @@ func (k *Kafka) describeHistory(s kafka.ConsumerStatus, r *kafka.Message) string
 		what = fmt.Sprintf("never handed out: group %q has committed a later position; did it start at the newest offset, after the record was sent?", s.Group)
 	case h.attempts == 0:
 		what = "never handed out"
+	case h.dead != nil:
+		what = fmt.Sprintf("a dead letter at %v offset %d, after %s: %v", h.dead.To, h.dead.ToOffset, counted(h.attempts, "attempt"), h.dead.Err)
+	case h.skipped != nil:
+		what = fmt.Sprintf("skipped, after %s: %v", counted(h.attempts, "attempt"), h.skipped.Err)
 	case h.handled:
 		what = fmt.Sprintf("handled, after %s", counted(h.attempts, "attempt"))
 	case h.err != nil:

@@ -25,6 +25,9 @@ type history struct {
 	failures int
 	handled  bool
 	err      error // of the latest failure
+
+	dead    *kafka.RecordForwarded // the latest
+	skipped *kafka.RecordSkipped
 }
 
 func partitionOf(job, topic string, p int32) partition {
@@ -97,6 +100,10 @@ func (h hook) Event(e kafka.Event) {
 	switch e := e.(type) {
 	case kafka.HandlerFailed:
 		h.k.failed(e)
+	case kafka.RecordForwarded:
+		h.k.given(e.JobName, e.TopicPartition, e.Offset).dead = &e
+	case kafka.RecordSkipped:
+		h.k.given(e.JobName, e.TopicPartition, e.Offset).skipped = &e
 	case kafka.StateChanged:
 		h.k.states = append(h.k.states, e)
 	}

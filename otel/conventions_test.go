@@ -290,6 +290,8 @@ func instrumentsByName() map[string]instrument {
 
 		"kafka.consumer.delivery.latency":   own(histogram, "s", nil, topicAndGroup),
 		"kafka.consumer.retries":            own(counter, "{retry}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
+		"kafka.consumer.dead_letters":       own(counter, "{message}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
+		"kafka.consumer.skipped":            own(counter, "{message}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
 		"kafka.consumer.rebalances":         own(counter, "{rebalance}", []attribute.Key{"messaging.consumer.group.name", rebalanceKey}, []attribute.Key{"error.type"}),
 		"kafka.consumer.rebalance.duration": own(histogram, "s", group, []attribute.Key{"error.type"}),
 
@@ -302,6 +304,7 @@ func instrumentsByName() map[string]instrument {
 		"kafka.consumer.inflight_messages":   own(gauge, "{message}", group, nil),
 		"kafka.consumer.buffered_messages":   own(gauge, "{message}", group, nil),
 		"kafka.consumer.state":               own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey, stateKey}), nil),
+		"kafka.consumer.held":                own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey}), nil),
 		"kafka.producer.buffered_messages":   own(gauge, "{message}", client, nil),
 		"kafka.producer.buffered_bytes":      own(gauge, "By", client, nil),
 	}

@@ -45,9 +45,12 @@
 //     one without. A batch has links only. kafka.consumer.attempts counts
 //     attempts; kafka.consumer.outcome is "ack", "retry" if the record failed and
 //     is left to its next owner, "interrupted" if a revocation, a loss, the
-//     switch or a shutdown ended it, which is no error, or "late" if the handler
-//     succeeded but had outlived its claim, so that the record comes again. What
-//     was fetched and never handed out has no span.
+//     switch or a shutdown ended it, which is no error, "late" if the handler
+//     succeeded but had outlived its claim, so that the record comes again, or
+//     "dead_letter" or "skip" if the record failed and was given up, which is an
+//     error though no record is lost. A record that was fetched and never handed
+//     out has no span. The send of a dead letter is an ordinary "send {topic}": a child of the
+//     delivery, linked to the context under which the record was sent.
 //   - "attempt {topic}": one call of the handler ([WithAttemptSpans]).
 //   - "poll {topic}": a worker took records from its queue ([WithReceiveSpans]).
 //   - "commit {topic}": positions, of those commits that a revocation, a
@@ -70,6 +73,8 @@
 //	messaging.client.consumed.messages   counter       once for each delivery
 //	kafka.consumer.delivery.latency      histogram, s  from a record's timestamp to its handler
 //	kafka.consumer.retries               counter       failed attempts that are followed by another
+//	kafka.consumer.dead_letters          counter       records whose copy in a dead-letter topic is acknowledged
+//	kafka.consumer.skipped               counter       records that were skipped after their handler had failed
 //	kafka.consumer.rebalances            counter       partitions assigned, revoked, lost
 //	kafka.consumer.rebalance.duration    histogram, s  of revocations: drain and commit
 //
@@ -85,6 +90,7 @@
 //	kafka.consumer.inflight_messages    by group      in a handler, or between attempts
 //	kafka.consumer.buffered_messages    by group      fetched and not released
 //	kafka.consumer.state                by consumer and state: 1 for the state that it is in
+//	kafka.consumer.held                 by consumer   1 while it hands out nothing, because of an outage
 //	kafka.producer.buffered_messages    by client     between send and outcome
 //	kafka.producer.buffered_bytes       by client
 //

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/aarontianqx/gopkg/kafka"
@@ -13,7 +14,7 @@ import (
 // rebalanceKey says which part of a rebalance was seen.
 const rebalanceKey = attribute.Key("kafka.consumer.rebalance.type")
 
-// events measures rebalances and counts retries.
+// events measures rebalances and counts retries, dead letters and skipped records.
 type events struct {
 	*kit
 	attributes []attribute.KeyValue // the user's
@@ -32,7 +33,13 @@ func (o *events) on(e kafka.Event) {
 	case kafka.PartitionsLost:
 		o.rebalanced(e.Group, "lost", o.errors.of(e.Err), 0)
 	case kafka.HandlerFailed:
-		o.retried(e)
+		if e.Next == kafka.FailureKeep {
+			o.count(o.metrics.retries, e.Topic, e.Group, e.Err)
+		}
+	case kafka.RecordForwarded:
+		o.count(o.metrics.deadLetters, e.Topic, e.Group, e.Err)
+	case kafka.RecordSkipped:
+		o.count(o.metrics.skipped, e.Topic, e.Group, e.Err)
 	}
 }
 
@@ -47,8 +54,9 @@ func (o *events) rebalanced(group, kind, failure string, took time.Duration) {
 	o.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
 }
 
-func (o *events) retried(e kafka.HandlerFailed) {
-	attrs := o.topics.destination(nil, e.Topic, o.topics.template(e.Topic))
-	attrs = append(attrs, semconv.MessagingConsumerGroupName(e.Group), semconv.ErrorTypeKey.String(o.errors.name(e.Err)))
-	o.metrics.retries.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
+// count counts what became of a record of a topic, for err.
+func (o *events) count(c metric.Int64Counter, topic, group string, err error) {
+	attrs := o.topics.destination(nil, topic, o.topics.template(topic))
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(group), semconv.ErrorTypeKey.String(o.errors.name(err)))
+	c.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
 }

@@ -31,6 +31,7 @@ type gauges struct {
 
 	assigned, paused, inflight, buffered metric.Int64ObservableGauge // by group
 	state                                metric.Int64ObservableGauge // by consumer and state
+	held                                 metric.Int64ObservableGauge // by consumer
 
 	pending, pendingBytes metric.Int64ObservableGauge // by producer
 
@@ -59,6 +60,7 @@ func newGauges(t *topics, attributes []attribute.KeyValue, m metric.Meter) *gaug
 	g.inflight = gauge("kafka.consumer.inflight_messages", "{message}", "Records that a handler is at, or that wait to be tried again.")
 	g.buffered = gauge("kafka.consumer.buffered_messages", "{message}", "Records that are fetched and not released.")
 	g.state = gauge("kafka.consumer.state", "{consumer}", "1 for the state that a consumer is in, 0 for the others.")
+	g.held = gauge("kafka.consumer.held", "{consumer}", "1 while a consumer hands out nothing, because its handler blames an outage, and 0 otherwise.")
 	g.pending = gauge("kafka.producer.buffered_messages", "{message}", "Messages between their send and its outcome.")
 	g.pendingBytes = gauge("kafka.producer.buffered_bytes", "By", "Size of their keys and values.")
 	var err error
@@ -182,6 +184,11 @@ func (n *groupCount) add(c kafka.ConsumerStatus) {
 }
 
 func (g *gauges) collectState(o metric.Observer, c kafka.ConsumerStatus) {
+	var held int64
+	if c.Held != nil {
+		held = 1
+	}
+	o.ObserveInt64(g.held, held, g.with(consumerKey.String(c.JobName), semconv.MessagingConsumerGroupName(c.Group)))
 	for s := kafka.StateOff; s <= kafka.StateStopped; s++ {
 		var is int64
 		if s == c.State {

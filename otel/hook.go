@@ -115,5 +115,5 @@ func (h *Hook) End(t kafka.OpToken, op *kafka.Op) {
 	}
 }
 
-// Event measures rebalances and counts retries.
+// Event measures rebalances and counts retries, dead letters and skipped records.
 func (h *Hook) Event(e kafka.Event) { h.events.on(e) }

@@ -26,11 +26,14 @@ type instruments struct {
 	rebalances metric.Int64Counter     // kafka.consumer.rebalances
 	rebalance  metric.Float64Histogram // kafka.consumer.rebalance.duration
 	retries    metric.Int64Counter     // kafka.consumer.retries
+
+	deadLetters metric.Int64Counter // kafka.consumer.dead_letters
+	skipped     metric.Int64Counter // kafka.consumer.skipped
 }
 
 func newInstruments(m metric.Meter) *instruments {
 	var i instruments
-	var errs [8]error
+	var errs [10]error
 	seconds := func(name, what string) (metric.Float64Histogram, error) {
 		return m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(what), metric.WithExplicitBucketBoundaries(buckets...))
 	}
@@ -45,6 +48,8 @@ func newInstruments(m metric.Meter) *instruments {
 	i.rebalances, errs[5] = count("kafka.consumer.rebalances", "{rebalance}", "Number of times that partitions were assigned, revoked or lost.")
 	i.rebalance, errs[6] = seconds("kafka.consumer.rebalance.duration", "Time from a revocation to its acknowledgement: the drain and the commit.")
 	i.retries, errs[7] = count("kafka.consumer.retries", "{retry}", "Number of failed attempts that are followed by another one.")
+	i.deadLetters, errs[8] = count("kafka.consumer.dead_letters", "{message}", "Number of records whose copy in a dead-letter topic was acknowledged.")
+	i.skipped, errs[9] = count("kafka.consumer.skipped", "{message}", "Number of records that were skipped after their handler had failed.")
 	if err := errors.Join(errs[:]...); err != nil {
 		otel.Handle(err)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // everything makes each metric and each kind of span at least once, by sends that
-// succeed and fail, deliveries that are retried, and a rebalance.
+// succeed and fail, deliveries that are retried or given up, and a rebalance.
 func everything(t *testing.T, r *rig) {
 	p := r.Producer()
 	r.consume(func(ctx context.Context, m *kafka.Message) error {
@@ -30,6 +30,17 @@ func everything(t *testing.T, r *rig) {
 	require.NoError(t, p.Send(t.Context(), "orders", []byte("k"), []byte("secret value")))
 	assert.Error(t, p.Send(t.Context(), "no topic", nil, nil), "an invalid topic")
 	r.WaitHandled(&kafka.Message{Topic: "orders"})
+	doubts := orders()
+	doubts.JobName, doubts.Topic, doubts.ConsumerGroup = "doubts", "doubts", "doubts"
+	doubts.Failure.DeadLetter.Topic = "doubts.dlq"
+	r.Start(kafka.NewConsumer(doubts, func(_ context.Context, m *kafka.Message) error {
+		if m.Offset == 0 {
+			return kafka.DeadLetter(errors.New("no"))
+		}
+		return kafka.Skip(errors.New("no"))
+	}))
+	r.WaitDead(r.Kafka.Send("doubts", "k", "secret value"))
+	r.WaitSkipped(r.Kafka.Send("doubts", "k", "secret value"))
 	r.Rebalance("orders")
 	time.Sleep(5 * time.Second)
 }

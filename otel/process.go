@@ -66,6 +66,10 @@ func outcomeName(o kafka.Outcome) string {
 		return "interrupted"
 	case kafka.OutcomeLate:
 		return "late"
+	case kafka.OutcomeForwarded:
+		return "dead_letter"
+	case kafka.OutcomeSkipped:
+		return "skip"
 	}
 	return "ack"
 }

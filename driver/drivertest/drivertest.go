@@ -42,7 +42,7 @@ func Cases() []Case {
 	for _, c := range slices.Concat(
 		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(),
 		rebalanceChecks(), lostChecks(), topicChecks(), sessionChecks(), closeChecks(), errorChecks(),
-		produceChecks(), produceLimitChecks(), acceptChecks(), produceCloseChecks(),
+		produceChecks(), produceLimitChecks(), acceptChecks(), findChecks(), produceCloseChecks(),
 	) {
 		cases = append(cases, c.asCase())
 	}

@@ -263,6 +263,15 @@ type producer struct {
 	produce func(ctx context.Context, m *driver.Message) error
 	flush   func(ctx context.Context) error
 	close   func(ctx context.Context) error
+	find    func(ctx context.Context, topic string) error
+}
+
+// FindTopic implements driver.TopicFinder.
+func (p *producer) FindTopic(ctx context.Context, topic string) error {
+	if p.find != nil {
+		return p.find(ctx, topic)
+	}
+	return p.Producer.(driver.TopicFinder).FindTopic(ctx, topic)
 }
 
 func (p *producer) Produce(ctx context.Context, m *driver.Message) error {

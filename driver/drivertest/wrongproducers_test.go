@@ -43,7 +43,7 @@ func eachAck(f func(p *producer, m *driver.Message, err error, ack func(error)))
 }
 
 func wrongProducers() []wrong {
-	return slices.Concat(wrongSends(), wrongAccepts(), wrongProducerEnds())
+	return slices.Concat(wrongSends(), wrongAccepts(), wrongLookUps(), wrongProducerEnds())
 }
 
 // wrongSends break rules of how records are stored.
@@ -422,5 +422,66 @@ func flushAll(p *producer) {
 			unanswered.Wait()
 		}
 		return err
+	}
+}
+
+// wrongLookUps break rules of how topics are looked up.
+func wrongLookUps() []wrong {
+	real := func(p *producer, ctx context.Context, topic string) error {
+		return p.Producer.(driver.TopicFinder).FindTopic(ctx, topic)
+	}
+	return []wrong{
+		{name: "creates the topic that it looks up", fails: "FindTopic", producer: func(p *producer) {
+			p.find = func(ctx context.Context, topic string) error {
+				err := real(p, ctx, topic)
+				if err != nil && ctx.Err() == nil {
+					p.h.broker.CreateTopic(topic, 1)
+				}
+				return err
+			}
+		}},
+		{name: "finds every topic", fails: "FindTopic", producer: func(p *producer) {
+			p.find = func(ctx context.Context, topic string) error {
+				if err := real(p, ctx, topic); errors.Is(err, driver.ErrClosed) {
+					return err
+				}
+				return ctx.Err()
+			}
+		}},
+		{name: "answers a look-up from what it knew before", fails: "FindTopic", producer: func(p *producer) {
+			var known sync.Map
+			p.find = func(ctx context.Context, topic string) error {
+				if err, ok := known.Load(topic); ok {
+					return err.(error)
+				}
+				err := real(p, ctx, topic)
+				if err != nil && ctx.Err() == nil && !errors.Is(err, driver.ErrClosed) {
+					known.Store(topic, err)
+				}
+				return err
+			}
+		}},
+		{name: "calls a missing topic permanent", fails: "FindTopic", producer: func(p *producer) {
+			p.find = func(ctx context.Context, topic string) error {
+				err := real(p, ctx, topic)
+				if e, ok := errors.AsType[*driver.Error](err); ok {
+					return &driver.Error{Code: e.Code, Kind: driver.ErrPermanent, Err: e.Err}
+				}
+				return err
+			}
+		}},
+		{name: "looks up after its context has ended", fails: "FindTopicInTime", producer: func(p *producer) {
+			p.find = func(ctx context.Context, topic string) error {
+				return real(p, context.WithoutCancel(ctx), topic)
+			}
+		}},
+		{name: "looks up after Close", fails: "FindTopicInTime", producer: func(p *producer) {
+			p.find = func(ctx context.Context, topic string) error {
+				if err := real(p, ctx, topic); !errors.Is(err, driver.ErrClosed) {
+					return err
+				}
+				return nil
+			}
+		}},
 	}
 }

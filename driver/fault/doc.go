@@ -43,5 +43,5 @@
 //   - Ack: the injector is called when the outcome is known. Before and After acknowledge
 //     a message that is in the log with an unknown outcome; a failure stays as it is.
 //     Never withholds the outcome until Close gives up. Delay withholds it for that time.
-//   - Flush: Before, After, Never and Delay have their literal meaning.
+//   - Flush, FindTopic: Before, After, Never and Delay have their literal meaning.
 package fault

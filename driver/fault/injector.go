@@ -27,11 +27,12 @@ const (
 	CloseProducer
 	Deliver
 	Heartbeat
+	FindTopic
 )
 
 var opNames = [...]string{
 	"OpenConsumer", "OpenProducer", "Run", "Commit", "Mark", "Pause", "Resume",
-	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer", "Deliver", "Heartbeat",
+	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer", "Deliver", "Heartbeat", "FindTopic",
 }
 
 // String returns the constant's name.
@@ -49,8 +50,8 @@ type Call struct {
 	Group    string // "" for a producer's calls
 
 	// Topic and Partition are set for Mark, Pause, Resume, Deliver, Produce and Ack.
-	// Otherwise they are "" and -1. Partition is also -1 for a message whose key chooses
-	// the partition.
+	// Otherwise they are "" and -1, but FindTopic has a Topic. Partition is also -1 for a
+	// message whose key chooses the partition.
 	Topic     string
 	Partition int32
 }

@@ -125,6 +125,26 @@ func (p *producer) Close(ctx context.Context) error {
 	return p.closeErr
 }
 
+var _ driver.TopicFinder = (*producer)(nil)
+
+// FindTopic implements driver.TopicFinder. Over a producer that cannot look topics up it
+// finds every topic.
+func (p *producer) FindTopic(ctx context.Context, topic string) error {
+	f := p.i.Inject(p.who.op(FindTopic).at(topic, -1))
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	if finder, ok := p.inner.(driver.TopicFinder); ok {
+		if err := finder.FindTopic(ctx, topic); err != nil {
+			return err
+		}
+	}
+	if f.When == AfterCall {
+		return f.Err
+	}
+	return nil
+}
+
 func (p *producer) beginClose() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,6 +37,27 @@ type pending struct {
 	deadline time.Time
 }
 
+var _ driver.TopicFinder = (*producer)(nil)
+
+// FindTopic implements driver.TopicFinder.
+func (p *producer) FindTopic(ctx context.Context, topic string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	switch {
+	case p.closing:
+		return driver.ErrClosed
+	case p.b.stopped:
+		return errUnreachable()
+	}
+	if err := p.b.topicError(topic); err != nil {
+		return err
+	}
+	return nil
+}
+
 // maxWaiting is the number of waiting messages at which Produce blocks.
 const maxWaiting = 10_000
 

@@ -77,14 +77,19 @@ func hint(d *dialer.Dialer, err error, conf *ibm.Config) error {
 // ask sends b a request that costs little and creates nothing. A broker that requires
 // authentication rejects a connection without it only then.
 func ask(b *ibm.Broker, conf *ibm.Config) error {
+	_, err := lookUp(b, conf, "__consumer_offsets")
+	return err
+}
+
+// lookUp asks b for a topic, on a connection of its own. The request does not allow the
+// broker to create it.
+func lookUp(b *ibm.Broker, conf *ibm.Config, topic string) (*ibm.MetadataResponse, error) {
 	if err := b.Open(conf); err != nil {
-		return err
+		return nil, err
 	}
 	defer b.Close()
 	if _, err := b.Connected(); err != nil {
-		return err
+		return nil, err
 	}
-	req := ibm.NewMetadataRequest(conf.Version, []string{"__consumer_offsets"})
-	_, err := b.GetMetadata(req)
-	return err
+	return b.GetMetadata(ibm.NewMetadataRequest(conf.Version, []string{topic}))
 }

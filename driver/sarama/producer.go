@@ -241,7 +241,9 @@ func (p *producer) Close(ctx context.Context) error {
 // shutDown waits for all answers before it takes everything down.
 func (p *producer) shutDown() {
 	p.buffer.flush(context.Background(), p.hurry)
+	p.mu.Lock() // so that no look-up begins after this
 	close(p.stopped)
+	p.mu.Unlock()
 	p.tasks.Wait()
 	p.client.Close()
 	p.line.Sever()

@@ -133,6 +133,35 @@ func TestFault_B4_RefusedBatchIsSplit(t *testing.T) {
 	}
 }
 
+// MaxBatchBytes bounds batches of several messages, and lets a larger message go alone.
+func TestMaxBatchBytes(t *testing.T) {
+	h, cluster := fakeHarness(t)
+	require.NoError(t, h.CreateTopicWith(t.Context(), "large", 1, map[string]string{"max.message.bytes": "4194304"}))
+	var largest, requests atomic.Int64
+	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		requests.Add(1)
+		for _, topic := range r.(*kmsg.ProduceRequest).Topics {
+			for _, p := range topic.Partitions {
+				if n := int64(len(p.Records)); n < 2<<20 { // else it is the large message
+					largest.Store(max(largest.Load(), n))
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	cfg := producerConfig(h.brokers)
+	cfg.MaxMessageBytes, cfg.MaxBatchBytes = 100<<20, 64<<10
+	p := openProducer(t, cfg)
+	messages := sized("large", 500, 1000)
+	messages[250].Value = make([]byte, 2<<20)
+	for i, err := range produceTogether(t, h, p, messages...) {
+		require.NoError(t, err, "message %d", i)
+	}
+	assert.LessOrEqual(t, largest.Load(), int64(64<<10))
+	assert.Greater(t, requests.Load(), int64(7), "500 kB in batches of 64 KiB")
+}
+
 func TestFault_B4_RefusedBatchIsSplitReal(t *testing.T) {
 	t.Parallel()
 	h, cluster := realHarness(t, 1)

@@ -451,6 +451,9 @@ func (t *topic) impatient(err error) (endings []ending) {
 // batchBytes is how large a batch may be. It is called with mu held.
 func (t *topic) batchBytes() int {
 	most := t.p.conf.Producer.MaxMessageBytes
+	if b := t.p.cfg.MaxBatchBytes; b > 0 {
+		most = min(most, b)
+	}
 	if t.limit > 0 && time.Since(t.limitSince) > limitHolds {
 		t.limit = 0
 	}

@@ -1,0 +1,24 @@
+package kafka
+
+import "time"
+
+// A Source is where a record first lay, and when it was made.
+type Source struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Timestamp time.Time
+}
+
+// Source returns where the record first lay. A dead letter names the place of the
+// record that it is a copy of. Any other record came directly, and the answer is its
+// own place.
+//
+// A dead letter is recognized by its headers, HeaderErrorTopic and those after it.
+// A client that may write to the topic can write these, too. They are no proof.
+func (m *Message) Source() Source {
+	if s, ok := sourceOf(m.Headers); ok {
+		return s
+	}
+	return Source{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp}
+}
