@@ -106,7 +106,7 @@ type AnswerError struct {
 
 func (e *AnswerError) Error() string { return fmt.Sprintf("payment service: %d", e.Status) }
 
-// HoldWhileAway tells an outage from a bad order. While the service is away nothing is
+// HoldWhileAway distinguishes an outage from a bad order. While the service is away nothing is
 // handed out but one order now and then, as a probe, and no attempt is counted.
 func HoldWhileAway(pay Handle) kafka.Consumer {
 	cfg := config()
@@ -116,8 +116,9 @@ func HoldWhileAway(pay Handle) kafka.Consumer {
 		DeadLetter:  kafka.DeadLetterConfig{Topic: "{topic}.{group}.dlq"},
 	}
 	return kafka.NewConsumer(cfg, func(ctx context.Context, m *kafka.Message) error {
+		var answer *AnswerError
 		err := pay(ctx, m)
-		if answer, ok := errors.AsType[*AnswerError](err); ok {
+		if errors.As(err, &answer) {
 			switch answer.Status {
 			case http.StatusServiceUnavailable:
 				return kafka.Hold(err, 0)
