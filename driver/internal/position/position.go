@@ -65,3 +65,16 @@ func Judge(p Partition, at int64, has bool, begin, end int64, policy driver.OutO
 	}
 	return Move, gap
 }
+
+// Parted returns the gap of a position that a cut of p's log has overtaken: the log
+// [begin, end) parts at an offset from the one in which the position was earned (KIP-320).
+// The oldest record that was never handled is the one at which the logs part.
+func Parted(p Partition, at, parted, begin, end int64, policy driver.OutOfRange) *driver.DataLossError {
+	gap := &driver.DataLossError{
+		Topic: p.Topic, Partition: p.ID, From: at, To: max(begin, min(parted, end)), Begin: begin, End: end,
+	}
+	if policy == driver.OutOfRangeNewest {
+		gap.To = end
+	}
+	return gap
+}

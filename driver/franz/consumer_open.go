@@ -1,0 +1,180 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/response"
+)
+
+const (
+	maxWait      = 250 * time.Millisecond // of a fetch: the lag of a resume
+	fetchTimeout = 30 * time.Second
+)
+
+// heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed, an
+// interval after the last heartbeat that was answered, enough of the session must be left
+// to find the coordinator again, which may take as long, and to try again.
+func heartbeatWait(session, interval time.Duration) time.Duration {
+	return max((session-interval)/3, time.Second)
+}
+
+// commitWait bounds the wait for the answer to a commit.
+func commitWait(session time.Duration) time.Duration {
+	return min(max(session/2, time.Second), requestTimeout)
+}
+
+// consumerSafety lists the options of a consumer that no user may change.
+var consumerSafety = append([]any{
+	kgo.ConsumerGroup, kgo.ConsumeTopics, kgo.ConsumeRegex, kgo.ConsumePartitions, kgo.ShareGroup,
+	kgo.InstanceID, kgo.GroupProtocol, kgo.ServerSideBalancer, kgo.SessionTimeout, kgo.HeartbeatInterval, kgo.RebalanceTimeout,
+	kgo.DisableAutoCommit, kgo.AutoCommitMarks, kgo.GreedyAutoCommit, kgo.BlockRebalanceOnPoll,
+	kgo.OnPartitionsAssigned, kgo.OnPartitionsRevoked, kgo.OnPartitionsLost, kgo.AdjustFetchOffsetsFn,
+	kgo.ConsumeStartOffset, kgo.ConsumeResetOffset, kgo.FetchIsolationLevel, kgo.KeepControlRecords,
+	kgo.KeepRetryableFetchErrors, kgo.DisableFetchCRCValidation, kgo.MaxDecompressBatchBytes, kgo.WithPools,
+	kgo.TransactionalID,
+}, networkSafety...)
+
+// balancers are kgo's balance strategies.
+var balancers = map[driver.BalanceStrategy]func() kgo.GroupBalancer{
+	driver.RoundRobin: kgo.RoundRobinBalancer, driver.Range: kgo.RangeBalancer,
+	driver.Sticky: kgo.StickyBalancer, driver.CooperativeSticky: kgo.CooperativeStickyBalancer,
+}
+
+// consumerOptions builds and checks the options of a consumer's member, whose connections
+// are those of line.
+func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) ([]kgo.Opt, error) {
+	opts, err := clusterOf(cfg).options(line)
+	errs := []error{err}
+	var chosen []kgo.GroupBalancer
+	for _, strategy := range cfg.BalanceStrategies {
+		if balancer := balancers[strategy]; balancer != nil {
+			chosen = append(chosen, balancer())
+		} else {
+			errs = append(errs, invalid(fmt.Errorf("BalanceStrategies: %d is none of the constants", strategy)))
+		}
+	}
+	if cfg.DrainTimeout >= cfg.RebalanceTimeout {
+		errs = append(errs, invalid(fmt.Errorf("DrainTimeout: %v is not less than the rebalance timeout of %v", cfg.DrainTimeout, cfg.RebalanceTimeout)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	isolation := kgo.ReadUncommitted()
+	if cfg.IsolationLevel == driver.ReadCommitted {
+		isolation = kgo.ReadCommitted()
+	}
+	opts = append(opts,
+		kgo.ConsumerGroup(cfg.Group), kgo.Balancers(chosen...), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(cfg.SessionTimeout), kgo.HeartbeatInterval(cfg.HeartbeatInterval), kgo.RebalanceTimeout(cfg.RebalanceTimeout),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), // see positions_newest.go
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),       // see positions_range.go
+		kgo.FetchIsolationLevel(isolation),
+		kgo.KeepControlRecords(), // they show where holes end
+		kgo.FetchMaxWait(maxWait), kgo.FetchMaxPartitionBytes(int32(min(cfg.MaxMessageBytes, math.MaxInt32))),
+		kgo.RequestTimeoutOverhead(fetchTimeout),
+	)
+	if cfg.MaxDecompressedBytes > 0 {
+		opts = append(opts, kgo.MaxDecompressBatchBytes(cfg.MaxDecompressedBytes))
+	}
+	if cfg.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
+	}
+	if cfg.RackID != "" {
+		opts = append(opts, kgo.Rack(cfg.RackID))
+	}
+	return d.extend(opts, consumerSafety)
+}
+
+func clusterOf(cfg driver.ConsumerConfig) cluster {
+	return cluster{brokers: cfg.Brokers, clientID: cfg.ClientID, tls: cfg.TLS, sasl: cfg.SASL}
+}
+
+// ValidateConsumer implements [driver.ConsumerValidator].
+func (d Driver) ValidateConsumer(cfg driver.ConsumerConfig) error {
+	_, err := d.consumerOptions(cfg, newLine(nil, 0))
+	return err
+}
+
+// OpenConsumer implements [driver.Driver].
+func (d Driver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	if err := d.ValidateConsumer(cfg); err != nil {
+		return nil, err
+	}
+	c := d.newConsumer(cfg)
+	if err := c.open(ctx); err != nil {
+		return nil, fmt.Errorf("franz: open consumer: %w", err)
+	}
+	return c, nil
+}
+
+// newConsumer makes a consumer and those of its parts that need no connection.
+func (d Driver) newConsumer(cfg driver.ConsumerConfig) *consumer {
+	c := &consumer{
+		cfg: cfg, driver: d, cluster: clusterOf(cfg),
+		line: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
+		core: new(core), claims: newClaims(), outages: map[string]time.Time{},
+		closing: make(chan struct{}), finished: make(chan struct{}), closed: make(chan struct{}),
+	}
+	c.base, c.cut = context.WithCancel(context.Background())
+	c.hard, c.abandon = context.WithCancelCause(context.Background())
+	c.watching, c.stopWatching = context.WithCancel(c.hard)
+	c.membership = newMembership(cfg, c.core, c.closing)
+	c.topics = newTopics(cfg.Topics, c.membership, c.core)
+	c.topics.restart, c.topics.extend = c.restart, c.extend
+	c.line.Report, c.line.Closing = c.core.report, c.closing
+	return c
+}
+
+// open makes the client that belongs to no group, reaches the cluster by it, and makes the
+// parts of the consumer that need it.
+func (c *consumer) open(ctx context.Context) error {
+	opts, err := c.cluster.options(c.line)
+	if err != nil {
+		return err
+	}
+	c.client, err = open(ctx, c.cluster, c.line, append(opts, kgo.WithContext(c.base),
+		kgo.RequestRetries(2), kgo.RetryTimeout(commitWait(c.cfg.SessionTimeout))))
+	if err != nil {
+		c.cut()
+		return err
+	}
+	c.coordinator = newCoordinator(c.base, c.cfg, c.client)
+	c.leaders = newLeaders(c.cfg, c.client)
+	c.membership.coordinator, c.topics.coordinator = c.coordinator, c.coordinator
+	c.committer = &committer{claims: c.claims, coordinator: c.coordinator, membership: c.membership, topics: c.topics}
+	c.positions = &positions{
+		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, committer: c.committer,
+		topics: c.topics, core: c.core,
+		restarts: incarnation.NewRestarts(c.cfg.RebalanceTimeout + c.cfg.SessionTimeout + 2*lookEvery),
+	}
+	c.endAsker = &endAsker{claims: c.claims, leaders: c.leaders, core: c.core}
+	return nil
+}
+
+// newMemberLine returns the dialer of a session's client. It bounds the wait for heartbeats
+// and hears their answers.
+func (c *consumer) newMemberLine() *dialer.Dialer {
+	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, c.cfg.HeartbeatInterval))
+	line.Report, line.Closing = c.core.report, c.closing
+	line.Heard = c.membership.heard
+	line.Slow = func(key int16) bool { return key == response.Fetch || key == response.ListOffsets }
+	return line
+}
+
+// memberOptions returns the options of a session's client, which have been checked.
+func (c *consumer) memberOptions(line *dialer.Dialer) []kgo.Opt {
+	opts, err := c.driver.consumerOptions(c.cfg, line)
+	if err != nil {
+		panic(err) // OpenConsumer has rejected it
+	}
+	return opts
+}

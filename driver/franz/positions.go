@@ -1,0 +1,145 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
+)
+
+// positions decides where the claims of a consumer start, and makes that durable before
+// they start.
+type positions struct {
+	cfg         driver.ConsumerConfig
+	coordinator *coordinator
+	leaders     *leaders
+	committer   *committer
+	topics      *topics
+	core        *core
+
+	owed     position.Owed         // pins that could not be made durable before a join
+	restarts *incarnation.Restarts // partitions of topics that were created again
+}
+
+// A start is where a claim begins.
+type start struct {
+	at     int64 // or startUnknown
+	parted int64 // where the log was cut back below at, or -1
+}
+
+// startUnknown lets kgo look up the beginning of the log.
+const startUnknown = -1
+
+// starts decides where the claims of s begin, whose positions kgo has fetched; an offset
+// below 0 is none. It makes every decision durable in the name of by. It leaves out the
+// partitions for which that cannot be done now, mostly as they have no leader: no other
+// waits for them.
+func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (map[partition]start, error) {
+	starts := map[partition]start{}
+	found, none := map[partition]kgo.EpochOffset{}, []partition(nil)
+	reborn := map[partition]int64{}
+	for p, at := range fetched {
+		from, pending := o.restarts.Pending(p)
+		switch {
+		case pending:
+			reborn[p] = from
+		case at.Offset >= 0:
+			starts[p] = start{at.Offset, -1}
+			if at.Epoch >= 0 {
+				found[p] = at
+			}
+		default:
+			none = append(none, p)
+		}
+	}
+	for p, parted := range o.leaders.cutBack(ctx, found) {
+		starts[p] = start{found[p].Offset, parted}
+	}
+	if err := o.restartAssigned(ctx, s, by, reborn, fetched, starts); err != nil {
+		return nil, err
+	}
+	if err := o.startFresh(ctx, s, by, none, starts); err != nil {
+		return nil, err
+	}
+	for p := range starts {
+		o.owed.Settle(p)
+	}
+	return starts, nil
+}
+
+// startFresh decides for partitions without a position.
+func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]start) error {
+	begins, _ := o.leaders.some(ctx, none, logBegin)
+	if o.cfg.InitialOffset == driver.OffsetOldest {
+		for _, p := range none {
+			begin, ok := begins[p]
+			if !ok {
+				starts[p] = start{startUnknown, -1}
+				continue
+			}
+			o.reportNoPosition(p, begin, begin)
+			starts[p] = start{begin, -1}
+		}
+		return nil
+	}
+	return o.startNewest(ctx, s, by, begins, starts)
+}
+
+// reportNoPosition reports that a claim starts where the configuration says, as the group
+// has no position. The start in a topic that was created again has been reported already.
+func (o *positions) reportNoPosition(p partition, at, begin int64) {
+	if o.topics.known.Reborn(p.Topic) {
+		return
+	}
+	err := &driver.NoPositionError{Topic: p.Topic, Partition: p.ID, Start: at, Begin: begin}
+	o.core.report(&driver.Error{Code: err.ErrorType(), Err: err})
+}
+
+// errSuperseded is why a start is not made durable: the member has a newer generation, or
+// the session is over.
+var errSuperseded = errors.New("the group has gone on")
+
+// pin makes positions durable in the name of by, however often that must be tried. It
+// returns those for which that was refused. An attempt that has waited for the coordinator
+// must not be made in the name of a later generation: the partition may be another
+// member's.
+func (o *positions) pin(ctx context.Context, s *session, by member, positions map[partition]int64) (refused map[partition]error, err error) {
+	if len(positions) == 0 {
+		return nil, nil
+	}
+	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
+		refused, err = o.committer.startSome(ctx, s.eras, func() (member, error) {
+			if now, ok := s.member(); !ok || now != by || ctx.Err() != nil {
+				return member{}, errSuperseded
+			}
+			return by, nil
+		}, positions)
+		switch {
+		case err == nil:
+			return refused, nil
+		case ctx.Err() != nil, errors.Is(err, errSuperseded), otherMembers(err), errors.Is(err, errRecreated), isPermanent(wrap(err)):
+			return nil, err
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// hold keeps the position of cl, which ends, for the case that its topic was created again.
+func (o *positions) hold(cl *claim) {
+	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.position())
+}
+
+// refusals reports positions that could not be made durable.
+func (o *positions) refusals(refused map[partition]error) {
+	for p, err := range refused {
+		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+	}
+}

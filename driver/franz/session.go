@@ -1,0 +1,346 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+)
+
+// A session is one life of a member in its group: one kgo client with its connections. It
+// lasts over rebalances, until something happens that kgo cannot recover from.
+type session struct {
+	c      *consumer
+	claims *claims
+	client *kgo.Client
+	line   *dialer.Dialer  // of client
+	ctx    context.Context // of client; its end severs the client
+	cut    context.CancelFunc
+	eras   incarnation.Eras // when it began
+	turn   *turn
+	jobs   sync.WaitGroup // goroutines for single partitions
+
+	running context.Context // ends when the session is to end
+	stop    context.CancelCauseFunc
+
+	holding []*claim // with a batch that is held; used by the poll loop
+
+	mu       sync.Mutex // guards what follows
+	pins     map[partition]int64
+	assigned map[partition]*holding // what kgo holds
+	stands   map[*claim]*standing
+	lost     []*claim // by onLost, until the reason is known
+	owes     bool     // a cooperative rejoin
+	reported bool     // that the membership is over
+}
+
+// A holding is one assignment of a partition by kgo; the pointer is its identity.
+type holding struct{ _ byte }
+
+// newSession makes the client of a session, which joins nothing yet.
+func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (*session, error) {
+	s := &session{
+		c: c, claims: c.claims, eras: eras, pins: pins, turn: newTurn(),
+		assigned: map[partition]*holding{}, stands: map[*claim]*standing{},
+	}
+	s.ctx, s.cut = context.WithCancel(context.Background())
+	s.running, s.stop = context.WithCancelCause(s.ctx)
+	s.line = c.newMemberLine()
+	opts := append(c.memberOptions(s.line),
+		kgo.WithContext(s.ctx), kgo.WithHooks(s),
+		kgo.OnPartitionsAssigned(s.onAssigned), kgo.AdjustFetchOffsetsFn(s.onOffsets),
+		kgo.OnPartitionsRevoked(s.onRevoked), kgo.OnPartitionsLost(s.onLost),
+	)
+	var err error
+	if s.client, err = kgo.NewClient(opts...); err != nil {
+		s.cut()
+		return nil, invalid(err)
+	}
+	return s, nil
+}
+
+// end ends the session. The first cause counts.
+func (s *session) end(cause error) {
+	s.stop(cause)
+	s.turn.nudge()
+}
+
+func (s *session) isOver() bool { return s.running.Err() != nil }
+
+// lose ends the session of a member that owns nothing any longer.
+func (s *session) lose(cause error) {
+	for _, cl := range s.claims.undone(s) {
+		cl.setLost(cause)
+	}
+	s.end(cause)
+	s.reportLost(cause)
+}
+
+// cancelWindows ends the claims that are being revoked: they are lost.
+func (s *session) cancelWindows(cause error) {
+	live := map[*claim]bool{}
+	for _, cl := range s.claims.all(nil) {
+		live[cl] = true
+	}
+	for _, cl := range s.claims.undone(s) {
+		if !live[cl] {
+			cl.setLost(cause)
+		}
+	}
+}
+
+// reportLost reports, once, that the membership is over, as there may be no claim that
+// shows it. It must not be called by a goroutine of the core.
+func (s *session) reportLost(cause error) {
+	s.mu.Lock()
+	reported := s.reported
+	s.reported = true
+	s.mu.Unlock()
+	if !reported {
+		s.c.core.report(membershipLost(cause))
+	}
+}
+
+// member returns the identity of the member, if it has joined.
+func (s *session) member() (member, bool) {
+	id, generation := s.client.GroupMetadata()
+	return member{session: s, id: id, generation: generation}, id != "" && generation >= 0
+}
+
+// pin returns the end of p from before the join.
+func (s *session) pin(p partition) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end, ok := s.pins[p]
+	return end, ok
+}
+
+func (s *session) addPins(pins map[partition]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pins == nil {
+		s.pins = map[partition]int64{}
+	}
+	for p, end := range pins {
+		s.pins[p] = end
+	}
+}
+
+// hold notes that kgo holds p.
+func (s *session) hold(p partition) *holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := new(holding)
+	s.assigned[p] = h
+	return h
+}
+
+// holds reports whether kgo holds p since h was made.
+func (s *session) holds(p partition, h *holding) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h != nil && s.assigned[p] == h
+}
+
+func (s *session) holdingOf(p partition) *holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.assigned[p]
+}
+
+// onAssigned is called by kgo for each join, before it knows the positions: see onOffsets.
+//
+// Kgo joins again under another member ID if a join is refused, and keeps the claims of a
+// cooperative member, which the group has given to others. So those are lost here.
+func (s *session) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
+	by, ok := s.member()
+	if s.isOver() || !ok {
+		return
+	}
+	if zombies := s.claims.all(func(cl *claim) bool { return cl.member != by.id }); len(zombies) > 0 {
+		s.lose(membershipLost(fmt.Errorf("joined again under another member ID: %w", kerr.UnknownMemberID)))
+		return
+	}
+	s.mu.Lock()
+	s.owes = false
+	s.mu.Unlock()
+	s.c.membership.joined()
+	s.c.positions.restarts.Forget(s.c.cfg.Topics...)
+	s.c.topics.doubt()
+	if len(added) == 0 {
+		s.assign(nil)
+	}
+}
+
+// assign gives claims to the core. It is called with the turn if there are any.
+func (s *session) assign(claims []*claim) {
+	for _, cl := range claims {
+		s.claims.admit(cl)
+	}
+	defer s.c.core.recovered("Assign")
+	s.c.core.handler.Assign(public(claims))
+}
+
+// onOffsets makes the claims, with the positions that kgo has fetched. Kgo begins to fetch
+// records when it returns.
+func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	by, ok := s.member()
+	if s.isOver() || !ok {
+		return nil, s.refuse(ctx)
+	}
+	fetched := map[partition]kgo.EpochOffset{}
+	for topic, at := range offsets {
+		for id, o := range at {
+			fetched[partition{Topic: topic, ID: id}] = o.EpochOffset()
+		}
+	}
+	starts, err := s.c.positions.starts(ctx, s, by, fetched)
+	if ctx.Err() != nil || s.isOver() {
+		return nil, s.refuse(ctx)
+	}
+	if err != nil {
+		// Kgo takes a context's error for its own end, and would never join again.
+		return nil, &driver.Error{Code: codeOf(err), Err: fmt.Errorf("start of claims: %w", err)}
+	}
+	var made []*claim
+	var later []partition
+	for p := range fetched {
+		at, known := starts[p]
+		switch {
+		case !known:
+			later = append(later, p)
+			offsets[p.Topic][p.ID] = kgo.NewOffset().At(0) // paused until the start is known
+			continue
+		case at.at == startUnknown:
+			offsets[p.Topic][p.ID] = kgo.NewOffset().AtStart()
+		default:
+			offsets[p.Topic][p.ID] = kgo.NewOffset().At(at.at) // without an epoch: kgo moves nothing
+		}
+		made = append(made, s.newClaim(p, at.at, by))
+	}
+	over := false
+	s.turn.quiet(func() {
+		if now, ok := s.member(); s.isOver() || ctx.Err() != nil || !ok || now != by {
+			over = true
+			return
+		}
+		s.client.ResumeFetchPartitions(byTopic(places(made)...)) // kgo keeps a pause over a rebalance
+		if len(later) > 0 {
+			s.client.PauseFetchPartitions(byTopic(later...))
+		}
+		for p := range fetched {
+			s.hold(p)
+		}
+		s.assign(made)
+		for _, cl := range made {
+			if parted := starts[cl.where].parted; parted >= 0 {
+				s.astray(cl, &stray{err: cutBackAt(cl.where, parted), parted: parted})
+			}
+		}
+	})
+	if over {
+		return nil, s.refuse(ctx)
+	}
+	for _, p := range later {
+		s.startLater(p)
+	}
+	return offsets, nil
+}
+
+// refuse waits until kgo wants no answer, and returns an error that is none of a context.
+func (s *session) refuse(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	}
+	return errors.New("the assignment is over")
+}
+
+// onRevoked gives claims back, before kgo joins again. For a cooperative member it is also
+// called without partitions.
+func (s *session) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+	s.c.membership.joining.Store(true)
+	s.client.ForceMetadataRefresh() // a leader balances what it knows, which may be a minute old
+	partitions := flat(m)
+	if len(partitions) == 0 {
+		return
+	}
+	busy := s.claims.endingAt(partitions)
+	s.mu.Lock()
+	s.owes = true
+	s.mu.Unlock()
+	s.yield(s.takeAt(partitions))
+	for _, cl := range busy { // kgo must not join before they have ended
+		<-cl.ended
+	}
+}
+
+// takeAt takes the claims of partitions, which kgo no longer holds.
+func (s *session) takeAt(partitions []partition) (taken []*claim) {
+	s.turn.quiet(func() {
+		wanted := map[partition]bool{}
+		s.mu.Lock()
+		for _, p := range partitions {
+			wanted[p] = true
+			delete(s.assigned, p)
+		}
+		s.mu.Unlock()
+		taken = s.claims.take(func(cl *claim) bool { return wanted[cl.where] })
+	})
+	return taken
+}
+
+// onLost takes claims that are gone. Kgo does not say why; it calls OnGroupManageError next,
+// by the same goroutine.
+func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+	lost := s.takeAt(flat(m))
+	for _, cl := range lost {
+		cl.finish()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = append(s.lost, lost...)
+}
+
+// OnGroupManageError implements kgo's hook: the member has lost what it owned, or could not
+// join. Kgo joins again, whatever the reason is.
+func (s *session) OnGroupManageError(err error) {
+	err = s.c.wrap(err)
+	cause := err
+	if gone(err) {
+		cause = membershipLost(err)
+	}
+	s.c.membership.out()
+	s.c.membership.joining.Store(true)
+	s.cancelWindows(cause)
+	s.mu.Lock()
+	lost := s.lost
+	s.lost = nil
+	s.mu.Unlock()
+	s.giveUp(lost, cause)
+	switch {
+	case s.isOver():
+	case isPermanent(err) && !isCode(err, kerr.TopicAuthorizationFailed, kerr.InvalidTopicException):
+		s.c.fail(err)
+	case isCode(err, kerr.SaslAuthenticationFailed): // a token that was refused: its source has another one next time
+		s.end(err)
+	default:
+		s.c.core.report(cause)
+	}
+}
+
+// OnBrokerConnect implements kgo's hook. Kgo does not report an outage otherwise.
+func (s *session) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err != nil && !s.isOver() {
+		s.c.outage(err)
+	}
+}

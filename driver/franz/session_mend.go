@@ -1,0 +1,228 @@
+package franz
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
+)
+
+const (
+	// firstLook and lastLook are the distances of the looks at a claim that cannot be
+	// read on.
+	firstLook = time.Second
+	lastLook  = 30 * time.Second
+
+	mendTick = time.Second
+)
+
+// A standing is the state of a claim that cannot be read on.
+type standing struct {
+	next   time.Time     // of the next look
+	wait   time.Duration // from that to the one after it
+	damage *recordbatch.Damage
+}
+
+// damaged stops a claim in front of what cannot be read, and reports that. It does both
+// again with each look that finds it.
+func (s *session) damaged(cl *claim, d *recordbatch.Damage) {
+	s.standAt(cl, d)
+	s.c.core.report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: d.Offset, Err: d.Err})
+}
+
+func (s *session) standAt(cl *claim, d *recordbatch.Damage) {
+	cl.stand()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stands[cl]
+	if st == nil {
+		st = &standing{wait: firstLook}
+		s.stands[cl] = st
+	} else {
+		st.wait = min(2*st.wait, lastLook)
+	}
+	st.damage, st.next = d, time.Now().Add(st.wait)
+}
+
+// readOn notes that records of a claim have come.
+func (s *session) readOn(cl *claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.stands) > 0 {
+		delete(s.stands, cl)
+	}
+}
+
+// mend looks again at claims that cannot be read on, until the session ends.
+func (s *session) mend() {
+	tick := time.NewTicker(mendTick)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, cl := range s.due(now) {
+				s.lookAt(cl)
+			}
+		case <-s.running.Done():
+			return
+		}
+	}
+}
+
+// due returns the claims that are to be looked at.
+func (s *session) due(now time.Time) (claims []*claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cl, st := range s.stands {
+		if now.After(st.next) {
+			st.next = now.Add(st.wait)
+			claims = append(claims, cl)
+		}
+	}
+	return claims
+}
+
+// lookAt lets kgo read a claim once more. Kgo stops for ever in front of a batch that is too
+// large, unless the position is set.
+func (s *session) lookAt(cl *claim) {
+	s.turn.quiet(func() {
+		if next := cl.next.Load(); s.claims.at(cl.where) == cl && next >= 0 && cl.look() {
+			s.setOffset(cl.where, next)
+		}
+	})
+}
+
+// setOffset has kgo go on at an offset. It is called with the turn.
+func (s *session) setOffset(p partition, offset int64) {
+	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.ID: {Epoch: -1, Offset: offset}}})
+}
+
+// cutBackAt returns the error of a log that was cut back below a position.
+func cutBackAt(p partition, at int64) error {
+	return fmt.Errorf("%w: the log of %s/%d was cut back to %d", kerr.OffsetOutOfRange, driver.Printable(p.Topic, 0), p.ID, at)
+}
+
+// astray ends a claim whose position is not in the log, and moves the position, as the
+// configuration asks. Other claims go on. It is called with the turn.
+func (s *session) astray(cl *claim, st *stray) {
+	taken := s.claims.take(func(other *claim) bool { return other == cl })
+	if len(taken) == 0 {
+		return
+	}
+	s.client.PauseFetchPartitions(byTopic(cl.where))
+	h := s.hold(cl.where)
+	s.jobs.Go(func() { s.repair(taken, h, st) })
+}
+
+// repair ends a claim whose position is not in the log, and begins another one. The group
+// counts on the member meanwhile: the claim's last commit must not come after the position
+// is moved.
+func (s *session) repair(taken []*claim, h *holding, st *stray) {
+	p := taken[0].where
+	if s.c.topics.isAnother(s.running, p.Topic) { // the position is not of this topic
+		s.yield(taken)
+		return
+	}
+	if s.c.cfg.OutOfRange == driver.OutOfRangeStop && !s.isOver() {
+		err := s.c.positions.outOfRange(s.running, p, st.err)
+		taken[0].setLost(err)
+		s.yield(taken)
+		s.c.fail(err)
+		return
+	}
+	s.yield(taken)
+	s.begin(p, h, func(ctx context.Context, by member) (int64, error) {
+		return s.c.positions.moveIntoLog(ctx, s, by, p, st)
+	})
+}
+
+// startLater begins the claim of p when its start can be decided.
+func (s *session) startLater(p partition) {
+	h := s.holdingOf(p)
+	s.jobs.Go(func() {
+		s.begin(p, h, func(ctx context.Context, by member) (int64, error) {
+			starts, err := s.startOf(ctx, by, p)
+			if err != nil {
+				return 0, err
+			}
+			at, ok := starts[p]
+			if !ok {
+				return 0, kerr.LeaderNotAvailable
+			}
+			return at.at, nil
+		})
+	})
+}
+
+func (s *session) startOf(ctx context.Context, by member, p partition) (map[partition]start, error) {
+	at, err := s.c.coordinator.fetchOffsets(ctx, []partition{p})
+	if err == nil {
+		err = kerr.ErrorForCode(at[p].ErrorCode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	fetched := kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset} // the fetch shows a log that was cut back
+	return s.c.positions.starts(ctx, s, by, map[partition]kgo.EpochOffset{p: fetched})
+}
+
+const (
+	firstRetry     = 20 * time.Millisecond
+	lastRetry      = time.Second
+	attemptTimeout = 10 * time.Second
+)
+
+// begin begins the claim of p, which kgo holds and does not fetch, when find has found its
+// start.
+func (s *session) begin(p partition, h *holding, find func(ctx context.Context, by member) (int64, error)) {
+	code := ""
+	for retry := firstRetry; s.holds(p, h) && !s.isOver(); retry = min(2*retry, lastRetry) {
+		by, ok := s.member()
+		err := error(errSuperseded)
+		if ok {
+			err = s.tryBegin(p, h, by, find)
+		}
+		if err == nil {
+			return
+		}
+		if now := codeOf(err); now != code && err != error(errSuperseded) && !s.isOver() {
+			code = now
+			s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+		}
+		select {
+		case <-time.After(retry):
+		case <-s.running.Done():
+		}
+	}
+}
+
+func (s *session) tryBegin(p partition, h *holding, by member, find func(ctx context.Context, by member) (int64, error)) error {
+	ctx, cancel := context.WithTimeout(s.running, attemptTimeout)
+	defer cancel()
+	at, err := find(ctx, by)
+	if err != nil {
+		return err
+	}
+	if at < 0 {
+		begins, err := s.c.leaders.all(ctx, []partition{p}, logBegin)
+		if err != nil {
+			return err
+		}
+		at = begins[p]
+	}
+	s.turn.quiet(func() {
+		if now, ok := s.member(); !s.holds(p, h) || s.isOver() || !ok || now.id != by.id {
+			err = errSuperseded
+			return
+		}
+		s.setOffset(p, at)
+		s.assign([]*claim{s.newClaim(p, at, by)})
+		s.client.ResumeFetchPartitions(byTopic(p))
+	})
+	return err
+}
