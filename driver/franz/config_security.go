@@ -46,14 +46,14 @@ func (s scram) Authenticate(context.Context, string) (sasl.Session, []byte, erro
 		return nil, nil, err
 	}
 	first, err := exchange.Step("")
-	return session{exchange}, []byte(first), err
+	return dialogue{exchange}, []byte(first), err
 }
 
-// A session is one exchange of SCRAM.
-type session struct{ exchange *credentials.SCRAM }
+// A dialogue is one exchange of SCRAM.
+type dialogue struct{ exchange *credentials.SCRAM }
 
 // Challenge implements kgo's Session.
-func (s session) Challenge(sent []byte) (done bool, answer []byte, err error) {
+func (s dialogue) Challenge(sent []byte) (done bool, answer []byte, err error) {
 	text, err := s.exchange.Step(string(sent))
 	if err != nil {
 		return false, nil, err

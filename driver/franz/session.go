@@ -49,11 +49,12 @@ type holding struct{ _ byte }
 // newSession makes the client of a session, which joins nothing yet.
 func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (*session, error) {
 	s := &session{
-		c: c, claims: c.claims, eras: eras, pins: pins, turn: newTurn(),
+		c: c, claims: c.claims, eras: eras, pins: pins,
 		assigned: map[partition]*holding{}, stands: map[*claim]*standing{},
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancelCause(s.ctx)
+	s.turn = newTurn(s.running)
 	s.line = c.newMemberLine()
 	opts := append(c.memberOptions(s.line),
 		kgo.WithContext(s.ctx), kgo.WithHooks(s),

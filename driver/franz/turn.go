@@ -14,19 +14,20 @@ type turn struct {
 	free    *sync.Cond
 	taken   bool
 	waiting int             // callers of quiet that wait
+	running context.Context // of the session
 	poll    context.Context // of the latest poll
 	wake    context.CancelFunc
 }
 
-func newTurn() *turn {
-	t := &turn{}
+func newTurn(running context.Context) *turn {
+	t := &turn{running: running}
 	t.free = sync.NewCond(&t.mu)
 	t.renew()
 	return t
 }
 
 // renew is called with mu held.
-func (t *turn) renew() { t.poll, t.wake = context.WithCancel(context.Background()) }
+func (t *turn) renew() { t.poll, t.wake = context.WithCancel(t.running) }
 
 // begin waits for the turn of the poll loop, and returns the context of the next poll. The
 // callers of quiet go first.
