@@ -54,6 +54,9 @@ var balancers = map[driver.BalanceStrategy]func() kgo.GroupBalancer{
 func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) ([]kgo.Opt, error) {
 	opts, err := clusterOf(cfg).options(line)
 	errs := []error{err}
+	if p := cfg.GroupProtocol; p != driver.ClassicProtocol {
+		errs = append(errs, invalid(fmt.Errorf("GroupProtocol: %v is not supported", p)))
+	}
 	var chosen []kgo.GroupBalancer
 	for _, strategy := range cfg.BalanceStrategies {
 		if balancer := balancers[strategy]; balancer != nil {

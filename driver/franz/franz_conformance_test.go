@@ -27,7 +27,7 @@ func (consumerOnly) OpenProducer(context.Context, driver.ProducerConfig) (driver
 var errNoProducer = &driver.Error{Code: "UNSUPPORTED_VERSION", Kind: driver.ErrPermanent, Err: errors.New("no producer yet")}
 
 // firstOfProducers is the first case of the suite that is about producers alone.
-const firstOfProducers = "ProduceAcksOnce"
+const firstOfProducers = "ProduceContextEndsNothing"
 
 // alsoOfProducers are the cases before it that need a producer, too.
 var alsoOfProducers = []string{"ErrorsHaveNames", "OpenReturnsByItsContext"}
@@ -40,7 +40,7 @@ func casesOfConsumers(t *testing.T) []drivertest.Case {
 	var cases []drivertest.Case
 	var missing []string
 	for i, c := range all {
-		if i >= first || slices.Contains(alsoOfProducers, c.Name) {
+		if first < 0 || i >= first || slices.Contains(alsoOfProducers, c.Name) {
 			missing = append(missing, c.Name)
 		} else {
 			cases = append(cases, c)

@@ -112,9 +112,9 @@ func (s *session) finish() {
 	for _, cl := range s.claims.undone(s) { // kgo's goroutine is revoking them
 		<-cl.ended
 	}
-	by, joined := s.member()
+	by, _ := s.member()
 	s.c.membership.leave()
-	if joined {
+	if by.id != "" { // it may not know its generation yet
 		s.depart(by)
 	}
 	s.close()
