@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/fetchwire"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
@@ -164,11 +166,12 @@ func (c *consumer) open(ctx context.Context) error {
 }
 
 // newMemberLine returns the dialer of a session's client. It bounds the wait for heartbeats
-// and hears their answers.
-func (c *consumer) newMemberLine() *dialer.Dialer {
+// and hears their answers, and shows fetches to in.
+func (c *consumer) newMemberLine(in *inspector) *dialer.Dialer {
 	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, c.cfg.HeartbeatInterval))
 	line.Report, line.Closing = c.core.report, c.closing
 	line.Heard = c.membership.heard
+	line.Wrap = func(conn net.Conn) net.Conn { return fetchwire.New(conn, in, fetchwire.LengthFirst) }
 	line.Slow = func(key int16) bool { return key == response.Fetch || key == response.ListOffsets }
 	return line
 }

@@ -93,6 +93,7 @@ func (c *consumer) join() error {
 	if err != nil {
 		return err
 	}
+	s.seen.learn(seen)
 	c.membership.enter(s)
 	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		s.end(errClosing)
@@ -129,6 +130,7 @@ func (c *consumer) extend(ctx context.Context, seen survey, appeared []string) {
 		return
 	}
 	s.addPins(pins)
+	s.seen.learn(seen)
 	c.topics.subscribe(append(c.topics.subscription(), appeared...))
 	s.client.AddConsumeTopics(appeared...)
 }

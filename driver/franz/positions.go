@@ -26,8 +26,8 @@ type positions struct {
 	restarts *incarnation.Restarts // partitions of topics that were created again
 }
 
-// A start is where a claim begins.
-type start struct {
+// A startAt is where a claim begins.
+type startAt struct {
 	at     int64 // or startUnknown
 	parted int64 // where the log was cut back below at, or -1
 }
@@ -39,8 +39,8 @@ const startUnknown = -1
 // below 0 is none. It makes every decision durable in the name of by. It leaves out the
 // partitions for which that cannot be done now, mostly as they have no leader: no other
 // waits for them.
-func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (map[partition]start, error) {
-	starts := map[partition]start{}
+func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (map[partition]startAt, error) {
+	starts := map[partition]startAt{}
 	found, none := map[partition]kgo.EpochOffset{}, []partition(nil)
 	reborn := map[partition]int64{}
 	for p, at := range fetched {
@@ -49,7 +49,7 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 		case pending:
 			reborn[p] = from
 		case at.Offset >= 0:
-			starts[p] = start{at.Offset, -1}
+			starts[p] = startAt{at.Offset, -1}
 			if at.Epoch >= 0 {
 				found[p] = at
 			}
@@ -58,7 +58,7 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 		}
 	}
 	for p, parted := range o.leaders.cutBack(ctx, found) {
-		starts[p] = start{found[p].Offset, parted}
+		starts[p] = startAt{found[p].Offset, parted}
 	}
 	if err := o.restartAssigned(ctx, s, by, reborn, fetched, starts); err != nil {
 		return nil, err
@@ -73,17 +73,17 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 }
 
 // startFresh decides for partitions without a position.
-func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]start) error {
+func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]startAt) error {
 	begins, _ := o.leaders.some(ctx, none, logBegin)
 	if o.cfg.InitialOffset == driver.OffsetOldest {
 		for _, p := range none {
 			begin, ok := begins[p]
 			if !ok {
-				starts[p] = start{startUnknown, -1}
+				starts[p] = startAt{startUnknown, -1}
 				continue
 			}
 			o.reportNoPosition(p, begin, begin)
-			starts[p] = start{begin, -1}
+			starts[p] = startAt{begin, -1}
 		}
 		return nil
 	}

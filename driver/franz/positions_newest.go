@@ -96,7 +96,7 @@ func (o *positions) commitEnds(ctx context.Context, asOf incarnation.Eras, ends,
 
 // startNewest makes the starts of partitions without a position durable, whose logs begin
 // at begins: the end from before the join, or the beginning of a later partition.
-func (o *positions) startNewest(ctx context.Context, s *session, by member, begins map[partition]int64, starts map[partition]start) error {
+func (o *positions) startNewest(ctx context.Context, s *session, by member, begins map[partition]int64, starts map[partition]startAt) error {
 	to, unknown := map[partition]int64{}, []partition(nil)
 	for p, begin := range begins {
 		end, pinned := s.pin(p)
@@ -119,7 +119,7 @@ func (o *positions) startNewest(ctx context.Context, s *session, by member, begi
 	for p, at := range to {
 		if refused[p] == nil {
 			o.reportNoPosition(p, at, begins[p])
-			starts[p] = start{at, -1}
+			starts[p] = startAt{at, -1}
 		}
 	}
 	return nil

@@ -84,7 +84,7 @@ func (o *positions) beginnings(ctx context.Context, partitions []partition) (map
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned, of
 // which froms has the positions in the old topic.
-func (o *positions) restartAssigned(ctx context.Context, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]start) error {
+func (o *positions) restartAssigned(ctx context.Context, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt) error {
 	if len(froms) == 0 {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (o *positions) restartAssigned(ctx context.Context, s *session, by member, 
 	for p, begin := range begins {
 		if fetched[p].Offset == begin && froms[p] < 0 {
 			o.restarts.Settle(p) // the member that held it has done this, and has reported it
-			starts[p] = start{begin, -1}
+			starts[p] = startAt{begin, -1}
 			continue
 		}
 		to[p] = begin
@@ -109,7 +109,7 @@ func (o *positions) restartAssigned(ctx context.Context, s *session, by member, 
 	for p, begin := range to {
 		if refused[p] == nil {
 			o.restarted(p, froms[p], begin)
-			starts[p] = start{begin, -1}
+			starts[p] = startAt{begin, -1}
 		}
 	}
 	return nil

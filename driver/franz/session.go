@@ -23,6 +23,7 @@ type session struct {
 	claims *claims
 	client *kgo.Client
 	line   *dialer.Dialer  // of client
+	seen   *inspector      // of what client fetches
 	ctx    context.Context // of client; its end severs the client
 	cut    context.CancelFunc
 	eras   incarnation.Eras // when it began
@@ -55,7 +56,8 @@ func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancelCause(s.ctx)
 	s.turn = newTurn(s.running)
-	s.line = c.newMemberLine()
+	s.seen = newInspector(c.cfg.MaxDecompressedBytes, c.cfg.MaxMessageBytes, s.unreadable)
+	s.line = c.newMemberLine(s.seen)
 	opts := append(c.memberOptions(s.line),
 		kgo.WithContext(s.ctx), kgo.WithHooks(s),
 		kgo.OnPartitionsAssigned(s.onAssigned), kgo.AdjustFetchOffsetsFn(s.onOffsets),

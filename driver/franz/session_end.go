@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
 )
 
 // giveUp ends claims that are gone.
@@ -179,4 +178,3 @@ func (c *consumer) restart(changed map[string]bool) {
 		}
 	}
 }
-

@@ -35,6 +35,18 @@ func (s *session) damaged(cl *claim, d *recordbatch.Damage) {
 	s.c.core.report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: d.Offset, Err: d.Err})
 }
 
+// unreadable is called by a goroutine of kgo that reads an answer in which d is hidden. What
+// is before d may still be on its way to the core; then the next answer shows d again.
+func (s *session) unreadable(p partition, d *recordbatch.Damage) {
+	cl := s.claims.at(p)
+	if cl == nil {
+		return
+	}
+	if next := cl.next.Load(); next < 0 || next == d.Offset {
+		s.damaged(cl, d)
+	}
+}
+
 func (s *session) standAt(cl *claim, d *recordbatch.Damage) {
 	cl.stand()
 	s.mu.Lock()
@@ -87,7 +99,7 @@ func (s *session) due(now time.Time) (claims []*claim) {
 	return claims
 }
 
-// lookAt lets kgo read a claim once more. Kgo stops for ever in front of a batch that is too
+// lookAt lets kgo read a claim once more. Kgo stops forever in front of a batch that is too
 // large, unless the position is set.
 func (s *session) lookAt(cl *claim) {
 	s.turn.quiet(func() {
@@ -159,7 +171,7 @@ func (s *session) startLater(p partition) {
 	})
 }
 
-func (s *session) startOf(ctx context.Context, by member, p partition) (map[partition]start, error) {
+func (s *session) startOf(ctx context.Context, by member, p partition) (map[partition]startAt, error) {
 	at, err := s.c.coordinator.fetchOffsets(ctx, []partition{p})
 	if err == nil {
 		err = kerr.ErrorForCode(at[p].ErrorCode)

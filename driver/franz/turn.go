@@ -6,9 +6,9 @@ import (
 )
 
 // A turn keeps what a poll has brought from being delivered under another assignment: the
-// poll loop has the turn from before a poll until what it brought is delivered, and
-// whoever changes the claims has it meanwhile. To block rebalances while records are
-// delivered, as kgo can, would also stop the polls while a Revoke drains.
+// poll loop has the turn from before a poll until what it brought is delivered, and every
+// change of the claims takes it meanwhile. To block rebalances while records are delivered,
+// as kgo can, would also stop the polls while a Revoke drains.
 type turn struct {
 	mu      sync.Mutex // guards what follows
 	free    *sync.Cond

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/fetchwire"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
@@ -33,7 +34,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 	c.mender = newMender(c.claims, c.core)
 	c.endAsker = newEndAsker(c.claims, c.ends, conf)
 	c.inspector = newInspector(cfg.MaxDecompressedBytes, cfg.MaxMessageBytes, c.mender.inTrouble, c.arrived)
-	c.fetches.Wrap = func(conn net.Conn) net.Conn { return newExamined(conn, c.inspector) }
+	c.fetches.Wrap = func(conn net.Conn) net.Conn { return fetchwire.New(conn, c.inspector, fetchwire.HeadFirst) }
 	c.groups.Wrap = func(conn net.Conn) net.Conn {
 		return &ear{Conn: conn, asked: c.membership.asked, heard: c.membership.heard}
 	}

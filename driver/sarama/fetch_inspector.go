@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/fetchwire"
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
 
@@ -96,27 +97,25 @@ func (in *inspector) forget(p partition) {
 	delete(in.feeds[p.Topic], p.ID)
 }
 
-// asked notes where a partition is fetched.
-func (in *inspector) asked(p askedPartition) {
-	f := in.feed(p.topic, p.id)
+// Asked implements [fetchwire.Examiner]. It notes where a partition is fetched.
+func (in *inspector) Asked(p fetchwire.Asked) {
+	f := in.feed(p.Topic, p.ID)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = p.offset
+	f.asked = p.Offset
 }
 
-// answered looks at an answer, and hides from Sarama what it must not decode.
-func (in *inspector) answered(answer []byte, version int16) {
-	if version >= flexibleFetch && len(answer) == 0 {
-		return
-	}
+// Answered implements [fetchwire.Examiner]. It looks at an answer, and hides from Sarama what
+// it must not decode.
+func (in *inspector) Answered(answer []byte, version int16) {
 	now := time.Now()
 	b := recordbatch.NewBudget(in.limits)
-	eachAnswered(answer, version, func(p answeredPartition) {
-		if p.code != 0 {
+	fetchwire.EachAnswered(answer, version, func(p fetchwire.Answered) {
+		if p.Code != 0 {
 			return
 		}
-		f := in.feed(p.topic, p.id)
-		f.noteEnd(p.end, now)
+		f := in.feed(p.Topic, p.ID)
+		f.noteEnd(p.End, now)
 		bytes, bad := in.examine(f, p, b, now)
 		if bytes > 0 {
 			in.arrived(f.where, bytes)
@@ -147,26 +146,26 @@ const partialAnswers = 5
 
 // examine looks at the records of one partition. It returns how many bytes of them Sarama
 // may decode, and reports whether a batch is damaged.
-func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget, now time.Time) (bytes int, bad bool) {
+func (in *inspector) examine(f *feed, p fetchwire.Answered, b *recordbatch.Budget, now time.Time) (bytes int, bad bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(p.records) == 0 {
+	if len(p.Records) == 0 {
 		f.nothing(p, now)
 		return 0, false
 	}
-	first := recordbatch.FirstOffset(p.records)
+	first := recordbatch.FirstOffset(p.Records)
 	again := first >= 0 && first == f.first
 	x := recordbatch.Examination{
-		Records: p.records, Next: f.asked, Budget: b,
+		Records: p.Records, Next: f.asked, Budget: b,
 		Thorough: again || f.damage != nil,
 	}
 	f.first = first
 	t := x.Run()
 	if t == nil && x.Part > 0 {
 		if f.partial++; f.partial >= partialAnswers {
-			t = &recordbatch.Damage{Offset: f.asked, Err: recordbatch.Corrupt("of a batch of %d bytes only %d come", x.Part, len(p.records))}
-			if len(p.records) > recordbatch.MagicAt {
-				recordbatch.Hide(p.records)
+			t = &recordbatch.Damage{Offset: f.asked, Err: recordbatch.Corrupt("of a batch of %d bytes only %d come", x.Part, len(p.Records))}
+			if len(p.Records) > recordbatch.MagicAt {
+				recordbatch.Hide(p.Records)
 			}
 		}
 	}
@@ -185,9 +184,9 @@ func (in *inspector) examine(f *feed, p answeredPartition, b *recordbatch.Budget
 }
 
 // nothing notes that an answer brought no new record. It is called with mu held.
-func (f *feed) nothing(p answeredPartition, now time.Time) {
+func (f *feed) nothing(p fetchwire.Answered, now time.Time) {
 	switch {
-	case p.stable <= f.asked:
+	case p.Stable <= f.asked:
 		f.since = time.Time{}
 	case f.since.IsZero():
 		f.since = now

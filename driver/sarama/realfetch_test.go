@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -91,8 +92,7 @@ func flipInLog(t *testing.T, dir, partition string, place int) {
 	require.NoError(t, err)
 	at := 0
 	for range place + 1 {
-		c := cursor{b: b, at: at + 8}
-		at += recordbatch.LengthBytes + int(c.int32())
+		at += recordbatch.LengthBytes + int(binary.BigEndian.Uint32(b[at+8:]))
 	}
 	_, err = f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2))
 	require.NoError(t, err)

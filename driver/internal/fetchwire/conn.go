@@ -1,4 +1,4 @@
-package sarama
+package fetchwire
 
 import (
 	"bufio"
@@ -16,24 +16,45 @@ const (
 	readAhead       = 4096
 )
 
-// An examined connection shows each answer to a fetch to an inspector before
-// Sarama reads it.
+// An Examiner looks at the fetches of a connection.
+type Examiner interface {
+	// Asked is called for each partition in a request.
+	Asked(Asked)
+
+	// Answered is called with an answer, which begins after its head, before the client
+	// gets it. It may change the records in it.
+	Answered(answer []byte, version int16)
+}
+
+// A Reading is how a client reads an answer: first its head, and then all the rest in one
+// slice of its own. The Examiner changes that slice in place: nothing is copied.
+type Reading int
+
+// The readings. Sarama reads the length and the correlation ID first. Kgo reads the length
+// alone.
+const (
+	HeadFirst Reading = iota
+	LengthFirst
+)
+
+// A Conn is a connection that shows each answer to a fetch to an Examiner before the client
+// reads it.
 //
-// Sarama decodes an answer as one: a batch that cannot be read fails all partitions of the
-// broker, and Sarama blames each of them. It also allocates as much as a batch claims to
-// hold. So the inspector hides such batches from Sarama. Sarama asks for the head of an
-// answer and then for all the rest in one slice of its own, which the inspector changes in
-// place: nothing is copied.
-type examined struct {
+// A client decodes an answer as one: a batch that cannot be read may fail all partitions of
+// the broker. It also allocates as much as a batch claims to hold. So an Examiner hides such
+// batches from the client.
+type Conn struct {
 	net.Conn
-	in *bufio.Reader
-	by *inspector
+	in      *bufio.Reader
+	by      Examiner
+	reading Reading
 
 	mu      sync.Mutex // guards fetches, which the writer fills
 	fetches []pendingFetch
 
 	head    int   // bytes of the answer's head that are still to be read
 	rest    int   // bytes of the answer that are still to be read, head included
+	skip    int   // bytes of the head that the client reads with the rest
 	version int16 // of the fetch that it answers, or -1
 }
 
@@ -42,12 +63,13 @@ type pendingFetch struct {
 	version     int16
 }
 
-func newExamined(c net.Conn, by *inspector) *examined {
-	return &examined{Conn: c, in: bufio.NewReaderSize(c, readAhead), by: by}
+// New returns a connection over c.
+func New(c net.Conn, by Examiner, reading Reading) *Conn {
+	return &Conn{Conn: c, in: bufio.NewReaderSize(c, readAhead), by: by, reading: reading}
 }
 
-// Write implements net.Conn. Sarama writes a request by one call.
-func (e *examined) Write(b []byte) (int, error) {
+// Write implements net.Conn. The client must write a request by one call.
+func (e *Conn) Write(b []byte) (int, error) {
 	if len(b) >= lengthOfRequest+8 && binary.BigEndian.Uint16(b[lengthOfRequest:]) == response.Fetch {
 		e.mu.Lock()
 		e.fetches = append(e.fetches, pendingFetch{
@@ -55,13 +77,13 @@ func (e *examined) Write(b []byte) (int, error) {
 			version:     int16(binary.BigEndian.Uint16(b[lengthOfRequest+2:])),
 		})
 		e.mu.Unlock()
-		eachAsked(b, e.by.asked)
+		EachAsked(b, e.by.Asked)
 	}
 	return e.Conn.Write(b)
 }
 
 // Read implements net.Conn.
-func (e *examined) Read(p []byte) (int, error) {
+func (e *Conn) Read(p []byte) (int, error) {
 	if e.rest == 0 {
 		if err := e.begin(); err != nil {
 			return 0, err
@@ -82,20 +104,23 @@ func (e *examined) Read(p []byte) (int, error) {
 	n, err := io.ReadFull(e.in, p[:e.rest])
 	e.rest -= n
 	if err == nil {
-		e.by.answered(p[:n], e.version)
+		e.by.Answered(p[e.skip:n], e.version)
 	}
 	return n, err
 }
 
 // begin waits for the head of the next answer. Bytes of another shape, such as tokens of an
 // old authentication, are passed on unchanged.
-func (e *examined) begin() error {
+func (e *Conn) begin() error {
 	b, err := e.in.Peek(lengthOfRequest)
 	if err != nil {
 		return err
 	}
 	length := int(int32(binary.BigEndian.Uint32(b)))
 	e.rest, e.head, e.version = lengthOfRequest+max(0, length), 0, -1
+	if e.reading == LengthFirst {
+		e.head = lengthOfRequest
+	}
 	if length < headOfAnswer-lengthOfRequest {
 		return nil
 	}
@@ -103,16 +128,19 @@ func (e *examined) begin() error {
 		return err
 	}
 	if version, ok := e.take(int32(binary.BigEndian.Uint32(b[lengthOfRequest:]))); ok {
-		e.version, e.head = version, headOfAnswer
-		if version >= flexibleFetch {
+		e.version, e.head, e.skip = version, headOfAnswer, 0
+		if version >= flexible {
 			e.head++ // no tags
+		}
+		if e.reading == LengthFirst {
+			e.head, e.skip = lengthOfRequest, e.head-lengthOfRequest
 		}
 	}
 	return nil
 }
 
 // take returns the version of the fetch with a correlation ID, if it is one.
-func (e *examined) take(correlation int32) (int16, bool) {
+func (e *Conn) take(correlation int32) (int16, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i, f := range e.fetches {

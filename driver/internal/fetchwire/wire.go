@@ -1,9 +1,15 @@
-package sarama
+// Package fetchwire reads fetches and their answers as they go over a connection, so that
+// records are examined before a client decodes them.
+package fetchwire
 
 import "encoding/binary"
 
-// flexibleFetch is the first version of a fetch with compact lengths and tags.
-const flexibleFetch = 12
+// The first versions of a fetch in which something is different.
+const (
+	flexible    = 12 // lengths are compact, and tags follow
+	withIDs     = 13 // a topic is named by its ID
+	withoutSelf = 15 // a consumer names no replica
+)
 
 // A cursor reads the fields of a fetch. When bytes are missing it is bad from then on, and
 // reads zeros.
@@ -69,6 +75,14 @@ func (c *cursor) name() []byte {
 	return c.take(int(c.int16()))
 }
 
+// topic reads the name of a topic, or the 16 bytes of its ID.
+func (c *cursor) topic(version int16) []byte {
+	if version >= withIDs {
+		return c.take(16)
+	}
+	return c.name()
+}
+
 // tags passes over the fields that later versions have added.
 func (c *cursor) tags() {
 	if !c.flexible {
@@ -80,22 +94,25 @@ func (c *cursor) tags() {
 	}
 }
 
-// An askedPartition is one partition in a fetch request.
-type askedPartition struct {
-	topic  []byte
-	id     int32
-	offset int64
+// An Asked is one partition in a fetch request.
+type Asked struct {
+	Topic  []byte // its name, or its ID in a version that has IDs
+	ID     int32
+	Offset int64
 }
 
-// eachAsked calls visit for each partition in a fetch request, which begins with its length.
-func eachAsked(request []byte, visit func(askedPartition)) {
+// EachAsked calls visit for each partition in a fetch request, which begins with its length.
+func EachAsked(request []byte, visit func(Asked)) {
 	c := cursor{b: request, at: lengthOfRequest + 2}
 	version := c.int16()
 	c.int32() // the correlation ID
 	c.take(max(0, int(c.int16())))
-	c.flexible = version >= flexibleFetch
+	c.flexible = version >= flexible
 	c.tags()
-	c.take(12) // replica, longest wait, least bytes
+	if version < withoutSelf {
+		c.take(4)
+	}
+	c.take(8) // longest wait, least bytes
 	if version >= 3 {
 		c.int32()
 	}
@@ -106,10 +123,10 @@ func eachAsked(request []byte, visit func(askedPartition)) {
 		c.take(8)
 	}
 	for topics := c.count(); topics > 0 && !c.bad; topics-- {
-		topic := c.name()
+		topic := c.topic(version)
 		for n := c.count(); n > 0 && !c.bad; n-- {
-			p := c.askedPartition(version)
-			if p.topic = topic; !c.bad {
+			p := c.asked(version)
+			if p.Topic = topic; !c.bad {
 				visit(p)
 			}
 		}
@@ -117,13 +134,13 @@ func eachAsked(request []byte, visit func(askedPartition)) {
 	}
 }
 
-func (c *cursor) askedPartition(version int16) askedPartition {
-	p := askedPartition{id: c.int32()}
+func (c *cursor) asked(version int16) Asked {
+	p := Asked{ID: c.int32()}
 	if version >= 9 {
 		c.int32()
 	}
-	p.offset = c.int64()
-	if version >= flexibleFetch {
+	p.Offset = c.int64()
+	if version >= flexible {
 		c.int32()
 	}
 	if version >= 5 {
@@ -134,20 +151,23 @@ func (c *cursor) askedPartition(version int16) askedPartition {
 	return p
 }
 
-// An answeredPartition is one partition in the answer to a fetch.
-type answeredPartition struct {
-	topic   []byte
-	id      int32
-	code    int16
-	end     int64 // the high watermark
-	stable  int64 // the last stable offset; the high watermark in old versions
-	records []byte
+// An Answered is one partition in the answer to a fetch.
+type Answered struct {
+	Topic   []byte // as in Asked
+	ID      int32
+	Code    int16
+	End     int64 // the high watermark
+	Stable  int64 // the last stable offset; the high watermark in old versions
+	Records []byte
 }
 
-// eachAnswered calls visit for each partition in the answer to a fetch, which
+// EachAnswered calls visit for each partition in the answer to a fetch, which
 // begins after its head.
-func eachAnswered(answer []byte, version int16, visit func(answeredPartition)) {
-	c := cursor{b: answer, flexible: version >= flexibleFetch}
+func EachAnswered(answer []byte, version int16, visit func(Answered)) {
+	if version >= flexible && len(answer) == 0 {
+		return
+	}
+	c := cursor{b: answer, flexible: version >= flexible}
 	if version >= 1 {
 		c.int32()
 	}
@@ -155,10 +175,10 @@ func eachAnswered(answer []byte, version int16, visit func(answeredPartition)) {
 		c.take(6)
 	}
 	for topics := c.count(); topics > 0 && !c.bad; topics-- {
-		topic := c.name()
+		topic := c.topic(version)
 		for n := c.count(); n > 0 && !c.bad; n-- {
-			p := c.answeredPartition(version)
-			if p.topic = topic; !c.bad {
+			p := c.answered(version)
+			if p.Topic = topic; !c.bad {
 				visit(p)
 			}
 		}
@@ -166,11 +186,11 @@ func eachAnswered(answer []byte, version int16, visit func(answeredPartition)) {
 	}
 }
 
-func (c *cursor) answeredPartition(version int16) answeredPartition {
-	p := answeredPartition{id: c.int32(), code: c.int16(), end: c.int64()}
-	p.stable = p.end
+func (c *cursor) answered(version int16) Answered {
+	p := Answered{ID: c.int32(), Code: c.int16(), End: c.int64()}
+	p.Stable = p.End
 	if version >= 4 {
-		p.stable = c.int64()
+		p.Stable = c.int64()
 		if version >= 5 {
 			c.int64()
 		}
@@ -182,7 +202,7 @@ func (c *cursor) answeredPartition(version int16) answeredPartition {
 	if version >= 11 {
 		c.int32()
 	}
-	p.records = c.take(c.count())
+	p.Records = c.take(c.count())
 	c.tags()
 	return p
 }

@@ -1,0 +1,282 @@
+package franz
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
+)
+
+// has reports whether a live claim of the topic exists; the mutex must be held.
+func (r *recorder) has(topic string) bool {
+	for c := range r.live {
+		if c.Topic == topic {
+			return true
+		}
+	}
+	return false
+}
+
+// codesOf returns the codes that were reported of a whole topic; the mutex must be
+// held.
+func (r *recorder) codesOf(topic string) (codes []string) {
+	for _, err := range r.errs {
+		var at *driver.PartitionError
+		var de *driver.Error
+		if errors.As(err, &at) && at.Topic == topic && at.Partition == -1 && errors.As(err, &de) {
+			codes = append(codes, de.Code)
+		}
+	}
+	return codes
+}
+
+// TestFault_B2_MissingTopicStopsNoOther: of several topics one is missing, and
+// appears later.
+func TestFault_B2_MissingTopicStopsNoOther(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+		for _, initial := range []driver.InitialOffset{driver.OffsetOldest, driver.OffsetNewest} {
+			t.Run(fmt.Sprintf("%s %s", strategy, initial), func(t *testing.T) {
+				t.Parallel()
+				h, _ := fakeHarness(t)
+				cfg := consumerConfig(h.brokers)
+				cfg.Topics, cfg.InitialOffset = []string{"missing", "t"}, initial
+				cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+				r := newRecorder()
+				start(t, Driver{}, cfg, r)
+				r.waitFor(t, 5*time.Second, "a claim of the topic that exists", func() bool { return r.has("t") })
+				r.wait(t, "the report", func() bool { return len(r.codesOf("missing")) > 0 })
+				require.NoError(t, h.Send(t.Context(), "t", 0, driver.Record{Value: []byte("there")}))
+				r.waitRecords(t, 1)
+
+				require.NoError(t, h.CreateTopic(t.Context(), "missing", 1))
+				require.NoError(t, h.Send(t.Context(), "missing", 0, driver.Record{Value: []byte("late")}))
+				r.wait(t, "a claim of the topic that appeared", func() bool { return r.has("missing") && r.has("t") })
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				assert.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", r.codesOf("missing")[0])
+				assert.Empty(t, r.lost)
+			})
+		}
+	}
+}
+
+// TestFault_B2_AllTopicsMissing: Run waits until one of them exists.
+func TestFault_B2_AllTopicsMissing(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
+	h, _ := fakeHarness(t)
+	cfg := consumerConfig(h.brokers)
+	cfg.Topics = []string{"a", "b"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the reports", func() bool { return len(r.codesOf("a")) > 0 && len(r.codesOf("b")) > 0 })
+	time.Sleep(3 * time.Second) // some attempts
+	select {
+	case err := <-m.done:
+		require.FailNow(t, "Run has returned", "%v", err)
+	default:
+	}
+	require.NoError(t, h.CreateTopic(t.Context(), "b", 1))
+	r.wait(t, "a claim", func() bool { return r.has("b") })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.LessOrEqual(t, len(r.codesOf("b")), 1, "reports within a minute: %v", r.codesOf("b"))
+}
+
+// TestFault_B2_TopicDisappears: a topic is deleted while it is consumed, and
+// another goes on.
+func TestFault_B2_TopicDisappears(t *testing.T) {
+	testkit.Slow(t, "waits for looks at the topics")
+	t.Parallel()
+	h, _ := fakeHarness(t, kfake.SeedTopics(1, "t", "doomed"))
+	cfg := consumerConfig(h.brokers)
+	cfg.Topics = []string{"t", "doomed"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "both claims", func() bool { return len(r.live) == 2 })
+	deleteTopic(t.Context(), t, h.Client, "doomed")
+	r.wait(t, "the report", func() bool { return len(r.codesOf("doomed")) > 0 })
+	for i := range 3 {
+		require.NoError(t, h.Send(t.Context(), "t", 0, driver.Record{Value: fmt.Append(nil, i)}))
+		r.waitRecords(t, i+1)
+		time.Sleep(time.Second)
+	}
+	select {
+	case err := <-m.done:
+		require.FailNow(t, "Run has returned", "%v", err)
+	default:
+	}
+}
+
+// TestFault_B2_UnreadableTopicStopsNoOther: one topic may not be described, or may be
+// described and not be fetched. If no topic may be read, Run ends.
+func TestFault_B2_UnreadableTopicStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.Fetch} {
+		t.Run(key.Name(), func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t, kfake.SeedTopics(1, "t", "secret"))
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.Topics = []string{"secret", "t"}
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the report", func() bool { return slices.Contains(r.codesOf("secret"), "TOPIC_AUTHORIZATION_FAILED") })
+			seed(t, cluster.ListenAddrs(), "t", 0, "there")
+			r.waitRecords(t, 1)
+
+			cfg.Group, cfg.Topics = "alone", []string{"secret"}
+			alone := start(t, Driver{}, cfg, newRecorder())
+			assert.ErrorIs(t, alone.ranOut(t), driver.ErrPermanent, "Run for that topic alone")
+		})
+	}
+}
+
+// TestFault_B3_ForeignTopicsStopNoLeader: the member that leads is asked to assign
+// topics of another member that it cannot look up: one that is missing, one with an
+// illegal name, one that it may not describe.
+func TestFault_B3_ForeignTopicsStopNoLeader(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.Range, driver.Sticky, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
+			leadBeside(t, strategy, "t", "missing", "il/legal", "secret", "")
+		})
+	}
+}
+
+// TestFault_H8_SubscriptionsOfOthersStopNoLeader: another member subscribes to names
+// that no broker would accept for a topic.
+func TestFault_H8_SubscriptionsOfOthersStopNoLeader(t *testing.T) {
+	t.Parallel()
+	for name, topic := range map[string]string{
+		"missing": "missing", "illegal": "il/legal", "empty": "", "dots": "..", "control": "a\n\x1b[2J\x00", "not UTF-8": "a\xff",
+		"long": strings.Repeat("x", 30_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leadBeside(t, driver.RoundRobin, "t", topic)
+		})
+	}
+}
+
+// leadBeside leads a group which a member joins that subscribes to topics, of which
+// "t" exists and "secret" may not be described.
+func leadBeside(t *testing.T, strategy driver.BalanceStrategy, topics ...string) {
+	t.Helper()
+	cluster := fake(t, kfake.SeedTopics(2, "t", "secret"))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "secret", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	for _, topic := range topics {
+		if topic != "t" && topic != "secret" && topic != "missing" && topic != "" { // a fault of "" is one of all topics
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: topic, Err: kerr.InvalidTopicException, Count: -1})
+		}
+	}
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.BalanceStrategies = []driver.BalanceStrategy{strategy}
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the first assignment", func() bool { return len(r.live) == 2 })
+
+	join := joinBeside(t, cluster, strategy.String(), topics...)
+	r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
+	assert.NoError(t, join(), "the other member")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Empty(t, r.errs, "reports of topics that are not ours")
+}
+
+// joinBeside has a member join the group, by hand, that subscribes to topics. The
+// function that it returns waits for what it is assigned, and leaves.
+func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ...string) func() error {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	require.NoError(t, err)
+	t.Cleanup(cl.Close)
+	member := kmsg.NewConsumerMemberMetadata()
+	member.Version, member.Topics = 1, topics
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Group, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = "g", 10000, 10000, "consumer"
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name, protocol.Metadata = strategy, member.AppendTo(nil)
+	req.Protocols = append(req.Protocols, protocol)
+	done := make(chan error, 1)
+	go func() {
+		done <- func() error {
+			resp, err := req.RequestWith(t.Context(), cl)
+			if err != nil {
+				return err
+			}
+			if resp.ErrorCode == kerr.MemberIDRequired.Code {
+				req.MemberID = resp.MemberID
+				if resp, err = req.RequestWith(t.Context(), cl); err != nil {
+					return err
+				}
+			}
+			if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+				return fmt.Errorf("join: %w", err)
+			}
+			sync := kmsg.NewPtrSyncGroupRequest()
+			sync.Group, sync.MemberID, sync.Generation = "g", resp.MemberID, resp.Generation
+			sync.ProtocolType, sync.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr(strategy)
+			synced, err := sync.RequestWith(t.Context(), cl)
+			if err != nil {
+				return err
+			}
+			if err := kerr.ErrorForCode(synced.ErrorCode); err != nil {
+				return fmt.Errorf("sync: %w", err)
+			}
+			if strategy != "cooperative-sticky" && !bytes.Contains(synced.MemberAssignment, []byte("t")) {
+				return fmt.Errorf("nothing assigned")
+			}
+			return nil
+		}()
+	}()
+	return func() error {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(patienceTest):
+			return errors.New("no assignment")
+		}
+	}
+}
+
+// TestFault_C1_StrategiesThatDoNotMeet: a member that offers another strategy is in
+// the group. Run waits until it has left.
+func TestFault_C1_StrategiesThatDoNotMeet(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.Sticky}
+	first := newRecorder()
+	other := start(t, Driver{}, cfg, first)
+	first.wait(t, "the first assignment", func() bool { return len(first.live) == 1 })
+
+	cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "some refusals", func() bool { return len(r.errs) >= 3 })
+	wantError(t, r.errs[0], "INCONSISTENT_GROUP_PROTOCOL", false)
+	select {
+	case err := <-m.done:
+		require.FailNow(t, "Run has returned", "%v", err)
+	default:
+	}
+	other.stop(t)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+}
