@@ -51,6 +51,19 @@ var balancers = map[driver.BalanceStrategy]func() kgo.GroupBalancer{
 	driver.Sticky: kgo.StickyBalancer, driver.CooperativeSticky: kgo.CooperativeStickyBalancer,
 }
 
+// A steady balancer leaves the generation out of what a member says of itself, where the
+// balancer makes nothing of it. A static member that starts again says the same then, so
+// that the group is not balanced again.
+type steady struct{ kgo.GroupBalancer }
+
+// JoinGroupMetadata implements kgo's GroupBalancer.
+func (b steady) JoinGroupMetadata(interests []string, owned map[string][]int32, generation int32) []byte {
+	if b.ProtocolName() == "range" || b.ProtocolName() == "roundrobin" {
+		generation = -1
+	}
+	return b.GroupBalancer.JoinGroupMetadata(interests, owned, generation)
+}
+
 // consumerOptions builds and checks the options of a consumer's member, whose connections
 // are those of line.
 func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) ([]kgo.Opt, error) {
@@ -62,7 +75,7 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 	var chosen []kgo.GroupBalancer
 	for _, strategy := range cfg.BalanceStrategies {
 		if balancer := balancers[strategy]; balancer != nil {
-			chosen = append(chosen, balancer())
+			chosen = append(chosen, steady{balancer()})
 		} else {
 			errs = append(errs, invalid(fmt.Errorf("BalanceStrategies: %d is none of the constants", strategy)))
 		}
@@ -86,6 +99,8 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 		kgo.KeepControlRecords(), // they show where holes end
 		kgo.FetchMaxWait(maxWait), kgo.FetchMaxPartitionBytes(int32(min(cfg.MaxMessageBytes, math.MaxInt32))),
 		kgo.RequestTimeoutOverhead(fetchTimeout),
+		kgo.Dialer(doubting(line)),
+		kgo.RetryTimeoutFn(retryTimeout(cfg.SessionTimeout)),
 	)
 	if cfg.MaxDecompressedBytes > 0 {
 		opts = append(opts, kgo.MaxDecompressBatchBytes(cfg.MaxDecompressedBytes))
@@ -98,6 +113,31 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 	}
 	return d.extend(opts, consumerSafety)
 }
+
+// retryTimeout returns how long kgo tries a request again. It tries a heartbeat for longer
+// than the session: the member itself ends its claims when that is over, and says why.
+func retryTimeout(session time.Duration) func(key int16) time.Duration {
+	return func(key int16) time.Duration {
+		if key == response.Heartbeat {
+			return 2 * session
+		}
+		return session
+	}
+}
+
+// doubting returns a function that dials by line, except once after an answer has not come in
+// time. Kgo looks for the coordinator of a group only when it cannot connect to the one that
+// it knows; one that is frozen accepts connections.
+func doubting(line *dialer.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if line.TakeSilence() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: errSilent}
+		}
+		return line.DialContext(ctx, network, addr)
+	}
+}
+
+var errSilent = errors.New("an answer has not come in time: the coordinator may be another broker")
 
 func clusterOf(cfg driver.ConsumerConfig) cluster {
 	return cluster{brokers: cfg.Brokers, clientID: cfg.ClientID, tls: cfg.TLS, sasl: cfg.SASL}
@@ -161,7 +201,7 @@ func (c *consumer) open(ctx context.Context) error {
 		topics: c.topics, core: c.core,
 		restarts: incarnation.NewRestarts(c.cfg.RebalanceTimeout + c.cfg.SessionTimeout + 2*lookEvery),
 	}
-	c.endAsker = &endAsker{claims: c.claims, leaders: c.leaders, core: c.core}
+	c.endAsker = newEndAsker(c.claims, c.leaders, c.core)
 	return nil
 }
 

@@ -85,8 +85,11 @@ func (c *consumer) join() error {
 		return err
 	}
 	asOf := c.topics.known.Eras()
-	pins, err := c.positions.pinNewest(ctx, asOf, seen, topics)
+	pins, failed, err := c.positions.pinNewest(ctx, asOf, seen, topics)
 	if err != nil {
+		return err
+	}
+	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
 	s, err := c.newSession(asOf, pins)
@@ -124,14 +127,19 @@ func (c *consumer) extend(ctx context.Context, seen survey, appeared []string) {
 	if s == nil || s.isOver() {
 		return
 	}
-	pins, err := c.positions.pinNewest(ctx, s.eras, seen, appeared)
+	before := c.topics.subscription()
+	pins, failed, err := c.positions.pinNewest(ctx, s.eras, seen, appeared)
 	if err != nil {
 		c.core.report(c.wrap(err)) // the next look tries it again
 		return
 	}
+	if appeared, err = c.topics.without(appeared, failed); err != nil {
+		c.topics.subscribe(before)
+		return
+	}
 	s.addPins(pins)
 	s.seen.learn(seen)
-	c.topics.subscribe(append(c.topics.subscription(), appeared...))
+	c.topics.subscribe(append(before, appeared...))
 	s.client.AddConsumeTopics(appeared...)
 }
 

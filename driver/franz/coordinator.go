@@ -233,7 +233,7 @@ type offsetAnswer = kmsg.OffsetFetchResponseGroupTopicPartition
 
 func (k *coordinator) fetchOffsets(ctx context.Context, partitions []partition) (map[partition]offsetAnswer, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Group = k.cfg.Group
+	req.Group, req.RequireStable = k.cfg.Group, true
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = k.cfg.Group
 	for topic, ids := range byTopic(partitions...) {
@@ -269,7 +269,9 @@ func (k *coordinator) fetchOffsets(ctx context.Context, partitions []partition) 
 	err = k.judge(code)
 	if isCode(err, kerr.GroupIDNotFound) { // no group, so no positions
 		for _, p := range partitions {
-			answers[p] = offsetAnswer{Partition: p.ID, Offset: -1, LeaderEpoch: -1}
+			if _, ok := answers[p]; !ok {
+				answers[p] = offsetAnswer{Partition: p.ID, Offset: -1, LeaderEpoch: -1}
+			}
 		}
 		return answers, nil
 	}

@@ -56,7 +56,7 @@ func TestFault_D1_HighWatermarkOfAPausedClaim(t *testing.T) {
 		return nil, nil, false
 	})
 	seed(t, brokers, "t", 0, numbered(10, 200)...)
-	asker := &endAsker{claims: m.claims, leaders: m.leaders, core: m.core}
+	asker := newEndAsker(m.claims, m.leaders, m.core)
 	watch.Go(func() { asker.run(m.watching, 20*time.Millisecond, 50*time.Millisecond) })
 	waitEnd(t, m, paused, 200)
 	seed(t, brokers, "t", 0, numbered(200, 300)...)

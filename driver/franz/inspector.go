@@ -117,7 +117,7 @@ func (in *inspector) examine(p fetchwire.Answered, b *recordbatch.Budget) (where
 	f.first, asked = first, f.asked
 	in.mu.Unlock()
 
-	x := recordbatch.Examination{Records: p.Records, Next: asked, Budget: b, Thorough: again}
+	x := recordbatch.Examination{Records: p.Records, Next: asked, Budget: b, Thorough: again, Lenient: true}
 	d = x.Run()
 
 	in.mu.Lock()

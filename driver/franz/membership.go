@@ -76,8 +76,9 @@ func (m *membership) joined() {
 	}
 }
 
-// out notes that the consumer is no longer a member; kgo may join again.
-func (m *membership) out() { m.isMember.Store(false) }
+// out notes that the consumer is no longer a member, and reports whether it was one. Kgo may
+// join again.
+func (m *membership) out() bool { return m.isMember.Swap(false) }
 
 // leave notes that the session is over.
 func (m *membership) leave() {

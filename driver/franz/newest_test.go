@@ -1,6 +1,7 @@
 package franz
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // newestOf starts a member of a new group that starts at the newest records of topics.
@@ -51,7 +53,12 @@ func TestNewestWithAPositionThatCannotBeRead(t *testing.T) {
 			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "bad", Partitions: []int32{1}, Err: kerr.UnstableOffsetCommit, Count: -1})
 			m := newestOf(t, cluster, "good", "bad")
 			m.wait(t, "the claims of the good topic", func() bool { return len(m.startsOf("good")) == 2 })
-			m.wait(t, "the report", func() bool { return slices.Contains(m.codesOf("bad"), "UNSTABLE_OFFSET_COMMIT") })
+			m.wait(t, "the report", func() bool {
+				return slices.ContainsFunc(m.errs, func(err error) bool {
+					var at *driver.PartitionError
+					return errors.As(err, &at) && at.Topic == "bad" && testkit.Code(err) == "UNSTABLE_OFFSET_COMMIT"
+				})
+			})
 			seed(t, brokers, "good", 0, "fresh")
 			m.waitRecords(t, 1)
 			assert.Equal(t, []string{"fresh"}, m.values())
@@ -92,7 +99,6 @@ func TestNewestWithALeaderThatIsAway(t *testing.T) {
 	assert.ElementsMatch(t, []driver.NoPositionError{
 		{Topic: "t", Partition: 0, Start: 10}, {Topic: "t", Partition: 1, Start: 10},
 	}, m.starts)
-	assert.Equal(t, 2, m.joins, "one session with two claims")
 	assert.Empty(t, m.errs)
 }
 

@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -38,9 +39,9 @@ const startUnknown = -1
 // starts decides where the claims of s begin, whose positions kgo has fetched; an offset
 // below 0 is none. It makes every decision durable in the name of by. It leaves out the
 // partitions for which that cannot be done now, mostly as they have no leader: no other
-// waits for them.
-func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (map[partition]startAt, error) {
-	starts := map[partition]startAt{}
+// waits for them, and failed has the reasons.
+func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (starts map[partition]startAt, failed map[partition]error, err error) {
+	starts, failed = map[partition]startAt{}, map[partition]error{}
 	found, none := map[partition]kgo.EpochOffset{}, []partition(nil)
 	reborn := map[partition]int64{}
 	for p, at := range fetched {
@@ -60,21 +61,21 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 	for p, parted := range o.leaders.cutBack(ctx, found) {
 		starts[p] = startAt{found[p].Offset, parted}
 	}
-	if err := o.restartAssigned(ctx, s, by, reborn, fetched, starts); err != nil {
-		return nil, err
+	if err := o.restartAssigned(ctx, s, by, reborn, fetched, starts, failed); err != nil {
+		return nil, nil, err
 	}
-	if err := o.startFresh(ctx, s, by, none, starts); err != nil {
-		return nil, err
+	if err := o.startFresh(ctx, s, by, none, starts, failed); err != nil {
+		return nil, nil, err
 	}
 	for p := range starts {
 		o.owed.Settle(p)
 	}
-	return starts, nil
+	return starts, failed, nil
 }
 
 // startFresh decides for partitions without a position.
-func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]startAt) error {
-	begins, _ := o.leaders.some(ctx, none, logBegin)
+func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]startAt, failed map[partition]error) error {
+	begins, silent := o.leaders.some(ctx, none, logBegin)
 	if o.cfg.InitialOffset == driver.OffsetOldest {
 		for _, p := range none {
 			begin, ok := begins[p]
@@ -87,7 +88,8 @@ func (o *positions) startFresh(ctx context.Context, s *session, by member, none 
 		}
 		return nil
 	}
-	return o.startNewest(ctx, s, by, begins, starts)
+	maps.Copy(failed, silent)
+	return o.startNewest(ctx, s, by, begins, starts, failed)
 }
 
 // reportNoPosition reports that a claim starts where the configuration says, as the group
@@ -135,11 +137,4 @@ func (o *positions) pin(ctx context.Context, s *session, by member, positions ma
 // hold keeps the position of cl, which ends, for the case that its topic was created again.
 func (o *positions) hold(cl *claim) {
 	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.position())
-}
-
-// refusals reports positions that could not be made durable.
-func (o *positions) refusals(refused map[partition]error) {
-	for p, err := range refused {
-		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
-	}
 }

@@ -26,34 +26,38 @@ import (
 //     for that.
 
 // pinNewest makes the ends of topics durable, for a group without members. It returns the
-// ends that are still to be committed when the claims start.
-func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, seen survey, topics []string) (pins map[partition]int64, err error) {
-	if o.cfg.InitialOffset != driver.OffsetNewest {
-		return nil, nil
-	}
-	topics = slices.DeleteFunc(slices.Clone(topics), o.topics.known.Reborn) // these start at the beginning
+// ends that are still to be committed when the claims start, and why the positions of some
+// partitions are not known.
+func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, seen survey, topics []string) (pins map[partition]int64, failed map[partition]error, err error) {
 	partitions := seen.partitions(topics)
-	if len(partitions) == 0 {
-		return o.owed.Add(nil), nil
-	}
 	at, err := o.coordinator.committed(ctx, partitions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	fresh := at.Fresh(partitions)
+	if o.cfg.InitialOffset != driver.OffsetNewest {
+		return nil, at.Failed, nil
+	}
+	fresh := slices.DeleteFunc(at.Fresh(partitions), func(p partition) bool { return o.topics.known.Reborn(p.Topic) }) // these start at the beginning
 	if len(fresh) == 0 {
-		return o.owed.Add(nil), nil
+		return o.owed.Add(nil), at.Failed, nil
 	}
-	return o.pinFresh(ctx, asOf, fresh)
+	pins, more, err := o.pinFresh(ctx, asOf, fresh)
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(more, at.Failed)
+	at, err = o.coordinator.committed(ctx, partitions) // a group that did not exist had no trouble
+	maps.Copy(more, at.Failed)
+	return pins, more, err
 }
 
 // pinFresh is pinNewest for the partitions of topics without a position.
-func (o *positions) pinFresh(ctx context.Context, asOf incarnation.Eras, fresh []partition) (pins map[partition]int64, err error) {
+func (o *positions) pinFresh(ctx context.Context, asOf incarnation.Eras, fresh []partition) (pins map[partition]int64, failed map[partition]error, err error) {
 	ends, _ := o.leaders.some(ctx, fresh, logEnd)
 	begins, _ := o.leaders.some(ctx, slices.Collect(maps.Keys(ends)), logBegin)
 	at, err := o.coordinator.committed(ctx, fresh)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ends, owed := position.Pin(fresh, at.Fresh(fresh), ends, begins)
 	refused, err := o.commitEnds(ctx, asOf, ends, begins)
@@ -64,16 +68,15 @@ func (o *positions) pinFresh(ctx context.Context, asOf incarnation.Eras, fresh [
 				pins[p] = end
 			}
 		}
-		return pins, nil
+		return pins, at.Failed, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for p := range refused {
+	for p := range refused { // the claim reports it when it starts
 		owed[p] = ends[p]
 	}
-	o.refusals(refused)
-	return o.owed.Add(owed), nil
+	return o.owed.Add(owed), at.Failed, nil
 }
 
 // commitEnds commits the ends for a group without members, and reports these starts. It
@@ -96,7 +99,7 @@ func (o *positions) commitEnds(ctx context.Context, asOf incarnation.Eras, ends,
 
 // startNewest makes the starts of partitions without a position durable, whose logs begin
 // at begins: the end from before the join, or the beginning of a later partition.
-func (o *positions) startNewest(ctx context.Context, s *session, by member, begins map[partition]int64, starts map[partition]startAt) error {
+func (o *positions) startNewest(ctx context.Context, s *session, by member, begins map[partition]int64, starts map[partition]startAt, failed map[partition]error) error {
 	to, unknown := map[partition]int64{}, []partition(nil)
 	for p, begin := range begins {
 		end, pinned := s.pin(p)
@@ -109,13 +112,14 @@ func (o *positions) startNewest(ctx context.Context, s *session, by member, begi
 			to[p] = end
 		}
 	}
-	ends, _ := o.leaders.some(ctx, unknown, logEnd)
+	ends, silent := o.leaders.some(ctx, unknown, logEnd)
 	maps.Copy(to, ends)
+	maps.Copy(failed, silent)
 	refused, err := o.pin(ctx, s, by, to)
 	if err != nil {
 		return err
 	}
-	o.refusals(refused)
+	maps.Copy(failed, refused)
 	for p, at := range to {
 		if refused[p] == nil {
 			o.reportNoPosition(p, at, begins[p])

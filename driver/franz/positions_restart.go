@@ -84,7 +84,7 @@ func (o *positions) beginnings(ctx context.Context, partitions []partition) (map
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned, of
 // which froms has the positions in the old topic.
-func (o *positions) restartAssigned(ctx context.Context, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt) error {
+func (o *positions) restartAssigned(ctx context.Context, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt, failed map[partition]error) error {
 	if len(froms) == 0 {
 		return nil
 	}
@@ -105,7 +105,7 @@ func (o *positions) restartAssigned(ctx context.Context, s *session, by member, 
 	if err != nil {
 		return err
 	}
-	o.refusals(refused)
+	maps.Copy(failed, refused)
 	for p, begin := range to {
 		if refused[p] == nil {
 			o.restarted(p, froms[p], begin)

@@ -30,6 +30,8 @@ type session struct {
 	turn   *turn
 	jobs   sync.WaitGroup // goroutines for single partitions
 
+	closing sync.Once // of client
+
 	running context.Context // ends when the session is to end
 	stop    context.CancelCauseFunc
 
@@ -206,7 +208,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 			fetched[partition{Topic: topic, ID: id}] = o.EpochOffset()
 		}
 	}
-	starts, err := s.c.positions.starts(ctx, s, by, fetched)
+	starts, failed, err := s.c.positions.starts(ctx, s, by, fetched)
 	if ctx.Err() != nil || s.isOver() {
 		return nil, s.refuse(ctx)
 	}
@@ -254,7 +256,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		return nil, s.refuse(ctx)
 	}
 	for _, p := range later {
-		s.startLater(p)
+		s.startLater(p, failed[p])
 	}
 	return offsets, nil
 }
@@ -319,10 +321,9 @@ func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32)
 func (s *session) OnGroupManageError(err error) {
 	err = s.c.wrap(err)
 	cause := err
-	if gone(err) {
+	if wasMember := s.c.membership.out(); gone(err) || wasMember && !isPermanent(err) {
 		cause = membershipLost(err)
 	}
-	s.c.membership.out()
 	s.c.membership.joining.Store(true)
 	s.cancelWindows(cause)
 	s.mu.Lock()
@@ -343,7 +344,7 @@ func (s *session) OnGroupManageError(err error) {
 
 // OnBrokerConnect implements kgo's hook. Kgo does not report an outage otherwise.
 func (s *session) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err != nil && !s.isOver() {
+	if err != nil && !s.isOver() && !errors.Is(err, errSilent) {
 		s.c.outage(err)
 	}
 }

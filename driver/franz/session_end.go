@@ -146,9 +146,11 @@ func (s *session) depart(by member) {
 
 // close closes the client at once. It waits for kgo's callbacks, all of which are bounded.
 func (s *session) close() {
-	s.cut()
-	s.line.Sever()
-	s.client.Close()
+	s.closing.Do(func() {
+		s.cut()
+		s.line.Sever()
+		s.client.Close()
+	})
 }
 
 // forgetStands drops the state of claims that could not be read on.

@@ -2,6 +2,7 @@ package franz
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -148,39 +149,46 @@ func (s *session) repair(taken []*claim, h *holding, st *stray) {
 		return
 	}
 	s.yield(taken)
-	s.begin(p, h, func(ctx context.Context, by member) (int64, error) {
+	s.begin(p, h, nil, func(ctx context.Context, by member) (int64, error) {
 		return s.c.positions.moveIntoLog(ctx, s, by, p, st)
 	})
 }
 
-// startLater begins the claim of p when its start can be decided.
-func (s *session) startLater(p partition) {
+// startLater begins the claim of p when its start can be decided. It reports
+// why it could not be before.
+func (s *session) startLater(p partition, why error) {
 	h := s.holdingOf(p)
+	s.reportAt(p, why)
 	s.jobs.Go(func() {
-		s.begin(p, h, func(ctx context.Context, by member) (int64, error) {
-			starts, err := s.startOf(ctx, by, p)
-			if err != nil {
-				return 0, err
-			}
-			at, ok := starts[p]
-			if !ok {
-				return 0, kerr.LeaderNotAvailable
-			}
-			return at.at, nil
-		})
+		s.begin(p, h, why, func(ctx context.Context, by member) (int64, error) { return s.startOf(ctx, by, p) })
 	})
 }
 
-func (s *session) startOf(ctx context.Context, by member, p partition) (map[partition]startAt, error) {
+func (s *session) reportAt(p partition, err error) {
+	if err != nil {
+		s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+	}
+}
+
+// startOf returns where the claim of p begins.
+func (s *session) startOf(ctx context.Context, by member, p partition) (int64, error) {
 	at, err := s.c.coordinator.fetchOffsets(ctx, []partition{p})
 	if err == nil {
 		err = kerr.ErrorForCode(at[p].ErrorCode)
 	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	fetched := kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset} // the fetch shows a log that was cut back
-	return s.c.positions.starts(ctx, s, by, map[partition]kgo.EpochOffset{p: fetched})
+	starts, failed, err := s.c.positions.starts(ctx, s, by, map[partition]kgo.EpochOffset{p: fetched})
+	if err != nil {
+		return 0, err
+	}
+	found, ok := starts[p]
+	if !ok {
+		return 0, fmt.Errorf("start of the claim: %w", errors.Join(failed[p], errIncomplete))
+	}
+	return found.at, nil
 }
 
 const (
@@ -190,9 +198,9 @@ const (
 )
 
 // begin begins the claim of p, which kgo holds and does not fetch, when find has found its
-// start.
-func (s *session) begin(p partition, h *holding, find func(ctx context.Context, by member) (int64, error)) {
-	code := ""
+// start. It reports why that takes time, unless it is for the reason that was reported.
+func (s *session) begin(p partition, h *holding, reported error, find func(ctx context.Context, by member) (int64, error)) {
+	code := codeOf(reported)
 	for retry := firstRetry; s.holds(p, h) && !s.isOver(); retry = min(2*retry, lastRetry) {
 		by, ok := s.member()
 		err := error(errSuperseded)
@@ -204,7 +212,7 @@ func (s *session) begin(p partition, h *holding, find func(ctx context.Context, 
 		}
 		if now := codeOf(err); now != code && err != error(errSuperseded) && !s.isOver() {
 			code = now
-			s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+			s.reportAt(p, err)
 		}
 		select {
 		case <-time.After(retry):

@@ -269,16 +269,16 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	m := startStore(t, s, 0)
 	r := m.recorder
 	r.wait(t, "delivery of what is there", func() bool { return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 })
-	asker := endAsker{claims: m.claims, leaders: m.leaders, core: m.core}
+	asker := newEndAsker(m.claims, m.leaders, m.core)
 	now := time.Now()
 	for _, at := range []time.Duration{0, stuckAfter / 2} {
-		asker.look(t.Context(), now.Add(at))
+		asker.look(t.Context(), m.claims.all(nil), now.Add(at))
 	}
 	r.mu.Lock()
 	assert.Empty(t, r.errs, "errors at first")
 	r.mu.Unlock()
 	for _, at := range []time.Duration{stuckAfter + time.Second, stuckAfter + 2*time.Second} {
-		asker.look(t.Context(), now.Add(at))
+		asker.look(t.Context(), m.claims.all(nil), now.Add(at))
 	}
 	r.mu.Lock()
 	if all := r.troubles(); assert.Len(t, all, 1, "troubles among %v", r.errs) {

@@ -3,6 +3,8 @@ package franz
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -122,6 +124,34 @@ func (t *topics) deny(topic string, reason error, wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.denied[topic] = denial{reason, time.Now().Add(wait)}
+}
+
+// without subscribes to topics except those with a partition whose position cannot be
+// read: kgo, which asks for all positions at once, would begin no claim. Such a topic is
+// reported and left alone for a while. If no topic is left, the join fails.
+func (t *topics) without(topics []string, failed map[partition]error) ([]string, error) {
+	reasons := map[string]error{}
+	for p, err := range failed {
+		if reasons[p.Topic] == nil || isPermanent(wrap(err)) {
+			reasons[p.Topic] = fmt.Errorf("position of partition %d: %w", p.ID, err)
+		}
+	}
+	if len(reasons) == 0 {
+		return topics, nil
+	}
+	left := slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return reasons[topic] != nil })
+	for topic, reason := range reasons {
+		wait := positionWait
+		if isPermanent(wrap(reason)) {
+			wait = reportEvery
+		}
+		t.deny(topic, reason, wait)
+		t.report(topic, reason)
+	}
+	if len(left) == 0 {
+		return nil, errors.Join(slices.Collect(maps.Values(reasons))...)
+	}
+	return t.subscribe(left), nil
 }
 
 func (t *topics) subscribe(topics []string) []string {

@@ -48,6 +48,7 @@ const conformanceClusters = 3
 // TestRealConformance runs on clusters of one broker, or on one of as many as
 // GOPKG_BROKERS says.
 func TestRealConformance(t *testing.T) {
+	testkit.DriversTurn(t, "sarama")
 	brokers := 1
 	if text := os.Getenv("GOPKG_BROKERS"); text != "" {
 		var err error

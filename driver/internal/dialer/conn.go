@@ -22,6 +22,7 @@ type conn struct {
 	answers *response.Follower
 	pause   pause
 
+	ended  atomic.Bool           // the client waits no longer for an answer
 	broken atomic.Pointer[error] // why the connection is unusable: it brought no answer
 	gone   chan struct{}         // closed with the connection
 	hangUp func() error          // closes raw and gone, once
@@ -71,7 +72,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.dialer.silent.Store(true)
+		if !c.ended.Load() {
+			c.dialer.silent.Store(true)
+		}
 		c.hangUp()
 	}
 	good, wrong := c.answers.Follow(b[:n])
@@ -90,7 +93,12 @@ func (c *conn) Read(b []byte) (int, error) {
 // open; a heartbeat waits on one of them until the session is over; the group moves to
 // another broker, which removes the member; everything that the member has handled
 // meanwhile is delivered again.
+//
+// A limit that has passed ends a wait: kgo does so when the context of a request ends.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	if !t.IsZero() && !t.After(time.Now()) {
+		c.ended.Store(true)
+	}
 	if wait := c.wait(); wait > 0 {
 		if limit := time.Now().Add(wait); limit.Before(t) {
 			t = limit

@@ -72,6 +72,10 @@ type Examination struct {
 	Thorough bool
 	Budget   *Budget // of the answer
 
+	// Lenient says that the client makes of a batch what it can, and goes on behind it. A
+	// batch of which it would leave out a record is damaged, then.
+	Lenient bool
+
 	// Whole, Bytes and Part are the result of Run.
 	Whole int // batches that have come as a whole, and in order
 	Bytes int // an upper bound on the size of these, decompressed
@@ -180,6 +184,9 @@ func (x *Examination) recordBatch(b []byte) *driver.Error {
 		if err := inOrder(body, h); err != nil {
 			return err
 		}
+		if x.Lenient && !WellFormed(body, h.count) {
+			return Corrupt("the records of a batch from offset %d to %d are cut short", h.base, h.last)
+		}
 	}
 	if err := x.afford(body, h); err != nil {
 		return err
@@ -253,4 +260,58 @@ func (h batchHeader) follows(delta, before int64) *driver.Error {
 		return Corrupt("in a batch from offset %d to %d a record with delta %d comes after %d", h.base, h.last, delta, before)
 	}
 	return nil
+}
+
+// WellFormed reports whether b, which is not compressed, holds count records that a client
+// can read, and nothing else.
+func WellFormed(b []byte, count int) bool {
+	for ; count > 0; count-- {
+		record, rest, ok := sized(b)
+		if !ok || !readable(record) {
+			return false
+		}
+		b = rest
+	}
+	return len(b) == 0
+}
+
+// sized cuts off what a length at the beginning of b counts. A length of -1 counts nothing.
+func sized(b []byte) (of, rest []byte, ok bool) {
+	length, n := binary.Varint(b)
+	if n <= 0 || length > int64(len(b)-n) {
+		return nil, nil, false
+	}
+	length = max(length, 0)
+	return b[n : n+int(length)], b[n+int(length):], true
+}
+
+func readable(record []byte) bool {
+	if len(record) == 0 {
+		return false
+	}
+	b, ok := record[1:], true // after the attributes
+	for range 2 {             // the time, and the offset
+		_, n := binary.Varint(b)
+		if n <= 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	for range 2 { // the key, and the value
+		if _, b, ok = sized(b); !ok {
+			return false
+		}
+	}
+	headers, n := binary.Varint(b)
+	if n <= 0 || headers > int64(len(b)) {
+		return false
+	}
+	for b = b[n:]; headers > 0; headers-- {
+		for range 2 {
+			if _, b, ok = sized(b); !ok {
+				return false
+			}
+		}
+	}
+	return true
 }
