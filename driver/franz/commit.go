@@ -39,7 +39,7 @@ func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
 			break
 		}
 		sent := slices.Clone(b.todo)
-		a, err := exchange(ctx, c.coordinator, func(ctx context.Context) (commitAttempt, error) {
+		a, err := alone(ctx, c.coordinator, func(ctx context.Context) (commitAttempt, error) {
 			return c.try(ctx, sent)
 		})
 		if ctx.Err() != nil && err != nil {
@@ -143,7 +143,7 @@ func (c *committer) try(ctx context.Context, marks []commitMark) (commitAttempt,
 	return a, nil
 }
 
-// verdict returns what became of m: nil if it is durable. It is called by an exchange.
+// verdict returns what became of m: nil if it is durable. It is called with the lane.
 func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen survey) error {
 	if !c.topics.hold(m.claim.where.Topic, m.claim.era, seen) {
 		return recreated(m.claim.where.Topic)
@@ -222,7 +222,7 @@ func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() 
 // startSome is start for callers that can go on with some of the positions. It returns
 // why others were refused. An error of the group is an error of all of them.
 func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
-	return exchange(ctx, c.coordinator, func(ctx context.Context) (map[partition]error, error) {
+	return alone(ctx, c.coordinator, func(ctx context.Context) (map[partition]error, error) {
 		m, err := by()
 		if err != nil {
 			return nil, err

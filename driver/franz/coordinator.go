@@ -99,8 +99,8 @@ func (k *coordinator) judge(code int16) error {
 	return err
 }
 
-// exchange runs f alone, and waits for it or for ctx.
-func exchange[T any](ctx context.Context, k *coordinator, f func(context.Context) (T, error)) (T, error) {
+// alone runs f alone, and waits for it or for ctx.
+func alone[T any](ctx context.Context, k *coordinator, f func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		answer T
 		err    error

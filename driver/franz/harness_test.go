@@ -104,7 +104,7 @@ func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ",")}, cluster
 }
 
-func (h *harness) Driver() driver.Driver         { return producersOnly{} }
+func (h *harness) Driver() driver.Driver         { return Driver{} }
 func (h *harness) Brokers() []string             { return h.brokers }
 func (h *harness) Settings() drivertest.Settings { return h.settings }
 
