@@ -20,6 +20,9 @@ import (
 const (
 	maxWait      = 250 * time.Millisecond // of a fetch: the lag of a resume
 	fetchTimeout = 30 * time.Second
+
+	// newPartitionLook is how often the leader of the group looks for new partitions.
+	newPartitionLook = 20 * time.Second
 )
 
 // heartbeatWait bounds the wait for the answer to a heartbeat. When it has passed, an
@@ -99,6 +102,7 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 		kgo.KeepControlRecords(), // they show where holes end
 		kgo.FetchMaxWait(maxWait), kgo.FetchMaxPartitionBytes(int32(min(cfg.MaxMessageBytes, math.MaxInt32))),
 		kgo.RequestTimeoutOverhead(fetchTimeout),
+		kgo.MetadataMaxAge(newPartitionLook),
 		kgo.Dialer(doubting(line)),
 		kgo.RetryTimeoutFn(retryTimeout(cfg.SessionTimeout)),
 	)
