@@ -107,8 +107,9 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// lookupWait bounds the wait for the address of a coordinator: any broker knows it at
-// once. The frozen broker may be asked, too, and there must be time to ask another one.
+// lookupWait bounds the wait for the address of a coordinator, and for the first answer on a
+// connection: any broker knows these at once. The frozen broker may be asked, too, and there
+// must be time to ask another one.
 const lookupWait = time.Second
 
 // wait returns how long the answer to the latest request may take, or 0 if the client
@@ -121,7 +122,7 @@ func (c *conn) wait() time.Duration {
 	switch key {
 	case response.JoinGroup, response.SyncGroup: // answered when other members have done theirs
 		return 0
-	case response.FindCoordinator:
+	case response.FindCoordinator, response.APIVersions:
 		return c.dialer.atMost(max(lookupWait, c.dialer.answer/3))
 	}
 	return c.dialer.answer
