@@ -11,8 +11,10 @@ import (
 //
 // The methods of one consumer are called by one goroutine for each partition
 // that is assigned, so by several at once. A nil error means that the record is
-// done and may be committed. An error or a panic fails the record: after a
-// backoff it is handled again, before any later record of its partition.
+// done and may be committed. An error or a panic fails the record. What happens to it
+// then is said by a mark on the error, such as [Skip], or else by
+// [ConsumerConfig].Failure: by default it is handled again after a backoff, before any
+// later record of its partition.
 //
 // ctx carries the values of the context given to StartAllConsumers. It is cancelled
 // when the partition is revoked or lost, when the consumer is switched off, and
@@ -36,7 +38,8 @@ type MessageConsumer interface {
 
 // A BatchConsumer is a [Consumer] that handles several records of one partition
 // in one call, in place of Handle and HandleMessage: as many as wait, up to
-// MaxBatchSize. The batch is done or fails as a whole.
+// MaxBatchSize. An error fails all of them, unless it is a [BatchError], which names
+// those that have failed.
 type BatchConsumer interface {
 	Consumer
 	HandleBatch(ctx context.Context, ms []*Message) error
@@ -63,8 +66,8 @@ type Message struct {
 	Headers   []Header
 
 	// Attempt counts the times that this record has been handed to the handler
-	// since its partition was assigned, from 1. It has no limit: a record that
-	// fails is tried again until its handler succeeds.
+	// since its partition was assigned, from 1. Unlike HandlerFailed.Failures it counts
+	// what was held or interrupted, and starts again after a rebalance.
 	Attempt int
 }
 

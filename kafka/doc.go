@@ -58,8 +58,15 @@
 // A handler's error fails its record. The partition waits 1s, then 2s, 4s, and so
 // on up to 60s, and hands the same record out again after each wait, until the
 // handler succeeds. Meanwhile all other partitions, the membership and the
-// heartbeats continue. A failing record never switches its consumer off. It shows
-// in the status of its partition, in [HandlerFailed] and in the log.
+// heartbeats continue. By default a failing record never switches its consumer off. It
+// shows in the status of its partition, in [HandlerFailed] and in the log.
+//
+// A [FailurePolicy] limits the attempts: then the record goes to a dead-letter topic, is
+// skipped, or switches the consumer off. A handler decides for one error by a mark:
+// [Retry], [Skip], [DeadLetter], [Stop], or [Hold], which blames an outage and makes the
+// whole consumer wait. A batch names the records that failed by a [BatchError]. In every
+// case a record is committed only if its handler returned nil, if hooks have got
+// [RecordSkipped], or if a broker has acknowledged its copy.
 //
 // A consumer that cannot connect, or whose driver fails in a way that joining the
 // group again does not cure, is started again with the same backoff. It is disabled

@@ -50,7 +50,7 @@ type HandlerFailed struct {
 	Failures  int           // of this record, in earlier claims too
 	Next      Failure       // what happens to the record now
 	Backoff   time.Duration // until NextRetry
-	NextRetry time.Time     // when the handler is called again; zero if it is not
+	NextRetry time.Time     // when the handler is called again; zero if it is not, or not here
 	Err       error
 }
 
@@ -174,14 +174,35 @@ func (PartitionsAssigned) event() {}
 func (PartitionsRevoked) event()  {}
 func (PartitionsLost) event()     {}
 func (HandlerFailed) event()      {}
-func (ConsumerHeld) event()       {}
-func (RecordSkipped) event()      {}
-func (RecordForwarded) event()    {}
-func (ForwardFailed) event()      {}
-func (CommitFailed) event()       {}
-func (DriverError) event()        {}
-func (DataLoss) event()           {}
-func (NoPosition) event()         {}
-func (CallbackPanicked) event()   {}
-func (SendFailed) event()         {}
-func (ShutdownEnded) event()      {}
+
+// What embeds a TopicPartition would print as one.
+
+// String returns the event's name and its fields.
+func (e RecordSkipped) String() string { return eventText("RecordSkipped", e) }
+
+// String returns the event's name and its fields.
+func (e RecordForwarded) String() string { return eventText("RecordForwarded", e) }
+
+// String returns the event's name and its fields.
+func (e ForwardFailed) String() string { return eventText("ForwardFailed", e) }
+
+// MarshalText returns what String does.
+func (e RecordSkipped) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// MarshalText returns what String does.
+func (e RecordForwarded) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// MarshalText returns what String does.
+func (e ForwardFailed) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+func (ConsumerHeld) event()     {}
+func (RecordSkipped) event()    {}
+func (RecordForwarded) event()  {}
+func (ForwardFailed) event()    {}
+func (CommitFailed) event()     {}
+func (DriverError) event()      {}
+func (DataLoss) event()         {}
+func (NoPosition) event()       {}
+func (CallbackPanicked) event() {}
+func (SendFailed) event()       {}
+func (ShutdownEnded) event()    {}

@@ -190,7 +190,7 @@ func (l *lane) report() {
 			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,
 			Failures: f.attempts, Next: f.do, Err: f.err,
 		}
-		if f.do == FailureKeep {
+		if f.do == FailureKeep && !l.brake.halted() { // else the next owner tries it again
 			e.Backoff, e.NextRetry = f.wait, f.next
 		}
 		l.env.log.Warn("kafka: handler failed",

@@ -75,7 +75,8 @@ type FailurePolicy struct {
 
 	// Classify is asked about errors that carry no mark. FailureKeep means that the
 	// error is no special case: it counts as an attempt, and Then applies. It is
-	// called on the goroutine of the handler. If it panics, or returns what is no
+	// called on the goroutine of the handler. An error of a send that wraps ErrPermanent,
+	// say, has no meaning of its own here: Classify can give it one by errors.Is. If it panics, or returns what is no
 	// Failure, the answer counts as FailureKeep; that is logged once and stays in
 	// ConsumerStatus.PolicyError.
 	Classify func(err error) Failure `json:"-"`

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -475,4 +476,42 @@ func TestCopyDuringARevocation(t *testing.T) {
 			assert.Len(t, fw.offsets(), 1, "a failed one is not repeated")
 		})
 	}
+}
+
+// DisabledRetry is for what passes by itself; a record that stopped its consumer needs an
+// operator. It comes first when the consumer is switched on again.
+func TestStoppedConsumerStaysOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, got := &fakeDriver{}, &seen{}
+		cfg := testConfig()
+		cfg.DisabledRetry = time.Minute
+		m := start(t, d, cfg, failOffset(got, "1", Stop(errHandler)))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 2)
+		pass(time.Hour)
+		s := state(t, m)
+		assert.Equal(t, StateDisabled, s.State)
+		assert.True(t, s.NextRetry.IsZero())
+		assert.EqualError(t, s.Reason, "record orders/0 at offset 1: handler failed")
+		require.NoError(t, m.SetConsumerSwitch("job", true))
+		synctest.Wait()
+		c = d.consumer(t)
+		c.deliver(c.assign(0, 1), 1, 2)
+		synctest.Wait()
+		assert.Equal(t, []string{"0", "1", "1"}, got.all())
+	})
+}
+
+// Events of a record print all that they say, though they embed a TopicPartition, which
+// has a text of its own.
+func TestEventsOfARecordPrint(t *testing.T) {
+	e := RecordSkipped{JobName: "job", Group: "g", TopicPartition: TopicPartition{"orders", 3}, Offset: 42, Attempts: 2, Err: errHandler}
+	const want = `RecordSkipped{"JobName":"job","Group":"g","TopicPartition":"orders/3","Offset":42,"Attempts":2,"Err":"handler failed"}`
+	assert.Equal(t, want, fmt.Sprint(e))
+	text, err := e.MarshalText()
+	assert.NoError(t, err)
+	assert.Equal(t, want, string(text))
+	js, err := json.Marshal(e)
+	assert.NoError(t, err)
+	assert.Equal(t, want[len("RecordSkipped"):], string(js))
 }

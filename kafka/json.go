@@ -42,6 +42,15 @@ func fieldsJSON(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// eventText returns an event for a line: its name and its fields as JSON.
+func eventText(name string, e any) string {
+	fields, err := fieldsJSON(e)
+	if err != nil {
+		return name
+	}
+	return name + string(fields)
+}
+
 // jsonValue returns what stands for a field's value. A nil error gives null, in
 // whatever type it is.
 func jsonValue(v any) any {
