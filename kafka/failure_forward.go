@@ -78,7 +78,7 @@ func (l *lane) send(fs []forwarding) []forwarded {
 		return refuse(fs, driver.ErrClosed)
 	}
 	ctx := l.brake.sends
-	if l.watched != nil { // the send is part of the delivery
+	if l.watched != nil && l.watched.open { // the send is part of the delivery
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(context.WithoutCancel(l.watched.ctx))
 		defer cancel()

@@ -35,7 +35,7 @@ func (h *batchHands) limit() (int, bool) { return h.most, true }
 func (h *batchHands) rest() {}
 
 func (h *batchHands) hand(l *lane) error {
-	if l.ticket != nil {
+	if l.ticket != nil && l.i < len(l.run.Records) {
 		h.spread(l, 0) // a probe is one record
 	}
 	if h.open != nil {

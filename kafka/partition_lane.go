@@ -111,6 +111,7 @@ func (l *lane) next() bool {
 		l.watched.beginReceive(l.brake.ctx)
 		defer func() { l.watched.endReceive(l.received()) }()
 	}
+	l.unprobe() // an operator has skipped what was to be the probe
 	limit, batch := l.hands.limit()
 	var linger linger
 	defer linger.stop()

@@ -38,9 +38,10 @@ func (d *delivery) beginAttempt(ctx context.Context, records []Record, n int) co
 	if !d.open {
 		d.process.Start, d.process.Records = now, records
 		d.process.Err, d.process.Outcome = nil, OutcomeDone
-		d.open, d.left = true, len(records)
+		d.open, d.left = true, 0
 		d.ctx = d.process.start(ctx)
 	}
+	d.left = max(d.left, len(records)) // after a probe of one record the others join it
 	d.process.Attempt = n
 	d.attempt.Start, d.attempt.Records, d.attempt.Attempt = now, records, n
 	d.trying = true
