@@ -72,7 +72,8 @@ func TestChaos(t *testing.T) {
 	var out bytes.Buffer
 	o := options{
 		settings: settings{
-			Seed: seed, Partitions: 6, Consumers: 3, Producers: 2, Rate: 200, Keys: 40,
+			Driver: os.Getenv("GOPKG_DRIVER"), // CI gives the drivers turns
+			Seed:   seed, Partitions: 6, Consumers: 3, Producers: 2, Rate: 200, Keys: 40,
 			Session: 6 * time.Second, Work: time.Millisecond, Calm: time.Second,
 		},
 		version: kafkacluster.DefaultVersion, faults: "kill -9 the leader, kill -9 a consumer, cut all", controls: true,

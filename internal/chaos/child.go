@@ -24,6 +24,7 @@ const childVariable = "GOPKG_CHAOS_CHILD"
 type duty struct {
 	Name    string
 	Role    string // consumer, producer or restarter
+	Driver  string // sarama or franz
 	Brokers string
 	Topic   string
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -20,7 +21,7 @@ import (
 // consume is a service as teams write them, which writes down what it does.
 func consume(ctx context.Context, d duty, events *eventLog, log *slog.Logger) error {
 	c := &consumer{duty: d, events: events}
-	m := kafka.New(observedDriver{events: events}, kafka.WithLogger(log),
+	m := kafka.New(observedDriver{driverOf(d.Driver), events}, kafka.WithLogger(log),
 		kafka.WithHook(stateHook{events: events}), kafka.WithMiddleware(c.watch), kafka.WithShutdownTimeout(stopTimeout))
 	strategy := kafka.RoundRobin
 	if d.Cooperative {
@@ -118,10 +119,18 @@ func (h stateHook) Event(e kafka.Event) {
 	}
 }
 
+// driverOf returns the driver with a name.
+func driverOf(name string) driver.Driver {
+	if name == "franz" {
+		return franz.Driver{}
+	}
+	return sarama.Driver{}
+}
+
 // An observedDriver writes down what passes between driver and core. The hook's
 // events are too late: its handlers may already run when an assignment is reported.
 type observedDriver struct {
-	sarama.Driver
+	driver.Driver
 	events *eventLog
 }
 

@@ -35,6 +35,7 @@ func main() {
 	runChild()
 	var o options
 	flag.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano()%1e6), "decides the order of the faults, and whom they hit")
+	flag.StringVar(&o.Driver, "driver", "sarama", "sarama or franz")
 	flag.DurationVar(&o.duration, "duration", 0, "go through the faults again until so much time has passed")
 	flag.StringVar(&o.version, "kafka", kafkacluster.DefaultVersion, "version of Apache Kafka")
 	flag.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults wanted; all if empty")

@@ -24,7 +24,7 @@ const (
 
 // produce sends until ctx ends, and then waits for every answer.
 func produce(ctx context.Context, d duty, events *eventLog, log *slog.Logger) error {
-	m := kafka.New(observedDriver{events: events}, kafka.WithLogger(log), kafka.WithShutdownTimeout(stopTimeout))
+	m := kafka.New(observedDriver{driverOf(d.Driver), events}, kafka.WithLogger(log), kafka.WithShutdownTimeout(stopTimeout))
 	p, err := m.RegisterProducer(ctx, kafka.ProducerConfig{
 		BootstrapServers: d.Brokers, ClientID: d.Name, MaxRetries: sendRetries, RetryBackoff: retryWait,
 		EnableAsyncProducer: kafka.BoolPtr(true), EnableIdempotent: kafka.BoolPtr(!d.Careless),

@@ -26,6 +26,7 @@ type report struct {
 	Kafka       string   `json:"kafka"`
 	Sarama      string   `json:"sarama"`
 	Go          string   `json:"go"`
+	Driver      string   `json:"driver"`
 	Cooperative bool     `json:"cooperative"`
 	Rate        int      `json:"rate"`
 	Took        float64  `json:"took"`
@@ -96,7 +97,7 @@ func (t *trial) judged(ctx context.Context, command, version string) (*report, e
 	}
 	r := &report{
 		Trial: t.name, Seed: t.Seed, Command: command, Kafka: version, Sarama: moduleVersion("github.com/IBM/sarama"),
-		Go: runtime.Version(), Cooperative: t.Cooperative, Rate: t.Rate, Took: seconds(time.Since(t.begun)),
+		Go: runtime.Version(), Driver: t.Driver, Cooperative: t.Cooperative, Rate: t.Rate, Took: seconds(time.Since(t.begun)),
 		Violations: map[string]int{}, States: map[string]int{}, SendErrors: map[string]int{},
 	}
 	v.fates(r)

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -30,7 +29,7 @@ const runOneIn = 10
 
 // restart switches a consumer on and off, as often as d says.
 func restart(ctx context.Context, d duty, events *eventLog, log *slog.Logger) error {
-	m := kafka.New(sarama.Driver{}, kafka.WithLogger(log), kafka.WithHook(stateHook{events: events}), kafka.WithShutdownTimeout(stopTimeout))
+	m := kafka.New(driverOf(d.Driver), kafka.WithLogger(log), kafka.WithHook(stateHook{events: events}), kafka.WithShutdownTimeout(stopTimeout))
 	cfg := kafka.ConsumerConfig{
 		JobName: "chaos", ClientID: d.Name, BootstrapServers: d.Brokers, Topic: d.Topic, ConsumerGroup: d.Group,
 		SessionTimeout: d.Session, HeartbeatInterval: time.Second, RebalanceTimeout: 2 * d.Session,
@@ -128,7 +127,7 @@ func (o options) runRestarts(ctx context.Context, out io.Writer, log *slog.Logge
 	began := time.Now()
 	h := newHistory()
 	p, err := startProcess(duty{
-		Name: "r1", Role: "restarter", Brokers: b.Bootstrap(), Topic: "restarts", Group: "restarts",
+		Name: "r1", Role: "restarter", Driver: o.Driver, Brokers: b.Bootstrap(), Topic: "restarts", Group: "restarts",
 		Session: o.Session, Restarts: o.restarts, Seed: o.Seed,
 	}, 1, io.Discard, h.tell)
 	if err != nil {

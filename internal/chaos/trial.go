@@ -21,6 +21,7 @@ const drainLimit = time.Minute
 
 // Settings say how a trial goes.
 type settings struct {
+	Driver      string // sarama or franz
 	Seed        uint64
 	Partitions  int
 	Consumers   int
@@ -224,7 +225,8 @@ func (t *trial) behind(ctx context.Context) (behind int64, err error) {
 
 func (t *trial) startConsumer() error {
 	p, err := t.startProcess(duty{
-		Name: fmt.Sprintf("c%d", t.started+1), Role: "consumer",
+		Driver: t.Driver,
+		Name:   fmt.Sprintf("c%d", t.started+1), Role: "consumer",
 		Group: t.group, Session: t.Session, Cooperative: t.Cooperative, Work: t.Work, Skip: t.Skip,
 	})
 	if err == nil {
@@ -235,7 +237,8 @@ func (t *trial) startConsumer() error {
 
 func (t *trial) startProducer() error {
 	p, err := t.startProcess(duty{
-		Name: fmt.Sprintf("p%d", t.started+1), Role: "producer",
+		Driver: t.Driver,
+		Name:   fmt.Sprintf("p%d", t.started+1), Role: "producer",
 		Rate: t.Rate / t.Producers, Senders: 3, Keys: t.Keys, Careless: t.Careless, SyncSender: true,
 	})
 	if err == nil {

@@ -88,7 +88,7 @@ var graph = []row{
 		"it writes files"},
 	{"internal/differential", nil,
 		"it is tests only"},
-	{"internal/chaos", []string{"kafka", "driver", "driver/sarama", "internal/judge", "internal/kafkacluster", "github.com/twmb/franz-go"},
+	{"internal/chaos", []string{"kafka", "driver", "driver/sarama", "driver/franz", "internal/judge", "internal/kafkacluster", "github.com/twmb/franz-go"},
 		"it runs the production driver, and judges it by another client"},
 	{"internal/testkit", []string{"driver", "github.com/stretchr/testify", "go.uber.org/goleak"},
 		"tests of any package import it, and it knows no more than the contract"},
