@@ -14,6 +14,11 @@
 //     an outcome counts as known only if every attempt was answered.
 //   - A batch that a broker refuses is split and sent again, in order, before anything that
 //     was accepted later for its partition.
+//   - A consumer assigns and delivers by turns, so that what was fetched under one assignment
+//     is never delivered under another. Its positions are committed by requests of its own,
+//     with an answer per mark and with leader epochs (KIP-320).
+//   - Fetches are examined on the wire before kgo decodes them, so that a damaged or too large
+//     batch stops only its partition.
 //
 // # Tuning
 //
@@ -47,7 +52,9 @@ type Driver struct {
 	// TransactionalID, MaxBufferedRecords, MaxBufferedBytes, ManualFlushing,
 	// ProducerBatchMaxBytes, RecordRetries, UnknownTopicRetries, RecordDeliveryTimeout,
 	// DefaultProduceTopic, StopProducerOnDataLossDetected, RetryBackoffFn, and every
-	// option that makes a client consume.
+	// option that makes a client consume. For a consumer: every option of groups and of
+	// starting positions, FetchIsolationLevel, KeepControlRecords, KeepRetryableFetchErrors,
+	// DisableFetchCRCValidation, MaxDecompressBatchBytes, WithPools and TransactionalID.
 	//
 	// RecordPartitioner decides only for messages that ask for no partition. With
 	// ProducerLinger, Flush and Close send lingering messages at once.
