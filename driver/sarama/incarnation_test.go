@@ -76,7 +76,7 @@ func TestRealFault_A1_RecreatedTopicStartsAtItsBeginning(t *testing.T) {
 }
 
 func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic string, form recreation) {
-	ctx := within(t, 4*patienceTest)
+	ctx := within(t, 8*patienceTest)
 	require.NoError(t, cluster.CreateTopic(ctx, topic, 1))
 	cfg := consumerConfig(brokers)
 	cfg.Topics, cfg.Group, cfg.InitialOffset = []string{topic}, topic, form.initial
@@ -105,7 +105,7 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 		}
 		return values
 	}
-	r.waitFor(t, 2*patienceTest, "the records of the new topic", func() bool { return len(fresh()) >= form.records })
+	r.waitFor(t, 4*patienceTest, "the records of the new topic", func() bool { return len(fresh()) >= form.records })
 	claim := r.claim(0)
 	require.NoError(t, m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: int64(form.records)}}))
 	at, err := cluster.Committed(ctx, topic, topic, 0)
