@@ -18,7 +18,8 @@ import (
 type outbox struct {
 	cfg      *DeadLetterConfig
 	group    string
-	sources  []string // topics that the consumer reads
+	sources  []string          // topics that the consumer reads
+	topics   map[string]string // by source, as DeadLetterConfig.Topic says
 	producer *Producer
 }
 
@@ -34,7 +35,10 @@ func (j *job) openLetters(ctx context.Context, offs int) (*outbox, error) {
 	if !cfg.configured() || j.forwarder != nil {
 		return nil, nil
 	}
-	d := &outbox{cfg: cfg, group: j.cfg.ConsumerGroup, sources: j.cfg.Topics}
+	d := &outbox{cfg: cfg, group: j.cfg.ConsumerGroup, sources: j.cfg.Topics, topics: map[string]string{}}
+	for _, source := range d.sources {
+		d.topics[source] = cfg.topic(source, d.group)
+	}
 	err := j.whileWanted(ctx, offs, func(ctx context.Context) (err error) {
 		if d.producer, err = j.openLetterProducer(ctx); err != nil {
 			return err
@@ -99,7 +103,7 @@ func (d *outbox) lookUp(ctx context.Context) error {
 	}
 	var looked []string
 	for _, source := range d.sources {
-		topic := d.cfg.topic(source, d.group)
+		topic := d.topics[source]
 		if slices.Contains(looked, topic) {
 			continue
 		}
@@ -170,20 +174,23 @@ func (d *outbox) forward(ctx context.Context, fs []forwarding) []forwarded {
 
 // A letter is the copy of one record.
 type letter struct {
-	origin  *Message
+	origin  Message
 	why     death
-	message *ProducerMessage
+	message *ProducerMessage // first is the first one
+	first   ProducerMessage
 	answer  *forwarded
 }
 
 // letter makes the copy of a record.
 func (d *outbox) letter(f *forwarding) (*letter, error) {
-	m := f.message()
+	l := new(letter)
+	m := &l.origin
+	f.fill(m)
 	topic, err := d.topicFor(m, f.err)
 	if err != nil {
 		return nil, err
 	}
-	l := &letter{origin: m, why: death{
+	l.why = death{
 		source:   Source{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp},
 		group:    d.group,
 		attempts: f.attempts,
@@ -191,15 +198,16 @@ func (d *outbox) letter(f *forwarding) (*letter, error) {
 		reason:   f.reason,
 		failed:   time.Now(),
 		noText:   d.cfg.NoErrorText,
-	}}
-	l.message = &ProducerMessage{Topic: topic, Key: m.Key, Value: m.Value, Headers: l.why.headers(m.Headers)}
+	}
+	l.first = ProducerMessage{Topic: topic, Key: m.Key, Value: m.Value, Headers: l.why.headers(m.Headers)}
+	l.message = &l.first
 	return l, nil
 }
 
 // shrink leaves only the first headers, in a message of its own: the driver may still
 // read the one that was refused.
 func (l *letter) shrink() {
-	m := l.origin
+	m := &l.origin
 	l.message = &ProducerMessage{Topic: l.message.Topic, Key: m.Key, Value: m.Value, Headers: l.why.fewHeaders(m.Headers)}
 }
 
@@ -232,7 +240,7 @@ func (d *outbox) send(ctx context.Context, letters []*letter) {
 }
 
 // context returns ctx for the send of l, whose trace leads back to the record.
-func (l *letter) context(ctx context.Context) context.Context { return WithOrigin(ctx, l.origin) }
+func (l *letter) context(ctx context.Context) context.Context { return WithOrigin(ctx, &l.origin) }
 
 func (l *letter) answered(err error) {
 	if l.answer.err = err; err == nil {
@@ -252,7 +260,7 @@ func tooLarge(err error) bool {
 // topicFor returns the topic for the copy of a record. Its error wraps errNoTarget.
 func (d *outbox) topicFor(m *Message, err error) (string, error) {
 	if d.cfg.TopicFor == nil {
-		return d.cfg.topic(m.Topic, d.group), nil
+		return d.topics[m.Topic], nil
 	}
 	topic, perr := d.askTopicFor(m, err)
 	if perr == nil {
@@ -278,10 +286,10 @@ func (d *outbox) askTopicFor(m *Message, err error) (topic string, perr error) {
 	return d.cfg.TopicFor(m, err), nil
 }
 
-// message returns the record as handlers get it.
-func (f *forwarding) message() *Message {
+// fill makes m the record as handlers get it.
+func (f *forwarding) fill(m *Message) {
 	r := &f.record
-	return &Message{
+	*m = Message{
 		Topic: f.partition.Topic, Partition: f.partition.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
 		Key: r.Key, Value: r.Value, Headers: r.Headers, Attempt: f.attempts,
 	}

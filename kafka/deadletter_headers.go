@@ -85,44 +85,83 @@ type death struct {
 // headers returns the headers of the dead letter of a record that has own: those, and
 // ours. The slice is new, and the values of own are shared.
 func (d *death) headers(own []Header) []Header {
-	hs := make([]Header, 0, len(own)+11)
-	hs, redrives := withoutOurs(hs, own)
-	hs = d.identity(hs)
+	w, redrives := writeBehind(own, 11)
+	d.identity(&w)
 	if d.err != nil {
 		if !d.noText {
-			hs = append(hs, textHeader(HeaderErrorMessage, deathText(d.err)))
+			w.text(HeaderErrorMessage, deathText(d.err))
 		}
-		hs = append(hs, textHeader(HeaderErrorException, exceptionOf(d.err)))
+		w.text(HeaderErrorException, exceptionOf(d.err))
 	}
-	hs = append(hs,
-		numberHeader(HeaderErrorTimestamp, millis(d.source.Timestamp)),
-		textHeader(HeaderErrorReason, d.reason),
-		numberHeader(HeaderErrorFailed, millis(d.failed)))
-	return appendRedrives(hs, redrives)
+	w.number(HeaderErrorTimestamp, millis(d.source.Timestamp))
+	w.text(HeaderErrorReason, d.reason)
+	w.number(HeaderErrorFailed, millis(d.failed))
+	w.redrives(redrives)
+	return w.headers
 }
 
 // fewHeaders returns what headers does, without all that a dead letter can do without:
 // for a record that is too large otherwise.
 func (d *death) fewHeaders(own []Header) []Header {
-	hs := make([]Header, 0, len(own)+6)
-	hs, redrives := withoutOurs(hs, own)
-	return appendRedrives(d.identity(hs), redrives)
+	w, redrives := writeBehind(own, 6)
+	d.identity(&w)
+	w.redrives(redrives)
+	return w.headers
 }
 
-// identity appends the first five headers.
-func (d *death) identity(hs []Header) []Header {
-	return append(hs,
-		textHeader(HeaderErrorTopic, d.source.Topic),
-		numberHeader(HeaderErrorPartition, int64(d.source.Partition)),
-		numberHeader(HeaderErrorOffset, d.source.Offset),
-		textHeader(HeaderErrorGroup, d.group),
-		numberHeader(HeaderErrorDeliveryCount, int64(d.attempts)))
+// identity writes the first five headers.
+func (d *death) identity(w *headerWriter) {
+	w.text(HeaderErrorTopic, d.source.Topic)
+	w.number(HeaderErrorPartition, int64(d.source.Partition))
+	w.number(HeaderErrorOffset, d.source.Offset)
+	w.text(HeaderErrorGroup, d.group)
+	w.number(HeaderErrorDeliveryCount, int64(d.attempts))
 }
 
-func textHeader(key, value string) Header { return Header{Key: key, Value: []byte(value)} }
+// A headerWriter appends headers whose values share one buffer.
+type headerWriter struct {
+	headers []Header
+	buf     []byte
+}
 
-func numberHeader(key string, n int64) Header {
-	return Header{Key: key, Value: strconv.AppendInt(nil, n, 10)}
+// writeBehind returns a writer that has those of own that a dead letter keeps, in order,
+// with room for n more. It also returns how often the record was put back, or 0.
+func writeBehind(own []Header, n int) (w headerWriter, redrives int) {
+	w.headers = make([]Header, 0, len(own)+n)
+	w.buf = make([]byte, 0, 256)
+	for _, h := range own {
+		if !isOurs(h.Key) {
+			w.headers = append(w.headers, h)
+		} else if h.Key == HeaderRedrives {
+			redrives = parseRedrives(h.Value)
+		}
+	}
+	return w, redrives
+}
+
+// value returns what was appended to the buffer from at on. If the buffer has grown,
+// values that were written before stay in the old one.
+func (w *headerWriter) value(key string, at int) {
+	end := len(w.buf)
+	w.headers = append(w.headers, Header{Key: key, Value: w.buf[at:end:end]})
+}
+
+func (w *headerWriter) text(key, value string) {
+	at := len(w.buf)
+	w.buf = append(w.buf, value...)
+	w.value(key, at)
+}
+
+func (w *headerWriter) number(key string, n int64) {
+	at := len(w.buf)
+	w.buf = strconv.AppendInt(w.buf, n, 10)
+	w.value(key, at)
+}
+
+func (w *headerWriter) redrives(n int) {
+	if n > 0 {
+		w.number(HeaderRedrives, int64(n))
+	}
 }
 
 // ourHeaders are the names that a dead letter replaces.
@@ -138,32 +177,12 @@ func isOurs(key string) bool {
 	return strings.HasPrefix(key, "__dlq.") && slices.Contains(ourHeaders, key)
 }
 
-// withoutOurs appends to hs those of own that a dead letter keeps, in order. It also
-// returns how often the record was put back, or 0.
-func withoutOurs(hs, own []Header) (kept []Header, redrives int) {
-	for _, h := range own {
-		if !isOurs(h.Key) {
-			hs = append(hs, h)
-		} else if h.Key == HeaderRedrives {
-			redrives = parseRedrives(h.Value)
-		}
-	}
-	return hs, redrives
-}
-
 func parseRedrives(value []byte) int {
 	n, err := strconv.Atoi(string(value))
 	if err != nil || n < 0 || n > mostRedrives {
 		return 0
 	}
 	return n
-}
-
-func appendRedrives(hs []Header, n int) []Header {
-	if n == 0 {
-		return hs
-	}
-	return append(hs, numberHeader(HeaderRedrives, int64(n)))
 }
 
 // millis returns t as a record holds it, -1 for the zero time.

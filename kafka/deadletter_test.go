@@ -477,3 +477,88 @@ func TestUndecodableRecord(t *testing.T) {
 		})
 	}
 }
+
+// A copy that no broker answers for holds up neither a switch-off nor a shutdown: the
+// record is not done, and its next owner handles it again.
+func TestDeadLetterUnderWayAtTheEnd(t *testing.T) {
+	ends := []struct {
+		name string
+		end  func(t *testing.T, m *kafka.Manager)
+	}{
+		{"switch-off", func(t *testing.T, m *kafka.Manager) {
+			require.NoError(t, m.SetConsumerSwitch("orders", false))
+			pass(time.Minute)
+			assert.Equal(t, kafka.StateOff, status(t, m).State)
+		}},
+		{"shutdown", func(t *testing.T, m *kafka.Manager) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			assert.NoError(t, m.Shutdown(ctx))
+		}},
+	}
+	for _, tt := range ends {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t, 1)
+				require.NoError(t, b.CreateTopic(ordersDLQ, 1))
+				h, rec := new(failingHandler), new(kafka.Recorder)
+				m := launch(t, b, forwarding(nil), h.handle, kafka.WithHook(rec))
+				require.NoError(t, b.DeleteTopic(ordersDLQ))
+				require.NoError(t, b.Send("orders", nil, []byte("bad")))
+				pass(time.Minute)
+				require.Equal(t, 2, h.called("bad"))
+				began := time.Now()
+				tt.end(t, m)
+				assert.LessOrEqual(t, time.Since(began), time.Minute)
+				assert.Empty(t, kafka.EventsOf[kafka.RecordForwarded](rec))
+				assert.LessOrEqual(t, b.Committed("orders", "orders", 0), int64(0), "the record is not done")
+			})
+		})
+	}
+}
+
+// A copy that is acknowledged while its partition is being revoked is done: the next
+// owner does not get the record.
+func TestDeadLetterAcknowledgedDuringARebalance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		require.NoError(t, b.CreateTopic(ordersDLQ, 1))
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		d := fault.Wrap(b, fault.Topic(ordersDLQ, fault.On(fault.Ack, fault.Delay(5*time.Second))))
+		h, rec := new(failingHandler), new(kafka.Recorder)
+		launch(t, d, forwarding(nil), h.handle, kafka.WithHook(rec))
+		pass(2 * time.Second) // the second attempt has failed, and the copy is under way
+		require.Equal(t, 2, h.called("bad"))
+		b.Rebalance("orders")
+		pass(time.Minute)
+		assert.Len(t, kafka.EventsOf[kafka.RecordForwarded](rec), 1)
+		assert.Len(t, lettersIn(t, b, ordersDLQ), 1)
+		assert.Equal(t, 2, h.called("bad"))
+		assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+	})
+}
+
+// An acknowledgement that comes after the drain window changes nothing: the record is
+// handled again. The dead-letter topic then has two copies of the same source.
+func TestDeadLetterAcknowledgedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1)
+		require.NoError(t, b.CreateTopic(ordersDLQ, 1))
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		d := fault.Wrap(b, fault.Topic(ordersDLQ, fault.On(fault.Ack, fault.First(1, fault.Delay(2*time.Minute)))))
+		h, rec := new(failingHandler), new(kafka.Recorder)
+		launch(t, d, forwarding(nil), h.handle, kafka.WithHook(rec))
+		pass(2 * time.Second)
+		require.Equal(t, 2, h.called("bad"))
+		b.Rebalance("orders") // its drain window is 30s
+		pass(10 * time.Minute)
+		letters := lettersIn(t, b, ordersDLQ)
+		require.Len(t, letters, 2)
+		for _, l := range letters {
+			m := kafka.Message{Headers: l.Headers}
+			assert.Equal(t, kafka.Source{Topic: "orders", Partition: 0, Offset: 0, Timestamp: m.Source().Timestamp}, m.Source())
+		}
+		assert.Len(t, kafka.EventsOf[kafka.RecordForwarded](rec), 1)
+		assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+	})
+}
