@@ -43,7 +43,7 @@ func newLine(t *tls.Config, answer time.Duration) *dialer.Dialer {
 
 // versions returns the newest version of each request that the driver's clients send. A
 // position is addressed by the topic's name, not by its ID; and a produce request, which
-// package wire reads, likewise.
+// the driver reads, likewise.
 func versions() *kversion.Versions {
 	v := kversion.Stable()
 	v.SetMaxKeyVersion(0, 12) // Produce

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 )
 
 // outcome returns the error of a message that kgo has given back with err. The failure is
@@ -17,7 +18,7 @@ func (p *producer) outcome(err error, reason error, unknown bool) error {
 		return abandoned(err, unknown)
 	}
 	var known *driver.Error
-	if !errors.As(wrap(p.blame(err, reason)), &known) {
+	if !errors.As(credentials.Soften(wrap(p.blame(err, reason)), p.cfg.SASL), &known) {
 		known = &driver.Error{Code: "CLIENT_ERROR", Err: err}
 	}
 	if !unknown {

@@ -59,8 +59,6 @@ type askedTopic struct {
 	other kgo.TopicPartitioner
 }
 
-func slotOf(r *kgo.Record) *slot { return r.Context.(*slot) }
-
 // RequiresConsistency implements kgo's TopicPartitioner.
 func (t *askedTopic) RequiresConsistency(r *kgo.Record) bool {
 	return slotOf(r).want >= 0 || t.other.RequiresConsistency(r)

@@ -73,7 +73,7 @@ func newProducer(cfg driver.ProducerConfig) *producer {
 		return s
 	}
 	p.line.Closing = p.closing
-	p.line.Wrap = func(c net.Conn) net.Conn { return &wire{Conn: c, p: p} }
+	p.line.Wrap = func(c net.Conn) net.Conn { return &produceConn{Conn: c, p: p} }
 	if log := cfg.Logger; log != nil {
 		p.line.Report = func(err error) { log.Warn("kafka producer: a broker is out of order", "error", err) }
 	}

@@ -23,7 +23,8 @@ func refuseLater(cluster *kfake.Cluster) func(topic string, ahead time.Duration)
 	}
 }
 
-// refuseRecords makes cluster refuse each batch that holds a bad record.
+// refuseRecords makes cluster refuse each batch that holds a bad record, and for the time being
+// the others of its request.
 func refuseRecords(cluster *kfake.Cluster, err *kerr.Error, names bool, bad func(topic string, b kmsg.RecordBatch, r kmsg.Record) bool) {
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -48,6 +49,13 @@ func refuseRecords(cluster *kfake.Cluster, err *kerr.Error, names bool, bad func
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			resp.Topics = append(resp.Topics, rt)
+		}
+		for i := range resp.Topics { // nothing of a refused request is stored
+			for j := range resp.Topics[i].Partitions {
+				if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
+					p.ErrorCode = kerr.NotEnoughReplicas.Code
+				}
+			}
 		}
 		return resp, nil, refused
 	})

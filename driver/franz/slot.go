@@ -59,6 +59,20 @@ func (*slot) Err() error { return nil }
 // Value implements context.Context.
 func (*slot) Value(any) any { return nil }
 
+// waiting is the context of a record that waits for its topic, which the driver can cut short.
+type waiting struct {
+	context.Context
+	s *slot
+}
+
+// slotOf returns the slot of a record that has no partition yet.
+func slotOf(r *kgo.Record) *slot {
+	if w, ok := r.Context.(waiting); ok {
+		return w.s
+	}
+	return r.Context.(*slot)
+}
+
 // cost returns how many bytes of the buffer m takes.
 func cost(m *driver.Message) int64 {
 	n := slotBytes + len(m.Key) + len(m.Value)

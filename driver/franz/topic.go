@@ -100,8 +100,9 @@ func (t *topic) submit(s *slot) {
 	if t.p.cfg.DeliveryTimeout > 0 && t.partitions.Load() == 0 {
 		s.waits = true
 		t.lookup.enter(s.accepted)
+		s.rec.Context = waiting{t.lookup.leash.context(), s}
 	}
-	t.p.cl.TryProduce(t.lookup.leash.context(), &s.rec, s.promise)
+	t.p.cl.TryProduce(background, &s.rec, s.promise)
 }
 
 // resubmit hands messages to kgo again, or for the first time.

@@ -17,23 +17,41 @@ const (
 	headBytes   = 8 // that length, and the correlation ID of an answer
 )
 
-// A wire is a connection of a producer on which produce requests and their answers are
+// A produceConn is a connection of a producer on which produce requests and their answers are
 // followed. The driver learns what has happened to a batch before kgo does.
-type wire struct {
+type produceConn struct {
 	net.Conn
 	p *producer
 
 	mu      sync.Mutex // guards what follows
-	waiting []exchange // requests without an answer, in order
+	waiting []sending  // requests without an answer, in order
 	over    bool       // the connection is closed or broken
 
 	// Used by the one goroutine that reads.
 	answer []byte // the answer that is coming, as far as it has come
 	rest   int    // bytes of it that are still to come and need not be kept
+	stale  bool   // the broker has refused the token
 }
 
-// An exchange is a produce request that has no answer yet.
-type exchange struct {
+// A request is the head of a request.
+type request struct {
+	correlation int32
+	version     int16
+}
+
+// errStale reports a token that the broker has refused. The source may return another one next
+// time, so kgo must try again. Otherwise it would fail all messages of the broker, permanently.
+type errStale struct{}
+
+func (errStale) Error() string {
+	return "the token was refused: " + kerr.SaslAuthenticationFailed.Error()
+}
+func (errStale) Unwrap() error   { return kerr.SaslAuthenticationFailed }
+func (errStale) Timeout() bool   { return false }
+func (errStale) Temporary() bool { return true }
+
+// A sending is a produce request that has no answer yet.
+type sending struct {
 	correlation int32
 	version     int16
 	batches     []outBatch
@@ -47,10 +65,11 @@ type outBatch struct {
 }
 
 // Write implements net.Conn. kgo writes a request by one call.
-func (w *wire) Write(b []byte) (int, error) {
-	x, ok := w.p.exchangeOf(b)
+func (w *produceConn) Write(b []byte) (int, error) {
+	x, ok := w.p.sendingOf(b)
 	answers := w.p.cfg.RequiredAcks != driver.NoResponse
 	if !ok {
+		w.noteLogin(b)
 		return w.Conn.Write(b)
 	}
 	for i := range x.batches {
@@ -73,9 +92,12 @@ func (w *wire) Write(b []byte) (int, error) {
 }
 
 // Read implements net.Conn.
-func (w *wire) Read(b []byte) (int, error) {
+func (w *produceConn) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	w.follow(b[:n])
+	if w.stale {
+		n, err = 0, errStale{}
+	}
 	if err != nil {
 		w.lose()
 	}
@@ -83,13 +105,13 @@ func (w *wire) Read(b []byte) (int, error) {
 }
 
 // Close implements net.Conn.
-func (w *wire) Close() error {
+func (w *produceConn) Close() error {
 	w.lose()
 	return w.Conn.Close()
 }
 
 // lose notes that no answer comes to the requests that wait for one.
-func (w *wire) lose() {
+func (w *produceConn) lose() {
 	w.mu.Lock()
 	waiting := w.waiting
 	w.waiting = nil
@@ -99,14 +121,14 @@ func (w *wire) lose() {
 	}
 }
 
-func (x exchange) lose() {
+func (x sending) lose() {
 	for _, o := range x.batches {
 		o.lane.answered(o.n, o.era, nil, true)
 	}
 }
 
 // follow looks at a piece of the answers.
-func (w *wire) follow(b []byte) {
+func (w *produceConn) follow(b []byte) {
 	for len(b) > 0 {
 		if w.rest > 0 && w.answer == nil {
 			n := min(w.rest, len(b))
@@ -133,19 +155,51 @@ func (w *wire) follow(b []byte) {
 		}
 		answer := w.answer
 		w.answer = nil
-		w.settle(answer)
+		if !w.judge(answer) {
+			w.settle(answer)
+		}
 	}
 }
 
-// expects reports whether a produce request waits for the answer with this correlation ID.
-func (w *wire) expects(correlation int32) bool {
+// noteLogin notes a request to authenticate by a token.
+func (w *produceConn) noteLogin(b []byte) {
+	if s := w.p.cfg.SASL; s == nil || s.Mechanism != driver.SASLOAuthBearer || len(b) < headBytes+lengthBytes {
+		return
+	}
+	if binary.BigEndian.Uint16(b[lengthBytes:]) != uint16(kmsg.SASLAuthenticate) {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiting) > 0 && w.waiting[0].correlation == correlation
+	w.login = &request{int32(binary.BigEndian.Uint32(b[8:])), int16(binary.BigEndian.Uint16(b[6:]))}
+}
+
+// judge takes the answer to the request to authenticate. It reports false if answer is none.
+func (w *produceConn) judge(answer []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.login == nil {
+		return false
+	}
+	resp := kmsg.SASLAuthenticateResponse{Version: w.login.version}
+	w.login = nil
+	body := answer[headBytes:]
+	if resp.IsFlexible() && len(body) > 0 {
+		body = body[1:]
+	}
+	w.stale = resp.ReadFrom(body) == nil && resp.ErrorCode == kerr.SaslAuthenticationFailed.Code
+	return true
+}
+
+// expects reports whether the answer with this correlation ID is one to look at.
+func (w *produceConn) expects(correlation int32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0 && w.waiting[0].correlation == correlation || w.login != nil && w.login.correlation == correlation
 }
 
 // settle takes a whole answer to the first request that waits.
-func (w *wire) settle(answer []byte) {
+func (w *produceConn) settle(answer []byte) {
 	w.mu.Lock()
 	if len(w.waiting) == 0 {
 		w.mu.Unlock()
@@ -188,8 +242,8 @@ func partOf(resp *kmsg.ProduceResponse, l *lane) *kmsg.ProduceResponseTopicParti
 	return nil
 }
 
-// exchangeOf reads a request. It reports false if it is none to produce.
-func (p *producer) exchangeOf(b []byte) (x exchange, ok bool) {
+// sendingOf reads a request. It reports false if it is none to produce.
+func (p *producer) sendingOf(b []byte) (x sending, ok bool) {
 	const head = lengthBytes + 2 + 2 + 4 + 2 // and the key, the version, the correlation ID, the length of the client ID
 	if len(b) < head || binary.BigEndian.Uint16(b[lengthBytes:]) != uint16(kmsg.Produce) {
 		return x, false
