@@ -25,7 +25,7 @@ type produceConn struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting []sending  // requests without an answer, in order
-	over    bool       // the connection is closed or broken
+	login   *request   // the latest request to authenticate by a token, if it has no answer
 
 	// Used by the one goroutine that reads.
 	answer []byte // the answer that is coming, as far as it has come
