@@ -33,7 +33,7 @@ func (t *topic) expire() (next time.Time, over []ending) {
 	x := expiration{t: t, next: time.Now().Add(t.p.cfg.DeliveryTimeout)}
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	t.pending = x.waiting(t.pending, nil)
+	t.pending = x.waiting(t.pending, errNoTopic)
 	for _, l := range t.missing {
 		l.todo, l.pending = x.waiting(l.todo, errNoPartition), x.waiting(l.pending, errNoPartition)
 	}
@@ -44,13 +44,8 @@ func (t *topic) expire() (next time.Time, over []ending) {
 			l.leash.pull()
 		}
 	}
-	if at, ok := t.lookup.oldest(); ok && x.over(at) {
-		if !t.lookup.cut {
-			t.lookup.cut = true
-			t.held++
-		}
-		t.lookup.leash.pull()
-		t.lookup.leash.renew()
+	if t.probing && x.over(t.probed) {
+		t.leash.pull()
 	}
 	return x.next, x.endings
 }

@@ -15,7 +15,7 @@ import (
 // certain only if no attempt may have been appended.
 func (p *producer) outcome(err error, reason error, unknown bool) error {
 	if p.line.IsSevered() {
-		return abandoned(err, unknown)
+		return abandonment(unknown)
 	}
 	var known *driver.Error
 	if !errors.As(credentials.Soften(wrap(p.blame(err, reason)), p.cfg.SASL), &known) {
@@ -50,6 +50,20 @@ func abandoned(why error, sent bool) error {
 		Err: errors.Join(errors.New("closed before an answer came"), why),
 	}
 }
+
+// abandonment is abandoned for a producer whose connections were severed, without an allocation
+// per message.
+func abandonment(sent bool) error {
+	if sent {
+		return abandonedUnknown
+	}
+	return abandonedUnsent
+}
+
+var (
+	abandonedUnknown = abandoned(kgo.ErrClientClosed, true)
+	abandonedUnsent  = abandoned(kgo.ErrClientClosed, false)
+)
 
 // expiry is the error of a message that has expired. reason is the latest refusal, or nil.
 func expiry(reason error, sent bool) error {

@@ -130,19 +130,11 @@ func (p *producer) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
 	s.lane = l
 	r.Context = l.leash.context()
 	l.enter(s)
-	if s.waits {
-		s.waits = false
-		if t := s.topic; t.lookup.leave() && p.cfg.DeliveryTimeout > 0 {
-			go t.placed()
-		}
+	if s.probes {
+		s.probes = false
+		t := s.topic
+		go func() { p.end(t.found()) }() // not here: kgo holds a lock
 	}
-}
-
-// placed ends the wait that cutting the lookup has begun, if all messages have a partition.
-func (t *topic) placed() {
-	t.gate.Lock()
-	defer t.gate.Unlock()
-	t.lookAgain()
 }
 
 // Produce implements [driver.Producer].
@@ -196,10 +188,6 @@ func (s *slot) answered(r *kgo.Record, err error) {
 	p := t.p
 	switch {
 	case l == nil:
-		if s.waits {
-			s.waits = false
-			t.lookup.leave()
-		}
 		p.end(t.strand(s, err))
 	case err == nil:
 		s.m.Partition, s.m.Offset = r.Partition, r.Offset
@@ -211,6 +199,8 @@ func (s *slot) answered(r *kgo.Record, err error) {
 		if emptied {
 			p.end(t.moveOn(l))
 		}
+	case p.line.IsSevered(): // everything comes back, and Close must return soon
+		p.finish(s, abandonment(l.leave(err)))
 	default:
 		p.end(t.giveBack(l, s, err))
 	}
@@ -351,7 +341,6 @@ func (t *topic) giveUp() (over []ending) {
 		over = append(over, endAll(*list, abandoned(kgo.ErrClientClosed, false))...)
 		*list = nil
 	}
-	take(&t.returned)
 	take(&t.pending)
 	lanes := *t.lanes.Load()
 	for _, l := range t.missing {

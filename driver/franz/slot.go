@@ -39,10 +39,8 @@ type slot struct {
 	headers []kgo.RecordHeader
 	promise func(*kgo.Record, error) // kgo's, which is the method answered
 
-	// accepted is set only with DeliveryTimeout, and counted as waiting until the record
-	// has a partition.
-	accepted time.Time
-	waits    bool
+	accepted time.Time // set only with DeliveryTimeout
+	probes   bool      // kgo looks the topic up with it
 }
 
 var _ context.Context = (*slot)(nil)

@@ -32,16 +32,18 @@ type topic struct {
 
 	// gate is locked for reading while a message goes to kgo, and for writing while that is
 	// decided. It guards what follows, and the lanes' lists.
-	gate     sync.RWMutex
-	held     int // lanes that are held, and 1 if a partition is missing or messages wait for the topic
-	choice   kgo.TopicPartitioner
-	missing  map[int32]*lane // partitions that do not exist
-	limit    int             // bytes of a batch, as the broker's refusals have shown; 0 is unknown
-	refused  int             // the smallest batch that was too large
-	since    time.Time       // when limit was learned
-	lookup   look
-	returned []*slot // that kgo has given back since the lookup was cut short
-	pending  []*slot // that wait for these
+	gate    sync.RWMutex
+	held    int // lanes that are held, missing partitions, and 1 while the topic is unknown
+	choice  kgo.TopicPartitioner
+	missing map[int32]*lane // partitions that do not exist
+	limit   int             // bytes of a batch, as the broker's refusals have shown; 0 is unknown
+	refused int             // the smallest batch that was too large
+	since   time.Time       // when limit was learned
+	probing bool            // kgo has one message, and looks for its topic
+	probed  time.Time       // when that message was accepted
+	pending []*slot         // that wait until the topic is known
+	unknown bool            // kgo does not know the topic yet
+	leash   *leash          // ends the lookup of the topic
 
 	partitions atomic.Int32 // 0 is unknown
 	lanes      atomic.Pointer[[]*lane]
@@ -49,9 +51,9 @@ type topic struct {
 }
 
 func newTopic(p *producer, name string) *topic {
-	t := &topic{p: p, name: name, missing: map[int32]*lane{}}
+	t := &topic{p: p, name: name, missing: map[int32]*lane{}, unknown: true, held: 1}
 	t.lanes.Store(new([]*lane))
-	t.lookup.leash = newLeash(p.cfg.DeliveryTimeout > 0)
+	t.leash = newLeash(p.cfg.DeliveryTimeout > 0)
 	return t
 }
 
@@ -97,11 +99,16 @@ func (t *topic) accept(s *slot) {
 // submit hands a message to kgo, which calls answered with the outcome. The gate must be held.
 func (t *topic) submit(s *slot) {
 	s.rec.Context = s
-	if t.p.cfg.DeliveryTimeout > 0 && t.partitions.Load() == 0 {
-		s.waits = true
-		t.lookup.enter(s.accepted)
-		s.rec.Context = waiting{t.lookup.leash.context(), s}
-	}
+	t.p.cl.TryProduce(background, &s.rec, s.promise)
+}
+
+// look hands the first message of a topic to kgo, which looks the topic up. The others wait.
+// Otherwise this would happen: the partitions become known; kgo sends the first messages of a
+// partition before it has placed the others; the first ones are refused; the others, which no
+// gate holds, overtake them.
+func (t *topic) look(s *slot) {
+	t.probing, t.probed, s.probes = true, s.accepted, true
+	s.rec.Context = waiting{t.leash.context(), s}
 	t.p.cl.TryProduce(background, &s.rec, s.promise)
 }
 
@@ -113,11 +120,20 @@ func (t *topic) resubmit(slots []*slot) {
 	}
 }
 
-// queue takes a message while a lane of the topic is held.
+// queue takes a message while a lane of the topic is held, or the topic is unknown.
 func (t *topic) queue(s *slot) []ending {
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if t.lookup.cut {
+	return t.route(s)
+}
+
+// route decides where a message goes.
+func (t *topic) route(s *slot) []ending {
+	switch {
+	case t.unknown && !t.probing:
+		t.look(s)
+		return nil
+	case t.unknown:
 		t.pending = append(t.pending, s)
 		return nil
 	}
@@ -143,6 +159,23 @@ func (t *topic) queue(s *slot) []ending {
 		return t.step(l)
 	}
 	return nil
+}
+
+// found notes that kgo knows the topic, and lets the messages go on that have waited for that.
+func (t *topic) found() (over []ending) {
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	if !t.unknown {
+		return nil
+	}
+	t.unknown, t.probing = false, false
+	t.held--
+	pending := t.pending
+	t.pending = nil
+	for _, s := range pending {
+		over = append(over, t.route(s)...)
+	}
+	return over
 }
 
 // pick chooses the partition of a message that asks for none.
@@ -223,10 +256,10 @@ func (t *topic) giveBack(l *lane, s *slot, err error) (over []ending) {
 	defer t.gate.Unlock()
 	unknown := l.leave(err)
 	switch {
-	case unknown && canceled(err) && !t.p.line.IsSevered():
+	case unknown && canceled(err):
 		over = append(over, ending{s, expiry(l.reason(), true)})
-	case unknown, t.p.line.IsSevered():
-		over = append(over, ending{s, t.p.outcome(err, l.reason(), unknown)})
+	case unknown:
+		over = append(over, ending{s, t.p.outcome(err, l.reason(), true)})
 	case !l.held.Load() && !canceled(err):
 		over = append(over, ending{s, t.p.outcome(err, l.reason(), false)})
 	default:
@@ -334,19 +367,51 @@ func (t *topic) fitted(l *lane) {
 func (t *topic) stale() bool { return t.limit == 0 || time.Since(t.since) > limitHolds }
 
 // strand takes a message that kgo has refused before it had a partition for it.
-func (t *topic) strand(s *slot, err error) []ending {
+func (t *topic) strand(s *slot, err error) (over []ending) {
+	if s.probes {
+		s.probes = false
+		if t.partitions.Load() == 0 {
+			return t.lost(s, err)
+		}
+		over = t.found()
+	}
 	switch {
 	case s.broken != nil:
-		return []ending{{s, s.broken}}
+		return append(over, ending{s, s.broken})
 	case t.p.line.IsSevered(), errors.Is(err, kgo.ErrClientClosed):
-		return []ending{{s, t.p.outcome(kgo.ErrClientClosed, nil, false)}}
+		return append(over, ending{s, t.p.outcome(kgo.ErrClientClosed, nil, false)})
 	case s.want >= 0 && strings.HasPrefix(err.Error(), "invalid record partitioning choice"): // kgo has no name for it
-		return t.miss(s)
-	case canceled(err) && t.p.cfg.DeliveryTimeout > 0:
-		return t.unplaced(s)
+		return append(over, t.miss(s)...)
 	}
-	return []ending{{s, t.p.outcome(err, nil, false)}}
+	return append(over, ending{s, t.p.outcome(err, nil, false)})
 }
+
+// lost takes the message with which kgo has looked for the topic. The verdict is one on the
+// topic, so it holds for all messages that have waited, unless the lookup was cut short for
+// those that have expired.
+func (t *topic) lost(s *slot, err error) []ending {
+	t.gate.Lock()
+	defer t.gate.Unlock()
+	t.probing = false
+	waiting := append([]*slot{s}, t.pending...)
+	t.pending = nil
+	if !canceled(err) || t.p.cfg.DeliveryTimeout == 0 || t.p.line.IsSevered() {
+		return endAll(waiting, t.p.outcome(err, nil, false))
+	}
+	t.leash.renew()
+	n := 0
+	for n < len(waiting) && t.p.overdue(waiting[n]) {
+		n++
+	}
+	if n < len(waiting) {
+		waiting[n].again()
+		t.look(waiting[n])
+		t.pending = waiting[n+1:]
+	}
+	return endAll(waiting[:n], wrap(errNoTopic))
+}
+
+var errNoTopic = fmt.Errorf("the topic is not known: %w", kerr.UnknownTopicOrPartition)
 
 var errNoPartition = fmt.Errorf("the topic has no such partition: %w", kerr.UnknownTopicOrPartition)
 
@@ -400,32 +465,4 @@ func (t *topic) ask(l *lane, found bool) (over []ending, done bool) {
 	t.held--
 	t.resubmit(l.todo)
 	return over, true
-}
-
-// unplaced takes a message that kgo has given back because the lookup of the topic was cut
-// short. When all are back, those go to kgo again that have not expired.
-func (t *topic) unplaced(s *slot) (over []ending) {
-	t.gate.Lock()
-	defer t.gate.Unlock()
-	if t.p.overdue(s) {
-		over = append(over, ending{s, wrap(fmt.Errorf("the topic is not known: %w", kerr.UnknownTopicOrPartition))})
-	} else {
-		t.returned = append(t.returned, s)
-	}
-	t.lookAgain()
-	return over
-}
-
-// lookAgain ends the wait that cutting the lookup has begun.
-func (t *topic) lookAgain() {
-	if !t.lookup.empty() {
-		return
-	}
-	if t.lookup.cut {
-		t.lookup.cut = false
-		t.held--
-	}
-	waiting := append(t.returned, t.pending...)
-	t.returned, t.pending = nil, nil
-	t.resubmit(waiting)
 }
