@@ -33,7 +33,7 @@ func (t *topic) expire() (next time.Time, over []ending) {
 	x := expiration{t: t, next: time.Now().Add(t.p.cfg.DeliveryTimeout)}
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	t.pending = x.waiting(t.pending, errNoTopic)
+	t.pending = x.waiting(t.pending, errTopicNotKnown)
 	for _, l := range t.missing {
 		l.todo, l.pending = x.waiting(l.todo, errNoPartition), x.waiting(l.pending, errNoPartition)
 	}

@@ -408,10 +408,10 @@ func (t *topic) lost(s *slot, err error) []ending {
 		t.look(waiting[n])
 		t.pending = waiting[n+1:]
 	}
-	return endAll(waiting[:n], wrap(errNoTopic))
+	return endAll(waiting[:n], wrap(errTopicNotKnown))
 }
 
-var errNoTopic = fmt.Errorf("the topic is not known: %w", kerr.UnknownTopicOrPartition)
+var errTopicNotKnown = fmt.Errorf("the topic is not known: %w", kerr.UnknownTopicOrPartition)
 
 var errNoPartition = fmt.Errorf("the topic has no such partition: %w", kerr.UnknownTopicOrPartition)
 
