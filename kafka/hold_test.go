@@ -120,6 +120,33 @@ func TestAnHourOfOutageByDefault(t *testing.T) {
 	})
 }
 
+// A hold counts no attempt: a record that was held and fails afterwards has failed once.
+func TestHoldCountsNoAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, hook, fw, n := &fakeDriver{}, &recorder{}, &fakeForwarder{}, 0
+		cfg := testConfig()
+		cfg.Failure = deadLetters(2)
+		startForwarding(t, d, &handlerFunc{cfg, func(context.Context, []byte) error {
+			switch n++; {
+			case n <= 3:
+				return Hold(errHandler, 0)
+			case n == 4:
+				return errHandler
+			}
+			return nil
+		}}, fw, WithHook(hook))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 0)
+		pass(time.Minute)
+		assert.Equal(t, int64(1), c.position(cl))
+		assert.Empty(t, fw.offsets())
+		failed := eventsOf[HandlerFailed](hook)
+		require.Len(t, failed, 1)
+		assert.Equal(t, 1, failed[0].Failures)
+	})
+}
+
 // Hold's own wait is taken first, and doubles while probes are held again.
 func TestHoldForAGivenTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
