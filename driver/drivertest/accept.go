@@ -22,6 +22,7 @@ func acceptChecks() []check {
 		{"ProduceTooLarge", "Produce must report every refusal except ctx's error and ErrClosed through Ack, as a record that is not in the log.", produceTooLarge},
 		{"ProduceToUnknownPartition", "The outcome of a message for which no attempt was sent must not be unknown.", produceToUnknownPartition},
 		{"AckIsTruthful", "An error that wraps ErrUnknownOutcome means that the record may be in the log. Any other error means that it is not and will not be.", ackIsTruthful},
+		{"LostAnswerStaysUnknown", "A message of which an attempt got no answer may be in the log, even if a later attempt was refused: any error must wrap ErrUnknownOutcome.", lostAnswerStaysUnknown},
 		{"ProduceInsideAck", "A driver must hold no lock while it calls an Acker: Ack may call Produce.", produceInsideAck},
 		{ruleFlush, "Flush blocks until every message that was accepted before the call has been acknowledged.", flushWaits},
 		{"FlushWaitsForNothingLater", "Flush waits for no message that was accepted after the call.", flushWaitsForNothingLater},
@@ -180,6 +181,26 @@ func ackIsTruthful(e *env) {
 		if found != (err == nil) && !errors.Is(err, driver.ErrUnknownOutcome) {
 			e.errorf("message %s was acknowledged with %v, and in the log: %v", s.m.Value, err, found)
 		}
+	}
+}
+
+func lostAnswerStaysUnknown(e *env) {
+	loser := ability[AnswerLoser](e)
+	topic := e.topic(1)
+	p := e.producer()
+	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	refuse, err := loser.LoseAnswers(e.context(), topic)
+	e.must(err)
+	answer := e.atEnd(func() {
+		if err := refuse(e.context()); err != nil {
+			e.breach("harness", "%v", err)
+		}
+	})
+	s := p.produce(e.context(), &driver.Message{Topic: topic, Value: bytes.Repeat([]byte("v"), 10_000)})
+	e.eventually("the record in the log", func() bool { return len(e.read(topic, 0)) > 1 })
+	answer()
+	if err := s.outcome(); err != nil && !errors.Is(err, driver.ErrUnknownOutcome) {
+		e.errorf("the message, which is in the log, was acknowledged with %v, want nil or ErrUnknownOutcome", err)
 	}
 }
 

@@ -159,6 +159,14 @@ type (
 		CreateLimitedTopic(ctx context.Context, topic string, partitions int32, maxBytes int, ahead time.Duration) error
 	}
 
+	// An AnswerLoser lets the brokers append what clients send to a topic, and loses the
+	// answers, until refuse is called. From then on the brokers answer again, and refuse
+	// messages of 10,000 bytes to that topic. (Kafka: a connection that passes only
+	// requests, and a lower max.message.bytes.)
+	AnswerLoser interface {
+		LoseAnswers(ctx context.Context, topic string) (refuse func(ctx context.Context) error, err error)
+	}
+
 	// A ConnectionCounter counts the connections of clients to the brokers, except
 	// those of the harness.
 	ConnectionCounter interface {

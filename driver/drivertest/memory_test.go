@@ -18,15 +18,17 @@ func TestMain(m *testing.M) { testkit.NoLeaks(m) }
 // A memoryHarness is a broker in memory, which is its own outside.
 type memoryHarness struct {
 	broker   *memory.Broker
+	lossy    *lossy // the same
 	protocol driver.GroupProtocol
 }
 
 func newMemoryHarness() *memoryHarness { return newMemoryHarnessOf(driver.ClassicProtocol) }
 
 func newMemoryHarnessOf(p driver.GroupProtocol) *memoryHarness {
-	return &memoryHarness{protocol: p, broker: memory.NewBroker(memory.WithConsumerGroups(memory.ConsumerGroups{
+	broker := memory.NewBroker(memory.WithConsumerGroups(memory.ConsumerGroups{
 		SessionTimeout: 500 * time.Millisecond, HeartbeatInterval: 100 * time.Millisecond,
-	}))}
+	}))
+	return &memoryHarness{protocol: p, broker: broker, lossy: &lossy{Broker: broker}}
 }
 
 func (h *memoryHarness) GroupProtocol() driver.GroupProtocol { return h.protocol }
@@ -45,10 +47,11 @@ var _ interface {
 	drivertest.Forbidder
 	drivertest.ForeignJoiner
 	drivertest.Damager
+	drivertest.AnswerLoser
 	drivertest.GroupProtocoler
 } = (*memoryHarness)(nil)
 
-func (h *memoryHarness) Driver() driver.Driver { return h.broker }
+func (h *memoryHarness) Driver() driver.Driver { return h.lossy }
 
 func (h *memoryHarness) Brokers() []string { return []string{"memory:9092"} }
 

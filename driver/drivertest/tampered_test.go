@@ -117,7 +117,7 @@ func (d wrongDriver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig
 	if d.h.wrong.sends != nil {
 		d.h.wrong.sends(&cfg)
 	}
-	inner, err := d.h.broker.OpenProducer(ctx, cfg)
+	inner, err := d.h.lossy.OpenProducer(ctx, cfg)
 	if err != nil || d.h.wrong.producer == nil {
 		return inner, err
 	}

@@ -181,6 +181,12 @@ func wrongAccepts() []wrong {
 			}
 			ack(err)
 		})},
+		{name: "believes a refusal after a lost answer", fails: "LostAnswerStaysUnknown", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
+			if errors.Is(err, driver.ErrUnknownOutcome) && code(err) == "MESSAGE_TOO_LARGE" {
+				err = &driver.Error{Code: "MESSAGE_TOO_LARGE", Kind: driver.ErrPermanent}
+			}
+			ack(err)
+		})},
 		{name: "answers inside its lock", fails: "ProduceInsideAck", producer: func(p *producer) {
 			lock := make(chan struct{}, 1)
 			p.produce = func(ctx context.Context, m *driver.Message) error {
@@ -235,7 +241,7 @@ func wrongProducerEnds() []wrong {
 				err = &driver.Error{Code: "CONNECTION_FAILED"}
 			}
 			ack(err)
-		})},
+		}), also: []string{"LostAnswerStaysUnknown"}},
 		{name: "passes on to others that a batch is too large", fails: "ProduceSplitsLargeBatches", producer: afterRefusal("MESSAGE_TOO_LARGE", func(m *driver.Message) bool { return len(m.Value) > 1000 }),
 			also: []string{"ProduceTooLarge"}},
 		{name: "passes on to others that one is refused", fails: "ProduceRefusesOneAlone", producer: afterRefusal("INVALID_TIMESTAMP", func(m *driver.Message) bool { return m.Timestamp.After(time.Now()) })},

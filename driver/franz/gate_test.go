@@ -16,6 +16,7 @@ type gate struct {
 	conns    map[*gatedConn]bool
 	cutting  bool
 	stalling bool
+	muting   bool
 	passable chan struct{} // closed unless stalling
 	dials    int
 }
@@ -58,6 +59,27 @@ func (g *gate) stall() (heal func()) {
 			close(g.passable)
 		}
 	}
+}
+
+// mute lets requests through, and drops the answers. heal breaks all connections.
+func (g *gate) mute() (heal func()) {
+	g.setMuting(true)
+	return func() {
+		g.setMuting(false) // first: a new connection must not lose an answer
+		g.cut()()
+	}
+}
+
+func (g *gate) setMuting(muting bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.muting = muting
+}
+
+func (g *gate) isMuting() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.muting
 }
 
 // count returns how many connections there are, and how many there have been.
@@ -111,6 +133,9 @@ func (c *gatedConn) Read(b []byte) (int, error) {
 func (c *gatedConn) Write(b []byte) (int, error) {
 	if err := c.pass(); err != nil {
 		return 0, err
+	}
+	if c.g.isMuting() {
+		return len(b), nil
 	}
 	return c.Conn.Write(b)
 }

@@ -2,6 +2,8 @@ package franz
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -44,6 +47,7 @@ var _ interface {
 	drivertest.Transactor
 	drivertest.TopicRecreater
 	drivertest.ForeignJoiner
+	drivertest.AnswerLoser
 	drivertest.ConnectionCounter
 } = (*harness)(nil)
 
@@ -89,6 +93,27 @@ func (h *harness) CreateLimitedTopic(ctx context.Context, topic string, partitio
 		configs["message.timestamp.after.max.ms"] = strconv.FormatInt(ahead.Milliseconds(), 10)
 	}
 	return h.CreateTopicWith(ctx, topic, partitions, configs)
+}
+
+// LoseAnswers implements drivertest.AnswerLoser.
+func (h *harness) LoseAnswers(_ context.Context, topic string) (refuse func(context.Context) error, err error) {
+	heal := h.gate.mute()
+	return func(ctx context.Context) error {
+		defer heal()
+		if err := h.SetTopicConfig(ctx, topic, "max.message.bytes", "1000"); err != nil {
+			return err
+		}
+		large := driver.Record{Value: make([]byte, 10_000)}
+		rand.Read(large.Value) // so that compression does not make it small
+		for {                  // until the broker acts on it
+			switch err := h.Send(ctx, topic, 0, large); {
+			case errors.Is(err, kerr.MessageTooLarge):
+				return nil
+			case err != nil:
+				return err
+			}
+		}
+	}, nil
 }
 
 // realHarness is a harness over a real Kafka, whose clients connect through proxies.

@@ -40,3 +40,19 @@ func (c Client) RecreateTopic(ctx context.Context, topic string, partitions int3
 	}
 	return c.CreateTopic(ctx, topic, partitions)
 }
+
+// SetTopicConfig changes one setting of a topic.
+func (c Client) SetTopicConfig(ctx context.Context, topic, name, value string) error {
+	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	config.Name, config.Value = name, &value
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+	resource.Configs = append(resource.Configs, config)
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	req.Resources = append(req.Resources, resource)
+	resp, err := send(ctx, c, req)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.Resources[0].ErrorCode)
+}
