@@ -108,6 +108,13 @@ type (
 		Truncate(ctx context.Context, topic string, partition int32, before int64) error
 	}
 
+	// An EndTruncater removes the records of a partition from an offset on, as an unclean
+	// leader election does: the leader has a later epoch afterwards. Each record was sent
+	// by a Send of its own.
+	EndTruncater interface {
+		TruncateEnd(ctx context.Context, topic string, partition int32, end int64) error
+	}
+
 	// A PartitionAdder raises the number of a topic's partitions to total.
 	PartitionAdder interface {
 		AddPartitions(ctx context.Context, topic string, total int32) error

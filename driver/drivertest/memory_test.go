@@ -39,6 +39,7 @@ var _ interface {
 	drivertest.SessionEnder
 	drivertest.Cutter
 	drivertest.Truncater
+	drivertest.EndTruncater
 	drivertest.PartitionAdder
 	drivertest.HoleMaker
 	drivertest.TopicLimiter
@@ -112,6 +113,10 @@ func (h *memoryHarness) Cut(context.Context) (heal func(), err error) {
 
 func (h *memoryHarness) Truncate(_ context.Context, topic string, partition int32, before int64) error {
 	return h.broker.DeleteRecords(topic, partition, before)
+}
+
+func (h *memoryHarness) TruncateEnd(_ context.Context, topic string, partition int32, end int64) error {
+	return h.broker.Truncate(topic, partition, end)
 }
 
 func (h *memoryHarness) AddPartitions(_ context.Context, topic string, total int32) error {

@@ -19,6 +19,7 @@ func startChecks() []check {
 		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later. That position must be durable before Assign.", newestReadsLaterPartitionsWhole},
 		{"OutOfRangeEndsRun", "Run must never move a position silently that is no longer in the log: with OutOfRangeStop the claim must be Lost, and Run must return an ErrPermanent with the code OFFSET_OUT_OF_RANGE.", outOfRangeEndsRun},
 		{"OutOfRangeEndsRunLater", "Run must never move a position silently that is no longer in the log, also when it still was there at Assign.", outOfRangeEndsRunLater},
+		{"TruncationEndsRun", "Run must never move a position silently that is no longer in the log, also when an unclean leader election has truncated the log below it.", truncationEndsRun},
 		{"OutOfRangeOldest", "With OutOfRangeOldest, a position that is no longer in the log moves to the beginning. It must be durable, and h.Error must get a DataLossError, before a claim that starts there is assigned.", outOfRangeOldest},
 		{"OutOfRangeNewest", "With OutOfRangeNewest, a position that is no longer in the log moves to the end. It must be durable, and h.Error must get a DataLossError, before a claim that starts there is assigned.", outOfRangeNewest},
 		{"OutOfRangeCommitsFirst", "With OutOfRangeOldest, Revoke must end a claim that the beginning of the log has overtaken, so that handled records can be committed.", outOfRangeCommitsFirst},
@@ -141,6 +142,31 @@ func outOfRangeEndsRunLater(e *env) {
 	for _, v := range values(m.records(claim)) {
 		if strings.HasPrefix(v, "later") {
 			e.errorf("the claim continued behind the gap with %q", v)
+		}
+	}
+}
+
+// truncationEndsRun has a client that compares leader epochs learn where the logs of the
+// old and the new leader diverge. It must not go on from there.
+func truncationEndsRun(e *env) {
+	truncater := ability[EndTruncater](e)
+	topic := e.topic(1)
+	m, claim := consume(e, topic, func(cfg *driver.ConsumerConfig) { // which outlives the restart of a broker
+		cfg.SessionTimeout, cfg.RebalanceTimeout = 4*e.SessionTimeout, 5*max(e.SessionTimeout, e.RebalanceTimeout)
+	})
+	for _, v := range numbered("v", 10) {
+		e.send(topic, 0, v)
+	}
+	m.waitRecords(claim, 10)
+	m.commit(claim, 10)
+	e.must(truncater.TruncateEnd(e.context(), topic, 0, 4))
+	e.send(topic, 0, numbered("later", 2)...)
+	wantOutOfRange(e, m)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range m.owned {
+		if slices.ContainsFunc(o.values(), func(v string) bool { return strings.HasPrefix(v, "later") }) {
+			e.errorf("a claim continued in the truncated log: %s", brief(o.values()))
 		}
 	}
 }

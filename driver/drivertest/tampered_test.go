@@ -18,6 +18,7 @@ type wrongHarness struct {
 	cut      atomic.Bool
 	beenCut  atomic.Bool
 	expired  atomic.Bool // sessions have been ended
+	shorter  atomic.Bool // a log has lost its end
 
 	consumers, producers atomic.Int32 // opened
 
@@ -75,6 +76,11 @@ func (h *wrongHarness) Committed(ctx context.Context, group, topic string, parti
 func (h *wrongHarness) EndSessions(ctx context.Context, group string) error {
 	h.expired.Store(true)
 	return h.memoryHarness.EndSessions(ctx, group)
+}
+
+func (h *wrongHarness) TruncateEnd(ctx context.Context, topic string, partition int32, end int64) error {
+	h.shorter.Store(true)
+	return h.memoryHarness.TruncateEnd(ctx, topic, partition, end)
 }
 
 func (h *wrongHarness) Cut(ctx context.Context) (func(), error) {

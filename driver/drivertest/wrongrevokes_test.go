@@ -32,7 +32,7 @@ func wrongRevokes() []wrong {
 				defer cancel()
 				h.Handler.Revoke(ctx, claims)
 			}
-		}), also: []string{"LostNamesItsCause", "AnotherMemberKeepsNoClaim", "RecreatedTopicIsAnother", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
+		}), also: []string{"TruncationEndsRun", "LostNamesItsCause", "AnotherMemberKeepsNoClaim", "RecreatedTopicIsAnother", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "OutOfRangeEndsRun", "OutOfRangeEndsRunLater", "ClaimsEndOnce", "ErrorsHaveNames"}},
 		{name: "gives back the same claim", fails: "ReturningPartitionIsANewClaim", consumer: reuseClaims},
 		{name: "gives Revoke no window", fails: "RevokeHasAWindow", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
 			unbounded, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -40,7 +40,13 @@ func wrongStarts() []wrong {
 				}
 				return err
 			}
-		}},
+		}, also: []string{"TruncationEndsRun"}},
+		{name: "takes a truncation for transient", fails: "TruncationEndsRun", consumer: eachRun(func(c *consumer, _ driver.Handler, err error) error {
+			if c.h.shorter.Load() {
+				return transient(err, "OFFSET_OUT_OF_RANGE")
+			}
+			return err
+		})},
 		{name: "reports no gap at the beginning", fails: "OutOfRangeOldest", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				if gap, ok := errors.AsType[*driver.DataLossError](err); ok && gap.To == 10 {

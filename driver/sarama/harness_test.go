@@ -3,8 +3,11 @@ package sarama
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
 )
@@ -28,6 +32,7 @@ type harness struct {
 	gate     *gate
 	brokers  []string
 	settings drivertest.Settings
+	dir      string // of a real broker's data
 
 	// latest makes kfake refuse later dates for a topic. It is nil for a broker that
 	// can be configured to.
@@ -120,13 +125,56 @@ func (h *harness) LoseAnswers(_ context.Context, topic string) (refuse func(cont
 func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	t.Helper()
 	g := newGate()
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
+	dir := t.TempDir()
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Dir: dir, Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
 		if listener != "PLAINTEXT" {
 			return addr
 		}
 		return proxy(t, g, addr)
 	}})
-	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ",")}, cluster
+	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ","), dir: dir}, cluster
+}
+
+// A truncating harness has one real broker, whose log it can cut while it is down.
+type truncating struct {
+	*harness
+	cluster *kafkacluster.Cluster
+}
+
+// TruncateEnd implements drivertest.EndTruncater. The broker comes back as the leader of
+// a later epoch, and makes the indexes of the log anew.
+func (h *truncating) TruncateEnd(ctx context.Context, topic string, partition int32, end int64) error {
+	broker := h.cluster.Brokers()[0]
+	if err := broker.Kill(); err != nil {
+		return err
+	}
+	logs, err := logsOf(h.dir, fmt.Sprintf("%s-%d", topic, partition))
+	if err == nil && len(logs) != 1 {
+		err = fmt.Errorf("%d logs of %s/%d", len(logs), topic, partition)
+	}
+	if err == nil {
+		err = cutLog(logs[0], end)
+	}
+	return errors.Join(err, broker.Restart(ctx))
+}
+
+// cutLog removes the batches of a log from the one that begins at offset end on.
+func cutLog(log string, end int64) error {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	at := 0
+	for at < len(b) && int64(binary.BigEndian.Uint64(b[at:])) < end {
+		c := cursor{b: b, at: at + 8}
+		at += recordbatch.LengthBytes + int(c.int32())
+	}
+	for _, index := range []string{".index", ".timeindex"} {
+		if err := os.Remove(strings.TrimSuffix(log, ".log") + index); err != nil {
+			return err
+		}
+	}
+	return os.Truncate(log, int64(at))
 }
 
 func (h *harness) Driver() driver.Driver         { return Driver{} }

@@ -76,13 +76,7 @@ func TestFault_B1_RealDamagedLog(t *testing.T) {
 // log of a partition.
 func flipInLog(t *testing.T, dir, partition string, place int) {
 	t.Helper()
-	var logs []string
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, filepath.Join(partition, strings.Repeat("0", 20)+".log")) {
-			logs = append(logs, path)
-		}
-		return err
-	})
+	logs, err := logsOf(dir, partition)
 	require.NoError(t, err)
 	require.Len(t, logs, 1, "logs of %s", partition)
 	f, err := os.OpenFile(logs[0], os.O_RDWR, 0)
@@ -96,6 +90,17 @@ func flipInLog(t *testing.T, dir, partition string, place int) {
 	}
 	_, err = f.WriteAt([]byte{b[at-2] ^ 4}, int64(at-2))
 	require.NoError(t, err)
+}
+
+// logsOf returns the log files of a partition, of which each replica has one.
+func logsOf(dir, partition string) (logs []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, filepath.Join(partition, strings.Repeat("0", 20)+".log")) {
+			logs = append(logs, path)
+		}
+		return err
+	})
+	return logs, err
 }
 
 // TestFault_H1_RealBatchesThatInflate: a real broker accepts such batches, also those of
