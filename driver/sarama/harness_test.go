@@ -166,8 +166,7 @@ func cutLog(log string, end int64) error {
 	}
 	at := 0
 	for at < len(b) && int64(binary.BigEndian.Uint64(b[at:])) < end {
-		c := cursor{b: b, at: at + 8}
-		at += recordbatch.LengthBytes + int(c.int32())
+		at += recordbatch.LengthBytes + int(binary.BigEndian.Uint32(b[at+8:]))
 	}
 	for _, index := range []string{".index", ".timeindex"} {
 		if err := os.Remove(strings.TrimSuffix(log, ".log") + index); err != nil {
