@@ -65,3 +65,8 @@ func (p *lossyProducer) Produce(ctx context.Context, m *driver.Message) error {
 	})
 	return p.Producer.Produce(ctx, &sent)
 }
+
+// FindTopic implements driver.TopicFinder.
+func (p *lossyProducer) FindTopic(ctx context.Context, topic string) error {
+	return p.Producer.(driver.TopicFinder).FindTopic(ctx, topic)
+}
