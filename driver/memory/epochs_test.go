@@ -263,3 +263,24 @@ func (r *recorder) claimOf(partition string) *driver.Claim {
 	}
 	return nil
 }
+
+// Sequence: a member that is cut off ends its claims; it is closed; its link comes back
+// before the group has removed it. The next member must not wait for it.
+func TestClosedMemberThatHadFencedItselfHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, 1, memory.WithConsumerGroups(memory.ConsumerGroups{SessionTimeout: time.Minute}))
+		r1 := run(t, b, byEpochs)
+		m := b.Members("g")[0]
+		m.Cut()
+		time.Sleep(46 * time.Second)
+		synctest.Wait()
+		require.Empty(t, r1.held())
+		closed := make(chan error, 1)
+		go func() { closed <- r1.Close(t.Context()) }()
+		synctest.Wait()
+		m.Heal()
+		require.NoError(t, <-closed)
+		r2 := run(t, b, byEpochs)
+		require.Equal(t, []string{"t/0"}, r2.held())
+	})
+}

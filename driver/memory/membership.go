@@ -21,6 +21,7 @@ type membership struct {
 	own        string           // with byEpochs: the ID with which it becomes a member again
 	generation int32            // or epoch
 	fresh      bool             // with byEpochs: the Handler does not know yet that it is a member
+	away       bool             // with byEpochs: it has to enter again, though the group may still know it
 	joining    bool             // it has asked to join
 	attending  bool             // Run goes through a generation
 	previous   []TopicPartition // the latest assignment
@@ -33,7 +34,7 @@ func (m *membership) member() (*member, error) { return m.g.member(m.instance, m
 // broker is unreachable there is no answer, until the session is over.
 func (m *membership) lost() error {
 	switch {
-	case m.id == "":
+	case !m.entered():
 		return nil
 	case m.link.fenced():
 		return errFenced(m.link.session)
@@ -48,10 +49,10 @@ func (m *membership) lost() error {
 }
 
 // forget gives up a membership that the group has ended or may end. The member keeps its
-// ID if the group still knows it. With byEpochs it keeps its ID in any case, and enters
-// again under it.
+// ID if the group still knows it, so that it can leave.
 func (m *membership) forget() {
-	if _, err := m.member(); err != nil || m.byEpochs {
+	m.away = m.byEpochs
+	if _, err := m.member(); err != nil {
 		m.id = ""
 	}
 	m.previous = nil
@@ -130,7 +131,10 @@ func (m *membership) mayCommit() error {
 	if !m.link.up() {
 		return errUnreachable()
 	}
-	if m.byEpochs {
+	switch {
+	case m.away:
+		return fail("UNKNOWN_MEMBER_ID", "group %q: the consumer is not a member", m.g.name)
+	case m.byEpochs:
 		return m.g.mayCommitIn(m.instance, m.id, m.generation)
 	}
 	return m.g.mayCommit(m.instance, m.id, m.generation)

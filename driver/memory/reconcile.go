@@ -24,7 +24,7 @@ func (r *run) reconcile() error {
 func (r *run) enter() error {
 	reported := ""
 	return r.watch.until(func() (bool, error) {
-		if r.c.place.id != "" {
+		if r.c.place.entered() {
 			return true, nil
 		}
 		if !r.c.link.up() {
@@ -44,6 +44,9 @@ func (r *run) enter() error {
 	})
 }
 
+// entered reports whether the consumer is a member, as far as it knows.
+func (m *membership) entered() bool { return m.id != "" && !m.away }
+
 // enter makes c a member.
 func (m *membership) enter(c *consumer) error {
 	if m.own == "" {
@@ -52,7 +55,7 @@ func (m *membership) enter(c *consumer) error {
 	if _, err := m.g.enter(c, m.own); err != nil {
 		return err
 	}
-	m.id, m.generation, m.fresh = m.own, 0, true
+	m.id, m.generation, m.fresh, m.away = m.own, 0, true, false
 	m.link.join()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -38,6 +39,7 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"kill", w.kill, false},
 		{"cut", w.cut, false},
 		{"expire", w.expire, false},
+		{"fence", w.fence, false},
 		{"rebalance", func(t *rapid.T) { w.broker.Rebalance(group(t)) }, false},
 		{"outage", w.outage, false},
 		{"fault", w.fault, false},
@@ -222,6 +224,10 @@ func (w *world) cutOff(m memory.Member, who judge.Member) {
 // cut cuts a member off; it may come back as a zombie, or only at the end.
 func (w *world) cut(t *rapid.T) {
 	m, who := w.anyMember(t)
+	w.makeZombie(t, m, who)
+}
+
+func (w *world) makeZombie(t *rapid.T, m memory.Member, who judge.Member) {
 	for _, c := range w.cuts {
 		if c.client == m.ClientID {
 			t.Skip("cut already")
@@ -317,6 +323,19 @@ func (w *world) expire(t *rapid.T) {
 	m, _ := w.anyMember(t)
 	w.trouble()
 	m.Expire()
+}
+
+// fence makes the epoch of a member stale. The member may not learn of it for a while.
+func (w *world) fence(t *rapid.T) {
+	m, who := w.anyMember(t)
+	if w.drawn.protocols[who.Group] == driver.ClassicProtocol {
+		t.Skip("a classic group")
+	}
+	if rapid.Bool().Draw(t, "cut") {
+		w.makeZombie(t, m, who)
+	}
+	w.trouble()
+	m.Fence()
 }
 
 func (w *world) outage(t *rapid.T) {

@@ -26,7 +26,7 @@ type (
 // refusesConsumer reports whether a consumer with the flaw is refused, with the
 // field's name, and leaves nothing behind.
 func (n *node) refusesConsumer(f consumerFlaw) bool {
-	cfg := n.config(n.groups[0])
+	cfg := n.classic(n.groups[0])
 	cfg.JobName = "flawed"
 	f.make(&cfg)
 	err := n.manager.RegisterConsumer(context.Background(), n.consumer(cfg))
@@ -84,6 +84,12 @@ func numbersOfConsumers() []consumerFlaw {
 		{"BalanceStrategies[1]", func(c *kafka.ConsumerConfig) {
 			c.BalanceStrategies = []kafka.BalanceStrategy{kafka.Range, kafka.Range}
 		}},
+		{"GroupProtocol", func(c *kafka.ConsumerConfig) { c.GroupProtocol = 99 }},
+		{"BalanceStrategies", func(c *kafka.ConsumerConfig) {
+			c.GroupProtocol, c.HeartbeatInterval = kafka.ConsumerProtocol, 0
+			c.BalanceStrategies = []kafka.BalanceStrategy{kafka.Range}
+		}},
+		{"HeartbeatInterval", func(c *kafka.ConsumerConfig) { c.GroupProtocol, c.BalanceStrategies = kafka.ConsumerProtocol, nil }},
 		{"SessionTimeout", func(c *kafka.ConsumerConfig) { c.HeartbeatInterval = c.SessionTimeout / 2 }},
 		{"RebalanceTimeout", func(c *kafka.ConsumerConfig) { c.RebalanceTimeout, c.DrainTimeout = c.SessionTimeout/2, time.Second }},
 		{"DrainTimeout", func(c *kafka.ConsumerConfig) { c.DrainTimeout = c.RebalanceTimeout }},

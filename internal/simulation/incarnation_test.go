@@ -173,18 +173,23 @@ func (w *world) expiring(group string, who func(memory.Member) (judge.Member, bo
 }
 
 // joinForeign adds a member of another program to a group, which reads a missing topic,
-// or one with an invalid name, or has none of the group's balance strategies.
+// or one with an invalid name, or has none of the group's balance strategies, or the
+// other protocol.
 func (w *world) joinForeign(t *rapid.T) {
 	if len(w.foreign) == 3 {
 		t.Skip("enough of them")
 	}
 	w.trouble()
+	g := group(t)
 	cfg := driver.ConsumerConfig{
-		Group: group(t), ClientID: "foreign", Topics: []string{"foreign", "no such/topic"}, BalanceStrategies: w.drawn.strategies,
+		Group: g, GroupProtocol: w.drawn.protocols[g], ClientID: "foreign", Topics: []string{"foreign", "no such/topic"}, BalanceStrategies: w.drawn.strategies,
 		SessionTimeout: w.drawn.session, HeartbeatInterval: time.Second, RebalanceTimeout: w.drawn.rebalance, DrainTimeout: time.Second,
 	}
 	if rarely(t, "other strategy") {
 		cfg.BalanceStrategies = []driver.BalanceStrategy{(w.drawn.strategies[0] + 1) % 4}
+	}
+	if rarely(t, "other protocol") {
+		cfg.GroupProtocol = driver.ConsumerProtocol - cfg.GroupProtocol
 	}
 	w.foreign = append(w.foreign, w.broker.JoinForeign(cfg))
 }

@@ -91,6 +91,11 @@ var mutations = []mutation{
 	{"missing topic stops the others", "memory/group.go", "balance(g.strategy, subs, g.b.described)", "balance(g.strategy, subs, func(topic string) int {\n\t\tfor _, m := range g.members {\n\t\t\tfor _, wanted := range m.c.cfg.Topics {\n\t\t\t\tif g.b.described(wanted) == 0 {\n\t\t\t\t\treturn 0\n\t\t\t\t}\n\t\t\t}\n\t\t}\n\t\treturn g.b.described(topic)\n\t})"},
 	{"missing topic not noticed when it appears", "memory/topic.go", "\tb.topics[name] = t\n\tb.metadataChanged(name)\n", "\tb.topics[name] = t\n"},
 
+	// A group of the ConsumerProtocol moves partitions one by one, and fences by epochs.
+	{"partition assigned before it is given up", "memory/epochs.go", "return slices.Contains(m.assignment, tp) || slices.Contains(m.revoking, tp)", "return slices.Contains(m.assignment, tp)"},
+	{"epoch of a heartbeat not checked", "memory/epochs.go", "\tif epoch != m.generation {\n\t\treturn fail(\"FENCED_MEMBER_EPOCH\"", "\tif false {\n\t\treturn fail(\"FENCED_MEMBER_EPOCH\""},
+	{"epoch of a commit not checked", "memory/epochs.go", "\tif epoch != m.generation {\n\t\treturn fail(\"STALE_MEMBER_EPOCH\"", "\tif false {\n\t\treturn fail(\"STALE_MEMBER_EPOCH\""},
+
 	// A member that is cut off lets go in time.
 	{"session deadline ignored", "memory/link.go", "return p != nil && !p.cut.IsZero() && !time.Now().Before(p.deadline())", "return p == nil && false"},
 	{"session deadline counted from the answer", "memory/pulse.go", "return p.sent(p.latest().Add(-p.delay)).Add(p.session)", "return p.sent(p.latest().Add(-p.delay)).Add(p.delay + p.session)"},

@@ -72,6 +72,16 @@ func (n *node) register(group string) error {
 }
 
 func (n *node) config(group string) kafka.ConsumerConfig {
+	cfg := n.classic(group)
+	if cfg.GroupProtocol = n.w.drawn.protocols[group]; cfg.GroupProtocol == kafka.ConsumerProtocol {
+		cfg.BalanceStrategies, cfg.HeartbeatInterval = nil, 0
+	}
+	return cfg
+}
+
+// classic returns the configuration of a group's member if the group has the
+// ClassicProtocol.
+func (n *node) classic(group string) kafka.ConsumerConfig {
 	d := n.w.drawn
 	cfg := kafka.ConsumerConfig{
 		JobName: group, Topics: n.w.topics(group), BootstrapServers: "localhost:9092", ConsumerGroup: group,

@@ -58,8 +58,11 @@ type world struct {
 // settings are drawn once for a whole sequence.
 type settings struct {
 	partitions int
-	strategies []driver.BalanceStrategy
+	protocols  map[string]driver.GroupProtocol // of the groups
+	strategies []driver.BalanceStrategy        // of groups of the ClassicProtocol
+	assignor   memory.Assignor                 // of the others
 	session    time.Duration
+	patience   time.Duration // the broker's session timeout for groups of the ConsumerProtocol
 	rebalance  time.Duration
 	drain      time.Duration
 	interval   time.Duration
@@ -110,7 +113,9 @@ func newWorld(t *rapid.T, st *stats) *world {
 		AtMostOnce: w.drawn.autoCommit,
 		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
 	})
-	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe))
+	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe), memory.WithConsumerGroups(memory.ConsumerGroups{
+		SessionTimeout: w.drawn.patience, HeartbeatInterval: time.Second, Assignor: w.drawn.assignor,
+	}))
 	w.faults = &faults{stats: st, opening: func(clientID string) {
 		w.judge.Tell(judge.Opening{Member: memberOf(memory.Member{ClientID: clientID})})
 	}}
@@ -148,6 +153,12 @@ func drawSettings(t *rapid.T) settings {
 			driver.OutOfRangeStop, driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest,
 		}).Draw(t, "out of range"),
 	}
+	s.protocols = make(map[string]driver.GroupProtocol)
+	for _, group := range groups {
+		s.protocols[group] = rapid.SampledFrom([]driver.GroupProtocol{driver.ClassicProtocol, driver.ConsumerProtocol}).Draw(t, "protocol of "+group)
+	}
+	s.assignor = rapid.SampledFrom([]memory.Assignor{memory.Uniform, memory.RangeAssign}).Draw(t, "assignor")
+	s.patience = s.session * time.Duration(rapid.IntRange(1, 2).Draw(t, "patience of the broker"))
 	// As in Kafka, a static member that comes back between the two steps of a
 	// cooperative rebalance leaves the partitions that it gave up without an owner until
 	// the next rebalance.
@@ -365,7 +376,7 @@ func (w *world) settle(t *rapid.T) {
 		w.check(t)
 	}
 	if w.drawn.static {
-		time.Sleep(w.drawn.session + time.Second) // static members are expected back that long
+		time.Sleep(w.drawn.patience + time.Second) // static members are expected back that long
 	}
 	for _, group := range []string{"one", "two"} {
 		if ms := w.broker.Members(group); len(ms) > 0 {
