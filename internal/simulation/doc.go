@@ -1,7 +1,7 @@
 // Package simulation runs the core on the broker in memory, in groups of either
-// protocol, under faults, in
-// virtual time: random histories of members that come, go, fail and come back,
-// each judged by package judge after every step, and once more when all is healed.
+// protocol, under faults, in virtual time: random histories of members that come, go,
+// fail and come back, each judged by package judge after every step, and once more when
+// all is healed.
 //
 // It has tests only:
 //
