@@ -3,9 +3,9 @@
 //
 //	go test -bench . -benchmem -count 6
 //
-// runs raw Sarama and this library on Sarama side by side, against a broker that
-// speaks the protocol and makes up what is read, in a process of its own, so that
-// allocations and CPU are the client's alone.
+// runs raw Sarama, this library on Sarama, raw franz-go and this library on franz-go
+// side by side, against a broker that speaks the protocol and makes up what is read,
+// in a process of its own, so that allocations and CPU are the client's alone.
 //
 //	go test -run TracingAllocates -bench Tracing -benchmem -v
 //
@@ -13,6 +13,6 @@
 //
 //	go run ./compare -o ../BENCHMARKS.md
 //
-// compares this library with raw Sarama, franz-go and watermill-kafka on a real
+// compares this library on both with raw Sarama, raw franz-go and watermill-kafka on a real
 // Apache Kafka.
 package benchmarks

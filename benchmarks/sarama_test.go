@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -52,16 +54,30 @@ func measure(b *testing.B, f func()) {
 	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
 }
 
+// A library is what this one can run on.
+type library struct {
+	name           string
+	driver         driver.Driver
+	consumeRaw     func(b *testing.B, addr string)
+	produceRaw     func(b *testing.B, addr string)
+	produceRawSync func(b *testing.B, addr string, senders int)
+}
+
+var libraries = []library{
+	{"sarama", sarama.Driver{}, consumeRaw, produceRaw, produceRawSync},
+	{"franz-go", franz.Driver{}, consumeFranz, produceFranz, produceFranzSync},
+}
+
 func BenchmarkConsume(b *testing.B) {
 	for _, partitions := range []int{1, 8} {
-		b.Run(fmt.Sprintf("partitions=%d/client=raw", partitions), func(b *testing.B) {
-			addr := startBroker(b, partitions)
-			consumeRaw(b, addr)
-		})
-		b.Run(fmt.Sprintf("partitions=%d/client=ours", partitions), func(b *testing.B) {
-			addr := startBroker(b, partitions)
-			consumeOurs(b, addr)
-		})
+		for _, on := range libraries {
+			b.Run(fmt.Sprintf("partitions=%d/on=%s/client=raw", partitions, on.name), func(b *testing.B) {
+				on.consumeRaw(b, startBroker(b, partitions))
+			})
+			b.Run(fmt.Sprintf("partitions=%d/on=%s/client=ours", partitions, on.name), func(b *testing.B) {
+				consumeOurs(b, on.driver, startBroker(b, partitions))
+			})
+		}
 	}
 }
 
@@ -126,12 +142,12 @@ func (h *ourHandler) Handle(context.Context, []byte) error {
 	return nil
 }
 
-func newManager() *kafka.Manager {
-	return kafka.New(sarama.Driver{}, kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+func newManager(d driver.Driver) *kafka.Manager {
+	return kafka.New(d, kafka.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 }
 
-func consumeOurs(b *testing.B, addr string) {
-	manager := newManager()
+func consumeOurs(b *testing.B, d driver.Driver, addr string) {
+	manager := newManager(d)
 	m := newMeter(b)
 	require.NoError(b, manager.RegisterConsumer(b.Context(), &ourHandler{m: m, cfg: kafka.ConsumerConfig{
 		JobName: "bench", Topic: topic, ConsumerGroup: "bench", BootstrapServers: addr, InitialOffset: kafka.OffsetOldest,
@@ -158,70 +174,86 @@ func rawProducerConfig() *ibm.Config {
 }
 
 func BenchmarkProduceAsync(b *testing.B) {
-	b.Run("client=raw", func(b *testing.B) {
-		p, err := ibm.NewAsyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
-		require.NoError(b, err)
-		var answered sync.WaitGroup
-		measure(b, func() {
-			answered.Go(func() {
-				for range p.Successes() {
-				}
-			})
-			answered.Go(func() {
-				for err := range p.Errors() {
-					assert.NoError(b, err)
-				}
-			})
-			for range b.N {
-				p.Input() <- &ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)}
-			}
-			p.AsyncClose()
-			answered.Wait()
+	for _, on := range libraries {
+		b.Run(fmt.Sprintf("on=%s/client=raw", on.name), func(b *testing.B) {
+			on.produceRaw(b, startBroker(b, 8))
 		})
-	})
-	b.Run("client=ours", func(b *testing.B) {
-		m := newManager()
-		p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{
-			BootstrapServers: startBroker(b, 8), EnableAsyncProducer: kafka.BoolPtr(true)})
-		require.NoError(b, err)
-		answered := func(_ *kafka.ProducerMessage, err error) {
-			if err != nil { // measured: assert costs time in each call
+		b.Run(fmt.Sprintf("on=%s/client=ours", on.name), func(b *testing.B) {
+			produceOurs(b, on.driver, startBroker(b, 8))
+		})
+	}
+}
+
+func produceRaw(b *testing.B, addr string) {
+	p, err := ibm.NewAsyncProducer([]string{addr}, rawProducerConfig())
+	require.NoError(b, err)
+	var answered sync.WaitGroup
+	measure(b, func() {
+		answered.Go(func() {
+			for range p.Successes() {
+			}
+		})
+		answered.Go(func() {
+			for err := range p.Errors() {
 				assert.NoError(b, err)
 			}
-		}
-		measure(b, func() {
-			for range b.N {
-				p.SendAsync(b.Context(), topic, nil, value, answered)
-			}
-			require.NoError(b, p.Close())
 		})
-		require.NoError(b, m.Shutdown(context.Background()))
+		for range b.N {
+			p.Input() <- &ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)}
+		}
+		p.AsyncClose()
+		answered.Wait()
 	})
+}
+
+func produceOurs(b *testing.B, d driver.Driver, addr string) {
+	m := newManager(d)
+	p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{
+		BootstrapServers: addr, EnableAsyncProducer: kafka.BoolPtr(true)})
+	require.NoError(b, err)
+	answered := func(_ *kafka.ProducerMessage, err error) {
+		if err != nil { // measured: assert costs time in each call
+			assert.NoError(b, err)
+		}
+	}
+	measure(b, func() {
+		for range b.N {
+			p.SendAsync(b.Context(), topic, nil, value, answered)
+		}
+		require.NoError(b, p.Close())
+	})
+	require.NoError(b, m.Shutdown(context.Background()))
 }
 
 func BenchmarkProduceSync(b *testing.B) {
 	for _, senders := range []int{1, 64} {
-		b.Run(fmt.Sprintf("senders=%d/client=raw", senders), func(b *testing.B) {
-			p, err := ibm.NewSyncProducer([]string{startBroker(b, 8)}, rawProducerConfig())
-			require.NoError(b, err)
-			measure(b, func() {
-				share(b, senders, func() error {
-					_, _, err := p.SendMessage(&ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)})
-					return err
+		for _, on := range libraries {
+			b.Run(fmt.Sprintf("senders=%d/on=%s/client=raw", senders, on.name), func(b *testing.B) {
+				on.produceRawSync(b, startBroker(b, 8), senders)
+			})
+			b.Run(fmt.Sprintf("senders=%d/on=%s/client=ours", senders, on.name), func(b *testing.B) {
+				m := newManager(on.driver)
+				p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{BootstrapServers: startBroker(b, 8)})
+				require.NoError(b, err)
+				measure(b, func() {
+					share(b, senders, func() error { return p.Send(b.Context(), topic, nil, value) })
 				})
+				require.NoError(b, m.Shutdown(context.Background()))
 			})
-			require.NoError(b, p.Close())
-		})
-		b.Run(fmt.Sprintf("senders=%d/client=ours", senders), func(b *testing.B) {
-			m := newManager()
-			p, err := m.RegisterProducer(b.Context(), kafka.ProducerConfig{BootstrapServers: startBroker(b, 8)})
-			require.NoError(b, err)
-			measure(b, func() {
-				share(b, senders, func() error { return p.Send(b.Context(), topic, nil, value) })
-			})
-			require.NoError(b, m.Shutdown(context.Background()))
-		})
+		}
 	}
+}
+
+func produceRawSync(b *testing.B, addr string, senders int) {
+	p, err := ibm.NewSyncProducer([]string{addr}, rawProducerConfig())
+	require.NoError(b, err)
+	measure(b, func() {
+		share(b, senders, func() error {
+			_, _, err := p.SendMessage(&ibm.ProducerMessage{Topic: topic, Value: ibm.ByteEncoder(value)})
+			return err
+		})
+	})
+	require.NoError(b, p.Close())
 }
 
 // share splits the sending of b.N messages among so many goroutines.

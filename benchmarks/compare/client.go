@@ -3,8 +3,32 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/aarontianqx/gopkg/driver/franz"
+	"github.com/aarontianqx/gopkg/driver/sarama"
 )
+
+// The names of the clients in the report. A ratio refers to baseline, or, for this
+// library on franz-go, to franz-go itself.
+const (
+	baseline      = "raw Sarama"
+	rawFranzGo    = "raw franz-go"
+	watermillName = "watermill"
+	oursSarama    = "ours on Sarama"
+	oursFranz     = "ours on franz-go"
+	oursMemory    = "ours on memory"
+	off           = ", switched off"
+)
+
+// baselineOf returns the client that the ratios of client refer to.
+func baselineOf(client string) string {
+	if strings.HasPrefix(client, oursFranz) {
+		return rawFranzGo
+	}
+	return baseline
+}
 
 // A client is one way to talk to Kafka, as its documentation shows it.
 type client struct {
@@ -34,6 +58,7 @@ type subscription struct {
 	topic, group string
 	cooperative  bool
 	partitions   bool // handle needs to know the partition
+	parallel     bool // a partition's handler must not stop another partition's
 	switched     bool // stop by the consumer's switch, where there is one
 }
 
@@ -45,7 +70,11 @@ type producer interface {
 }
 
 func clients() []client {
-	return []client{rawSarama(), franz(), watermillKafka(), ours(), oursOnMemory(), oursSwitchedOff()}
+	return []client{
+		rawSarama(), rawFranz(), watermillKafka(),
+		ours("Sarama", sarama.Driver{}), ours("franz-go", franz.Driver{}), oursOnMemory(),
+		switchedOff(ours("Sarama", sarama.Driver{})), switchedOff(ours("franz-go", franz.Driver{})),
+	}
 }
 
 func clientNamed(name string) (client, error) {

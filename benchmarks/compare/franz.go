@@ -7,9 +7,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// franz is twmb/franz-go as its examples use it: one loop that polls.
-func franz() client {
-	return client{name: "franz-go", consume: consumeFranz, produce: produceFranz, commits: commitFranz}
+// rawFranz is twmb/franz-go as its examples use it: one loop that polls.
+func rawFranz() client {
+	return client{name: rawFranzGo, consume: consumeFranz, produce: produceFranz, commits: commitFranz}
 }
 
 func franzOptions(s subscription) []kgo.Opt {
@@ -30,11 +30,15 @@ func consumeFranz(s subscription, handle func(int32)) (func() error, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	poll := func(f kgo.Fetches) { f.EachRecord(func(r *kgo.Record) { handle(r.Partition) }) }
+	if s.parallel {
+		poll = franzWorkers(ctx, handle)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			c.PollFetches(ctx).EachRecord(func(r *kgo.Record) { handle(r.Partition) })
+			poll(c.PollFetches(ctx))
 		}
 	}()
 	return func() error {
@@ -44,6 +48,42 @@ func consumeFranz(s subscription, handle func(int32)) (func() error, error) {
 		c.Close() // leaves the group
 		return err
 	}, nil
+}
+
+// franzWorkers handles each partition in a goroutine of its own, as franz-go's examples do,
+// until ctx ends. A partition that has five fetches before it makes the loop wait.
+func franzWorkers(ctx context.Context, handle func(int32)) func(kgo.Fetches) {
+	workers := map[int32]chan []*kgo.Record{}
+	return func(fetches kgo.Fetches) {
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			records, ok := workers[p.Partition]
+			if !ok {
+				records = make(chan []*kgo.Record, 5)
+				workers[p.Partition] = records
+				go handleFranz(ctx, records, handle)
+			}
+			select {
+			case records <- p.Records:
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+func handleFranz(ctx context.Context, fetched <-chan []*kgo.Record, handle func(int32)) {
+	for {
+		select {
+		case records := <-fetched:
+			for _, r := range records {
+				if ctx.Err() != nil {
+					return
+				}
+				handle(r.Partition)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func commitFranz(ctx context.Context, s subscription, took func(time.Duration)) error {

@@ -1,4 +1,4 @@
-// Command compare measures this library on Sarama beside the clients that a
+// Command compare measures this library on Sarama and on franz-go beside the clients that a
 // team would use instead, on a real Apache Kafka:
 //
 //	go run ./compare -o ../BENCHMARKS.md
@@ -9,7 +9,7 @@
 // all of them. CPU time and allocations are the client process's alone. A ratio
 // is the median of the ratios within a round.
 //
-// It takes about a quarter of an hour. -only and -rounds make it shorter, and
+// It takes about half an hour. -only and -rounds make it shorter, and
 // -brokers names a Kafka that runs already.
 package main
 
@@ -22,7 +22,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"time"
@@ -46,6 +48,7 @@ type options struct {
 	scale   float64
 	only    *regexp.Regexp
 	brokers string
+	profile string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -93,6 +96,7 @@ func parse(args []string) (options, error) {
 	f.Float64Var(&o.scale, "scale", 1, "multiply the number of messages by this")
 	f.StringVar(&only, "only", "", "scenarios whose name matches this `regexp`")
 	f.StringVar(&o.brokers, "brokers", "", "comma-separated `addresses` of a Kafka that runs already")
+	f.StringVar(&o.profile, "profiles", "", "write a CPU profile of each turn into this `directory`")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -144,6 +148,10 @@ func (c *comparison) measure(ctx context.Context, s scenario) error {
 		for _, name := range s.clients {
 			t := base
 			t.Client, t.Group = name, unique("group")
+			if c.profile != "" {
+				file := fmt.Sprintf("%s %s %d.prof", s.name, name, round+1)
+				t.Profile = filepath.Join(c.profile, strings.Map(fileNameRune, file))
+			}
 			got, err := takeTurn(ctx, t)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -168,6 +176,7 @@ type turn struct {
 	Brokers          []string
 	Topic, Group     string
 	Messages         int
+	Profile          string // the file of its CPU profile, if any
 }
 
 // A reading is what a turn has measured, by the name of the figure.
@@ -214,9 +223,40 @@ func serveTurn(ctx context.Context, arg string) error {
 			return err
 		}
 	}
-	r, err := s.run(ctx, c, t)
+	stop, err := startProfile(t.Profile)
 	if err != nil {
 		return err
 	}
+	r, err := s.run(ctx, c, t)
+	if err := errors.Join(err, stop()); err != nil {
+		return err
+	}
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// startProfile writes a CPU profile into file until stop is called. It does nothing
+// without a file.
+func startProfile(file string) (stop func() error, err error) {
+	if file == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}
+
+// fileNameRune replaces what does not belong in a file's name.
+func fileNameRune(r rune) rune {
+	if r == ' ' || r == '/' {
+		return '-'
+	}
+	return r
 }

@@ -42,7 +42,7 @@ func TestReport(t *testing.T) {
 		"## In short\n\n| medians |", "| Consume, 8 partitions, 100 B, msg/s | ",
 		"## Consume, 8 partitions, 100 B\n\n| client | msg/s | ratio | CPU ns/msg | ratio |",
 		"## Produce, 64 goroutines", "## Produce without waiting, 100 B", "## Commit on a quiet topic",
-		"| sarama |", "| franz-go |", "| watermill |", "| ours |", "| ours on memory |", "| github.com/IBM/sarama | v",
+		"| raw Sarama |", "| raw franz-go |", "| watermill |", "| ours on Sarama |", "| ours on franz-go |", "| ours on memory |", "| github.com/IBM/sarama | v",
 	} {
 		assert.Contains(t, string(report), want)
 	}
@@ -57,11 +57,15 @@ func TestBadFlags(t *testing.T) {
 func TestRatioIsTheMedianWithinRounds(t *testing.T) {
 	f := figure{name: "x"}
 	r := result{readings: map[string][]reading{
-		baseline: {{"x": 1}, {"x": 10}, {"x": 100}},
-		"ours":   {{"x": 2}, {"x": 10}, {"x": 300}},
+		baseline:   {{"x": 1}, {"x": 10}, {"x": 100}},
+		oursSarama: {{"x": 2}, {"x": 10}, {"x": 300}},
+		rawFranzGo: {{"x": 4}, {"x": 5}, {"x": 600}},
+		oursFranz:  {{"x": 2}, {"x": 10}, {"x": 300}},
 	}}
-	assert.Equal(t, "2.00", r.ratio("ours", f))
-	assert.Equal(t, "10.0 (2.00–300)", spread(r.values("ours", f)))
+	assert.Equal(t, "2.00", r.ratio(oursSarama, f))
+	assert.Equal(t, "0.50", r.ratio(oursFranz, f), "to raw franz-go")
+	assert.Equal(t, "4.00", r.ratio(rawFranzGo, f), "to raw Sarama")
+	assert.Equal(t, "10.0 (2.00–300)", spread(r.values(oursSarama, f)))
 	for v, want := range map[float64]string{0.5: "0.50", 12.34: "12.3", 123.4: "123", 12_345: "12 k", 2_345_678: "2.35 M"} {
 		assert.Equal(t, want, short(v), "short(%v)", v)
 	}

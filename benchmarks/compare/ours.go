@@ -9,22 +9,30 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/memory"
-	driversarama "github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// ours is this library on Sarama, with its defaults.
-func ours() client {
-	return client{name: "ours", consume: consumeOurs, produce: produceOurs(driversarama.Driver{}), commits: commitOurs}
+// ours is this library on a driver, with its defaults.
+func ours(on string, d driver.Driver) client {
+	return client{
+		name: "ours on " + on,
+		consume: func(s subscription, handle func(int32)) (func() error, error) {
+			return consumeOn(d, s, handle)
+		},
+		produce: produceOurs(d),
+		commits: func(ctx context.Context, s subscription, took func(time.Duration)) error {
+			return commitOn(ctx, d, s, took)
+		},
+	}
 }
 
-// oursSwitchedOff is the same, whose consumer is stopped by its switch.
-func oursSwitchedOff() client {
-	c := ours()
-	c.name = "ours, switched off"
+// switchedOff is the same client, whose consumer is stopped by its switch.
+func switchedOff(c client) client {
+	consume := c.consume
+	c.name += off
 	c.consume = func(s subscription, handle func(int32)) (func() error, error) {
 		s.switched = true
-		return consumeOurs(s, handle)
+		return consume(s, handle)
 	}
 	return c
 }
@@ -33,7 +41,7 @@ func oursSwitchedOff() client {
 func oursOnMemory() client {
 	broker := memory.NewBroker()
 	return client{
-		name: "ours on memory",
+		name: oursMemory,
 		consume: func(s subscription, handle func(int32)) (func() error, error) {
 			return consumeOn(broker, s, handle)
 		},
@@ -80,10 +88,6 @@ func (h *valueHandler) Handle(context.Context, []byte) error {
 	return nil
 }
 
-func consumeOurs(s subscription, handle func(int32)) (func() error, error) {
-	return consumeOn(driversarama.Driver{}, s, handle)
-}
-
 func consumeOn(d driver.Driver, s subscription, handle func(int32)) (stop func() error, err error) {
 	var consumer kafka.Consumer = &valueHandler{consumerConfig(s), handle}
 	if s.partitions {
@@ -122,9 +126,9 @@ func switchOff(m *kafka.Manager, name string) error {
 	}
 }
 
-// commitOurs asks the driver, as the core does when a partition has run empty.
-func commitOurs(ctx context.Context, s subscription, took func(time.Duration)) error {
-	consumer, err := driversarama.Driver{}.OpenConsumer(ctx, driver.ConsumerConfig{
+// commitOn asks the driver, as the core does when a partition has run empty.
+func commitOn(ctx context.Context, d driver.Driver, s subscription, took func(time.Duration)) error {
+	consumer, err := d.OpenConsumer(ctx, driver.ConsumerConfig{
 		Brokers: s.brokers, ClientID: s.group, Group: s.group, Topics: []string{s.topic}, InitialOffset: driver.OffsetOldest,
 		BalanceStrategies: []driver.BalanceStrategy{driver.RoundRobin},
 		SessionTimeout:    10 * time.Second, HeartbeatInterval: 3 * time.Second, RebalanceTimeout: time.Minute,

@@ -21,9 +21,6 @@ import (
 //go:embed notes.md
 var notes string
 
-// baseline is the client that ratios refer to.
-const baseline = "sarama"
-
 // report renders everything that was measured as Markdown.
 func (c *comparison) report(took time.Duration) string {
 	var b strings.Builder
@@ -44,7 +41,7 @@ var headlines = []string{
 
 // summary writes the rows that matter most, of the scenarios that were run.
 func (c *comparison) summary(b *strings.Builder) {
-	b.WriteString("## In short\n\n| medians | raw Sarama | franz-go | ours on Sarama | ours / raw Sarama |\n|---|---|---|---|---|\n")
+	b.WriteString("## In short\n\n| medians | raw Sarama | ours on Sarama | ratio | raw franz-go | ours on franz-go | ratio |\n|---|---|---|---|---|---|---|\n")
 	for _, name := range headlines {
 		i := slices.IndexFunc(c.results, func(r result) bool { return r.name == name })
 		if i < 0 {
@@ -53,14 +50,11 @@ func (c *comparison) summary(b *strings.Builder) {
 		r := c.results[i]
 		f := r.figures[0]
 		fmt.Fprintf(b, "| %s, %s |", r.title, f.title)
-		for _, client := range []string{"sarama", "franz-go", "ours"} {
-			if vs := r.values(client, f); len(vs) > 0 {
-				fmt.Fprintf(b, " %s |", short(median(vs)))
-			} else {
-				b.WriteString(" – |")
-			}
+		for _, client := range []string{oursSarama, oursFranz} {
+			raw, own := r.values(baselineOf(client), f), r.values(client, f)
+			fmt.Fprintf(b, " %s | %s | %s |", short(median(raw)), short(median(own)), r.ratio(client, f))
 		}
-		fmt.Fprintf(b, " %s |\n", r.ratio("ours", f))
+		b.WriteString("\n")
 	}
 	b.WriteString("\nThe full tables follow.\n\n")
 }
@@ -71,7 +65,7 @@ func (c *comparison) conditions(took time.Duration) string {
 	if !c.cluster.External() {
 		broker = "Apache Kafka " + kafkacluster.DefaultVersion + ", one broker on the same machine"
 	}
-	return fmt.Sprintf(`This library on Sarama, compared with raw Sarama, franz-go and watermill-kafka on %s. Each client has %d turns, one per round, each in its own process; CPU time and allocations are that process's. A number is the median of a client's turns, with the least and the greatest in parentheses. A ratio is the median of the ratios to raw Sarama within a round. The broker and the client share the cores, so compare the ratios, not the numbers, with other machines.
+	return fmt.Sprintf(`This library on Sarama and on franz-go, compared with raw Sarama, raw franz-go and watermill-kafka on %s. Each client has %d turns, one per round, each in its own process; CPU time and allocations are that process's. A number is the median of a client's turns, with the least and the greatest in parentheses. A ratio is the median of the ratios within a round: of this library on franz-go to raw franz-go, of every other client to raw Sarama. The broker and the client share the cores, so compare the ratios, not the numbers, with other machines.
 
 | | |
 |---|---|
@@ -144,7 +138,7 @@ func (r result) values(client string, f figure) []float64 {
 
 // ratio is the median of the ratios within a round.
 func (r result) ratio(client string, f figure) string {
-	base := r.values(baseline, f)
+	base := r.values(baselineOf(client), f)
 	if client == baseline {
 		return "1"
 	}

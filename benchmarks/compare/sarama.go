@@ -12,7 +12,7 @@ import (
 // rawSarama is IBM/sarama as its examples use it. What it fetches and how it
 // acknowledges is set as the library sets it.
 func rawSarama() client {
-	return client{name: "sarama", consume: consumeRaw, produce: produceRaw, commits: commitRaw}
+	return client{name: baseline, consume: consumeRaw, produce: produceRaw, commits: commitRaw}
 }
 
 func rawConsumerConfig(s subscription) *sarama.Config {

@@ -15,7 +15,7 @@ import (
 type scenario struct {
 	name    string
 	title   string
-	figures []figure // what the report shows, the first one with a ratio to raw Sarama
+	figures []figure // what the report shows, the first one with a ratio to its baseline
 
 	partitions int  // of its topic; 0 for none
 	messages   int  // to send or to read
@@ -45,10 +45,10 @@ var (
 
 // The clients that take part in the scenarios.
 var (
-	all       = []string{"sarama", "franz-go", "watermill", "ours"}
-	everybody = []string{"sarama", "franz-go", "watermill", "ours", "ours on memory"}
-	saramas   = []string{"sarama", "watermill", "ours"}
-	noSarama  = []string{"sarama", "franz-go", "ours"}
+	pairs       = []string{baseline, rawFranzGo, oursSarama, oursFranz}
+	all         = append(pairs[:4:4], watermillName)
+	noWatermill = append(pairs[:4:4], oursMemory)
+	everybody   = append(all[:5:5], oursMemory)
 )
 
 func scenarios() []scenario {
@@ -60,24 +60,24 @@ func scenarios() []scenario {
 		{name: "produce sync/64 goroutines", title: "Produce, 64 goroutines that wait for each answer", figures: rateFigures,
 			partitions: 8, messages: 60_000, bytes: 100, clients: everybody, run: produceSync(64)},
 		{name: "produce async/100 B", title: "Produce without waiting, 100 B", figures: rateFigures,
-			partitions: 8, messages: 600_000, bytes: 100, clients: []string{"sarama", "franz-go", "ours", "ours on memory"}, run: produceAsync},
+			partitions: 8, messages: 600_000, bytes: 100, clients: noWatermill, run: produceAsync},
 		{name: "produce async/1 KiB", title: "Produce without waiting, 1 KiB", figures: rateFigures,
-			partitions: 8, messages: 300_000, bytes: 1024, clients: noSarama, run: produceAsync},
+			partitions: 8, messages: 300_000, bytes: 1024, clients: pairs, run: produceAsync},
 		{name: "commit", title: "Commit on a quiet topic, median", figures: timeFigures,
-			partitions: 1, messages: 10, clients: noSarama, run: commitLatency},
+			partitions: 1, messages: 10, clients: pairs, run: commitLatency},
 		{name: "slow neighbour", title: "Seven partitions beside one whose handler takes 20 ms per message",
 			figures:    []figure{{"kept", "share of the speed without it", false}, {"msg/s", "msg/s", false}, {"alone-msg/s", "msg/s without", false}},
-			partitions: 8, messages: 4_000_000, bytes: 100, fill: true, clients: saramas, run: slowNeighbour},
+			partitions: 8, messages: 4_000_000, bytes: 100, fill: true, clients: all, run: slowNeighbour},
 		{name: "cooperative join", title: "Longest stop of a partition that stays while another member joins cooperatively", figures: timeFigures,
-			partitions: 8, messages: 1, clients: noSarama, run: cooperativeJoin},
+			partitions: 8, messages: 1, clients: pairs, run: cooperativeJoin},
 		{name: "start", title: "From nothing to the first record", figures: timeFigures,
 			partitions: 1, messages: 100, bytes: 100, fill: true, clients: all, run: startLatency},
 		{name: "stop", title: "From the signal to having left the group, idle", figures: timeFigures,
-			partitions: 8, messages: 100, bytes: 100, fill: true, clients: append(all[:4:4], "ours, switched off"), run: stopLatency},
+			partitions: 8, messages: 100, bytes: 100, fill: true, clients: append(all[:5:5], oursSarama+off, oursFranz+off), run: stopLatency},
 		{name: "1000 partitions", title: "One consumer of 1,000 partitions", figures: scaleFigures,
-			partitions: 1000, messages: 1000, bytes: 100, fill: true, clients: noSarama, run: scale(1)},
+			partitions: 1000, messages: 1000, bytes: 100, fill: true, clients: pairs, run: scale(1)},
 		{name: "200 consumers", title: "200 consumers in one process", figures: scaleFigures,
-			partitions: 1, messages: 1, bytes: 100, fill: true, clients: noSarama, run: scale(200)},
+			partitions: 1, messages: 1, bytes: 100, fill: true, clients: pairs, run: scale(200)},
 	}
 }
 

@@ -100,7 +100,7 @@ func slowNeighbour(_ context.Context, c client, t turn) (reading, error) {
 // from the first one to the last, or for five seconds.
 func fastPartitions(c client, t turn, group string, slow time.Duration) (rate float64, err error) {
 	s := t.subscription()
-	s.group, s.partitions = group, true
+	s.group, s.partitions, s.parallel = group, true, true
 	want := int64(t.Messages) * 7 / 8
 	var (
 		n     atomic.Int64

@@ -13,7 +13,7 @@ import (
 // watermillKafka is ThreeDotsLabs/watermill-kafka, a library over Sarama that
 // hands out one message at a time. It has no asynchronous producer.
 func watermillKafka() client {
-	return client{name: "watermill", consume: consumeWatermill, produce: produceWatermill}
+	return client{name: watermillName, consume: consumeWatermill, produce: produceWatermill}
 }
 
 func consumeWatermill(s subscription, handle func(int32)) (func() error, error) {
