@@ -9,7 +9,7 @@
 // all of them. CPU time and allocations are the client process's alone. A ratio
 // is the median of the ratios within a round.
 //
-// It takes about half an hour. -only and -rounds make it shorter, and
+// It takes about twenty minutes. -only and -rounds make it shorter, and
 // -brokers names a Kafka that runs already.
 package main
 
