@@ -11,7 +11,9 @@
 //
 // Values are unique: a record is known by its value. A partition's log is what
 // [Appended] says that a reader could read, in rising order of offset, with
-// holes. A record is done for a group when a handler has returned well from it.
+// holes. A record is done for a group when a handler has returned well from it, when it
+// was skipped and [Skipped] was recorded, or when a broker has a copy of it in another
+// topic ([Copied]), with headers that name the record and with its own, byte for byte.
 // Whatever is decided by comparing with the log is decided in Check, so the log
 // may be recorded later than the handling of its records, but before Check.
 //

@@ -22,8 +22,9 @@ func (j *Judge) start(e HandleStart) {
 	j.checkAlone(e, c)
 	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
-	j.hidden = append(j.hidden, e)
+	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok})
 	j.mustFollow(c, e)
+	j.checkHeld(e)
 	if j.expired(e.Member) {
 		j.violate("handled-after-the-session", "%+v, which the group gave up at %v", e, j.expiring[e.Member])
 	}
@@ -48,7 +49,8 @@ func (j *Judge) start(e HandleStart) {
 		j.done(e, 0)
 	}
 	j.checkOrder(c, e)
-	c.first, c.last, c.ok, c.latest = e.first(), e.last(), false, h
+	c.handOut(e.Records)
+	c.first, c.last, c.ok, c.latest = c.open[0].Offset, max(c.last, e.last()), false, h
 }
 
 // mustFollow holds that all below what a call gets has been done. A member that is
@@ -123,25 +125,54 @@ func (j *Judge) checkOrder(c *claim, e HandleStart) {
 	switch {
 	case c.ok && e.first() <= c.last:
 		j.violate("handled-twice-or-reordered", "%+v after %d was done under the same claim", e, c.last)
-	case !c.ok && e.first() != c.first:
+	case !c.ok && !c.again(e):
 		j.violate("failed-record-left-behind", "%+v, but %d failed", e, c.first)
 	}
-	if c.ok {
+	handed := 0
+	if i, found := c.find(e.first()); found {
+		handed = c.open[i].handed
+	}
+	if c.ok || handed == 0 {
 		c.attempts, c.failures = 0, 0
 	} else {
+		j.checkVerdicts(c, e)
 		j.checkRetry(c, e)
 	}
-	c.attempts++
+	c.attempts, c.timed = handed+1, false
 	if e.Attempt != 0 && e.Attempt != c.attempts {
 		j.violate("wrong-attempt", "%+v is attempt %d", e, c.attempts)
 	}
 }
 
-func (j *Judge) checkRetry(c *claim, e HandleStart) {
-	least, most := j.rules.backoff(max(c.attempts, c.failures))
-	if wait := j.now.Sub(c.failedAt); wait < least || wait > most+j.rules.Grace {
-		j.violate("backoff", "%+v after %v, want %v to %v", e, wait, least, most)
+// again reports whether a call is about what is not done, from the first such record on.
+func (c *claim) again(e HandleStart) bool {
+	if len(c.open) == 0 || e.first() != c.open[0].Offset {
+		return false
 	}
+	for _, r := range e.Records {
+		if _, open := c.find(r.Offset); !open && r.Offset <= c.last {
+			return false
+		}
+	}
+	return true
+}
+
+func (j *Judge) checkRetry(c *claim, e HandleStart) {
+	if j.rules.Policy.Batches || c.timed || j.holds[e.Member].active || j.holds[e.Member].endedAt.After(c.failedAt) {
+		return
+	}
+	from := max(c.attempts, c.failures)
+	to := from
+	if t := j.attempts[claimKey{e.Member, e.Partition}][e.first()]; t != nil && j.rules.Policy != (Policy{}) {
+		from, to = max(t.least, 1), max(t.most, 1) // a hold counts no attempt
+	}
+	wait := j.now.Sub(c.failedAt)
+	for n := from; n <= to; n++ {
+		if least, most := j.rules.backoff(n); wait >= least && wait <= most+j.rules.Grace {
+			return
+		}
+	}
+	j.violate("backoff", "%+v after %v and %d to %d failures", e, wait, from, to)
 }
 
 func (j *Judge) end(e HandleEnd) {
@@ -153,17 +184,25 @@ func (j *Judge) end(e HandleEnd) {
 	j.alive(h.Member.Process, e)
 	delete(j.running, e.ID)
 	h.over, h.endedAt = true, j.now
+	j.probeEnded(h.Member, h.ID)
 	if h.claim != nil {
-		h.claim.ok = e.OK
 		h.claim.failedAt = j.now
 	}
-	if e.OK {
-		if h.claim != nil && !h.claim.ended {
-			j.streaks[claimKey{h.Member, h.Partition}].handled(h.last())
-		}
-		j.progressed(h)
-		j.done(h.HandleStart, j.seq)
+	if !e.OK {
+		j.failedCall(h)
+		return
 	}
+	for _, r := range h.Records {
+		delete(j.attempts[claimKey{h.Member, h.Partition}], r.Offset)
+		if h.claim != nil {
+			h.claim.close(r.Offset)
+		}
+	}
+	if h.claim != nil && !h.claim.ended {
+		j.streaks[claimKey{h.Member, h.Partition}].handled(h.last())
+	}
+	j.progressed(h.Member, h.claim)
+	j.done(h.HandleStart, j.seq)
 }
 
 // done notes that records were done at an event, unless they were before.
@@ -191,9 +230,15 @@ func (s streak) handled(last int64) {
 
 // replaced ends the streaks of records that a member knows to be others now.
 func (j *Judge) replaced(e Replaced) {
-	for offset := range j.streaks[claimKey{e.Member, e.Partition}] {
+	key := claimKey{e.Member, e.Partition}
+	for offset := range j.streaks[key] {
 		if offset >= e.From {
-			delete(j.streaks[claimKey{e.Member, e.Partition}], offset)
+			delete(j.streaks[key], offset)
+		}
+	}
+	for offset := range j.attempts[key] {
+		if offset >= e.From {
+			delete(j.attempts[key], offset)
 		}
 	}
 }
@@ -211,8 +256,8 @@ func (j *Judge) failed(e HandlerFailed) {
 		return // of an earlier claim
 	}
 	goesOn := before > 0 && before == e.Failures-1
-	if c.ok || !goesOn && e.Failures != c.attempts {
-		j.violate("failures-miscounted", "%+v after %d attempts, before it %d failures", e, c.attempts, before)
+	if t := j.attempts[key][e.Offset]; c.ok || t == nil || !goesOn && (e.Failures < t.least || e.Failures > t.most) {
+		j.violate("failures-miscounted", "%+v after %+v attempts, before it %d failures", e, t, before)
 	}
 	c.failures = e.Failures
 }
@@ -243,10 +288,18 @@ func (j *Judge) checkHidden() {
 	for _, e := range j.hidden {
 		next := -1 // the index of the record that must follow
 		for _, r := range e.Records {
-			next = j.checkRecord(e.Partition, r, next)
+			if next = j.checkRecord(e.Partition, r, next); e.again {
+				next = -1 // those between have been done before
+			}
 		}
 	}
 	j.hidden = nil
+}
+
+// A hidden is a call that has not been compared with the log.
+type hidden struct {
+	HandleStart
+	again bool // it is about what was left of one before
 }
 
 func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
@@ -285,6 +338,9 @@ type switching struct {
 }
 
 func (j *Judge) switched(e Switched) {
+	if e.On {
+		j.forgetAttempts(e.Member)
+	}
 	j.switches[e.Member] = switching{e.On, j.now}
 	j.life(e.Member).switched(e.On, j.now, j.seq)
 	if e.On {

@@ -30,6 +30,8 @@ type Rules struct {
 	BackoffMax time.Duration
 	Multiplier float64
 	Jitter     float64 // a wait may be shorter by so much of itself
+
+	Policy Policy // of records that fail
 }
 
 // A Judge takes the events of one run. All methods may be called by several
@@ -46,7 +48,7 @@ type Judge struct {
 	logs    map[Partition]*partitionLog
 	known   []Partition // keys of logs, as they came
 	places  map[string]place
-	hidden  []HandleStart // handled, and not known to be in the log yet
+	hidden  []hidden // handled, and not known to be in the log yet
 	groups  map[groupPartition]*groupLog
 	queries []query
 
@@ -61,6 +63,13 @@ type Judge struct {
 	expiring map[Member]time.Time // when their groups remove them
 	switches map[Member]switching
 	owed     []*handling // whose context must have ended by now
+
+	attempts map[claimKey]map[int64]*tries
+	asked    map[uint64][]AskedRecord
+	orphans  map[claimKey][]*openRecord // of claims that were followed by another
+	copies   []Copied                   // not compared with their records yet
+	holds    map[Member]holding
+	resolved map[order]bool
 
 	sends  map[string]*sent
 	order  []*sent
@@ -90,6 +99,11 @@ func New(r Rules) *Judge {
 		latest:   make(map[senderPartition]latestSend),
 		states:   make(map[Member]*life),
 		stops:    make(map[string]*stop),
+		attempts: make(map[claimKey]map[int64]*tries),
+		asked:    make(map[uint64][]AskedRecord),
+		orphans:  make(map[claimKey][]*openRecord),
+		holds:    make(map[Member]holding),
+		resolved: make(map[order]bool),
 	}
 }
 
@@ -115,6 +129,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.start(e)
 	case HandleEnd:
 		j.end(e)
+	case Asked, Skipped, Forwarded, Copied, Held, Releasing, Resolving, StoppedBy, Waiting:
+		j.tellFailing(e)
 	case Status:
 		j.checkStatus(e)
 	case HandlerFailed:
@@ -199,6 +215,7 @@ func (j *Judge) Check() []Violation {
 func (j *Judge) check() {
 	j.answerQueries()
 	j.checkHidden()
+	j.checkCopies()
 	j.checkLate()
 	j.checkOverlaps()
 	j.checkMeetings()

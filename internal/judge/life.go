@@ -33,6 +33,9 @@ type life struct {
 	joinedAt   time.Time // when its session was running first; zero if it was not
 	doneAt     time.Time // when it last handled a record well
 
+	waiting bool // for a topic, which is no failed start
+	absent  int  // how often in a row, at most
+
 	// The failed starts in a row are no fewer than least and no more than most.
 	least, most int
 }
@@ -70,8 +73,14 @@ func (j *Judge) stateChanged(e StateChanged) {
 			l.joinedAt = j.now
 		}
 	case "backing off":
-		j.failedToStart(e, l)
+		if l.waiting {
+			l.absent++
+		} else {
+			l.absent = 0
+			j.failedToStart(e, l)
+		}
 	}
+	l.waiting = l.waiting && e.To == "backing off"
 	l.state, l.since, l.sinceSeq, l.free = e.To, j.now, j.seq, false
 }
 
@@ -88,10 +97,10 @@ func (l *life) ran(d time.Duration, r Rules) {
 
 // progressed says that a record was handled well, which is health, too. A handler
 // that has outlived its claim may be of a session before.
-func (j *Judge) progressed(h *handling) {
-	l := j.life(h.Member)
+func (j *Judge) progressed(m Member, c *claim) {
+	l := j.life(m)
 	l.least, l.doneAt = 0, j.now
-	if h.claim != nil && !h.claim.ended {
+	if c != nil && !c.ended {
 		l.most = 0
 	}
 }
@@ -120,7 +129,11 @@ func (j *Judge) disabled(e Disabled) {
 // checkRestart holds that a member waits as its failures in a row demand.
 func (j *Judge) checkRestart(e StateChanged, l *life) {
 	wait := j.now.Sub(l.since)
-	for n := max(l.least, 1); n <= l.most; n++ {
+	from, to := max(l.least, 1), l.most
+	if l.waiting {
+		from, to = 1, l.absent
+	}
+	for n := from; n <= to; n++ {
 		if least, most := j.rules.backoff(n); wait >= least && wait <= most+j.rules.Grace {
 			return
 		}
@@ -141,6 +154,10 @@ func (l *life) switched(on bool, now time.Time, seq uint64) {
 	l.least = 0
 }
 
+// closeTimeout is how long a start that is ended may take to close the producer of dead
+// letters.
+const closeTimeout = 10 * time.Second
+
 // checkSwitches holds that a switch has acted on a member that was at rest, or
 // that only waited; and that no backoff follows one more switch-on that came during
 // the start that failed, or while the failed session was closing.
@@ -149,6 +166,9 @@ func (j *Judge) checkSwitches() {
 		ignored := l.on && slices.Contains([]string{"disabled", "backing off"}, l.state) ||
 			!l.on && slices.Contains([]string{"starting", "running", "backing off"}, l.state)
 		unheard := ignored && l.sinceSeq < l.switchSeq || l.on && l.state == "backing off" && l.deafSeq < l.againSeq
+		if closing := j.rules.Policy.DeadLetters && l.state == "starting" && j.now.Sub(l.switchedAt) <= closeTimeout; closing {
+			continue
+		}
 		if unheard && j.overdueOrNow(l.switchedAt) {
 			j.violate("switch-ignored", "%v was switched at %v (on: %t) and is %s since %v", l.member, l.switchedAt, l.on, l.state, l.since)
 		}

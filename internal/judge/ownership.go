@@ -24,9 +24,11 @@ type claim struct {
 	lost     bool
 	first    int64 // the offsets of the call made last, or -1
 	last     int64
-	ok       bool // it went well
-	attempts int  // at these records
-	failures int  // in a row, as it was recorded; 0 if it was not
+	ok       bool          // it went well, and nothing is open
+	open     []*openRecord // handed out and not done, in order
+	attempts int           // at the first of them
+	failures int           // in a row, as it was recorded; 0 if it was not
+	timed    bool          // something else than the backoff decides when the next call comes
 	failedAt time.Time
 }
 
@@ -101,6 +103,17 @@ func (j *Judge) assign(m Member, p Partition) {
 		}
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
+	}
+	for offset := range j.attempts[key] {
+		if offset < j.group(k).committed {
+			delete(j.attempts[key], offset)
+		}
+	}
+	if b := j.claims[key]; b != nil && j.now.Sub(b.endedAt) > time.Hour {
+		j.forgetAttempts(m)
+	}
+	if b := j.claims[key]; b != nil {
+		j.orphans[key] = append(j.orphans[key], b.open...)
 	}
 	j.claims[key] = &claim{before: forget(j.claims[key]), since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
 	for _, other := range j.owners[k] {

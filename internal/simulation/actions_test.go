@@ -56,6 +56,11 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"repair damage", w.repairDamage, false},
 		{"missing topic appears", w.appear, false},
 		{"late heartbeats", w.late, false},
+		{"poison", w.poison, false},
+		{"dead letters down", w.deadDown, false},
+		{"recreate dead-letter topic", w.recreateDead, false},
+		{"resolve", w.resolve, false},
+		{"end hold", w.endHold, false},
 		{"foreign member", w.joinForeign, false},
 		{"foreign members leave", w.leaveForeign, false},
 	}

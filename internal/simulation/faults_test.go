@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // faults is an injector whose faults come and go.
 type faults struct {
-	stats   *stats
-	opening func(clientID string) // is called as a consumer is opened
+	stats    *stats
+	openedBy fault.Op              // what a consumer opens first
+	opening  func(clientID string) // is called as a consumer is opened
 
 	mu     sync.Mutex
 	rules  []*rule
@@ -27,8 +29,10 @@ type rule struct {
 	op    fault.Op
 	fault fault.Fault
 	left  int
-	topic string // of the calls that it strikes; "" is any
+	topic string // of the calls that it strikes, or how its name ends; "" is any
 }
+
+func (r *rule) strikes(topic string) bool { return strings.HasSuffix(topic, r.topic) }
 
 func (f *faults) wrap(d driver.Driver) driver.Driver { return fault.Wrap(d, f) }
 
@@ -73,18 +77,18 @@ func (f *faults) since() time.Duration {
 
 // Inject implements fault.Injector.
 func (f *faults) Inject(c fault.Call) fault.Fault {
-	if c.Op == fault.OpenConsumer {
+	if c.Op == f.openedBy && strings.Contains(c.ClientID, ".") {
 		f.opening(c.ClientID)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rules {
-		if r.op == c.Op && r.left > 0 && (r.topic == "" || r.topic == c.Topic) {
+		if r.op == c.Op && r.left > 0 && r.strikes(c.Topic) {
 			r.left--
 			if end := time.Now().Add(r.fault.Delay); end.After(f.struck) {
 				f.struck = end
 			}
-			f.hung = f.hung || c.Op == fault.Run && r.fault.When == fault.InsteadOfIt
+			f.hung = f.hung || (c.Op == fault.Run || strings.HasSuffix(c.Topic, deadSuffix)) && r.fault.When == fault.InsteadOfIt
 			f.stats.count(fmt.Sprintf("fault %v %s", c.Op, whenName(r.fault)))
 			return r.fault
 		}
@@ -115,8 +119,8 @@ func drawFault(t *rapid.T) *rule {
 	return r
 }
 
-// wasHung reports whether a consumer may be in a Run that never joins, since it
-// was asked last. Only a switch helps: the contract has no such drivers.
+// wasHung reports whether a consumer may be in a Run that never joins, or wait for an
+// answer to a dead letter that never comes, since it was asked last. Only a switch helps: the contract has no such drivers.
 func (f *faults) wasHung() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

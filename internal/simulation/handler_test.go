@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"time"
 
@@ -29,12 +30,25 @@ const (
 	sendsAsync         // and does not wait
 	sendsLate          // after a while, also when it should have stopped
 	failsThrice
+	asksRetry // the rest needs a failure policy
+	asksSkip
+	asksDeadLetter
+	asksStop
+	asksHold
+	asksJoined
+	asksClassified
+	marksNil     // and so succeeds
+	panicsMarked // with a mark, which has no effect
+	namesRecords // records of a batch
+	namesFrom
 	outcomeCount
 	fine
 )
 
 func (o outcome) String() string {
-	return [...]string{"fails", "panics", "panics nil", "exits", "slow", "deaf", "blocks", "sends", "sends async", "sends late", "fails thrice", "", "fine"}[o]
+	return [...]string{"fails", "panics", "panics nil", "exits", "slow", "deaf", "blocks", "sends", "sends async", "sends late", "fails thrice",
+		"asks retry", "asks skip", "asks dead letter", "asks stop", "asks hold", "asks joined", "asks classified", "marks nil",
+		"panics marked", "names records", "names records from one on", "", "fine"}[o]
 }
 
 var errHandler = errors.New("handler fails")
@@ -61,30 +75,62 @@ func (w *world) plan(o outcome, n int) {
 }
 
 // handle is every handler: it records the call with the judge, and follows the script.
-func (n *node) handle(ctx context.Context, group string, e judge.HandleStart) error {
+// ms are its messages if they are a batch.
+func (n *node) handle(ctx context.Context, group string, e judge.HandleStart, ms []*kafka.Message) error {
 	w := n.w
 	w.mu.Lock()
 	w.handled++
-	e.ID, e.Context = w.handled, judge.Context{Context: ctx}
+	e.ID, e.Context = w.handled, judge.Context{Context: claimOf(ctx)}
 	w.mu.Unlock()
 	w.judge.Tell(e)
 	ok := false
-	stop := context.AfterFunc(ctx, func() { w.judge.Tell(judge.HandlerCancelled{ID: e.ID}) })
+	stop := context.AfterFunc(claimOf(ctx), func() { w.judge.Tell(judge.HandlerCancelled{ID: e.ID}) })
 	defer func() {
 		stop()
 		w.judge.Tell(judge.HandleEnd{ID: e.ID, OK: ok})
 	}()
 	o, release := w.next()
+	bad, poison := w.poisoned(e)
+	if bad != nil {
+		o = poison
+	}
 	w.stats.count("handler " + o.String())
-	err := n.behave(ctx, o, release)
-	ok = err == nil
+	chance := rand.New(rand.NewPCG(e.ID, uint64(e.Records[0].Offset)))
+	var err error
+	switch {
+	case ms != nil && (bad != nil && chance.IntN(2) == 0 || o == namesRecords || o == namesFrom):
+		if bad != nil && chance.IntN(3) == 0 {
+			o = namesFrom
+		}
+		err = n.answerFailed(e, w.failSome(e, ms, bad, o, chance))
+	case o >= asksRetry && o <= asksClassified:
+		err = n.answerFailed(e, failAll(e, w.ask(o, chance)))
+	default:
+		err = n.behave(ctx, o, release)
+	}
+	if errors.Is(context.Cause(ctx), kafka.ErrHandlerTimeout) {
+		w.stats.count("failure handler timed out")
+	}
+	ok = err == nil || o == marksNil
 	return err
+}
+
+// answerFailed records with the judge what a call asks for.
+func (n *node) answerFailed(e judge.HandleStart, f failedCall) error {
+	if f.err != nil {
+		n.w.judge.Tell(judge.Asked{ID: e.ID, Records: f.asked})
+	}
+	return f.err
 }
 
 func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) error {
 	switch o {
-	case fails, failsThrice:
+	case fails, failsThrice, namesRecords, namesFrom:
 		return errHandler
+	case marksNil:
+		return errors.Join(kafka.Skip(nil), kafka.DeadLetter(nil), kafka.Stop(nil), kafka.Hold(nil, 0), kafka.Retry(nil, 0))
+	case panicsMarked:
+		panic(kafka.Skip(errHandler))
 	case panics:
 		panic(errHandler)
 	case panicsNil:
@@ -127,16 +173,16 @@ func wait(ctx context.Context, d time.Duration) error {
 // consumer returns a consumer of the drawn kind.
 func (n *node) consumer(cfg kafka.ConsumerConfig) kafka.Consumer {
 	single := func(ctx context.Context, m *kafka.Message) error {
-		return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, []*kafka.Message{m}))
+		return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, []*kafka.Message{m}), nil)
 	}
 	switch n.w.drawn.kind {
 	case "batch":
 		return batchConsumer{kafka.NewConsumer(cfg, single), func(ctx context.Context, ms []*kafka.Message) error {
-			return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, ms))
+			return n.handle(ctx, cfg.JobName, n.started(cfg.JobName, ms), ms)
 		}}
 	case "value":
 		return valueConsumer{cfg, func(ctx context.Context, value []byte) error {
-			return n.handle(ctx, cfg.JobName, n.located(cfg.JobName, value))
+			return n.handle(ctx, cfg.JobName, n.located(cfg.JobName, value), nil)
 		}}
 	}
 	return kafka.NewConsumer(cfg, single)

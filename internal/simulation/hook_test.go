@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 
 	"github.com/aarontianqx/gopkg/internal/judge"
@@ -21,9 +22,12 @@ func (h hook) Attach(v kafka.View) (detach func()) {
 // Start begins an operation. Its token is whether it has ended.
 func (h hook) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
 	h.n.w.operations.Add(1)
-	if op.Kind == kafka.OpSend {
+	if op.Kind == kafka.OpSend && !strings.HasSuffix(op.Topic, deadSuffix) { // a copy is what its record is
 		op.SetHeader("hook", op.Kind.String())
 		op.DeleteHeader("unwanted")
+	}
+	if op.Kind == kafka.OpProcess || op.Kind == kafka.OpProcessBatch {
+		ctx = context.WithValue(ctx, claimKey{}, ctx)
 	}
 	return ctx, new(atomic.Bool)
 }
@@ -40,8 +44,15 @@ func (h hook) Event(e kafka.Event) {
 	tell := h.n.w.judge.Tell
 	switch e := e.(type) {
 	case kafka.StateChanged:
-		if e.To == kafka.StateDisabled {
+		if by, ok := stoppedBy(h.n.member(e.JobName), e.Reason); ok && e.To == kafka.StateDisabled {
+			tell(by)
+			h.n.w.stats.count("failure stopped")
+		} else if e.To == kafka.StateDisabled {
 			tell(judge.Disabled{Member: h.n.member(e.JobName), Permanent: errors.Is(e.Reason, kafka.ErrPermanent)})
+		}
+		if e.To == kafka.StateBackingOff && missingDead(e.Reason) {
+			tell(judge.Waiting{Member: h.n.member(e.JobName)})
+			h.n.w.stats.count("failure waits for the dead-letter topic")
 		}
 		tell(judge.StateChanged{Member: h.n.member(e.JobName), From: e.From.String(), To: e.To.String()})
 		h.n.w.stats.count("state " + e.To.String())
@@ -50,12 +61,14 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:
+		h.n.w.given(h.n.member(e.JobName), judged(e.Partitions), "revoked")
 		tell(judge.Revoked{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions), Stuck: judged(e.Stuck), Calm: h.n.w.calmly.Load(), Took: e.Took})
 		h.n.w.stats.count("revoked")
 		if len(e.Stuck) > 0 {
 			h.n.w.stats.count("revoked, stuck")
 		}
 	case kafka.PartitionsLost:
+		h.n.w.given(h.n.member(e.JobName), judged(e.Partitions), "lost")
 		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("lost")
 	case kafka.HandlerFailed:
@@ -73,6 +86,8 @@ func (h hook) Event(e kafka.Event) {
 		}
 	case kafka.CommitFailed:
 		h.n.w.stats.count("commit failed")
+	default:
+		h.failed(e)
 	}
 }
 

@@ -79,6 +79,21 @@ var mutations = []mutation{
 	{"operation of a refused send never ends", "send_async.go", "\ts.end(op.ended(err))\n", "\ts.end(err)\n"},
 	{"sent before it is acknowledged", "send.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
 
+	// A record that fails is done, or it is kept.
+	{"dead letter after the commit", "failure_forward.go", "\tl.failing.note(l.open)\n\tfor i, answer", "\tl.failing.note(l.open)\n\tl.run.Advance(l.i+1, l.i+1)\n\tl.env.schedule.moved()\n\tfor i, answer"},
+	{"publish error ignored", "failure_forward.go", "if f := letters[i]; answer.err == nil {", "if f := letters[i]; true {"},
+	{"unknown outcome taken for done", "failure_forward.go", "if f := letters[i]; answer.err == nil {", "if f := letters[i]; answer.err == nil || errors.Is(answer.err, ErrUnknownOutcome) {"},
+	{"handler run again by a failed publish", "failure_forward.go", "\tcase errors.Is(a.err, errNoTarget):\n", "\tcase true:\n"},
+	{"mark of nil", "failure_mark.go", "\tif err == nil {\n\t\treturn nil\n\t}\n\tm.set", "\tif err == nil {\n\t\terr = errors.New(\"nil\")\n\t}\n\tm.set"},
+	{"mark inside a panic", "failure_mark.go", "case *PanicError, *BatchError:", "case *BatchError:"},
+	{"join with the unsafe branch first", "failure_mark.go", "!found || m.safety() > safest.safety()", "!found"},
+	{"attempts lost at a rebalance", "job_ledger.go", "\t\tg.left[key] = time.Now()\n", "\t\tdelete(g.failures, key)\n"},
+	{"hold that counts", "failure.go", "f.attempts = l.env.ledger.failuresOf(", "f.attempts = l.env.ledger.count("},
+	{"hold that never ends", "hold.go", "\th.after(wait, h.ripen)\n", "\t_ = wait\n"},
+	{"batch index off by one", "partition_batch.go", "return errs[i] == nil && !unhandled[i]", "return errs[(i+1)%len(errs)] == nil && !unhandled[i]"},
+	{"headers dropped", "deadletter_headers.go", "\t\t\ths = append(hs, h)\n", "\t\t\t_ = h\n"},
+	{"position moved before the skip was reported", "failure.go", "\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n", "\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n"},
+
 	// A topic is its ID.
 	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},
 	{"claim survives its topic", "memory/incarnation.go", "return k.b.log(k.partition()) != k.log }", "return k.b.log(k.partition()) == nil }"},

@@ -100,6 +100,7 @@ func (n *node) classic(group string) kafka.ConsumerConfig {
 	if d.secured {
 		cfg.TLS, cfg.SASL = security()
 	}
+	d.failing.configure(&cfg)
 	return cfg
 }
 
@@ -182,7 +183,7 @@ func (n *node) stop(w *world, s stop) {
 		late := time.AfterFunc(s.limit/2, func() { n.mayRefuse.Store(true) })
 		refuse = func() { late.Stop() }
 	}
-	w.judge.Tell(judge.StopCall{Process: n.name, Limit: s.limit, Idle: (s.limit > 0 || s.unlimited) && w.quiet() && w.judge.Idle(n.name)})
+	w.judge.Tell(judge.StopCall{Process: n.name, Limit: s.limit, Idle: (s.limit > 0 || s.unlimited) && !w.drawn.failing.on && w.quiet() && w.judge.Idle(n.name)})
 	w.background.Go(func() {
 		defer refuse()
 		defer cancel()

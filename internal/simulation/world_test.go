@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/internal/judge"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -41,6 +42,10 @@ type world struct {
 	operations atomic.Int64   // that hooks have seen begin, and that have not ended
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
+	deadMu   sync.Mutex
+	deadRead map[judge.Partition]int64 // up to where the judge knows the dead letters
+	deadIDs  map[string]int
+
 	mu        sync.Mutex
 	down      bool
 	back      []judge.Member // whose link came back during an outage
@@ -52,7 +57,9 @@ type world struct {
 	pinned    map[judge.Subscription]bool // partitions whose first position is known, by group and name
 	kept      []kept
 	whole     []judge.Subscription // what groups must begin at the beginning of
-	broken    string               // an invariant that another goroutine has found broken
+	poisons   map[string]outcome   // records that fail each time, by value
+	unsent    map[sendingOf]bool
+	broken    string // an invariant that another goroutine has found broken
 }
 
 // settings are drawn once for a whole sequence.
@@ -80,6 +87,7 @@ type settings struct {
 	static     bool // members keep their places while they are away
 	outOfRange driver.OutOfRange
 	later      bool // one group also reads a topic that does not exist yet
+	failing    failing
 }
 
 const (
@@ -107,20 +115,25 @@ func (w *world) topics(group string) (names []string) {
 }
 
 func newWorld(t *rapid.T, st *stats) *world {
-	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool), damaged: make(map[judge.Partition]int64)}
+	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool), damaged: make(map[judge.Partition]int64),
+		poisons: make(map[string]outcome), unsent: make(map[sendingOf]bool), deadRead: make(map[judge.Partition]int64), deadIDs: make(map[string]int)}
 	w.drawn = drawSettings(t)
 	w.judge = judge.New(judge.Rules{
 		AtMostOnce: w.drawn.autoCommit,
-		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2,
+		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2, Policy: w.drawn.failing.policy(w.drawn.kind),
 	})
 	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe), memory.WithConsumerGroups(memory.ConsumerGroups{
 		SessionTimeout: w.drawn.patience, HeartbeatInterval: time.Second, Assignor: w.drawn.assignor,
 	}))
-	w.faults = &faults{stats: st, opening: func(clientID string) {
+	w.faults = &faults{stats: st, openedBy: fault.OpenConsumer, opening: func(clientID string) {
 		w.judge.Tell(judge.Opening{Member: memberOf(memory.Member{ClientID: clientID})})
 	}}
 	w.must(t, w.broker.CreateTopic(orders, w.drawn.partitions))
 	w.must(t, w.broker.CreateTopic(results, 1))
+	w.createDead(t)
+	if w.drawn.failing.dead {
+		w.faults.openedBy = fault.OpenProducer // which comes first
+	}
 	return w
 }
 
@@ -163,7 +176,11 @@ func drawSettings(t *rapid.T) settings {
 	// cooperative rebalance leaves the partitions that it gave up without an owner until
 	// the next rebalance.
 	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
+	s.failing = drawFailing(t, &s)
 	for o := range outcomeCount {
+		if o >= asksRetry && !s.failing.on {
+			break
+		}
 		if rapid.Bool().Draw(t, o.String()) {
 			s.outcomes = append(s.outcomes, o)
 		}
@@ -206,6 +223,9 @@ func key(value []byte) []byte { return value[len(value)-1:] }
 // partitions returns all partitions in order.
 func (w *world) partitions() (ps []judge.Partition) {
 	for _, topic := range w.broker.Topics() {
+		if strings.HasSuffix(topic, deadSuffix) {
+			continue // the values are those of other records
+		}
 		for p := range w.broker.Partitions(topic) {
 			ps = append(ps, judge.Partition{Topic: topic, Number: int32(p)})
 		}
@@ -233,6 +253,7 @@ func (w *world) recordLog() {
 func (w *world) check(t *rapid.T) {
 	synctest.Wait()
 	w.recordLog()
+	w.recordDead()
 	w.checkStatus(t)
 	w.fail(t, w.judge.Check())
 	w.checkKept(t)
@@ -417,6 +438,7 @@ func (w *world) heal(t *rapid.T) {
 		w.must(t, tx.Commit())
 	}
 	w.open = nil
+	w.createDead(t)
 	w.check(t)
 }
 
@@ -440,6 +462,7 @@ func (w *world) calm() {
 	w.impatient = nil
 	w.mu.Lock()
 	w.script = nil
+	clear(w.poisons)
 	close(w.release)
 	w.release = make(chan struct{})
 	w.mu.Unlock()
