@@ -170,7 +170,7 @@ func TestChecker(t *testing.T) {
 		{"kafka", "kafka/internal/window", ""},
 		{"kafka/internal/window", "driver", ""},
 		{"kafka/internal/window", "kafka", "kafka/internal/window must not import kafka: it holds records"},
-		{"kafka/internal/finished", "hash/crc32", ""},
+		{"kafka/internal/finished", "fmt", ""},
 		{"kafka/internal/finished", "driver", "kafka/internal/finished must not import driver: it is a format"},
 		{"kafka", "driver/memory", "kafka must not import driver/memory: the core"},
 		{"kafka", "github.com/IBM/sarama", "kafka must not import github.com/IBM/sarama"},
