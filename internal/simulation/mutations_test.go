@@ -91,7 +91,7 @@ var mutations = []mutation{
 	{"hold that counts", "failure.go", "f.attempts = l.env.ledger.failuresOf(", "f.attempts = l.env.ledger.count("},
 	{"hold that never ends", "hold.go", "\th.after(wait, h.ripen)\n", "\t_ = wait\n"},
 	{"batch index off by one", "partition_batch.go", "return errs[i] == nil && !unhandled[i]", "return errs[(i+1)%len(errs)] == nil && !unhandled[i]"},
-	{"headers dropped", "deadletter_headers.go", "\t\t\ths = append(hs, h)\n", "\t\t\t_ = h\n"},
+	{"headers dropped", "deadletter_headers.go", "\t\t\tw.headers = append(w.headers, h)\n", "\t\t\t_ = h\n"},
 	{"position moved before the skip was reported", "failure.go", "\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n", "\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n"},
 
 	// A topic is its ID.
