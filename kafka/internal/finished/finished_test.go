@@ -70,6 +70,7 @@ func uvarints(lengths ...uint64) (raw []byte) {
 func TestUnreadable(t *testing.T) {
 	const position, end = 42, 100
 	good := Encode(orders, position, []Run{{43, 44}, {50, 60}})
+	last := good[len(good)-1] // two of its six bits are spare, and 0
 	for _, test := range []struct {
 		name, text string
 		err        error
@@ -86,6 +87,7 @@ func TestUnreadable(t *testing.T) {
 		{"padding", good + "=", ErrMalformed, "illegal base64"},
 		{"a space in front", " " + good, ErrForeign, `it begins with " gk1.`},
 		{"a space behind", good + " ", ErrMalformed, "illegal base64"},
+		{"a spare bit", good[:len(good)-1] + string(rune(last+1)), ErrMalformed, "illegal base64"},
 		{"a line end", good[:9] + "\n" + good[9:], ErrMalformed, "a line end"},
 		{"a line end behind", good + "\r\n", ErrMalformed, "a line end"},
 		{"the other alphabet", version + "AQ+/AQEBAQEB", ErrMalformed, "illegal base64"},
