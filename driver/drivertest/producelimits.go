@@ -152,7 +152,9 @@ func deliveryTimeoutEnds(e *env) {
 	cutter := ability[Cutter](e)
 	topic := e.topic(1)
 	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.DeliveryTimeout = e.Quiet })
-	wantDelivered(e, p.produceAll(topic, 0, "first")...)
+	e.eventually("a message is delivered", func() bool { // on a busy machine the first may expire
+		return p.produceAll(topic, 0, "first")[0].outcome() == nil
+	})
 	e.cut(cutter)
 	began := time.Now()
 	s := p.produceAll(topic, 0, "v")[0]

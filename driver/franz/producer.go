@@ -17,7 +17,7 @@ import (
 )
 
 // severGrace is how long it may take until every message is given back once the connections
-// are severed.
+// are severed. Close abandons the messages that are left.
 const severGrace = 300 * time.Millisecond
 
 // A producer serves all goroutines over one client of kgo.
@@ -34,6 +34,7 @@ type producer struct {
 
 	buffer  *buffer
 	slots   sync.Pool
+	roster  roster
 	trouble atomic.Pointer[error] // why the latest connection could not be made, or nil
 
 	mu     sync.RWMutex // guards topics
@@ -44,6 +45,7 @@ type producer struct {
 
 	closing  chan struct{} // closed as Close begins
 	begin    sync.Once
+	ended    chan struct{} // closed when kgo and the tasks have ended, after Close if it abandons
 	closed   chan struct{} // closed when Close has its answer
 	closeErr error         // valid once closed is closed
 }
@@ -65,11 +67,12 @@ func newProducer(cfg driver.ProducerConfig) *producer {
 	p := &producer{
 		cfg: cfg, line: newLine(cfg.TLS, 0), partitioner: java{}, buffer: newBuffer(),
 		topics: map[string]*topic{}, stopped: make(chan struct{}),
-		closing: make(chan struct{}), closed: make(chan struct{}),
+		closing: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	p.slots.New = func() any {
 		s := new(slot)
 		s.promise = s.answered
+		p.roster.add(s)
 		return s
 	}
 	p.line.Closing = p.closing
@@ -149,7 +152,9 @@ func (p *producer) Produce(ctx context.Context, m *driver.Message) error {
 	}
 	s := p.slots.Get().(*slot)
 	s.fill(m, n, e)
-	if err := s.refuse(p.cfg.MaxMessageBytes); err != nil {
+	err = s.refuse(p.cfg.MaxMessageBytes)
+	s.pending.Store(true) // from here on, the message may be abandoned
+	if err != nil {
 		p.finish(s, err)
 		return nil
 	}
@@ -190,12 +195,14 @@ func (s *slot) answered(r *kgo.Record, err error) {
 	case l == nil:
 		p.end(t.strand(s, err))
 	case err == nil:
-		s.m.Partition, s.m.Offset = r.Partition, r.Offset
-		if p.cfg.RequiredAcks == driver.NoResponse {
-			s.m.Offset = -1 // kgo invents one
-		}
 		emptied := l.store()
-		p.finish(s, nil)
+		if s.take() {
+			s.m.Partition, s.m.Offset = r.Partition, r.Offset
+			if p.cfg.RequiredAcks == driver.NoResponse {
+				s.m.Offset = -1 // kgo invents one
+			}
+			p.acknowledge(s, nil)
+		}
 		if emptied {
 			p.end(t.moveOn(l))
 		}
@@ -213,9 +220,16 @@ func (p *producer) end(endings []ending) {
 	}
 }
 
-// finish acknowledges a message, and makes its slot free first: Ack may call Produce, and kgo
-// has one goroutine for all acknowledgements.
+// finish acknowledges a message, unless Close has abandoned it.
 func (p *producer) finish(s *slot, err error) {
+	if s.take() {
+		p.acknowledge(s, err)
+	}
+}
+
+// acknowledge acknowledges a message that was taken, and makes its slot free first: Ack may
+// call Produce, and kgo has one goroutine for all acknowledgements.
+func (p *producer) acknowledge(s *slot, err error) {
 	acker, e, n := s.m.Acker, s.epoch, s.cost
 	s.empty()
 	p.slots.Put(s)
@@ -295,41 +309,52 @@ func (p *producer) Close(ctx context.Context) error {
 	}
 	epochs := p.buffer.turn(true)
 	close(p.closing)
-	if p.linger > 0 {
-		stop := p.unlinger(ctx)
-		defer stop()
-	}
-	if p.closeErr = await(ctx, epochs); p.closeErr != nil {
+	var err error
+	go func() { // ends when kgo does; Sever makes sure of that
+		defer close(p.ended)
+		err = p.shutDown(ctx, epochs)
+	}()
+	select {
+	case <-p.ended:
+		p.closeErr = err
+	case <-ctx.Done():
+		p.closeErr = ctx.Err()
 		p.line.Sever()
+		select {
+		case <-p.ended: // usually: kgo gives everything back at once
+		case <-time.After(severGrace):
+			p.abandon(epochs)
+		}
 	}
-	close(p.stopped)
-	p.shutDown(epochs)
 	close(p.closed)
 	return p.closeErr
 }
 
-// shutDown closes the client, which gives back all messages that it has, and acknowledges
-// those that the driver has.
-func (p *producer) shutDown(epochs []*epoch) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.tasks.Wait()
-		p.cl.Close()
-		p.line.Sever()
-		for _, t := range p.allTopics() {
-			p.end(t.giveUp())
-		}
-		_ = await(background, epochs)
-	}()
-	if p.closeErr == nil {
-		<-done
-		return
+// shutDown waits for the answers until ctx ends. Then it closes the client, which gives back
+// all messages that it has, and acknowledges those that the driver has.
+func (p *producer) shutDown(ctx context.Context, epochs []*epoch) error {
+	if p.linger > 0 {
+		stop := p.unlinger(ctx)
+		defer stop()
 	}
-	select {
-	case <-done: // usually: kgo gives everything back at once
-	case <-time.After(severGrace):
-		<-done
+	err := await(ctx, epochs)
+	if err != nil {
+		p.line.Sever()
+		p.giveUp()
+	}
+	close(p.stopped)
+	p.tasks.Wait()
+	p.cl.Close()
+	p.line.Sever()
+	p.giveUp()
+	_ = await(background, epochs)
+	return err
+}
+
+// giveUp acknowledges all messages that the driver has.
+func (p *producer) giveUp() {
+	for _, t := range p.allTopics() {
+		p.end(t.giveUp())
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,6 +31,8 @@ type slot struct {
 	m       *driver.Message
 	topic   *topic
 	lane    *lane // the partition in whose buffer kgo has put the record, or nil
+	key     []byte
+	value   []byte
 	want    int32 // the partition to send to, or -1
 	tries   int   // to find the partition
 	broken  error // what the partitioner did, instead of choosing
@@ -39,8 +42,9 @@ type slot struct {
 	headers []kgo.RecordHeader
 	promise func(*kgo.Record, error) // kgo's, which is the method answered
 
-	accepted time.Time // set only with DeliveryTimeout
-	probes   bool      // kgo looks the topic up with it
+	pending  atomic.Bool // the message is not acknowledged
+	accepted time.Time   // set only with DeliveryTimeout
+	probes   bool        // kgo looks the topic up with it
 }
 
 var _ context.Context = (*slot)(nil)
@@ -83,6 +87,7 @@ func cost(m *driver.Message) int64 {
 // fill makes m the message of the slot.
 func (s *slot) fill(m *driver.Message, cost int64, e *epoch) {
 	s.m, s.cost, s.epoch, s.want = m, cost, e, m.Partition
+	s.key, s.value = m.Key, m.Value
 	s.size = recordBytes + len(m.Key) + len(m.Value)
 	for _, h := range m.Headers {
 		s.headers = append(s.headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
@@ -91,18 +96,24 @@ func (s *slot) fill(m *driver.Message, cost int64, e *epoch) {
 	s.rec.Topic, s.rec.Key, s.rec.Value, s.rec.Headers, s.rec.Timestamp = m.Topic, m.Key, m.Value, s.headers, m.Timestamp
 }
 
+// take reports whether the caller must acknowledge the message, and may use it until then. The
+// first caller must.
+func (s *slot) take() bool { return s.pending.CompareAndSwap(true, false) }
+
 // empty lets go of the message.
 func (s *slot) empty() {
 	clear(s.headers)
 	s.headers = s.headers[:0]
 	s.m, s.topic, s.lane, s.epoch, s.tries, s.broken = nil, nil, nil, nil, 0, nil
+	s.key, s.value = nil, nil
 	s.rec = kgo.Record{}
 }
 
-// again makes the record one that kgo has never seen. It keeps its date.
+// again makes the record one that kgo has never seen. It keeps its date. It does not look at
+// the message, which belongs to the application again if Close has abandoned it.
 func (s *slot) again() {
 	at := s.rec.Timestamp
-	s.rec = kgo.Record{Topic: s.m.Topic, Key: s.m.Key, Value: s.m.Value, Headers: s.headers, Timestamp: at}
+	s.rec = kgo.Record{Topic: s.topic.name, Key: s.key, Value: s.value, Headers: s.headers, Timestamp: at}
 	s.lane = nil
 }
 
