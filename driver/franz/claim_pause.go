@@ -79,6 +79,13 @@ func (cl *claim) look() bool {
 	return true
 }
 
+// stands reports whether the claim waits for a look.
+func (cl *claim) stands() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.standing
+}
+
 // isIdle reports whether the claim is paused or cannot be read on.
 func (cl *claim) isIdle() bool {
 	cl.mu.Lock()

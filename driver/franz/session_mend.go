@@ -62,11 +62,13 @@ func (s *session) standAt(cl *claim, d *recordbatch.Damage) {
 	st.damage, st.next = d, time.Now().Add(st.wait)
 }
 
-// readOn notes that records of a claim have come.
+// readOn notes that records of a claim have come. A claim that stands keeps its next look.
+// Otherwise this would happen: the poll loop moves the position to a damaged batch; kgo reads
+// that batch, and the claim stands; the poll loop calls readOn; the claim stands forever.
 func (s *session) readOn(cl *claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.stands) > 0 {
+	if len(s.stands) > 0 && !cl.stands() {
 		delete(s.stands, cl)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -257,6 +258,24 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 			assert.Len(t, r.assigned, 2, "claims assigned")
 		})
 	}
+}
+
+// TestStandingClaimKeepsItsLook: records that were before a damaged batch are noted only after
+// the claim has stopped in front of that batch.
+func TestStandingClaimKeepsItsLook(t *testing.T) {
+	testkit.Slow(t, "waits for a second look at a batch")
+	t.Parallel()
+	s := damaged(func(b []byte) []byte { b[18] ^= 4; return b })
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "delivery of what is intact, and a report", func() bool {
+		return len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
+	})
+	cl := m.claims.at(partition{Topic: "t", ID: 0})
+	require.NotNil(t, cl)
+	cl.session.readOn(cl)
+	s.mend.Store(true)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 }
 
 // TestFault_H7_NothingOfALogThatGoesOnIsReported: a leader that names an end beyond
