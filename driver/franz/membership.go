@@ -38,7 +38,6 @@ type membership struct {
 
 	mu      sync.Mutex // guards what follows
 	session *session   // nil between two sessions
-	latest  member     // the identity in the latest session
 }
 
 func newMembership(cfg driver.ConsumerConfig, core *core, closing <-chan struct{}) *membership {
@@ -82,13 +81,9 @@ func (m *membership) out() bool { return m.isMember.Swap(false) }
 
 // leave notes that the session is over.
 func (m *membership) leave() {
-	by, ok := m.member()
 	m.isMember.Store(false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if ok {
-		m.latest = by
-	}
 	m.session = nil
 }
 
@@ -113,13 +108,6 @@ func (m *membership) member() (member, bool) {
 		return member{}, false
 	}
 	return s.member()
-}
-
-// last returns the identity in the latest session that has ended.
-func (m *membership) last() member {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.latest
 }
 
 // membershipLost returns err as a reason why a membership is over.
