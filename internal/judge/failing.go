@@ -102,6 +102,7 @@ type openRecord struct {
 	Record
 	handed  int    // how often
 	counted int    // how many of its failures were counted under the claim
+	failed  int    // how often it had failed in the member by the latest failure, at most
 	asked   string // by the handler's latest failure
 	named   bool   // that failure was about this record
 }
@@ -214,7 +215,7 @@ func (j *Judge) failedCall(h *handling) {
 		}
 		if i, found := h.claim.find(r.Offset); found {
 			o := h.claim.open[i]
-			o.asked, o.named = a.Do, !a.Unhandled
+			o.asked, o.named, o.failed = a.Do, !a.Unhandled, j.triesOf(key, r.Offset).most
 			if o.named && a.Do != "hold" {
 				o.counted++
 			}
@@ -359,7 +360,8 @@ func (j *Judge) resolving(e Resolving) {
 	}
 }
 
-// stoppedBy holds that a record disables its member only if that was asked for.
+// stoppedBy holds that a record disables its member only if that was asked for. A member
+// that stops has decided so before, though another record may lie at the offset by now.
 func (j *Judge) stoppedBy(e StoppedBy) {
 	key := claimKey{e.Member, e.Partition}
 	open := slices.Clone(j.orphans[key]) // the claim may have ended while the member was stopping
@@ -368,9 +370,8 @@ func (j *Judge) stoppedBy(e StoppedBy) {
 			open = append(open, c.open...)
 		}
 	}
-	t := j.triesOf(key, e.Offset)
 	for _, o := range open {
-		usedUp := j.rules.Policy.Then == "stop" && (o.asked == "" || o.asked == "keep") && t.most >= j.rules.Policy.MaxAttempts
+		usedUp := j.rules.Policy.Then == "stop" && (o.asked == "" || o.asked == "keep") && o.failed >= j.rules.Policy.MaxAttempts
 		if o.Offset == e.Offset && (o.asked == "stop" || usedUp) {
 			return
 		}

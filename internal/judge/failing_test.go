@@ -106,3 +106,26 @@ func TestJudgeOfWaiting(t *testing.T) {
 		assert.Empty(t, j.Check())
 	})
 }
+
+// A record has failed as often as the policy allows. Its member stops, and its topic is
+// recreated meanwhile.
+func TestJudgeOfStoppingWhileRecreated(t *testing.T) {
+	fails := []Event{begin(1, a, 0, 1), HandleEnd{1, false}, HandlerFailed{a, p0, 0, 1}}
+	recreated := []Event{Recreated{p0, 0}, Lost{a, both}, Replaced{a, p0, 0}}
+	for _, test := range []struct {
+		most int
+		want []string
+	}{{1, nil}, {2, []string{"stopped-by-a-record"}}} {
+		synctest.Test(t, func(t *testing.T) {
+			j := New(Rules{Policy: Policy{Then: "stop", MaxAttempts: test.most}})
+			for _, e := range join(logged(1), Assigned{a, both}, fails, recreated, StoppedBy{a, p0, 0}) {
+				j.Tell(e)
+			}
+			var got []string
+			for _, v := range j.Check() {
+				got = append(got, v.Invariant)
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
+}
