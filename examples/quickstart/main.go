@@ -1,7 +1,8 @@
 // Command quickstart sends a few messages, consumes them, and prints what
 // happens: on a broker inside the program, or with -brokers on a real Kafka,
-// where the topic must exist. It is the same program both times but for the
-// line that chooses the driver.
+// where the topic must exist. -driver chooses between the two drivers for a
+// real Kafka. The program is the same with each driver but for the function
+// that chooses it.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -33,14 +35,15 @@ func main() {
 }
 
 type options struct {
-	brokers, topic, group string
-	count                 int
-	follow                bool
+	driver, brokers, topic, group string
+	count                         int
+	follow                        bool
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	flags.StringVar(&o.driver, "driver", "", "memory, sarama or franz; empty: memory, or sarama with -brokers")
 	flags.StringVar(&o.brokers, "brokers", "", "host:port of a real Kafka; empty: a broker inside this program")
 	flags.StringVar(&o.topic, "topic", "quickstart", "topic to send to and to consume")
 	flags.StringVar(&o.group, "group", "quickstart", "consumer group")
@@ -64,12 +67,28 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // chooseDriver returns the embedded broker with its topic, or a real client.
 func chooseDriver(o *options) (driver.Driver, error) {
-	if o.brokers != "" {
-		return sarama.Driver{}, nil
+	name := o.driver
+	if name == "" {
+		name = "memory"
+		if o.brokers != "" {
+			name = "sarama"
+		}
 	}
-	o.brokers = "localhost:9092" // the embedded broker dials nothing
-	broker := memory.NewBroker()
-	return broker, broker.CreateTopic(o.topic, 3)
+	switch {
+	case name == "memory" && o.brokers != "":
+		return nil, errors.New("-driver memory has its broker inside the program and takes no -brokers")
+	case name == "memory":
+		o.brokers = "localhost:9092" // the embedded broker dials nothing
+		broker := memory.NewBroker()
+		return broker, broker.CreateTopic(o.topic, 3)
+	case name != "sarama" && name != "franz":
+		return nil, fmt.Errorf("-driver %q is none of memory, sarama, franz", name)
+	case o.brokers == "":
+		return nil, fmt.Errorf("-driver %s needs -brokers", name)
+	case name == "franz":
+		return franz.Driver{}, nil
+	}
+	return sarama.Driver{}, nil
 }
 
 // consume runs until all messages have been handled, or ctx ends. Then running handlers

@@ -4,38 +4,164 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
+	"github.com/aarontianqx/gopkg/kafka"
 )
 
 func TestMain(m *testing.M) { testkit.NoLeaksBesideSarama(m) }
 
 func TestEmbedded(t *testing.T) {
+	for _, args := range [][]string{nil, {"-driver", "memory"}} {
+		handlesItsOwn(t, args)
+	}
+}
+
+// TestChangeOfDriver: the same group goes on with the other driver where the one before
+// has stopped, and the other way round. Each run handles what it has sent, and no more.
+func TestChangeOfDriver(t *testing.T) {
+	brokers := fake(t)
+	for _, args := range [][]string{{"-driver", "sarama"}, {"-driver", "franz"}, nil, {"-driver", "franz"}} {
+		handlesItsOwn(t, append(args, "-brokers", brokers))
+	}
+}
+
+// TestRollingChangeOfDriver: a member with the other driver joins the group, both share the
+// partitions, and the older member leaves.
+func TestRollingChangeOfDriver(t *testing.T) {
+	testkit.Slow(t, "waits for heartbeats, by which members learn of each other")
+	for _, names := range [][2]string{{"sarama", "franz"}, {"franz", "sarama"}} {
+		t.Run(names[0]+" to "+names[1], func(t *testing.T) {
+			t.Parallel()
+			rollingChange(t, fake(t), "quickstart", names[0], names[1])
+		})
+	}
+}
+
+// fake starts a broker with the topic quickstart and returns its address.
+func fake(t *testing.T) string {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "quickstart"),
+		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	return strings.Join(cluster.ListenAddrs(), ",")
+}
+
+// rollingChange sends messages before, while and after two members with different drivers
+// are in one group. Each message must be handled once.
+func rollingChange(t *testing.T, brokers, topic, before, after string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	printed := make(lines, 1000)
+	follow := func(name string) (stop func()) {
+		ctx, interrupt := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- run(ctx, []string{"-driver", name, "-brokers", brokers, "-topic", topic, "-group", topic, "-n", "0", "-follow"}, member{name, printed})
+		}()
+		t.Cleanup(interrupt)
+		printed.await(ctx, t, name+`: level=INFO msg="kafka: partitions assigned" consumer=quickstart partitions=`)
+		return func() {
+			interrupt()
+			require.NoError(t, <-ended, name)
+		}
+	}
+	const count = 30
+	seen := map[string]bool{}
+	handled := func() map[string]int {
+		m := kafka.New(sarama.Driver{})
+		require.NoError(t, send(ctx, m, options{brokers: brokers, topic: topic, count: count}, io.Discard))
+		by := map[string]int{}
+		for range count {
+			line := printed.await(ctx, t, ": handled ")
+			name, rest, _ := strings.Cut(line, ": handled ")
+			place, _, _ := strings.Cut(rest, ":")
+			assert.False(t, seen[place], "%s was handled before: %s", place, line)
+			seen[place] = true
+			by[name]++
+		}
+		return by
+	}
+
+	stopBefore := follow(before)
+	assert.Equal(t, map[string]int{before: count}, handled())
+	stopAfter := follow(after)
+	both := handled()
+	assert.Positive(t, both[before], "messages that %s handled beside %s", before, after)
+	assert.Positive(t, both[after], "messages that %s handled beside %s", after, before)
+	stopBefore()
+	assert.Equal(t, map[string]int{after: count}, handled())
+	stopAfter()
+	assert.Len(t, seen, 3*count)
+	for len(printed) > 0 {
+		assert.NotContains(t, <-printed, ": handled ", "one more message than were sent")
+	}
+}
+
+// handlesItsOwn runs the program. It must handle each of the messages that it sends once,
+// and no other.
+func handlesItsOwn(t *testing.T, args []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"-n", "7"}, &out))
+	require.NoError(t, run(ctx, append([]string{"-n", "7"}, args...), &out), "%v", args)
 	for i := range 7 {
 		want := fmt.Sprintf("key %q, value %q, sender=quickstart", fmt.Sprint("key-", i), fmt.Sprint("message ", i))
-		assert.Equal(t, 1, strings.Count(out.String(), want), "lines with %s", want)
+		assert.Equal(t, 1, strings.Count(out.String(), want), "%v: lines with %s", args, want)
 	}
+	assert.Equal(t, 7, strings.Count(out.String(), "handled "), "%v: messages that were handled", args)
 	if t.Failed() {
 		t.Log(out.String())
 	}
 }
 
+func TestChooseDriver(t *testing.T) {
+	for _, test := range []struct {
+		driver, brokers string
+		want            driver.Driver
+	}{
+		{"", "", &memory.Broker{}},
+		{"memory", "", &memory.Broker{}},
+		{"", "h:1", sarama.Driver{}},
+		{"sarama", "h:1", sarama.Driver{}},
+		{"franz", "h:1", franz.Driver{}},
+	} {
+		got, err := chooseDriver(&options{driver: test.driver, brokers: test.brokers, topic: "quickstart"})
+		require.NoError(t, err, "%+v", test)
+		assert.IsType(t, test.want, got, "%+v", test)
+	}
+	for _, test := range []struct{ driver, brokers, want string }{
+		{"memory", "h:1", "takes no -brokers"},
+		{"sarama", "", "-driver sarama needs -brokers"},
+		{"franz", "", "-driver franz needs -brokers"},
+		{"kgo", "h:1", `-driver "kgo" is none of memory, sarama, franz`},
+	} {
+		_, err := chooseDriver(&options{driver: test.driver, brokers: test.brokers, topic: "quickstart"})
+		assert.ErrorContains(t, err, test.want, "%+v", test)
+	}
+}
+
 func TestBadFlagsAndNoBroker(t *testing.T) {
 	testkit.Slow(t, "waits for a broker that is not there")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	for _, args := range [][]string{{"-nonsense"}, {"-topic", "no topic"}, {"-brokers", "127.0.0.1:1"}} {
-		var out bytes.Buffer
-		assert.Error(t, run(ctx, args, &out), "%v", args)
+	for _, args := range [][]string{{"-nonsense"}, {"-topic", "no topic"}, {"-brokers", "127.0.0.1:1"}, {"-brokers", "127.0.0.1:1", "-driver", "franz"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		assert.Error(t, run(ctx, args, io.Discard), "%v", args)
+		cancel()
 	}
 }
 
@@ -43,6 +169,19 @@ func TestBadFlagsAndNoBroker(t *testing.T) {
 // consumer, the console producer's are handled, and the group's lag is 0.
 func TestRealKafka(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{})
+	for _, name := range []string{"sarama", "franz"} {
+		t.Run(name, func(t *testing.T) { realKafka(t, cluster, name) })
+	}
+	for _, names := range [][2]string{{"sarama", "franz"}, {"franz", "sarama"}} {
+		t.Run(names[0]+" to "+names[1], func(t *testing.T) {
+			topic := fmt.Sprintf("quickstart-%d", time.Now().UnixNano())
+			require.NoError(t, cluster.CreateTopic(t.Context(), topic, 3, nil))
+			rollingChange(t, cluster.Bootstrap(), topic, names[0], names[1])
+		})
+	}
+}
+
+func realKafka(t *testing.T, cluster *kafkacluster.Cluster, name string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	topic := fmt.Sprintf("quickstart-%d", time.Now().UnixNano())
@@ -52,7 +191,7 @@ func TestRealKafka(t *testing.T) {
 	follow, interrupt := context.WithCancel(ctx)
 	defer interrupt()
 	go func() {
-		ended <- run(follow, []string{"-brokers", cluster.Bootstrap(), "-topic", topic, "-group", topic, "-follow"}, printed)
+		ended <- run(follow, []string{"-driver", name, "-brokers", cluster.Bootstrap(), "-topic", topic, "-group", topic, "-follow"}, printed)
 	}()
 	for i := range 5 {
 		printed.await(ctx, t, fmt.Sprintf("value %q", fmt.Sprint("message ", i)))
@@ -98,9 +237,9 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// await waits until something with piece in it is written. What else comes
+// await waits until something with piece in it is written, and returns it. What else comes
 // first goes back to the end of the line, since it may be waited for next.
-func (l lines) await(ctx context.Context, t *testing.T, piece string) {
+func (l lines) await(ctx context.Context, t *testing.T, piece string) string {
 	t.Helper()
 	var others []string
 	for {
@@ -110,11 +249,22 @@ func (l lines) await(ctx context.Context, t *testing.T, piece string) {
 				for _, s := range others {
 					l <- s
 				}
-				return
+				return s
 			}
 			others = append(others, s)
 		case <-ctx.Done():
 			require.FailNow(t, "not printed: "+piece, strings.Join(others, ""))
 		}
 	}
+}
+
+// member is a writer that puts a name before each line.
+type member struct {
+	name string
+	to   lines
+}
+
+func (m member) Write(p []byte) (int, error) {
+	m.to <- m.name + ": " + string(p)
+	return len(p), nil
 }
