@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -205,6 +206,7 @@ func TestEndOfAHold(t *testing.T) {
 		{errHandler, 4 * time.Second},
 		{Skip(errHandler), 4 * time.Second},
 		{DeadLetter(errHandler), 4 * time.Second},
+		{errGoexit, 4 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d, n := &fakeDriver{}, 0
@@ -215,6 +217,9 @@ func TestEndOfAHold(t *testing.T) {
 					n++
 					if n <= 2 {
 						return Hold(errHandler, 0)
+					}
+					if n == 3 && tt.probe == errGoexit {
+						runtime.Goexit()
 					}
 					if n == 3 {
 						return tt.probe

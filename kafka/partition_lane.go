@@ -88,9 +88,9 @@ func (l *lane) work() {
 }
 
 // undecided reports whether something has to be decided before records at hand go to
-// the handler.
+// the handler. An attempt that a Goexit has ended comes first: call reports its failure.
 func (l *lane) undecided() bool {
-	return l.i < len(l.run.Records) && (len(l.open) > 0 || !l.brake.free())
+	return !l.goexit && l.i < len(l.run.Records) && (len(l.open) > 0 || !l.brake.free())
 }
 
 // late reports whether the handler has outlived its claim.

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -50,6 +51,68 @@ func TestB02_PanicIsAFailure(t *testing.T) {
 func TestGoexitIsAFailure(t *testing.T) {
 	testFailureKind(t, func() error { runtime.Goexit(); return nil }, func(t *testing.T, err error) {
 		require.ErrorIs(t, err, errGoexit)
+	})
+}
+
+// It is one, too, when the partition was halted during the call: what was begun of the
+// record ends, and the failure is reported.
+func TestGoexitOnceThePartitionIsHalted(t *testing.T) {
+	for _, kind := range []string{"value", "message", "batch"} {
+		for _, test := range []struct {
+			name    string
+			halt    func(*testing.T, *Manager, *fakeConsumer, *driver.Claim)
+			outcome Outcome
+			events  string
+		}{
+			{"shut down", func(t *testing.T, m *Manager, _ *fakeConsumer, _ *driver.Claim) { stop(t, m) }, OutcomeFailed, "failed keep"},
+			{"revoked", func(_ *testing.T, _ *Manager, c *fakeConsumer, cl *driver.Claim) { c.revoke(cl) }, OutcomeInterrupted, ""},
+		} {
+			t.Run(kind+" "+test.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d, w, hook := &fakeDriver{}, &watcher{t: t}, &recorder{}
+					m := startKind(t, d, kind, func([]byte) error {
+						time.Sleep(time.Second)
+						runtime.Goexit()
+						return nil
+					}, WithHook(w, hook))
+					c := d.consumer(t)
+					cl := c.assign(0, 0)
+					c.deliver(cl, 0, 0)
+					synctest.Wait()
+					test.halt(t, m, c, cl)
+					stop(t, m)
+					attempts := w.of(OpAttempt)
+					require.Len(t, attempts, 1)
+					assert.Equal(t, test.outcome, attempts[0].Outcome)
+					assert.Equal(t, test.events, reported(hook))
+					assert.Empty(t, c.committed(cl))
+					w.allEnded()
+				})
+			})
+		}
+	}
+}
+
+// Nor does a hold that begins during the call make it wait.
+func TestGoexitWhileTheConsumerIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, w, hook := &fakeDriver{}, &watcher{t: t}, &recorder{}
+		start(t, d, testConfig(), func(_ context.Context, v []byte) error {
+			if string(v) == "7" {
+				return Hold(errHandler, time.Hour)
+			}
+			time.Sleep(time.Second)
+			runtime.Goexit()
+			return nil
+		}, WithHook(w, hook))
+		c := d.consumer(t)
+		exiting, holding := c.assign(0, 0), c.assign(1, 0)
+		c.deliver(exiting, 0, 0)
+		synctest.Wait()
+		c.deliver(holding, 7, 7)
+		pass(2 * time.Second)
+		assert.Equal(t, "failed keep", reported(hook))
+		assert.Len(t, w.of(OpAttempt), 2)
 	})
 }
 

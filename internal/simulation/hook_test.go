@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 
@@ -21,7 +22,7 @@ func (h hook) Attach(v kafka.View) (detach func()) {
 
 // Start begins an operation. Its token is whether it has ended.
 func (h hook) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
-	h.n.w.operations.Add(1)
+	h.n.w.operations.add(op.Kind, 1)
 	if op.Kind == kafka.OpSend && !strings.HasSuffix(op.Topic, deadSuffix) { // a copy is what its record is
 		op.SetHeader("hook", op.Kind.String())
 		op.DeleteHeader("unwanted")
@@ -33,11 +34,26 @@ func (h hook) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.O
 }
 
 // End must follow each Start, once.
-func (h hook) End(token kafka.OpToken, _ *kafka.Op) {
+func (h hook) End(token kafka.OpToken, op *kafka.Op) {
 	if token.(*atomic.Bool).Swap(true) {
 		h.n.w.breaks("operation-ended-twice")
 	}
-	h.n.w.operations.Add(-1)
+	h.n.w.operations.add(op.Kind, -1)
+}
+
+// An opCount counts operations by their kind.
+type opCount [kafka.OpCommit + 1]atomic.Int64
+
+func (c *opCount) add(k kafka.OpKind, n int64) { c[k].Add(n) }
+
+// open names the kinds of which operations are open, and how many.
+func (c *opCount) open() (kinds string) {
+	for k := range c {
+		if n := c[k].Load(); n != 0 {
+			kinds += fmt.Sprintf(" %d of kind %s", n, kafka.OpKind(k))
+		}
+	}
+	return kinds
 }
 
 func (h hook) Event(e kafka.Event) {

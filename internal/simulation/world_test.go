@@ -39,7 +39,7 @@ type world struct {
 	damaged   map[judge.Partition]int64 // the first record of each that cannot be read
 
 	calmly     atomic.Bool    // quiet, as of the latest step
-	operations atomic.Int64   // that hooks have seen begin, and that have not ended
+	operations opCount        // that hooks have seen begin, and that have not ended
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
 	deadMu   sync.Mutex
@@ -409,8 +409,8 @@ func (w *world) settle(t *rapid.T) {
 	w.recordLog()
 	w.fail(t, w.judge.Final(w.subscriptions()...))
 	w.checkKept(t)
-	if n := w.operations.Load(); n != 0 {
-		w.violated(t, "operation-not-ended", fmt.Sprintf("%d operations have not ended, or ended without beginning", n))
+	if open := w.operations.open(); open != "" {
+		w.violated(t, "operation-not-ended", "operations have not ended, or ended without beginning:"+open)
 	}
 }
 
