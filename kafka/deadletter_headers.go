@@ -26,7 +26,8 @@ const (
 	// HeaderErrorGroup is the group of the consumer that gave the record up.
 	HeaderErrorGroup = "__dlq.errors.group"
 
-	// HeaderErrorDeliveryCount is how often the handler got the record.
+	// HeaderErrorDeliveryCount is how often the handler has failed the record, as
+	// FailurePolicy.MaxAttempts counts.
 	HeaderErrorDeliveryCount = "__dlq.errors.delivery.count"
 
 	// HeaderErrorMessage is the text of the error, at most 1 KiB, with control

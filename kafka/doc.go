@@ -25,12 +25,15 @@
 //
 // # Delivery
 //
-// Delivery is at least once. A partition's committed position is never above a
-// record whose handler has not returned nil. That holds when a handler returns an
-// error, panics or calls runtime.Goexit, and when a commit, the connection or the
+// Delivery is at least once. A record is committed only when it and every earlier
+// record of its partition are done. A record is done when its handler has returned
+// nil, when a policy or a mark that the program chose has skipped it, or when a broker
+// has acknowledged its copy in the dead-letter topic. That holds when a handler returns
+// an error, panics or calls runtime.Goexit, and when a commit, the connection or the
 // process fails. Records of one partition are handled one after the other, in
 // order; several partitions are handled at the same time. No record is skipped
-// because of its size, its content, or its handler's failures.
+// because of its size or its content, and none because of its handler's failures unless
+// the program asks for that.
 //
 // A record may be handled again after a crash, a lost partition, or a handler that
 // outlived its drain window, so handlers should be idempotent. With AutoCommit,

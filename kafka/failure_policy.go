@@ -53,8 +53,9 @@ func (f *Failure) UnmarshalText(text []byte) error {
 }
 
 // A FailurePolicy says what happens to a record whose handler fails. The zero value
-// tries it again, with ConsumerConfig.Backoff, forever. Whatever it says, a failing
-// record holds up its own partition only.
+// tries it again, with ConsumerConfig.Backoff, forever. A failing record holds up its
+// own partition only, unless FailureStop or FailureHold is asked for, or
+// DeadLetterConfig.MaxInARow is reached: these concern the whole consumer.
 //
 // A record is done only if its handler returned nil, if it was skipped and hooks have
 // got RecordSkipped, or if a broker has acknowledged its copy in the dead-letter topic.
@@ -66,11 +67,13 @@ type FailurePolicy struct {
 	// Then is what happens after MaxAttempts. Default FailureKeep.
 	Then Failure
 
-	// MaxAttempts is how many times a record is handed to its handler before Then, the
-	// first time included. Required unless Then is FailureKeep, with which it has no
-	// effect and is refused. Attempts are counted per record by the consumer: they
-	// survive a rebalance that brings the partition back to this process, and another
-	// process starts again from one.
+	// MaxAttempts is how many times the handler fails a record before Then. Required
+	// unless Then is FailureKeep, with which it has no effect and is refused. Failures
+	// are counted per record by the consumer, but for those that [Hold] marks and for
+	// calls that a revocation, a switch-off or a shutdown interrupted. The count
+	// survives a rebalance that brings the partition back to this process within the
+	// hour. Another process starts again from one, and so does a consumer that is
+	// switched off and on.
 	MaxAttempts int
 
 	// Classify is asked about errors that carry no mark. FailureKeep means that the
