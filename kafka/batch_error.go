@@ -69,10 +69,11 @@ func (e *BatchError) AddFrom(m *Message, err error) {
 	e.add(m, err, true)
 }
 
-// join adds what a handler came to that got the records that e does not name.
+// join adds what a handler came to that got the records that e does not name. A
+// BatchError that names none is an error like any other.
 func (e *BatchError) join(err error) {
 	named, around := batchErrorOf(err)
-	if named == nil {
+	if named == nil || named.Err() == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.rest = err

@@ -14,8 +14,12 @@ import (
 // Resolve acts only if exactly that record has failed, or waits to be forwarded, in this
 // process, and else returns an error that wraps ErrNotFailing; so a second call does
 // nothing. While the handler is at the record Resolve waits, and acts when that call has
-// failed.
+// failed. Inside a handler, a callback or a hook it would wait for its own caller: there it
+// does nothing, and its error wraps ErrInside.
 func (m *Manager) Resolve(jobName string, p TopicPartition, offset int64, do Failure) error {
+	if caller := m.caller(); caller != "" {
+		return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q inside %s: %w", p, offset, jobName, caller, ErrInside)
+	}
 	j, err := m.job(jobName)
 	if err != nil {
 		return err

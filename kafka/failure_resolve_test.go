@@ -165,3 +165,26 @@ func TestResolveOfAHeldRecord(t *testing.T) {
 		assert.Equal(t, int64(2), c.position(cl))
 	})
 }
+
+// Inside a hook Resolve would wait for the goroutine that called the hook.
+func TestResolveInsideAHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Manager
+		var inside []error
+		hook := &eventFunc{f: func(e Event) {
+			if e, ok := e.(HandlerFailed); ok {
+				inside = append(inside, m.Resolve("job", TopicPartition{e.Topic, e.Partition}, e.Offset, FailureSkip))
+			}
+		}}
+		d := &fakeDriver{}
+		m = start(t, d, testConfig(), func(context.Context, []byte) error { return errHandler }, WithHook(hook))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(2 * time.Second)
+		require.Greater(t, len(inside), 1)
+		for _, err := range inside {
+			assert.ErrorIs(t, err, ErrInside)
+		}
+		assert.NoError(t, m.Resolve("job", TopicPartition{"orders", 0}, 0, FailureSkip), "outside")
+	})
+}

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrInside is wrapped by the answer to a call that would wait for its own
-// caller: Run, Shutdown or WaitStop inside a handler, a callback or a hook, and Close
+// caller: Run, Shutdown, WaitStop or Resolve inside a handler, a callback or a hook, and Close
 // or Flush of a producer inside a hook.
 var ErrInside = errors.New("would wait for its own caller")
 

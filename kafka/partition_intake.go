@@ -48,7 +48,10 @@ func (in *intake) deliver(b driver.Batch) {
 	in.waiting = false
 	in.mu.Unlock()
 	if waiting {
-		in.wake <- struct{}{}
+		select {
+		case in.wake <- struct{}{}:
+		default: // a token of before, which the lane has not taken: it wakes the lane as well
+		}
 	}
 	in.settle(unmet, turned)
 }

@@ -24,7 +24,8 @@ type Decoder[T any] func(ctx context.Context, m *Message) (T, error)
 // A record that cannot be decoded fails with a [*DecodeError] and does not reach
 // handle. It goes to the dead letters at once, as it is, because a second attempt
 // would fail too. Where no dead letters are configured it is kept and tried again
-// like any failing record, visibly. FailurePolicy.Classify is asked first.
+// like any failing record, visibly. FailurePolicy.Classify is asked first. An error of
+// decode after ctx has ended, at HandlerTimeout say, is a failure like any other.
 //
 // Middleware wraps the decoding, so it sees the raw record.
 func Handle[T any](cfg ConsumerConfig, decode Decoder[T], handle func(ctx context.Context, v T, m *Message) error) Consumer {
@@ -40,13 +41,14 @@ func Handle[T any](cfg ConsumerConfig, decode Decoder[T], handle func(ctx contex
 	})
 }
 
-// decodeWith decodes a record. Its error is a *DecodeError.
+// decodeWith decodes a record. Its error is a *DecodeError, unless the time of the call
+// has run out: then it says nothing of the record.
 func decodeWith[T any](ctx context.Context, decode Decoder[T], m *Message) (T, error) {
 	v, err := decode(ctx, m)
-	if err != nil {
-		return v, &DecodeError{Err: err}
+	if err != nil && ctx.Err() == nil {
+		err = &DecodeError{Err: err}
 	}
-	return v, nil
+	return v, err
 }
 
 // A DecodeError is the failure of a record that its [Decoder] could not decode.

@@ -14,7 +14,8 @@ type Decoded[T any] struct {
 // can be decoded, handle is not called.
 //
 // handle names records that have failed by their Message in a [BatchError]. Any other
-// error fails all values that it got.
+// error fails all values that it got. If ctx ends while a record is decoded, the batch
+// fails as a whole.
 func HandleBatches[T any](cfg ConsumerConfig, decode Decoder[T], handle func(ctx context.Context, vs []Decoded[T]) error) Consumer {
 	if decode == nil || handle == nil {
 		return NewBatchConsumer(cfg, nil)
@@ -24,11 +25,14 @@ func HandleBatches[T any](cfg ConsumerConfig, decode Decoder[T], handle func(ctx
 		var undecodable BatchError
 		for _, m := range ms {
 			v, err := decodeWith(ctx, decode, m)
-			if err != nil {
+			switch {
+			case err == nil:
+				vs = append(vs, Decoded[T]{v, m})
+			case ctx.Err() != nil:
+				return err
+			default:
 				undecodable.Add(m, err)
-				continue
 			}
-			vs = append(vs, Decoded[T]{v, m})
 		}
 		var err error
 		if len(vs) > 0 {

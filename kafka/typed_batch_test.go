@@ -51,6 +51,12 @@ func TestHandleBatches(t *testing.T) {
 			}
 			return nil
 		}, calls: []call{{0, 2, 3}, {0, 2, 3}}, dead: []int64{1}, failed: 1},
+		{name: "an error that names none is one like any other", answer: func(n int, vs []Decoded[int]) error {
+			if n == 1 {
+				return &BatchError{}
+			}
+			return nil
+		}, calls: []call{{0, 2, 3}, {0, 2, 3}}, dead: []int64{1}, failed: 1},
 		{name: "all fail together, and one alone too", answer: func(n int, vs []Decoded[int]) error {
 			if len(vs) > 1 || vs[0].Value == 2 {
 				return errHandler

@@ -89,3 +89,21 @@ func TestHandleRefusesNil(t *testing.T) {
 		assert.ErrorContains(t, m.RegisterConsumer(t.Context(), c), "handler is nil")
 	}
 }
+
+// A decoder that ran out of time says nothing of the record, so its error is a failure like
+// any other.
+func TestDecoderOutOfTime(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	decode := func(ctx context.Context, m *Message) (int, error) {
+		if m.Offset > 0 {
+			cancel(ErrHandlerTimeout)
+		}
+		return 0, errHandler
+	}
+	var undecodable *DecodeError
+	one := Handle(testConfig(), decode, func(context.Context, int, *Message) error { return nil }).(MessageConsumer)
+	require.ErrorAs(t, one.HandleMessage(ctx, &Message{}), &undecodable)
+	several := HandleBatches(testConfig(), decode, func(context.Context, []Decoded[int]) error { return nil }).(BatchConsumer)
+	assert.Equal(t, errHandler, several.HandleBatch(ctx, []*Message{{}, {Offset: 1}, {Offset: 2}}), "of the whole batch")
+	assert.Equal(t, errHandler, one.HandleMessage(ctx, &Message{Offset: 1}))
+}
