@@ -2,6 +2,7 @@ package differential
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"pgregory.net/rapid"
@@ -47,6 +48,12 @@ func (s sequence) String() string {
 func (s sequence) without(i int) sequence {
 	ops := append([]operation{}, s.ops[:i]...)
 	s.ops = append(ops, s.ops[i+1:]...)
+	return s
+}
+
+// withoutRecreations returns the sequence without the operations that create the topic again.
+func (s sequence) withoutRecreations() sequence {
+	s.ops = slices.DeleteFunc(slices.Clone(s.ops), func(op operation) bool { return op == operation(recreation{}) })
 	return s
 }
 

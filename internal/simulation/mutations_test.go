@@ -49,7 +49,7 @@ var mutations = []mutation{
 	{"paused for ever", "partition_flow.go", "in.env.driver.Resume(in.claim)", "_ = pause"},
 	{"never paused", "partition_flow.go", "in.env.driver.Pause(in.claim)", "_ = pause"},
 	{"new claim beside a straggler", "partition.go", "if before.awaitClear(p.brake.haltC) {", "if true {"},
-	{"worker not woken", "partition_intake.go", "\tif waiting {\n\t\tin.wake <- struct{}{}\n\t}\n", "\t_ = waiting\n"},
+	{"worker not woken", "partition_intake.go", "\tif waiting {\n\t\tselect {\n", "\tif false && waiting {\n\t\tselect {\n"},
 	{"backoff of a record never grows", "failure.go", "l.env.backoff.Wait(f.attempts)", "l.env.backoff.Wait(1)"},
 	{"no backoff of a record", "failure.go", "timer := time.NewTimer(d)", "timer := time.NewTimer(0 * d)"},
 	{"backoff of a record blind to halt", "failure.go", "\tcase <-l.brake.haltC:\n\t}\n}", "\t}\n}"},
