@@ -53,9 +53,11 @@ func TestDifferencesAreFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const most = 3000
 			seed := fresh()
+			// A wrong driver may never report that the topic was created again, which takes
+			// a sequence all of its patience.
 			for i := range most {
 				wrong.inMemory = newMemory().(inMemory)
-				if differ(sequences.Example(seed+i), newMemory(), wrong) != "" {
+				if differ(sequences.Example(seed+i).withoutRecreations(), newMemory(), wrong) != "" {
 					t.Logf("found by sequence %d", i+1)
 					return
 				}
