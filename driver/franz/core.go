@@ -47,6 +47,11 @@ func (k *core) close() {
 // recovered reports a panic in a method of the handler. It must be deferred.
 func (k *core) recovered(method string) {
 	if p := recover(); p != nil {
-		k.report(&driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("panic in Handler.%s: %v", method, p)})
+		k.report(handlerPanic(method, p))
 	}
+}
+
+// handlerPanic returns the error of a method of the handler that has panicked with p.
+func handlerPanic(method string, p any) error {
+	return &driver.Error{Code: "HANDLER_PANIC", Err: fmt.Errorf("panic in Handler.%s: %v", method, p)}
 }

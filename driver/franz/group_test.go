@@ -320,8 +320,8 @@ func TestAuthorizationEndsRun(t *testing.T) {
 	}
 }
 
-// TestPanickingHandler: a panic in a method of the handler is reported, and ends
-// that call only.
+// TestPanickingHandler: a panic in a method of the handler is reported. A claim whose
+// Deliver has panicked is read again.
 func TestPanickingHandler(t *testing.T) {
 	cluster := fake(t)
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 3)...)
@@ -331,6 +331,7 @@ func TestPanickingHandler(t *testing.T) {
 	r.onRevoke = func(context.Context, []*driver.Claim) { panic("bang") }
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the report of a panic", func() bool { return len(r.errs) > 0 })
+	r.waitRecords(t, 3)
 	m.stop(t)
 	r.update(func() { clear(r.live) }) // Revoke did not get that far
 	assert.Equal(t, "HANDLER_PANIC", testkit.Code(r.errs[0]))

@@ -156,6 +156,30 @@ func (s *session) repair(taken []*claim, h *holding, st *stray) {
 	})
 }
 
+// rereadWait is how long the partition of a claim rests whose Deliver has panicked. The next
+// one may panic as well.
+const rereadWait = time.Second
+
+// reread ends a claim as lost, and begins another one at the group's position. It is called
+// with the turn.
+func (s *session) reread(cl *claim, cause error) {
+	taken := s.claims.take(func(other *claim) bool { return other == cl })
+	if len(taken) == 0 {
+		return
+	}
+	s.client.PauseFetchPartitions(byTopic(cl.where))
+	h := s.hold(cl.where)
+	cl.setLost(cause)
+	s.jobs.Go(func() {
+		s.yield(taken)
+		select {
+		case <-time.After(rereadWait):
+		case <-s.running.Done():
+		}
+		s.begin(cl.where, h, nil, func(ctx context.Context, by member) (int64, error) { return s.startOf(ctx, by, cl.where) })
+	})
+}
+
 // startLater begins the claim of p when its start can be decided. It reports
 // why it could not be before.
 func (s *session) startLater(p partition, why error) {

@@ -24,7 +24,6 @@ func (s *session) run(topics []string) {
 func (s *session) step() {
 	poll := s.turn.begin()
 	defer s.turn.end()
-	defer s.c.core.recovered("Deliver")
 	s.deliverHeld()
 	s.deliver(s.client.PollFetches(poll))
 }
@@ -33,14 +32,28 @@ func (s *session) step() {
 func (s *session) deliverHeld() {
 	s.holding = slices.DeleteFunc(s.holding, func(cl *claim) bool {
 		batches, empty := cl.release()
-		if s.claims.at(cl.where) != cl {
-			return true
-		}
 		for _, b := range batches {
-			s.c.core.handler.Deliver(cl.public, b)
+			if s.claims.at(cl.where) != cl {
+				return true
+			}
+			s.give(cl, b)
 		}
-		return empty
+		return empty || s.claims.at(cl.where) != cl
 	})
+}
+
+// give delivers b. After a panic it is unknown what the core has made of b. So the claim is
+// lost, and another one reads b again. Other claims go on: kgo's positions have passed what
+// the same poll has brought for them, so that must be delivered all the same.
+func (s *session) give(cl *claim, b driver.Batch) {
+	defer func() {
+		if p := recover(); p != nil {
+			err := handlerPanic("Deliver", p)
+			s.c.core.report(err)
+			s.reread(cl, err)
+		}
+	}()
+	s.c.core.handler.Deliver(cl.public, b)
 }
 
 // deliver hands over what a poll has brought. Errors come first: kgo reports a log that was
@@ -77,7 +90,7 @@ func (s *session) deliverPartition(p partition, fp *kgo.FetchPartition) {
 		b, damage := cl.batch(fp.Records)
 		s.hand(cl, b)
 		s.readOn(cl)
-		if damage != nil {
+		if damage != nil && s.claims.at(p) == cl {
 			s.damaged(cl, damage)
 		}
 	} else if cl != nil && fp.Err == nil {
@@ -103,7 +116,7 @@ func (s *session) hand(cl *claim, b driver.Batch) {
 	if slices.Contains(s.holding, cl) {
 		s.deliverHeld()
 	}
-	s.c.core.handler.Deliver(cl.public, b)
+	s.give(cl, b)
 }
 
 // moved reports whether err shows that a position is not in the log, or no longer.
