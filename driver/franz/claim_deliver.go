@@ -71,11 +71,14 @@ func (cl *claim) arrived(fetched []*kgo.Record, next int64) {
 	}
 }
 
-// keep keeps b for later if the core has paused the claim, and reports whether it did.
+// keep keeps b for later if the core has paused the claim, or if an earlier batch is kept,
+// and reports whether it did. It decides both in one step. Otherwise this would happen: B1 is
+// kept; the core resumes the claim; B2 comes, and the claim is not paused; the core pauses the
+// claim before B1 is delivered; B2 is delivered before B1.
 func (cl *claim) keep(b driver.Batch) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if cl.paused && !cl.done {
+	if !cl.done && (cl.paused || len(cl.held) > 0) {
 		cl.held = append(cl.held, b)
 		return true
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 // TestFault_E3_APausedClaimHoldsOneFetch: a claim that the core has paused keeps the batch
@@ -40,4 +42,47 @@ func TestFault_E3_APausedClaimHoldsOneFetch(t *testing.T) {
 	m.Resume(cl.public)
 	r.waitRecords(t, 20)
 	assert.Equal(t, numbered(0, 20), r.values())
+}
+
+// TestBatchesThatAreHeldKeepTheirOrder: a claim with a batch that is held is resumed, and
+// another batch comes. The core pauses the claim again, while it is called for another claim,
+// before either of the batches is delivered.
+func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
+	r := newRecorder()
+	k := new(core)
+	k.serve(r)
+	s := &session{c: &consumer{core: k}, claims: newClaims(), turn: newTurn(t.Context()), stands: map[*claim]*standing{}}
+	var claims []*claim
+	for id := range int32(2) {
+		claims = append(claims, s.newClaim(partition{Topic: "t", ID: id}, 0, noMember))
+	}
+	s.assign(claims)
+	other, cl := claims[0], claims[1]
+	come := func(cl *claim, offset int64) {
+		s.hand(cl, driver.Batch{Records: []driver.Record{{Offset: offset}}, Next: offset + 1})
+	}
+	for _, cl := range claims {
+		cl.pause()
+		come(cl, 0)
+		cl.resume()
+	}
+	r.onRecord = func(c *driver.Claim, _ driver.Record) {
+		if c == other.public {
+			cl.pause()
+		}
+	}
+	come(cl, 1)
+	s.deliverHeld()
+	r.mu.Lock()
+	assert.Empty(t, r.offsets(1), "offsets of a claim that is paused")
+	r.mu.Unlock()
+	cl.resume()
+	s.deliverHeld()
+	come(cl, 2)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Equal(t, []int64{0}, r.offsets(0))
+	assert.Equal(t, upTo(3), r.offsets(1))
+	assert.Empty(t, r.faults)
+	assert.Empty(t, s.holding)
 }

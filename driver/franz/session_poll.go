@@ -101,7 +101,8 @@ func (s *session) deliverPartition(p partition, fp *kgo.FetchPartition) {
 	}
 }
 
-// hand delivers b, or keeps it as long as the claim is paused.
+// hand delivers b, or keeps it as long as the claim is paused. The next step delivers what is
+// kept for a claim that is not.
 func (s *session) hand(cl *claim, b driver.Batch) {
 	if len(b.Records) == 0 && b.Next == 0 {
 		return
@@ -112,9 +113,6 @@ func (s *session) hand(cl *claim, b driver.Batch) {
 			s.holding = append(s.holding, cl)
 		}
 		return
-	}
-	if slices.Contains(s.holding, cl) {
-		s.deliverHeld()
 	}
 	s.give(cl, b)
 }
