@@ -29,9 +29,9 @@ type membership struct {
 	closing     <-chan struct{} // closed when the consumer begins to close
 
 	base     time.Time
-	begun    chan struct{} // a membership has begun
-	isMember atomic.Bool
-	answered atomic.Int64 // when the latest heartbeat that was answered was sent, since base
+	begun    chan struct{}           // a membership has begun
+	alive    atomic.Pointer[session] // whose membership is not over; nil if there is none
+	answered atomic.Int64            // when the latest heartbeat that was answered was sent, since base
 
 	joining      atomic.Bool  // a join or sync is pending
 	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
@@ -66,25 +66,31 @@ func (m *membership) enter(s *session) {
 	m.session = s
 }
 
-// joined notes that the group has assigned partitions to the member.
-func (m *membership) joined() {
-	m.isMember.Store(true)
+// joined notes that the group has assigned partitions to the member of s. It notes nothing if
+// s has left meanwhile: kgo's callback may have begun before.
+func (m *membership) joined(s *session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.session != s {
+		return
+	}
+	m.alive.Store(s)
 	select {
 	case m.begun <- struct{}{}:
 	default:
 	}
 }
 
-// out notes that the consumer is no longer a member, and reports whether it was one. Kgo may
+// outlive notes that the membership of s is over, and reports whether it was not yet. Kgo may
 // join again.
-func (m *membership) out() bool { return m.isMember.Swap(false) }
+func (m *membership) outlive(s *session) bool { return m.alive.CompareAndSwap(s, nil) }
 
 // leave notes that the session is over.
 func (m *membership) leave() {
-	m.isMember.Store(false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.session = nil
+	m.alive.Store(nil)
 }
 
 // current returns the session, or nil between two.

@@ -30,7 +30,7 @@ func (m *membership) lastAnswered() time.Time {
 // deadline returns when the membership is over if no other heartbeat is answered, or
 // the zero time if the consumer is no member.
 func (m *membership) deadline() time.Time {
-	if !m.isMember.Load() {
+	if m.alive.Load() == nil {
 		return time.Time{}
 	}
 	return m.lastAnswered().Add(m.timeout)
@@ -63,7 +63,9 @@ func (m *membership) expire() {
 	if s == nil || deadline.IsZero() || time.Now().Before(deadline) {
 		return
 	}
-	m.isMember.Store(false)
+	if !m.outlive(s) {
+		return
+	}
 	err := &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(
 		"%w: the last one that was answered was sent %v ago", errSessionExpired,
 		time.Since(m.lastAnswered()).Round(time.Millisecond))}
@@ -82,7 +84,7 @@ func (m *membership) keepBeating(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if m.joining.Load() && m.isMember.Load() && time.Since(m.lastAnswered()) > m.interval*3/2 {
+		if m.joining.Load() && m.alive.Load() != nil && time.Since(m.lastAnswered()) > m.interval*3/2 {
 			m.beat(ctx)
 		}
 	}

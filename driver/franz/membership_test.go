@@ -245,3 +245,24 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 		r.mu.Unlock()
 	}
 }
+
+// TestLateJoinBringsNoMembership: kgo calls back for a join while the session leaves, or after
+// it has left.
+func TestLateJoinBringsNoMembership(t *testing.T) {
+	m := newMembership(driver.ConsumerConfig{SessionTimeout: time.Minute}, new(core), nil)
+	old, next := new(session), new(session)
+	m.enter(old)
+	m.joined(old)
+	require.NotZero(t, m.deadline(), "the deadline of a member")
+	m.leave()
+	m.joined(old)
+	assert.Zero(t, m.deadline(), "the deadline of a session that has left")
+	m.enter(next)
+	m.joined(old)
+	assert.Zero(t, m.deadline(), "the deadline of a session that has not joined")
+	m.joined(next)
+	assert.False(t, m.outlive(old), "a session that has left was a member")
+	assert.NotZero(t, m.deadline(), "the deadline of a member")
+	assert.True(t, m.outlive(next))
+	assert.Zero(t, m.deadline(), "the deadline after the membership is over")
+}

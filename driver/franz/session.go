@@ -178,7 +178,7 @@ func (s *session) onAssigned(_ context.Context, _ *kgo.Client, added map[string]
 	s.mu.Lock()
 	s.owes = false
 	s.mu.Unlock()
-	s.c.membership.joined()
+	s.c.membership.joined(s)
 	s.c.positions.restarts.Forget(s.c.cfg.Topics...)
 	s.c.topics.doubt()
 	if len(added) == 0 {
@@ -321,7 +321,7 @@ func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32)
 func (s *session) OnGroupManageError(err error) {
 	err = s.c.wrap(err)
 	cause := err
-	if wasMember := s.c.membership.out(); gone(err) || wasMember && !isPermanent(err) {
+	if wasMember := s.c.membership.outlive(s); gone(err) || wasMember && !isPermanent(err) {
 		cause = membershipLost(err)
 	}
 	s.c.membership.joining.Store(true)
