@@ -80,9 +80,7 @@ func (s *session) mend() {
 	for {
 		select {
 		case now := <-tick.C:
-			for _, cl := range s.due(now) {
-				s.lookAt(cl)
-			}
+			s.lookAt(s.due(now))
 		case <-s.running.Done():
 			return
 		}
@@ -102,14 +100,30 @@ func (s *session) due(now time.Time) (claims []*claim) {
 	return claims
 }
 
-// lookAt lets kgo read a claim once more. Kgo stops forever in front of a batch that is too
-// large, unless the position is set.
-func (s *session) lookAt(cl *claim) {
-	s.turn.quiet(func() {
-		if next := cl.next.Load(); s.claims.at(cl.where) == cl && next >= 0 && cl.look() {
-			s.setOffset(cl.where, next)
+// lookAt lets kgo read claims once more. Kgo stops forever in front of a batch that is too
+// large, unless the position is set. A claim that began before its leader could be asked, and
+// of which nothing has come, has no position: it begins where the log begins now.
+func (s *session) lookAt(claims []*claim) {
+	var unknown []partition
+	for _, cl := range claims {
+		if cl.next.Load() < 0 {
+			unknown = append(unknown, cl.where)
 		}
-	})
+	}
+	ctx, cancel := context.WithTimeout(s.running, surveyTimeout)
+	defer cancel()
+	begins, _ := s.c.leaders.some(ctx, unknown, logBegin) // the next look asks the others again
+	for _, cl := range claims {
+		s.turn.quiet(func() {
+			next := cl.next.Load()
+			if begin, ok := begins[cl.where]; next < 0 && ok {
+				next = begin
+			}
+			if next >= 0 && s.claims.at(cl.where) == cl && cl.look() {
+				s.setOffset(cl.where, next)
+			}
+		})
+	}
 }
 
 // setOffset has kgo go on at an offset. It is called with the turn.
