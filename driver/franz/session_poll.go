@@ -148,8 +148,9 @@ func (s *session) failed(p partition, err error) {
 		s.damaged(cl, &recordbatch.Damage{Offset: large.Offset, Err: &driver.Error{Code: "RECORD_TOO_LARGE", Err: err}})
 	case isCode(err, kerr.TopicAuthorizationFailed):
 		s.denied(cl, err)
-	case isKafka(err):
-		s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+	case isKafka(err): // kgo asks again without a pause, and the broker answers at once
+		s.standAt(cl, nil)
+		s.reportAt(p, err)
 	default: // kgo could not read what has come
 		s.damaged(cl, &recordbatch.Damage{Offset: max(cl.next.Load(), 0), Err: recordbatch.Corrupt("%w", err)})
 	}

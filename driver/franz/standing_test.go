@@ -27,6 +27,7 @@ type store struct {
 	batches [][][]byte // by partition
 	fetches atomic.Int64
 	asked   [2]atomic.Int64 // fetches by partition
+	refusal atomic.Int32    // the error code for partition 0
 	mend    atomic.Bool     // serve the undamaged batches
 	intact  [][][]byte
 }
@@ -102,6 +103,10 @@ func (s *store) partition(id int32, from int64) kmsg.FetchResponseTopicPartition
 	one := kmsg.NewFetchResponseTopicPartition()
 	one.Partition = id
 	s.asked[id].Add(1)
+	if id == 0 && s.refusal.Load() != 0 {
+		one.ErrorCode = int16(s.refusal.Load())
+		return one
+	}
 	batches := s.batches[id]
 	if s.mend.Load() {
 		batches = s.intact[id]
@@ -356,6 +361,32 @@ func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 	r.mu.Unlock()
 	s.mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+}
+
+// TestRefusedFetchesArePaced: a broker refuses one partition, with a code that does not pass
+// by itself. The other partition goes on, and this one does when the broker serves it again.
+func TestRefusedFetchesArePaced(t *testing.T) {
+	t.Parallel()
+	s := damaged(func(b []byte) []byte { return b })
+	s.refusal.Store(int32(kerr.UnknownServerError.Code))
+	m := startStore(t, s, 0)
+	r := m.recorder
+	r.wait(t, "a report", func() bool { return len(r.offsets(1)) >= 40 && len(r.troubles()) > 0 })
+	asked := s.asked[0].Load()
+	time.Sleep(500 * time.Millisecond)
+	assert.LessOrEqual(t, s.asked[0].Load()-asked, int64(3), "fetches of the partition in half a second")
+	r.mu.Lock()
+	assert.LessOrEqual(t, len(r.errs), 4, "reports")
+	for _, err := range r.errs {
+		wantTrouble(t, err, "t", -1, "UNKNOWN_SERVER_ERROR")
+	}
+	r.mu.Unlock()
+	s.refusal.Store(0)
+	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	assert.Len(t, r.assigned, 2, "claims assigned")
 }
 
 // TestFault_B1_DamagedFirstBatch: no record lies before the damage, so that the answer has
