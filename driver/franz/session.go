@@ -41,9 +41,10 @@ type session struct {
 	pins     map[partition]int64
 	assigned map[partition]*holding // what kgo holds
 	stands   map[*claim]*standing
-	lost     []*claim // by onLost, until the reason is known
-	owes     bool     // a cooperative rejoin
-	reported bool     // that the membership is over
+	idle     map[partition]bool // assigned, and not read: see unstarted
+	lost     []*claim           // by onLost, until the reason is known
+	owes     bool               // a cooperative rejoin
+	reported bool               // that the membership is over
 }
 
 // A holding is one assignment of a partition by kgo; the pointer is its identity.

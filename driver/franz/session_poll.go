@@ -166,9 +166,20 @@ func (s *session) unstarted(p partition, err error) {
 	if s.holdingOf(p) != nil {
 		return // of a claim that has just ended
 	}
-	s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+	permanent := isPermanent(wrap(err))
+	if p.ID < 0 { // of a whole topic: kgo looks again, and its claims go on
+		s.c.topics.report(p.Topic, err)
+		if !permanent || len(s.c.cfg.Topics) > 1 {
+			return
+		}
+	} else {
+		s.reportAt(p, err)
+	}
+	if !s.firstOf(p) {
+		return
+	}
 	wait := positionWait
-	if isPermanent(wrap(err)) {
+	if permanent {
 		wait = reportEvery
 	}
 	s.jobs.Go(func() {
@@ -178,6 +189,20 @@ func (s *session) unstarted(p partition, err error) {
 		case <-s.running.Done():
 		}
 	})
+}
+
+// firstOf reports whether p is called unstarted for the first time.
+func (s *session) firstOf(p partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle[p] {
+		return false
+	}
+	if s.idle == nil {
+		s.idle = map[partition]bool{}
+	}
+	s.idle[p] = true
+	return true
 }
 
 // positionWait is how long a partition is left alone whose position cannot be read, for a
