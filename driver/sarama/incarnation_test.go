@@ -92,7 +92,7 @@ func recreateUnder(t *testing.T, cluster outside.Client, brokers []string, topic
 	deleteTopic(ctx, t, cluster, topic)
 	time.Sleep(form.pause)
 	createAgain(ctx, t, cluster, topic)
-	sendToNew(ctx, t, cluster, topic, form.records)
+	require.NoError(t, sendMany(ctx, cluster, topic, "new", form.records))
 	if form.handling { // marks of the old topic must not be committed to the new one
 		var refused *driver.CommitError
 		assert.ErrorAs(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 60}}), &refused, "a commit of the old topic")
@@ -174,15 +174,11 @@ func (r *recorder) gaps() (gaps []driver.DataLossError) {
 
 // sendMany appends n records whose values are a prefix and a number.
 func sendMany(ctx context.Context, cluster outside.Client, topic, prefix string, n int) error {
-	return cluster.Send(ctx, topic, 0, numberedRecords(prefix, n)...)
-}
-
-func numberedRecords(prefix string, n int) []driver.Record {
 	records := make([]driver.Record, n)
 	for i := range records {
 		records[i].Value = fmt.Append(nil, prefix, i)
 	}
-	return records
+	return cluster.Send(ctx, topic, 0, records...)
 }
 
 func deleteTopic(ctx context.Context, t testing.TB, cluster outside.Client, topic string) {
@@ -211,22 +207,6 @@ func createAgain(ctx context.Context, t testing.TB, cluster outside.Client, topi
 	}
 	require.NoError(t, err)
 	require.NoError(t, ctx.Err(), "before the topic was created again")
-}
-
-// sendToNew sends n records to a topic that was just created again. For a while after its
-// cluster knows the new topic, a broker appends to the log of the old one, which it is
-// about to delete: such records are sent again.
-func sendToNew(ctx context.Context, t testing.TB, cluster outside.Client, topic string, n int) {
-	t.Helper()
-	for {
-		first, err := cluster.Append(ctx, topic, 0, numberedRecords("new", n)...)
-		require.NoError(t, err)
-		if first == 0 {
-			return
-		}
-		t.Logf("%s: a broker appended at %d, to the old log", topic, first)
-		time.Sleep(100 * time.Millisecond)
-	}
 }
 
 // TestFault_A1_RestartAtTheAssignment: between the sessions the commit of the beginning

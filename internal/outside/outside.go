@@ -143,14 +143,13 @@ func serves(ctx context.Context, leader *kgo.Broker, id [16]byte, partition int3
 	req := kmsg.NewPtrFetchRequest()
 	req.SessionEpoch = -1 // no session
 	req.Topics = append(req.Topics, t)
-	resp, err := leader.Request(ctx, req)
+	resp, err := req.RequestWith(ctx, leader)
 	if err != nil {
 		return false, err
 	}
-	got := resp.(*kmsg.FetchResponse)
-	err = kerr.ErrorForCode(got.ErrorCode)
+	err = kerr.ErrorForCode(resp.ErrorCode)
 	if err == nil {
-		err = kerr.ErrorForCode(got.Topics[0].Partitions[0].ErrorCode)
+		err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 	}
 	if errors.Is(err, kerr.OffsetOutOfRange) {
 		return true, nil
@@ -170,11 +169,11 @@ func ask(ctx context.Context, broker kmsg.Requestor, topic string) (metadata, er
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	req.Topics = append(req.Topics, t)
-	resp, err := broker.Request(ctx, req)
+	resp, err := req.RequestWith(ctx, broker)
 	if err != nil {
 		return metadata{}, err
 	}
-	return metadata(resp.(*kmsg.MetadataResponse).Topics[0]), nil
+	return metadata(resp.Topics[0]), nil
 }
 
 // led returns for how many partitions the broker knows a leader.

@@ -2,9 +2,7 @@ package outside
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -16,28 +14,10 @@ import (
 
 // Send writes records to a partition.
 func (c Client) Send(ctx context.Context, topic string, partition int32, records ...driver.Record) error {
-	_, err := c.Append(ctx, topic, partition, records...)
+	_, err := with(c, func(cl *kgo.Client) (any, error) {
+		return nil, cl.ProduceSync(ctx, sent(topic, partition, records)...).FirstErr()
+	})
 	return err
-}
-
-// Append is Send, and returns the offset of the first record. A broker may learn of a topic
-// that was created again later than its controller does: until then it refuses the new ID,
-// and Append tries again, or takes records for the old log.
-func (c Client) Append(ctx context.Context, topic string, partition int32, records ...driver.Record) (first int64, err error) {
-	for {
-		results, err := with(c, func(cl *kgo.Client) (kgo.ProduceResults, error) {
-			results := cl.ProduceSync(ctx, sent(topic, partition, records)...)
-			return results, results.FirstErr()
-		})
-		if err == nil {
-			return results[0].Record.Offset, nil
-		}
-		other := func(r kgo.ProduceResult) bool { return !errors.Is(r.Err, kerr.UnknownTopicID) }
-		if len(results) == 0 || slices.ContainsFunc(results, other) || ctx.Err() != nil {
-			return 0, err
-		}
-		pause(ctx)
-	}
 }
 
 func sent(topic string, partition int32, records []driver.Record) []*kgo.Record {
