@@ -49,8 +49,8 @@
 //     succeeded but had outlived its claim, so that the record comes again, or
 //     "dead_letter" or "skip" if the record failed and was given up, which is an
 //     error though no record is lost. A record that was fetched and never handed
-//     out has no span. The send of a dead letter is an ordinary "send {topic}": a child of the
-//     delivery, linked to the context under which the record was sent.
+//     out has no span. The send of a dead letter is an ordinary "send {topic}": a
+//     child of the delivery, linked to the context under which the record was sent.
 //   - "attempt {topic}": one call of the handler ([WithAttemptSpans]).
 //   - "poll {topic}": a worker took records from its queue ([WithReceiveSpans]).
 //   - "commit {topic}": positions, of those commits that a revocation, a
@@ -145,14 +145,12 @@
 //
 //	create spans, send-batch spans    the core has no call that sends several messages
 //	messaging.message.id              Kafka has none; an offset is no id
-//	messaging.kafka.cluster.id,       a driver does not tell them; server.address is
+//	messaging.kafka.cluster.id,       a driver does not report them; server.address is
 //	network.peer.*                    the one bootstrap address, where there is one
 //	poll spans of an idle loop        records are pushed to handlers; waiting is not recorded
 //	commit as a child of process      commits are of many records, made by their own goroutine
-//	kafka.consumer.dead_letters,      there are no dead letters and no skipping yet;
-//	kafka.consumer.skipped            kafka.WithOrigin links a handler's own forwards
 //
 // So of the 44 assertions of this package's specification, which the tests are
-// named after, 14, 15 and 18 (batches that are sent) do not apply, 28 holds for
-// a handler's own forward, and of 31 commits are not children.
+// named after, 14, 15 and 18 (batches that are sent) do not apply, and of 31 commits
+// are not children.
 package otelkafka
