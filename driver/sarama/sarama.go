@@ -1,4 +1,4 @@
-// Package sarama is the production driver: it runs package kafka over
+// Package sarama is a driver for production: it runs package kafka over
 // github.com/IBM/sarama.
 //
 //	manager := kafka.New(sarama.Driver{})

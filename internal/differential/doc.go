@@ -1,6 +1,6 @@
 // Package differential runs the same random operations on the broker in memory,
-// on the production driver over an in-process fake of Kafka, and on the production
-// driver over a real Kafka, and compares what a user of the driver can observe.
+// on driver/sarama over an in-process fake of Kafka, and on driver/sarama over a
+// real Kafka, and compares what a user of the driver can observe.
 // What the broker in memory says in a unit test, Kafka must say in production.
 //
 // It has tests only:
@@ -26,8 +26,8 @@
 //
 // # Bad configurations
 //
-// TestBadConfiguration makes every mistake that a user can make on both drivers,
-// which must answer alike, and keeps the table of answers in testdata:
+// TestBadConfiguration makes every mistake that a user can make on both of these
+// drivers, which must answer alike, and keeps the table of answers in testdata:
 //
 //	go test ./internal/differential -run TestBadConfiguration -args -update
 package differential
