@@ -80,10 +80,10 @@ type Consumer interface {
 	// Run must also wait, and report to h.Error, while another party has to act: a
 	// topic does not exist, the members have no balance strategy or no group protocol
 	// in common, another member holds the InstanceID, a coordinator is loading, or the
-	// cluster is unreachable. A topic that is missing,
-	// or that this member may not read, must not keep Run from any other topic. Run
-	// must pick it up within a minute of its appearance. Topics to which only other
-	// members of the group subscribe are never an error.
+	// cluster is unreachable. A topic that is missing, or that this member may not
+	// read, must not keep Run from any other topic. Run must pick it up within a minute
+	// of its appearance. Topics to which only other members of the group subscribe are
+	// never an error.
 	//
 	// Run must report trouble of one partition, such as a damaged batch, as a
 	// PartitionError. It must not stop another partition for it. It must deliver the
@@ -159,8 +159,9 @@ type Consumer interface {
 
 	// Close ends Run. It drains live claims by Handler.Revoke and then leaves the
 	// group, so that other members take over at once. A static member must stay in
-	// the group until its session times out; its InstanceID is free at once. The core closes every consumer, also
-	// after Run failed or was never called, but not from inside a method of Handler.
+	// the group until its session times out; its InstanceID is free at once. The core
+	// closes every consumer, also after Run failed or was never called, but not from
+	// inside a method of Handler.
 	//
 	// The window of every Revoke, running or still to come, must end by the end of
 	// ctx. Claims that were not given to Revoke by then must be Lost. When ctx ends,

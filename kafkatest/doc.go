@@ -27,9 +27,10 @@
 //
 // # What goes wrong
 //
-// A handler fails by itself: [Kafka.WaitFailed] and [Kafka.WaitAttempts] follow
-// its retries, [Kafka.WaitState] waits for the consumer to be disabled. A test
-// brings about the rest: [Kafka.Rebalance], [Kafka.Crash], [Kafka.FailCommits],
+// A handler fails by itself, or as [FailTimes] says: [Kafka.WaitFailed] and
+// [Kafka.WaitAttempts] follow its retries, [Kafka.WaitDead] and [Kafka.WaitSkipped]
+// wait until its consumer has given the record up, [Kafka.WaitState] waits for the
+// consumer to be disabled. A test brings about the rest: [Kafka.Rebalance], [Kafka.Crash], [Kafka.FailCommits],
 // an outage by Broker.Stop and Broker.Start, and what else the [memory.Broker]
 // does to its topics and members.
 //

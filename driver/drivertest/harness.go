@@ -146,8 +146,8 @@ type (
 
 	// A ForeignJoiner adds a member of another program to a group. The member has the
 	// group's protocol, one balance strategy with ClassicProtocol, and its own topics,
-	// which may not exist. JoinForeign returns
-	// once the member has sent its request to join.
+	// which may not exist. JoinForeign returns once the member has sent its request to
+	// join.
 	ForeignJoiner interface {
 		JoinForeign(ctx context.Context, group string, s driver.BalanceStrategy, topics ...string) (leave func(), err error)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/aarontianqx/gopkg/driver/internal/response"
@@ -143,11 +144,11 @@ func (e *Conn) begin() error {
 func (e *Conn) take(correlation int32) (int16, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i, f := range e.fetches {
-		if f.correlation == correlation {
-			e.fetches = append(e.fetches[:i], e.fetches[i+1:]...)
-			return f.version, true
-		}
+	i := slices.IndexFunc(e.fetches, func(f pendingFetch) bool { return f.correlation == correlation })
+	if i < 0 {
+		return 0, false
 	}
-	return 0, false
+	version := e.fetches[i].version
+	e.fetches = slices.Delete(e.fetches, i, i+1)
+	return version, true
 }

@@ -184,7 +184,7 @@ func (x *Examination) recordBatch(b []byte) *driver.Error {
 		if err := inOrder(body, h); err != nil {
 			return err
 		}
-		if x.Lenient && !WellFormed(body, h.count) {
+		if x.Lenient && !wellFormed(body, h.count) {
 			return Corrupt("the records of a batch from offset %d to %d are cut short", h.base, h.last)
 		}
 	}
@@ -262,9 +262,9 @@ func (h batchHeader) follows(delta, before int64) *driver.Error {
 	return nil
 }
 
-// WellFormed reports whether b, which is not compressed, holds count records that a client
+// wellFormed reports whether b, which is not compressed, holds count records that a client
 // can read, and nothing else.
-func WellFormed(b []byte, count int) bool {
+func wellFormed(b []byte, count int) bool {
 	for ; count > 0; count-- {
 		record, rest, ok := sized(b)
 		if !ok || !readable(record) {
