@@ -51,7 +51,15 @@ func (c *consumer) handleOutOfRange(err error, where partition) {
 		c.positions.stray(where, err)
 		c.membership.end(err)
 	default:
-		c.fail(c.positions.outOfRange(c.hard, where, err), where)
+		why, inside := c.positions.outOfRange(c.hard, where, err)
+		if inside && c.topics.known.Reborn(where.Topic) {
+			// It may be of a claim in the old topic, and come after the next session has
+			// begun. If it is not, the next session finds the same.
+			c.core.report(err)
+			c.membership.end(err)
+			return
+		}
+		c.fail(why, where)
 	}
 }
 

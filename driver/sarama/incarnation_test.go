@@ -161,6 +161,31 @@ func TestFault_A1_EachPartitionIsOutOfRange(t *testing.T) {
 	assert.Len(t, r.gaps(), partitions)
 }
 
+// TestOutOfRangeErrorOfAnOldTopicMayComeLate: Sarama reports the error of a claim in the old
+// topic when the claim in the new one has begun. The new position is in the log, so the error
+// must not end Run.
+func TestOutOfRangeErrorOfAnOldTopicMayComeLate(t *testing.T) {
+	t.Parallel()
+	brokers := fake(t).ListenAddrs()
+	cluster, ctx := outside.Of(brokers...), within(t, 2*patienceTest)
+	require.NoError(t, cluster.CreateTopic(ctx, "re", 1))
+	cfg := consumerConfig(brokers)
+	cfg.Topics = []string{"re"}
+	r := newRecorder()
+	m := start(t, Driver{}, cfg, r)
+	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+	require.NoError(t, sendMany(ctx, cluster, "re", "old", 1))
+	r.waitRecords(t, 1)
+	require.NoError(t, cluster.RecreateTopic(ctx, "re", 1))
+	r.waitFor(t, patienceTest, "the assignment of the new topic", func() bool { return len(r.lost) == 1 && len(r.live) == 1 })
+	before := r.claim(0)
+	m.handle(m.wrap(ibm.ErrOffsetOutOfRange), partition{Topic: "re"})
+	r.wait(t, "the next claim", func() bool { return len(r.live) == 1 && !r.live[before] })
+	require.NoError(t, sendMany(ctx, cluster, "re", "new", 1))
+	r.waitRecords(t, 2)
+	assert.Equal(t, []string{"old0", "new0"}, r.values())
+}
+
 // gaps returns the losses of data that were reported; the mutex must be held.
 func (r *recorder) gaps() (gaps []driver.DataLossError) {
 	for _, err := range r.errs {

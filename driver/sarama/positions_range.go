@@ -33,22 +33,23 @@ func (o *positions) stray(p partition, err error) {
 	}
 }
 
-// outOfRange adds to err which position is not in which log, if the cluster answers.
-func (o *positions) outOfRange(ctx context.Context, p partition, err error) error {
+// outOfRange adds to err which position is not in which log, if the cluster answers, and
+// reports whether the group's position is in the log after all.
+func (o *positions) outOfRange(ctx context.Context, p partition, err error) (why error, inside bool) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	all, failed := o.coordinator.committed(ctx, []partition{p})
 	at, ok := all.At[p]
 	if failed != nil || !ok {
-		return err
+		return err, false
 	}
 	begins, beginErr := o.leaders.all([]partition{p}, ibm.OffsetOldest)
 	ends, endErr := o.leaders.all([]partition{p}, ibm.OffsetNewest)
 	if beginErr != nil || endErr != nil {
-		return err
+		return err, false
 	}
 	return &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: fmt.Errorf(
-		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begins[p], ends[p], err)}
+		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begins[p], ends[p], err)}, at >= begins[p] && at <= ends[p]
 }
 
 // moveIntoLog moves the positions that were found astray, as the configuration asks, and
