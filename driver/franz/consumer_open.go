@@ -141,7 +141,19 @@ func doubting(line *dialer.Dialer) func(ctx context.Context, network, addr strin
 	}
 }
 
-var errSilent = errors.New("an answer has not come in time: the coordinator may be another broker")
+// errSilent makes kgo look for the coordinator again. It is temporary: kgo may be dialing
+// another broker, to ask it for the coordinator, and would give up the heartbeat, and with it
+// the membership, at an error that is not.
+var errSilent error = silentError{}
+
+type silentError struct{}
+
+func (silentError) Error() string {
+	return "an answer has not come in time: the coordinator may be another broker"
+}
+
+// Temporary is what kgo asks an error for.
+func (silentError) Temporary() bool { return true }
 
 func clusterOf(cfg driver.ConsumerConfig) cluster {
 	return cluster{brokers: cfg.Brokers, clientID: cfg.ClientID, tls: cfg.TLS, sasl: cfg.SASL}
