@@ -38,6 +38,8 @@ type lane struct {
 	uncertain int64      // records below this number may be in the log
 	blamed    int        // records of the first batch that was refused
 	era       int        // goes up when kgo has given everything back
+	returning bool       // kgo gives back what it has, and has not finished
+	astray    bool       // a batch was written meanwhile, perhaps of records that were given back
 	latest    error      // the latest refusal, or nil
 	times     []time.Time
 }
@@ -71,17 +73,41 @@ func (l *lane) store() bool {
 }
 
 // leave counts a record that kgo gives back, and reports whether it may be in the log.
-func (l *lane) leave(err error) (unknown bool) {
+//
+// A batch without an answer may be. Otherwise this would happen: a batch is written; its
+// broker does not answer; the metadata say that the topic is gone, so kgo gives the batch
+// back; the caller sends the messages again; the broker appends the batch.
+//
+// No record behind a batch that was refused is in the log: an idempotent producer's batches
+// are stored in sequence, and another producer has one batch in flight.
+func (l *lane) leave() (unknown bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.times) > 0 {
 		l.times = l.times[1:]
 	}
-	number := l.left.Add(1) - 1
-	if !l.held.Load() {
-		l.base++
+	if !l.returning {
+		l.returning = true
+		l.uncertain = max(l.uncertain, l.base)
+		if l.stuck == 0 {
+			l.uncertain = max(l.uncertain, l.base+sum(l.flight))
+		}
 	}
-	return number < l.uncertain
+	return l.left.Add(1)-1 < l.uncertain
+}
+
+// givesBack reports whether kgo gives back what it has for the partition.
+func (l *lane) givesBack() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.returning
+}
+
+func sum(batches []int64) (records int64) {
+	for _, n := range batches {
+		records += n
+	}
+	return records
 }
 
 func (l *lane) reason() error {
@@ -91,15 +117,17 @@ func (l *lane) reason() error {
 }
 
 // settle begins a new era: kgo has nothing for the partition. It returns how many messages the
-// batch had that was refused, or 0.
-func (l *lane) settle() (blamed int) {
+// batch had that was refused, or 0, and whether what kgo has given back may be in the log after
+// all.
+func (l *lane) settle() (blamed int, astray bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.era++
 	l.flight, l.stuck, l.base = nil, 0, l.left.Load()
 	blamed, l.blamed = l.blamed, 0
+	astray, l.astray, l.returning = l.astray, false, false
 	l.leash.renew()
-	return blamed
+	return blamed, astray
 }
 
 // feed hands messages to kgo, which has none for the partition. The gate must be held.
@@ -135,19 +163,31 @@ func (l *lane) feed(t *topic) {
 	}
 }
 
+// has reports whether kgo has so many records for the partition. It may have given back those
+// of a batch between building the request and writing it.
+func (l *lane) has(n int64) bool { return l.entered.Load()-l.left.Load() >= n }
+
 // wrote notes that a batch of so many records is about to be written. It returns the era.
-func (l *lane) wrote(n int64, answers bool) int {
+func (l *lane) wrote(n int64) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !answers {
-		l.base += n
-		return l.era
+	if l.returning {
+		l.astray = true
 	}
 	if len(l.flight) == 0 { // kgo begins with its first batch
 		l.stuck = 0
 	}
 	l.flight = append(l.flight, n)
 	return l.era
+}
+
+// unwrote takes back what wrote has noted last.
+func (l *lane) unwrote(era int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if era == l.era && len(l.flight) > 0 {
+		l.flight = l.flight[:len(l.flight)-1]
+	}
 }
 
 // answered notes the answer to a batch, or that none comes, before kgo learns it.

@@ -3,6 +3,7 @@ package franz
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 
@@ -72,9 +73,15 @@ func (w *produceConn) Write(b []byte) (int, error) {
 		w.noteLogin(b)
 		return w.Conn.Write(b)
 	}
+	for _, o := range x.batches {
+		if !o.lane.has(o.n) {
+			w.lose()
+			return 0, errWithdrawn
+		}
+	}
 	for i := range x.batches {
 		o := &x.batches[i]
-		o.era = o.lane.wrote(o.n, answers)
+		o.era = o.lane.wrote(o.n)
 	}
 	if answers {
 		w.mu.Lock()
@@ -82,14 +89,22 @@ func (w *produceConn) Write(b []byte) (int, error) {
 		w.mu.Unlock()
 	}
 	n, err := w.Conn.Write(b)
-	if err != nil {
+	switch {
+	case err != nil && answers:
 		w.lose()
-		if !answers && n > 0 {
-			x.lose()
-		}
+	case answers:
+	case err == nil:
+		x.stored()
+	case n > 0:
+		x.lose()
+	default:
+		x.unwrite()
 	}
 	return n, err
 }
+
+// errWithdrawn has kgo connect and build the request again, without the batch.
+var errWithdrawn = fmt.Errorf("the messages of a batch were given up before it was written: %w", net.ErrClosed)
 
 // Read implements net.Conn.
 func (w *produceConn) Read(b []byte) (int, error) {
@@ -124,6 +139,20 @@ func (w *produceConn) lose() {
 func (x sending) lose() {
 	for _, o := range x.batches {
 		o.lane.answered(o.n, o.era, nil, true)
+	}
+}
+
+// stored notes that the batches are with the broker, which does not answer.
+func (x sending) stored() {
+	for _, o := range x.batches {
+		o.lane.answered(o.n, o.era, nil, false)
+	}
+}
+
+// unwrite notes that nothing of the batches was written.
+func (x sending) unwrite() {
+	for _, o := range x.batches {
+		o.lane.unwrote(o.era)
 	}
 }
 

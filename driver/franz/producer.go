@@ -207,7 +207,7 @@ func (s *slot) answered(r *kgo.Record, err error) {
 			p.end(t.moveOn(l))
 		}
 	case p.line.IsSevered(): // everything comes back, and Close must return soon
-		p.finish(s, abandonment(l.leave(err)))
+		p.finish(s, abandonment(l.leave()))
 	default:
 		p.end(t.giveBack(l, s, err))
 	}

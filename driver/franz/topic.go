@@ -235,7 +235,7 @@ func (t *topic) goneWell(l *lane) {
 	}
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	if l.held.Load() && l.window == 0 && !l.sized && len(l.back) == 0 && !l.leash.cut() {
+	if l.held.Load() && l.window == 0 && !l.sized && !l.givesBack() && !l.leash.cut() {
 		t.open(l)
 	}
 }
@@ -254,36 +254,42 @@ func (t *topic) moveOn(l *lane) (over []ending) {
 func (t *topic) giveBack(l *lane, s *slot, err error) (over []ending) {
 	t.gate.Lock()
 	defer t.gate.Unlock()
-	unknown := l.leave(err)
-	switch {
-	case unknown && canceled(err):
-		over = append(over, ending{s, expiry(l.reason(), true)})
-	case unknown:
-		over = append(over, ending{s, t.p.outcome(err, l.reason(), true)})
-	case !l.held.Load() && !canceled(err):
-		over = append(over, ending{s, t.p.outcome(err, l.reason(), false)})
-	default:
-		if !l.held.Load() {
-			l.held.Store(true)
-			t.held++
-		}
+	unknown := l.leave()
+	if !l.held.Load() { // kgo gives back without an answer, and gives back everything
+		l.held.Store(true)
+		t.held++
+	}
+	if unknown {
+		over = append(over, ending{s, t.unknownOutcome(l, err)})
+	} else {
 		l.back, l.cause = append(l.back, s), err
 	}
-	if l.held.Load() && l.empty() {
+	if l.empty() {
 		over = append(over, t.step(l)...)
 	}
 	return over
 }
 
+// unknownOutcome is the error of a message that kgo has given back and that may be in the log.
+func (t *topic) unknownOutcome(l *lane, cause error) error {
+	if canceled(cause) {
+		return expiry(l.reason(), true)
+	}
+	return t.p.outcome(cause, l.reason(), true)
+}
+
 // step decides how a held lane of which kgo has nothing goes on.
 func (t *topic) step(l *lane) (over []ending) {
-	blamed := l.settle()
+	blamed, astray := l.settle()
 	back, cause := l.back, l.cause
 	l.back, l.cause = nil, nil
-	if len(back) > 0 {
-		over = t.judge(l, back, cause, blamed)
-	} else {
+	switch {
+	case len(back) == 0:
 		t.fitted(l)
+	case astray:
+		over = endAll(back, t.unknownOutcome(l, cause))
+	default:
+		over = t.judge(l, back, cause, blamed)
 	}
 	l.feed(t)
 	return over

@@ -1,0 +1,125 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// slowLog makes cluster append no batch of a produce request until appended is called. began is
+// closed when such a request has come.
+func slowLog(cluster *kfake.Cluster) (began <-chan struct{}, appended func()) {
+	came, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.SleepControl(func() {
+			once.Do(func() { close(came) })
+			<-goOn
+		})
+		return nil, nil, false
+	})
+	return came, func() { close(goOn) }
+}
+
+// TestBatchWithoutAnswerIsUnknown: a broker has a batch and does not answer; the metadata say
+// that the topic may not be written to, so kgo gives everything back. The broker may append the
+// batch later.
+func TestBatchWithoutAnswerIsUnknown(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		idempotent bool
+		inFlight   int // of two messages
+	}{{"idempotent", true, 2}, {"not idempotent", false, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			h, cluster := fakeHarness(t)
+			cfg := producerConfig(h.brokers)
+			cfg.Idempotent = c.idempotent
+			p := openProducer(t, cfg)
+			require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
+			began, appended := slowLog(cluster)
+			first := hand(t, p, sized("t", 1, 1)...)
+			<-began
+			second := hand(t, p, sized("t", 1, 1)...)
+			require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) == 1+int64(c.inFlight) }, patienceTest, time.Millisecond)
+			denied := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			p.cl.ForceMetadataRefresh()
+			require.NoError(t, p.Flush(within(t, patienceTest)))
+			var got []bool
+			for _, answers := range []*acks{first, second} {
+				var de *driver.Error
+				require.ErrorAs(t, answers.of(0)[0], &de)
+				assert.Equal(t, "TOPIC_AUTHORIZATION_FAILED", de.Code)
+				got = append(got, errors.Is(de, driver.ErrUnknownOutcome))
+			}
+			assert.Equal(t, []bool{true, c.inFlight == 2}, got, "outcomes that are unknown")
+			denied.Remove()
+			appended()
+			require.Eventually(t, func() bool {
+				records, err := h.Read(context.Background(), "t", 0)
+				return err == nil && len(records) == 1+c.inFlight
+			}, patienceTest, 10*time.Millisecond, "the batches without an answer come into the log")
+		})
+	}
+}
+
+// TestMessagesGivenUpAreNotWritten: kgo gives the messages of a batch back after it has built
+// the request, and before it writes it.
+func TestMessagesGivenUpAreNotWritten(t *testing.T) {
+	p := newProducer(driver.ProducerConfig{RequiredAcks: driver.WaitForAll})
+	l := p.topic("t").lane(0)
+	w := &produceConn{Conn: unwritable{t: t}, p: p}
+	_, err := w.Write(produceRequest("t", 0, 2))
+	assert.ErrorIs(t, err, net.ErrClosed)
+	assert.Empty(t, l.flight)
+}
+
+// TestWrittenWhileGivenBackIsUnknown: a batch is written while kgo gives back its messages.
+func TestWrittenWhileGivenBackIsUnknown(t *testing.T) {
+	p := newProducer(driver.ProducerConfig{})
+	topic := p.topic("t")
+	l := topic.lane(0)
+	l.entered.Add(3)
+	assert.Empty(t, topic.giveBack(l, new(slot), kerr.TopicAuthorizationFailed))
+	require.True(t, l.has(2))
+	l.wrote(2)
+	assert.Empty(t, topic.giveBack(l, new(slot), kerr.TopicAuthorizationFailed))
+	over := topic.giveBack(l, new(slot), kerr.TopicAuthorizationFailed)
+	require.Len(t, over, 3)
+	for _, e := range over {
+		assert.ErrorIs(t, e.err, driver.ErrUnknownOutcome)
+	}
+}
+
+// unwritable fails the test when it is written to.
+type unwritable struct {
+	net.Conn
+	t *testing.T
+}
+
+func (u unwritable) Write(b []byte) (int, error) {
+	assert.Fail(u.t, "the batch was written")
+	return len(b), nil
+}
+
+// produceRequest is a request with one batch of so many records.
+func produceRequest(topic string, partition int32, records int) []byte {
+	batch := kmsg.RecordBatch{Magic: 2, LastOffsetDelta: int32(records - 1), NumRecords: int32(records)}
+	part := kmsg.NewProduceRequestTopicPartition()
+	part.Partition, part.Records = partition, batch.AppendTo(nil)
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.Partitions = topic, append(rt.Partitions, part)
+	req := kmsg.NewProduceRequest()
+	req.Version, req.Topics = 9, append(req.Topics, rt)
+	return kmsg.NewRequestFormatter().AppendRequest(nil, &req, 1)
+}
