@@ -36,8 +36,10 @@ type lane struct {
 	base      int64      // the number of the first record that kgo has
 	stuck     int64      // records before the batches in flight whose attempt has failed
 	uncertain int64      // records below this number may be in the log
+	behind    int64      // likewise, if kgo has not stored the batch before: see note
 	blamed    int        // records of the first batch that was refused
 	era       int        // goes up when kgo has given everything back
+	final     bool       // the first batch has an answer by which kgo gives everything back
 	returning bool       // kgo gives back what it has, and has not finished
 	astray    bool       // a batch was written meanwhile, perhaps of records that were given back
 	latest    error      // the latest refusal, or nil
@@ -88,7 +90,11 @@ func (l *lane) leave() (unknown bool) {
 	}
 	if !l.returning {
 		l.returning = true
-		l.uncertain = max(l.uncertain, l.base)
+		if first := l.left.Load(); first <= l.base {
+			l.uncertain = max(l.uncertain, l.base, l.behind)
+		} else { // the answer that made the lane stuck was one to an earlier era's batch
+			l.base = first
+		}
 		if l.stuck == 0 {
 			l.uncertain = max(l.uncertain, l.base+sum(l.flight))
 		}
@@ -123,9 +129,9 @@ func (l *lane) settle() (blamed int, astray bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.era++
-	l.flight, l.stuck, l.base = nil, 0, l.left.Load()
+	l.flight, l.stuck, l.behind, l.base = nil, 0, 0, l.left.Load()
 	blamed, l.blamed = l.blamed, 0
-	astray, l.astray, l.returning = l.astray, false, false
+	astray, l.astray, l.returning, l.final = l.astray, false, false, false
 	l.leash.renew()
 	return blamed, astray
 }
@@ -171,10 +177,10 @@ func (l *lane) has(n int64) bool { return l.entered.Load()-l.left.Load() >= n }
 func (l *lane) wrote(n int64) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.returning {
+	switch {
+	case l.returning && l.stuck == 0: // else the broker refuses it: see leave
 		l.astray = true
-	}
-	if len(l.flight) == 0 { // kgo begins with its first batch
+	case !l.returning && !l.final && len(l.flight) == 0: // kgo begins with its first batch
 		l.stuck = 0
 	}
 	l.flight = append(l.flight, n)
@@ -192,42 +198,59 @@ func (l *lane) unwrote(era int) {
 
 // answered notes the answer to a batch, or that none comes, before kgo learns it.
 func (l *lane) answered(n int64, era int, err error, lost bool) {
-	if l.note(n, era, err, lost) {
+	switch failed, stored := l.note(n, era, err, lost); {
+	case failed:
 		l.topic.hold(l)
-	} else if err == nil && !lost {
+	case stored:
 		l.topic.goneWell(l)
 	}
 }
 
-// note reports whether the batch has failed.
-func (l *lane) note(n int64, era int, err error, lost bool) (failed bool) {
+// note reports whether the batch has failed, or is one that kgo takes as stored.
+//
+// kgo looks at no answer behind a batch that has failed, and sends those batches again. So the
+// records of such a batch may be in the log although kgo still has them.
+func (l *lane) note(n int64, era int, err error, lost bool) (failed, stored bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if era != l.era {
-		return false
+		return false, false
 	}
 	if len(l.flight) > 0 {
 		l.flight = l.flight[1:]
 	}
-	if err == nil && !lost {
+	switch good := err == nil && !lost; {
+	case good && l.stuck > 0:
+		l.stuck += n
+		l.behind = l.base + l.stuck
+		return false, false
+	case good:
 		l.base += n
 		l.latest, l.blamed = nil, 0
-		return false
+		return false, true
 	}
 	if l.stuck == 0 && err != nil {
 		l.blamed = int(n)
+		l.final = !kerr.IsRetriable(err) && refused(err) && !outOfSequence(err)
+	}
+	if isCode(err, kerr.OutOfOrderSequenceNumber) {
+		// It refuses what follows, too, or is the answer to a batch of an earlier era that
+		// was written late: that one is not ahead of those that kgo has.
+		return true, false
 	}
 	l.stuck += n
 	if lost || !refused(err) {
-		l.uncertain = max(l.uncertain, l.base+l.stuck)
-		for _, behind := range l.flight {
-			l.uncertain = max(l.uncertain, l.base+l.stuck+behind)
-		}
+		l.uncertain = max(l.uncertain, l.base+l.stuck+sum(l.flight))
 	}
-	if err != nil && !isCode(err, kerr.OutOfOrderSequenceNumber) {
+	if err != nil {
 		l.latest = err
 	}
-	return true
+	return true, false
+}
+
+// outOfSequence reports whether kgo sends a batch again under a new producer epoch after err.
+func outOfSequence(err error) bool {
+	return isCode(err, kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch)
 }
 
 // A leash is a context by which the driver has kgo give messages back.

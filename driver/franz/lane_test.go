@@ -73,6 +73,49 @@ func TestBatchWithoutAnswerIsUnknown(t *testing.T) {
 	}
 }
 
+// TestBatchesBehindAFailedOneAreUnknown: of three batches in flight the first may have been
+// appended, and so may those behind it, whatever their answers are.
+func TestBatchesBehindAFailedOneAreUnknown(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		second error // the answer to the second and the third batch
+	}{{"stored", nil}, {"refused", kerr.NotEnoughReplicas}} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newProducer(driver.ProducerConfig{}).topic("t").lane(0)
+			l.entered.Add(7)
+			for _, n := range []int64{1, 2, 3} {
+				l.wrote(n)
+			}
+			l.answered(1, 0, kerr.RequestTimedOut, false)
+			l.answered(2, 0, c.second, false)
+			l.answered(3, 0, c.second, false)
+			for range 3 { // kgo sends all of them again
+				for _, n := range []int64{1, 2, 3} {
+					l.wrote(n)
+					l.answered(n, 0, kerr.NotEnoughReplicas, false)
+				}
+			}
+			var got []bool
+			for range 7 {
+				got = append(got, l.leave())
+			}
+			assert.Equal(t, []bool{true, true, true, true, true, true, false}, got, "messages that may be in the log")
+		})
+	}
+	t.Run("the first refused, the others stored", func(t *testing.T) {
+		l := newProducer(driver.ProducerConfig{}).topic("t").lane(0)
+		l.entered.Add(4)
+		for range 3 {
+			l.wrote(1)
+		}
+		l.answered(1, 0, kerr.NotEnoughReplicas, false)
+		l.answered(1, 0, nil, false)
+		l.answered(1, 0, kerr.NotEnoughReplicas, false)
+		assert.True(t, l.held.Load(), "later messages wait")
+		assert.Equal(t, []bool{true, true, false, false}, []bool{l.leave(), l.leave(), l.leave(), l.leave()})
+	})
+}
+
 // TestMessagesGivenUpAreNotWritten: kgo gives the messages of a batch back after it has built
 // the request, and before it writes it.
 func TestMessagesGivenUpAreNotWritten(t *testing.T) {
