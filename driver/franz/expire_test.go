@@ -189,6 +189,19 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 	})
 }
 
+// TestFault_G5_ExpiryOfOneEndsNoYoungerMessage: a partition has no leader, and its oldest message
+// expires. kgo gives everything back, with the state of the partition as the cause.
+func TestFault_G5_ExpiryOfOneEndsNoYoungerMessage(t *testing.T) {
+	topic := newProducer(driver.ProducerConfig{DeliveryTimeout: time.Minute}).topic("t")
+	l := topic.lane(0)
+	now := time.Now()
+	expired, young := &slot{accepted: now.Add(-time.Minute)}, &slot{accepted: now}
+	l.leash.pull()
+	over := topic.judge(l, []*slot{expired, young}, kerr.LeaderNotAvailable, l.settle())
+	assert.Equal(t, []ending{{expired, wrap(kerr.LeaderNotAvailable)}}, over)
+	assert.Equal(t, []*slot{young}, l.todo, "what is sent again")
+}
+
 // TestFault_G5_Once lets answers come at about the end of the delivery timeout: each
 // message is acknowledged once.
 func TestFault_G5_Once(t *testing.T) {

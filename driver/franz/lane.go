@@ -122,18 +122,23 @@ func (l *lane) reason() error {
 	return l.latest
 }
 
-// settle begins a new era: kgo has nothing for the partition. It returns how many messages the
-// batch had that was refused, or 0, and whether what kgo has given back may be in the log after
-// all.
-func (l *lane) settle() (blamed int, astray bool) {
+// A settlement is what has happened to a lane when kgo has nothing for its partition.
+type settlement struct {
+	blamed int  // how many messages the batch had that was refused, or 0
+	astray bool // what kgo has given back may be in the log after all
+	cut    bool // the driver has had kgo give everything back
+}
+
+// settle begins a new era: kgo has nothing for the partition.
+func (l *lane) settle() settlement {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	was := settlement{l.blamed, l.astray, l.leash.cut()}
 	l.era++
 	l.flight, l.stuck, l.behind, l.base = nil, 0, 0, l.left.Load()
-	blamed, l.blamed = l.blamed, 0
-	astray, l.astray, l.returning, l.final = l.astray, false, false, false
+	l.blamed, l.astray, l.returning, l.final = 0, false, false, false
 	l.leash.renew()
-	return blamed, astray
+	return was
 }
 
 // feed hands messages to kgo, which has none for the partition. The gate must be held.

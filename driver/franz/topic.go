@@ -280,35 +280,43 @@ func (t *topic) unknownOutcome(l *lane, cause error) error {
 
 // step decides how a held lane of which kgo has nothing goes on.
 func (t *topic) step(l *lane) (over []ending) {
-	blamed, astray := l.settle()
+	was := l.settle()
 	back, cause := l.back, l.cause
 	l.back, l.cause = nil, nil
 	switch {
 	case len(back) == 0:
 		t.fitted(l)
-	case astray:
+	case was.astray:
 		over = endAll(back, t.unknownOutcome(l, cause))
 	default:
-		over = t.judge(l, back, cause, blamed)
+		over = t.judge(l, back, cause, was)
 	}
 	l.feed(t)
 	return over
 }
 
 // judge decides which messages of those that kgo has given back have failed with cause. The
-// others are sent again. blamed is how many messages the batch had that was refused, or 0.
-func (t *topic) judge(l *lane, back []*slot, cause error, blamed int) (over []ending) {
+// others are sent again.
+//
+// If the driver has had kgo give everything back, only messages that have expired fail, whatever
+// the cause is: kgo gives the state of the partition as the cause when it has no leader.
+func (t *topic) judge(l *lane, back []*slot, cause error, was settlement) (over []ending) {
+	blamed := was.blamed
 	keep := func(slots []*slot) { l.todo = append(slices.Clone(slots), l.todo...) }
 	switch {
 	case errors.Is(cause, kgo.ErrClientClosed):
 		return endAll(back, t.p.outcome(cause, nil, false))
-	case canceled(cause):
+	case canceled(cause), was.cut:
 		n := 0
 		for n < len(back) && t.p.overdue(back[n]) {
 			n++
 		}
 		keep(back[n:])
-		return endAll(back[:n], expiry(l.reason(), false))
+		reason := l.reason()
+		if reason == nil && !canceled(cause) {
+			reason = cause
+		}
+		return endAll(back[:n], expiry(reason, false))
 	case spoiled(cause) && len(back) == 1: // it was alone
 		return endAll(back, t.p.outcome(cause, nil, false))
 	case tooLarge(cause):
