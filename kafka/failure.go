@@ -206,10 +206,8 @@ func (f *failure) reportable() bool {
 
 // skip reports the records that are skipped, and then lets the position pass them.
 func (l *lane) skip() {
-	var left []*failure
 	for _, f := range l.open {
 		if f.do != FailureSkip {
-			left = append(left, f)
 			continue
 		}
 		l.env.log.Warn("kafka: record skipped",
@@ -221,7 +219,6 @@ func (l *lane) skip() {
 		})
 		l.hands.done(l, f.record.Offset, OutcomeSkipped)
 	}
-	l.open = left
 }
 
 // stop switches the consumer off if a record asks for that. If the switch has been

@@ -1,11 +1,9 @@
 package kafka
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -44,12 +42,11 @@ var errNoTarget = errors.New("no dead-letter topic for the record")
 // repetition can help the consumer is switched off. Once the partition is halted, no copy
 // is sent again.
 func (l *lane) forward() {
-	var left, letters []*failure
+	var letters []*failure
 	var asked []forwarding
 	now := time.Now()
 	for _, f := range l.open {
 		if f.do != FailureDeadLetter || f.next.After(now) || f.sends > 0 && l.brake.halted() {
-			left = append(left, f)
 			continue
 		}
 		letters = append(letters, f)
@@ -64,11 +61,8 @@ func (l *lane) forward() {
 			l.forwarded(f, answer)
 		} else {
 			l.notForwarded(f, answer)
-			left = append(left, f)
 		}
 	}
-	slices.SortFunc(left, func(a, b *failure) int { return cmp.Compare(a.record.Offset, b.record.Offset) })
-	l.open = left
 }
 
 // send publishes under a context of the claim, which outlives the handler's: it ends

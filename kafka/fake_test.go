@@ -463,14 +463,19 @@ func (b *batchConsumer) HandleBatch(ctx context.Context, ms []*Message) error {
 
 // startKind starts a consumer of a kind that hands each value to one.
 func startKind(t *testing.T, d *fakeDriver, kind string, one func([]byte) error, opts ...Option) *Manager {
-	var c Consumer
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, consumerOfKind(testConfig(), kind, one))
+	return m
+}
+
+// consumerOfKind passes each value to one.
+func consumerOfKind(cfg ConsumerConfig, kind string, one func([]byte) error) Consumer {
 	switch kind {
-	case "value":
-		return start(t, d, testConfig(), func(_ context.Context, v []byte) error { return one(v) }, opts...)
 	case "message":
-		c = NewConsumer(testConfig(), func(_ context.Context, m *Message) error { return one(m.Value) })
+		return NewConsumer(cfg, func(_ context.Context, m *Message) error { return one(m.Value) })
 	case "batch":
-		c = &batchConsumer{handlerFunc{cfg: testConfig()}, func(_ context.Context, ms []*Message) error {
+		return &batchConsumer{handlerFunc{cfg: cfg}, func(_ context.Context, ms []*Message) error {
 			for _, m := range ms {
 				if err := one(m.Value); err != nil {
 					return err
@@ -479,8 +484,5 @@ func startKind(t *testing.T, d *fakeDriver, kind string, one func([]byte) error,
 			return nil
 		}}
 	}
-	m := New(d, append([]Option{quiet()}, opts...)...)
-	t.Cleanup(func() { stop(t, m) })
-	startOn(t, m, c)
-	return m
+	return &handlerFunc{cfg, func(_ context.Context, v []byte) error { return one(v) }}
 }

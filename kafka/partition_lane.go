@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -29,7 +30,7 @@ type lane struct {
 	failed  bool       // a record of the partition may have failed under an earlier claim
 	moved   bool       // a record has been handled
 
-	open    []*failure  // what its handler has failed, until it is handed out again
+	open    []*failure  // what its handler has failed, until it is handed out again or done
 	failing failing     // the same and more, to others
 	inARow  int         // dead letters since a record was handled
 	ticket  *gateTicket // leave to hand out one record though the consumer is held
@@ -297,9 +298,18 @@ func (l *lane) advance(i int, finished []driver.Record, how Outcome) {
 	l.passed(how)
 }
 
-// forgive strikes out the failures of records that are done.
+// forgive strikes out the failures of records that are done. The cursor has just passed
+// them, and no hook was called since: a hook that ends the goroutine leaves no failure
+// behind whose record is done. Another goroutine would take the next record for it.
 func (l *lane) forgive(records []driver.Record) {
 	key := keyOf(l.claim)
+	var left []*failure // never in place: a caller goes over open
+	for _, f := range l.open {
+		if !slices.ContainsFunc(records, func(r driver.Record) bool { return r.Offset == f.record.Offset }) {
+			left = append(left, f)
+		}
+	}
+	l.open = left
 	for i := range records {
 		l.env.ledger.strike(key, records[i].Offset)
 		l.failing.forget(records[i].Offset)

@@ -354,3 +354,44 @@ func (h *exitingHook) End(_ OpToken, op *Op) {
 		runtime.Goexit()
 	}
 }
+
+// Nor does it lose a record: a hook that ends the goroutine when the probe's skip or dead
+// letter has ended a hold does so after the record is done, and the next one comes.
+func TestGoexitOfAHookAtTheEndOfAHold(t *testing.T) {
+	for _, kind := range []string{"value", "message", "batch"} {
+		for _, mark := range []func(error) error{Skip, DeadLetter} {
+			synctest.Test(t, func(t *testing.T) {
+				d, got, n, exited := &fakeDriver{}, &seen{}, 0, false
+				hook := &eventFunc{f: func(e Event) {
+					if e, ok := e.(ConsumerHeld); ok && e.Until.IsZero() && !exited {
+						exited = true
+						runtime.Goexit()
+					}
+				}}
+				cfg := testConfig()
+				cfg.Failure.DeadLetter.Topic = "dead"
+				c := consumerOfKind(cfg, kind, func(v []byte) error {
+					got.add(v)
+					if string(v) != "0" {
+						return nil
+					}
+					if n++; n == 1 {
+						return Hold(errHandler, 0)
+					}
+					return mark(errHandler)
+				})
+				fw := &fakeForwarder{}
+				startForwarding(t, d, c, fw, WithHook(hook))
+				fc := d.consumer(t)
+				cl := fc.assign(0, 0)
+				fc.deliver(cl, 0, 0)
+				fc.deliver(cl, 1, 3)
+				pass(10 * time.Second)
+				assert.True(t, exited)
+				assert.Equal(t, []string{"0", "0", "1", "2", "3"}, got.all(), kind)
+				assert.Equal(t, int64(4), fc.position(cl), kind)
+				assert.LessOrEqual(t, len(fw.offsets()), 1)
+			})
+		}
+	}
+}
