@@ -335,3 +335,68 @@ func TestBatchDoesNotLingerWhilePaused(t *testing.T) {
 		assert.False(t, c.isPaused(cl))
 	})
 }
+
+// MaxInARow counts the dead letters since a record was handled, whichever of a batch is
+// the last: half of these are handled, and nothing is held.
+func TestBatchThatIsHalfHandledIsNotInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, fw, w, hook := &fakeDriver{}, &fakeForwarder{}, &watcher{t: t}, &recorder{}
+		cfg := testConfig()
+		cfg.MaxBatchSize = 2
+		cfg.Failure = deadLetters(1)
+		cfg.Failure.DeadLetter.MaxInARow = 2
+		startBatches(t, d, cfg, fw, func(ms []*Message) error {
+			if ms[0].Offset%2 == 0 { // bad, then good: the whole batch fails, and comes one by one
+				return errHandler
+			}
+			return nil
+		}, WithHook(w, hook))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 9)
+		pass(time.Minute)
+		assert.Len(t, fw.offsets(), 5)
+		assert.Equal(t, int64(10), c.position(cl))
+		assert.Empty(t, eventsOf[ConsumerHeld](hook))
+		for _, op := range w.of(OpProcessBatch) {
+			assert.Equal(t, OutcomeForwarded, op.Outcome, "the operation is of the whole batch")
+		}
+	})
+}
+
+// The records in flight are those that the handler has got and that are not done, also of
+// a batch that comes in parts.
+func TestInFlightOfABatchInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, n := &fakeDriver{}, 0
+		cfg := testConfig()
+		cfg.MaxBatchSize = 10
+		m, got := startBatches(t, d, cfg, nil, func(ms []*Message) error {
+			n++
+			if n == 1 {
+				return Hold(errHandler, 0)
+			}
+			time.Sleep(10 * time.Second)
+			if n == 2 { // the probe
+				return nil
+			}
+			var failed BatchError
+			failed.Add(ms[len(ms)-1], errHandler)
+			return failed.Err()
+		})
+		c := d.consumer(t)
+		asks, cl := c.assign(1, 0), c.assign(0, 0)
+		c.deliver(asks, 0, 0)
+		synctest.Wait()
+		c.deliver(cl, 0, 9)
+		c.revoke(asks)
+		inFlight := func() int { return state(t, m).Partitions[0].InFlight }
+		pass(2 * time.Second)
+		assert.Equal(t, 1, inFlight(), "the probe")
+		pass(10 * time.Second)
+		assert.Equal(t, 9, inFlight(), "the others")
+		pass(10 * time.Second)
+		assert.Equal(t, 1, inFlight(), "the last of them has failed")
+		assert.Equal(t, [][]string{{"0#1"}, {"0#1"}, {"1#1", "2#1", "3#1", "4#1", "5#1", "6#1", "7#1", "8#1", "9#1"}, {"9#2"}}, got.all())
+	})
+}

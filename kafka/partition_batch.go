@@ -21,7 +21,6 @@ type batchHands struct {
 	open  []handed // what is not done of the run, in order; nil until one has failed
 	size  int      // how many of them are with the handler
 	alone bool     // they come one by one
-	how   Outcome  // of the delivery, so far
 }
 
 // A handed is a record of a run that is not done.
@@ -95,7 +94,7 @@ func (h *batchHands) spread(l *lane, times int) {
 		return
 	}
 	h.size = len(l.run.Records)
-	h.open, h.how = make([]handed, h.size), OutcomeDone
+	h.open = make([]handed, h.size)
 	for i := range h.open {
 		h.open[i] = handed{i, times}
 	}
@@ -153,9 +152,6 @@ func (h *batchHands) named(l *lane, e *BatchError, around mark) (fs []*failure, 
 func (h *batchHands) oneByOne() { h.alone = true }
 
 func (h *batchHands) done(l *lane, offset int64, how Outcome) {
-	if h.how != OutcomeForwarded {
-		h.how = how
-	}
 	records := l.run.Records
 	h.drop(l, how, func(i int) bool { return records[h.open[i].at].Offset == offset })
 }
@@ -181,10 +177,7 @@ func (h *batchHands) drop(l *lane, how Outcome, is func(int) bool) {
 		l.advance(left[0].at, dropped, how)
 		return
 	}
-	if h.how != OutcomeDone {
-		how = h.how
-	}
-	h.open, h.alone, h.how = nil, false, OutcomeDone
+	h.open, h.alone = nil, false
 	l.size = len(l.run.Records) - l.i
 	l.finish(how)
 }

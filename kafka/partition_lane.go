@@ -211,12 +211,10 @@ func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Contex
 	l.probe, l.ticket = l.ticket, nil
 	l.attempt++
 	l.size = 1
-	if l.attempt == 1 {
-		_, before := l.run.Progress()
-		l.run.Advance(l.i, max(begun, before))
-		if l.env.autoCommit {
-			l.env.schedule.moved()
-		}
+	_, before := l.run.Progress()
+	l.run.Advance(l.i, max(begun, before))
+	if l.env.autoCommit {
+		l.env.schedule.moved()
 	}
 	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed && l.env.handlerTimeout == 0
 	ctx = l.brake.ctx
@@ -292,7 +290,7 @@ func (l *lane) advance(i int, finished []driver.Record, how Outcome) {
 	l.i = i
 	if !late {
 		_, begun := l.run.Progress()
-		l.run.Advance(i, begun)
+		l.run.Advance(i, max(i, begun))
 	}
 	l.env.schedule.moved()
 	l.passed(how)

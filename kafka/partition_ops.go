@@ -15,6 +15,7 @@ type delivery struct {
 	ctx    context.Context // what the hooks made of the handler's
 	open   bool            // process has started
 	left   int             // records of it that are not done
+	how    Outcome         // of those that are: the worst
 	trying bool            // attempt has started
 	failed error           // of the latest attempt that failed
 }
@@ -38,7 +39,7 @@ func (d *delivery) beginAttempt(ctx context.Context, records []Record, n int) co
 	if !d.open {
 		d.process.Start, d.process.Records = now, records
 		d.process.Err, d.process.Outcome = nil, OutcomeDone
-		d.open, d.left = true, 0
+		d.open, d.left, d.how = true, 0, OutcomeDone
 		d.ctx = d.process.start(ctx)
 	}
 	d.left = max(d.left, len(records)) // after a probe of one record the others join it
@@ -73,12 +74,12 @@ func (d *delivery) endAttempt(outcome Outcome, err error) {
 	d.attempt.Records = nil
 }
 
-// done ends attempt and delivery: the records are done, and how; late if their claim
-// had ended by then.
+// done ends attempt and delivery: the last of its records are done, and how; late if
+// their claim had ended by then.
 func (d *delivery) done(how Outcome, late bool) {
 	d.endAttempt(OutcomeDone, nil)
 	var err error
-	switch {
+	switch how = d.worst(how); {
 	case late:
 		how = OutcomeLate
 	case how != OutcomeDone:
@@ -87,10 +88,19 @@ func (d *delivery) done(how Outcome, late bool) {
 	d.end(how, err)
 }
 
+// worst notes how records of the delivery are done, and returns what it comes to.
+func (d *delivery) worst(how Outcome) Outcome {
+	if how != OutcomeDone && d.how != OutcomeForwarded {
+		d.how = how
+	}
+	return d.how
+}
+
 // part is done for n records of a delivery that may have others, and reports whether it
 // had none.
 func (d *delivery) part(n int, how Outcome, late bool) (all bool) {
 	if d.left -= n; d.left > 0 {
+		d.worst(how)
 		return false
 	}
 	d.done(how, late)
