@@ -58,9 +58,6 @@ func (l *lane) fail(err error) {
 	l.obey()
 	l.align()
 	l.report()
-	if l.probe != nil && !anyOf(l.open, FailureDeadLetter) && !anyOf(l.open, FailureSkip) {
-		l.probed(false)
-	}
 }
 
 // decide carries out what becomes of the records that have failed, and waits until what
@@ -71,6 +68,7 @@ func (l *lane) decide() verdict {
 		l.obey()
 		l.skip()
 		l.forward()
+		l.endProbe()
 		if len(l.open) > 0 {
 			l.failing.note(l.open)
 			l.stop()
@@ -139,7 +137,7 @@ func (l *lane) judge(f *failure) {
 	f.mark, f.reason = l.env.policy.ask(f.err)
 	if f.do = f.mark.do; f.do == FailureHold {
 		f.attempts = l.env.ledger.failuresOf(keyOf(l.claim), f.record.Offset)
-		l.hold(f)
+		l.hold(f.mark.after, f.err)
 		return
 	}
 	f.attempts = l.env.ledger.count(keyOf(l.claim), f.record.Offset)

@@ -101,10 +101,10 @@ func (l *lane) forwarded(f *failure, a forwarded) {
 		Offset: f.record.Offset, Attempts: f.attempts,
 		To: a.to, ToOffset: a.offset, Reason: f.reason, Err: f.err,
 	})
-	l.hands.done(l, f.record.Offset, OutcomeForwarded)
-	if l.inARow++; l.env.policy.tooMany(l.inARow) && !l.brake.halted() {
-		l.env.hold.begin(keyOf(l.claim), 0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, l.inARow))
+	if l.inARow++; l.env.policy.tooMany(l.inARow) { // a probe that is done would end the hold first
+		l.hold(0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, l.inARow))
 	}
+	l.hands.done(l, f.record.Offset, OutcomeForwarded)
 }
 
 // errInARow is why a consumer is held that makes nothing but dead letters.

@@ -35,6 +35,9 @@ type hold struct {
 	timer   *time.Timer    // of the hold, or of the probe
 	epoch   int            // counts timers, so that a late one does nothing
 	timers  sync.WaitGroup
+
+	reports   []func() // not made yet, in order
+	reporting bool     // a goroutine makes them
 }
 
 // A gateTicket is a lane's place at the gate, and afterwards its leave to probe.
@@ -77,8 +80,8 @@ func (h *hold) drop(b *brake) {
 // held already, nothing changes: the call that asks began before.
 func (h *hold) begin(p TopicPartition, d time.Duration, err error) {
 	h.mu.Lock()
+	defer h.unlock()
 	if h.active {
-		h.mu.Unlock()
 		return
 	}
 	h.active, h.since = true, time.Now()
@@ -86,26 +89,28 @@ func (h *hold) begin(p TopicPartition, d time.Duration, err error) {
 		b.setHeld(true)
 	}
 	h.extend(p, d, err)
-	h.unlockAndReport()
 }
 
 // probed notes that the probe of t asks for the hold to go on.
 func (h *hold) probed(t *gateTicket, d time.Duration, err error) {
 	h.mu.Lock()
-	if h.probe != t {
-		h.mu.Unlock()
-		return
+	defer h.unlock()
+	if h.probe == t {
+		h.extend(t.partition, d, err)
 	}
-	h.extend(t.partition, d, err)
-	h.unlockAndReport()
 }
 
-// extend sets the time of the next probe. The caller holds the mutex.
+// extend sets the time of the next probe, and reports it. The caller holds the mutex.
 func (h *hold) extend(p TopicPartition, d time.Duration, err error) {
 	wait := max(d, h.grow(d))
 	h.asked, h.err, h.until = p, err, time.Now().Add(wait)
 	h.probe, h.due = nil, false
 	h.after(wait, h.ripen)
+	until := h.until
+	h.report(func() {
+		h.log.Warn("kafka: consumer held", "until", until, "error", loggable(err))
+		h.event(ConsumerHeld{JobName: h.job, Until: until, Err: err})
+	})
 }
 
 // grow returns the next wait. It begins with d, or Backoff.Min, and doubles up to
@@ -124,12 +129,35 @@ func (h *hold) grow(d time.Duration) time.Duration {
 	return h.wait - time.Duration(float64(h.wait)*min(b.Jitter, 1)*rand.Float64())
 }
 
-// unlockAndReport reports the hold as it is, holding no lock.
-func (h *hold) unlockAndReport() {
-	until, err := h.until, h.err
+// report makes unlock call f. Reports come in the order of what they are about: a lane that
+// a hold's end lets go can hold the consumer again before the end has been reported. The
+// caller holds the mutex.
+func (h *hold) report(f func()) { h.reports = append(h.reports, f) }
+
+// unlock releases the mutex, and makes the reports that are left, unless another goroutine
+// is at it: that one makes them all. Loggers and hooks are called without the mutex.
+func (h *hold) unlock() {
+	if h.reporting || len(h.reports) == 0 {
+		h.mu.Unlock()
+		return
+	}
+	h.reporting = true
+	defer func() { // a hook that ends the goroutine leaves the others' reports to be made
+		h.reporting = false
+		h.unlock()
+	}()
+	for len(h.reports) > 0 {
+		f := h.reports[0]
+		h.reports = h.reports[1:]
+		h.unlocked(f)
+	}
+}
+
+// unlocked calls f without the mutex, which the caller holds.
+func (h *hold) unlocked(f func()) {
 	h.mu.Unlock()
-	h.log.Warn("kafka: consumer held", "until", until, "error", loggable(err))
-	h.event(ConsumerHeld{JobName: h.job, Until: until, Err: err})
+	defer h.mu.Lock()
+	f()
 }
 
 // after calls f under the mutex when d has passed, unless the timer is set again
@@ -141,7 +169,7 @@ func (h *hold) after(d time.Duration, f func()) {
 	h.timer = time.AfterFunc(d, func() {
 		defer h.timers.Done()
 		h.mu.Lock()
-		defer h.mu.Unlock()
+		defer h.unlock()
 		if h.epoch == epoch {
 			h.timer = nil
 			f()
@@ -177,8 +205,10 @@ func (h *hold) ripen() {
 func (h *hold) grant(t *gateTicket) admission {
 	h.due, h.probe, h.asked = false, t, t.partition
 	h.after(h.patience, func() {
-		h.log.Error("kafka: the probe of a held consumer has not returned; another record is the next one",
-			"topic", t.partition.Topic, "partition", t.partition.Partition)
+		h.report(func() {
+			h.log.Error("kafka: the probe of a held consumer has not returned; another record is the next one",
+				"topic", t.partition.Topic, "partition", t.partition.Partition)
+		})
 		h.probe = nil
 		h.ripen()
 	})
@@ -230,8 +260,8 @@ func (h *hold) giveBack(t *gateTicket) {
 // succeeded, the next hold begins with a short wait again.
 func (h *hold) passed(t *gateTicket, succeeded bool) {
 	h.mu.Lock()
+	defer h.unlock()
 	if h.probe != t {
-		h.mu.Unlock()
 		return
 	}
 	if succeeded {
@@ -243,11 +273,10 @@ func (h *hold) passed(t *gateTicket, succeeded bool) {
 // end ends the hold, if there is one.
 func (h *hold) end() {
 	h.mu.Lock()
-	if !h.active {
-		h.mu.Unlock()
-		return
+	defer h.unlock()
+	if h.active {
+		h.release()
 	}
-	h.release()
 }
 
 // reset ends the hold, and lets the next one begin with a short wait.
@@ -266,7 +295,7 @@ func (h *hold) close() {
 
 // release admits all that wait at the gate: records that have failed in order of the
 // time when they were due, evenly spread over Backoff.Min, so that what has just come
-// back is not run over. The caller holds the mutex; release lets it go.
+// back is not run over. The caller holds the mutex.
 func (h *hold) release() {
 	h.stopTimer()
 	h.active, h.due, h.probe, h.err = false, false, nil, nil
@@ -288,9 +317,10 @@ func (h *hold) release() {
 	for i, t := range retries {
 		t.admit <- admission{delay: over * time.Duration(i) / time.Duration(len(retries))}
 	}
-	h.mu.Unlock()
-	h.log.Info("kafka: consumer no longer held")
-	h.event(ConsumerHeld{JobName: h.job})
+	h.report(func() {
+		h.log.Info("kafka: consumer no longer held")
+		h.event(ConsumerHeld{JobName: h.job})
+	})
 }
 
 // status returns what a status says of the hold, or nil if there is none.

@@ -2,7 +2,7 @@ package kafka
 
 import "time"
 
-// gate waits while the consumer is held, and returns whether it had not to: after a wait
+// gate waits while the consumer is held, and reports whether it was open: after a wait
 // everything has to be looked at again. A lane that is let through as the probe hands out
 // one record.
 func (l *lane) gate() (open bool) {
@@ -47,6 +47,14 @@ func (l *lane) probed(succeeded bool) {
 	}
 }
 
+// endProbe ends the probe if its record has failed and comes again. A record that is to be
+// skipped or forwarded is still the probe: it ends when the record is done.
+func (l *lane) endProbe() {
+	if l.probe != nil && !anyOf(l.open, FailureDeadLetter) && !anyOf(l.open, FailureSkip) {
+		l.probed(false)
+	}
+}
+
 // unprobe gives back a leave to probe that came to nothing.
 func (l *lane) unprobe() {
 	for _, t := range []*gateTicket{l.ticket, l.probe} {
@@ -57,14 +65,15 @@ func (l *lane) unprobe() {
 	l.ticket, l.probe = nil, nil
 }
 
-// hold holds the consumer for a record, unless the partition is halted.
-func (l *lane) hold(f *failure) {
+// hold holds the consumer for a record, for d or as the backoff says, unless the partition
+// is halted. If the record is the probe, it makes the hold longer.
+func (l *lane) hold(d time.Duration, err error) {
 	switch {
 	case l.probe != nil:
 		t := l.probe
 		l.probe = nil
-		l.env.hold.probed(t, f.mark.after, f.err)
+		l.env.hold.probed(t, d, err)
 	case !l.brake.halted():
-		l.env.hold.begin(keyOf(l.claim), f.mark.after, f.err)
+		l.env.hold.begin(keyOf(l.claim), d, err)
 	}
 }

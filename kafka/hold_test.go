@@ -3,8 +3,10 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -446,7 +448,7 @@ func TestProbeOfAFreshBatch(t *testing.T) {
 // A consumer that makes nothing but dead letters is held, and probes.
 func TestDeadLettersInARowHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, fw := &fakeDriver{}, &fakeForwarder{}
+		d, fw, hook := &fakeDriver{}, &fakeForwarder{}, &recorder{}
 		cfg := testConfig()
 		cfg.Failure = deadLetters(1)
 		cfg.Failure.DeadLetter.MaxInARow = 3
@@ -456,7 +458,10 @@ func TestDeadLettersInARowHold(t *testing.T) {
 				return nil
 			}
 			return errHandler
-		}}, fw)
+		}}, fw, WithHook(hook))
+		over := func() bool {
+			return slices.ContainsFunc(eventsOf[ConsumerHeld](hook), func(e ConsumerHeld) bool { return e.Until.IsZero() })
+		}
 		c := d.consumer(t)
 		cl := c.assign(0, 0)
 		c.deliver(cl, 0, 99)
@@ -469,6 +474,8 @@ func TestDeadLettersInARowHold(t *testing.T) {
 		assert.Len(t, fw.offsets(), 4, "the probe")
 		pass(2 * time.Second)
 		assert.Len(t, fw.offsets(), 5, "the next one, after a longer wait")
+		assert.Equal(t, s.Held.Since, state(t, m).Held.Since, "one hold")
+		assert.False(t, over(), "no probe that becomes a dead letter ends it for a moment")
 		cured.Store(true)
 		pass(5 * time.Second)
 		assert.Equal(t, int64(100), c.position(cl))
@@ -476,3 +483,119 @@ func TestDeadLettersInARowHold(t *testing.T) {
 		assert.Len(t, fw.offsets(), 5)
 	})
 }
+
+// A probe whose dead letter has no topic to go to is kept: it has failed otherwise, and
+// everything goes on.
+func TestProbeWithoutADeadLetterTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, n := &fakeDriver{}, 0
+		fw := &fakeForwarder{answer: func(context.Context, forwarding) error { return errNoTarget }}
+		cfg := testConfig()
+		cfg.Failure = deadLetters(1)
+		m := startForwarding(t, d, &handlerFunc{cfg, func(_ context.Context, v []byte) error {
+			if string(v) != "0" {
+				return nil
+			}
+			if n++; n == 1 {
+				return Hold(errHandler, 0)
+			}
+			return errHandler
+		}}, fw)
+		c := d.consumer(t)
+		asks, other := c.assign(0, 0), c.assign(1, 0)
+		c.deliver(asks, 0, 0)
+		synctest.Wait()
+		c.deliver(other, 5, 7)
+		pass(1500 * time.Millisecond)
+		assert.Nil(t, state(t, m).Held)
+		assert.Equal(t, int64(8), c.position(other))
+		assert.Equal(t, 2, n)
+	})
+}
+
+// Hooks hear of holds in their order, though a lane that the end of one lets go begins the
+// next while the hooks still hear of the end.
+func TestHoldsAreReportedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, slow, n := &fakeDriver{}, make(chan struct{}), 0
+		var mu sync.Mutex // guards held
+		var held []bool
+		first := &eventFunc{f: func(e Event) { // the hook before the one that notes
+			if e, ok := e.(ConsumerHeld); ok && e.Until.IsZero() {
+				<-slow
+			}
+		}}
+		notes := &eventFunc{f: func(e Event) {
+			if e, ok := e.(ConsumerHeld); ok {
+				mu.Lock()
+				defer mu.Unlock()
+				held = append(held, !e.Until.IsZero())
+			}
+		}}
+		m := start(t, d, testConfig(), func(_ context.Context, v []byte) error {
+			if n++; n == 2 {
+				return nil
+			}
+			return Hold(errHandler, time.Hour)
+		}, WithHook(first, notes))
+		c := d.consumer(t)
+		asks, other := c.assign(0, 0), c.assign(1, 0)
+		c.deliver(asks, 0, 0)
+		synctest.Wait()
+		c.deliver(other, 5, 5)
+		pass(time.Hour + time.Second)
+		require.NotNil(t, state(t, m).Held, "the other partition holds again")
+		close(slow)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		assert.Equal(t, []bool{true, false, true}, held)
+	})
+}
+
+// A logger is called without a lock: it can ask for the status, and blocks only its caller.
+func TestLogOfAStuckProbeHoldsNoLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, n, hang := &fakeDriver{}, 0, make(chan struct{})
+		var m *Manager
+		var asked atomic.Bool
+		log := slog.New(asking{slog.DiscardHandler, func(r slog.Record) {
+			if strings.Contains(r.Message, "the probe of a held consumer") {
+				m.Consumers()
+				asked.Store(true)
+			}
+		}})
+		m = New(d, WithLogger(log))
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, &handlerFunc{testConfig(), func(context.Context, []byte) error {
+			if n++; n == 1 {
+				return Hold(errHandler, 0)
+			}
+			<-hang
+			return nil
+		}})
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(2 * time.Minute)
+		assert.True(t, asked.Load())
+		close(hang)
+		pass(time.Second)
+	})
+}
+
+// An asking handler calls a function for each record.
+type asking struct {
+	slog.Handler
+	f func(slog.Record)
+}
+
+func (a asking) Enabled(context.Context, slog.Level) bool { return true }
+
+func (a asking) Handle(_ context.Context, r slog.Record) error {
+	a.f(r)
+	return nil
+}
+
+func (a asking) WithAttrs([]slog.Attr) slog.Handler { return a }
+
+func (a asking) WithGroup(string) slog.Handler { return a }
