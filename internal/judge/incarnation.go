@@ -41,7 +41,19 @@ func (j *Judge) recreated(e Recreated) {
 	*j.log(e.Partition) = partitionLog{damaged: -1}
 	for key, c := range j.claims {
 		if key.Partition == e.Partition && !c.ended && c.endBy.IsZero() {
-			c.endBy = j.now.Add(e.Within)
+			c.endBy, c.goneAt = j.now.Add(e.Within), j.now
+		}
+	}
+}
+
+// putOff gives a member's claims whose topic is gone their time from the end of a
+// revocation of others that was under way as the topic went: a driver may revoke one
+// after the other.
+func (j *Judge) putOff(e Revoked) {
+	began := j.now.Add(-e.Took)
+	for key, c := range j.claims {
+		if key.Member == e.Member && !c.ended && !c.endBy.IsZero() && !began.After(c.goneAt) {
+			c.endBy, c.goneAt = c.endBy.Add(j.now.Sub(c.goneAt)), j.now
 		}
 	}
 }

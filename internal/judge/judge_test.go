@@ -21,6 +21,7 @@ var (
 	a    = Member{"p1", "g", "c"}
 	b    = Member{"p2", "g", "c"}
 	both = []Partition{p0}
+	p1   = Partition{p0.Topic, 1}
 )
 
 // pause is a step of a history in which nothing happens for a while.
@@ -144,7 +145,11 @@ func TestJudge(t *testing.T) {
 		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Lost{a, both}, Assigned{b, both}, pause(time.Hour), handled(b, 0), committed(1), Revoked{b, both, nil, false, 0})},
 		{"", join(logged(1), Assigned{a, both}, Severed{a}, Expiring{a, at(2)}, pause(time.Second), Reconnected{a}, pause(time.Hour), handled(a, 0), committed(1), Revoked{a, both, nil, false, 0})},
 
+		{"", join(Assigned{a, []Partition{p0, p1}}, pause(time.Second), Recreated{p0, 2 * time.Second}, pause(time.Second), Revoked{a, []Partition{p1}, nil, false, 2 * time.Second}, pause(2*time.Second), Lost{a, []Partition{p0}})},
+		{"claim-survived-its-topic", join(Assigned{a, []Partition{p0, p1}}, pause(time.Second), Recreated{p0, 2 * time.Second}, pause(time.Second), Revoked{a, []Partition{p1}, nil, false, 2 * time.Second}, pause(2*time.Second+1))},
+		{"claim-survived-its-topic", join(Assigned{a, []Partition{p0, p1}}, Recreated{p0, 2 * time.Second}, pause(2*time.Second), Revoked{a, []Partition{p1}, nil, false, time.Second}, pause(1))},
 		{"claim-survived-its-topic", join(Assigned{a, both}, Recreated{p0, 0}, pause(1))},
+		{"stuck-without-a-handler", join(logged(1), Assigned{a, both}, begin(1, a, 0, 1), HandleEnd{1, false}, pause(2), Revoked{a, both, both, false, 1})},
 		{"commit-beyond-done", join(right, Recreated{p0, 0}, renewed(2), committed(2))},
 		{"unseen", join(right, Recreated{p0, 0}, renewed(2))},
 		{"skipped", join(right, Recreated{p0, 0}, renewed(2), Assigned{b, both}, rehandled(b, 1))},

@@ -21,6 +21,7 @@ type claim struct {
 	ended    bool
 	endedAt  time.Time
 	endBy    time.Time // its topic is gone, so that it must end by then; or zero
+	goneAt   time.Time // when its topic went, or zero
 	lost     bool
 	first    int64 // the offsets of the call made last, or -1
 	last     int64
@@ -54,8 +55,12 @@ func (j *Judge) tellOwnership(e Event) {
 			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
 				j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
 			}
+			if slices.Contains(e.Stuck, p) && !j.busy(e, p) {
+				j.violate("stuck-without-a-handler", "%+v: no handler of %v runs", e, p)
+			}
 			j.endClaim(e.Member, p, slices.Contains(e.Stuck, p))
 		}
+		j.putOff(e)
 	case Lost:
 		for _, p := range e.Partitions {
 			j.mustCancel(j.handler(e.Member, p))
@@ -66,6 +71,21 @@ func (j *Judge) tellOwnership(e Event) {
 	case Reconnected:
 		j.reconnected(e.Member)
 	}
+}
+
+// busy reports whether something of a partition may have outlived the time to drain: a
+// handler that ran during the revocation, or with a policy a dead letter or a hook.
+func (j *Judge) busy(e Revoked, p Partition) bool {
+	if j.rules.Policy.Then != "" || e.Took == 0 {
+		return true
+	}
+	for _, h := range j.running {
+		if h.Member == e.Member && h.Partition == p {
+			return true
+		}
+	}
+	c := j.ending(claimKey{e.Member, p})
+	return c != nil && c.latest != nil && !c.latest.endedAt.Before(j.now.Add(-e.Took-j.rules.Grace))
 }
 
 // checkRevoke holds what a revocation in calm times owes.

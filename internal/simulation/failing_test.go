@@ -50,7 +50,7 @@ func drawFailing(t *rapid.T, s *settings) failing {
 	if f.then != kafka.FailureKeep {
 		f.attempts = rapid.IntRange(1, 4).Draw(t, "max attempts")
 	}
-	f.classify = rapid.Bool().Draw(t, "classify")
+	f.classify = rapid.IntRange(0, 3).Draw(t, "classify") > 0
 	if f.dead {
 		f.inARow = rapid.SampledFrom([]int{0, 2, kafka.Unlimited}).Draw(t, "max in a row")
 		f.patience = seconds(t, "delivery timeout s", 1, 10, 7200)
@@ -93,12 +93,20 @@ const deadSuffix = ".dlq"
 // A classified error carries no mark: classify decides.
 type classified struct{ do kafka.Failure }
 
+// classes are what classify answers, or panics with.
+var classes = []kafka.Failure{
+	kafka.FailureKeep, kafka.FailureDeadLetter, kafka.FailureDeadLetter, kafka.FailureDeadLetter,
+	kafka.FailureSkip, kafka.FailureStop, kafka.FailureHold, classPanics,
+}
+
+const classPanics kafka.Failure = 99
+
 func (classified) Error() string        { return "classified" }
 func (classified) Is(target error) bool { return target == errHandler }
 
 func classify(err error) kafka.Failure {
 	if c, ok := errors.AsType[classified](err); ok {
-		if c.do == 99 {
+		if c.do == classPanics {
 			panic("classify")
 		}
 		return c.do
@@ -129,11 +137,10 @@ func (w *world) ask(o outcome, chance *rand.Rand) asking {
 	case asksJoined:
 		a = w.join(chance)
 	case asksClassified:
-		a = asking{classified{kafka.Failure(chance.IntN(6))}, ""}
-		if c := a.err.(classified); w.drawn.failing.classify && c.do > kafka.FailureKeep && c.do <= kafka.FailureHold {
+		c := classified{classes[chance.IntN(len(classes))]}
+		a = asking{c, ""}
+		if w.drawn.failing.classify && c.do != kafka.FailureKeep && c.do != classPanics {
 			a.do = c.do.String()
-		} else if c.do > kafka.FailureHold {
-			a.err = classified{99}
 		}
 	default:
 		a = asking{errHandler, ""}
@@ -225,7 +232,7 @@ func (w *world) failSome(e judge.HandleStart, ms []*kafka.Message, bad map[int64
 }
 
 // poisonous are the outcomes of records that fail each time, until all is healed.
-var poisonous = []outcome{fails, fails, fails, panics, asksSkip, asksDeadLetter, asksDeadLetter, asksRetry, asksClassified}
+var poisonous = []outcome{fails, fails, fails, panics, asksSkip, asksDeadLetter, asksDeadLetter, asksRetry, asksHold, asksClassified}
 
 // poison appends records that fail whenever they are handled.
 func (w *world) poison(t *rapid.T) {
@@ -307,8 +314,8 @@ func (w *world) deadDown(t *rapid.T) {
 	w.trouble()
 	r := drawFault(t)
 	r.op = rapid.SampledFrom([]fault.Op{fault.Produce, fault.Produce, fault.Ack}).Draw(t, "of sending")
-	if r.fault.When == fault.BeforeCall && rapid.IntRange(0, 3).Draw(t, "refused") == 0 {
-		r.fault.Err = fault.Permanent("TOPIC_AUTHORIZATION_FAILED")
+	if rapid.IntRange(0, 3).Draw(t, "refused") == 0 {
+		r.fault.When, r.fault.Err = fault.BeforeCall, fault.Permanent("TOPIC_AUTHORIZATION_FAILED")
 	}
 	r.topic, r.left = deadSuffix, 1<<30
 	w.faults.add(r)
@@ -320,8 +327,21 @@ func (w *world) resolve(t *rapid.T) {
 	if !w.drawn.failing.on {
 		t.Skip("nothing fails by policy")
 	}
-	n := w.one(t)
-	do := rapid.SampledFrom([]kafka.Failure{kafka.FailureKeep, kafka.FailureSkip, kafka.FailureDeadLetter}).Draw(t, "do")
+	var failing []*node
+	for _, n := range w.live() {
+		if n.failing() {
+			failing = append(failing, n)
+		}
+	}
+	if len(failing) == 0 {
+		t.Skip("nothing fails")
+	}
+	n := rapid.SampledFrom(failing).Draw(t, "process")
+	ways := []kafka.Failure{kafka.FailureKeep, kafka.FailureSkip, kafka.FailureDeadLetter}
+	if w.drawn.failing.dead { // else the last of them is refused
+		ways = append(ways, kafka.FailureDeadLetter, kafka.FailureDeadLetter)
+	}
+	do := rapid.SampledFrom(ways).Draw(t, "do")
 	for _, s := range n.manager.Consumers() {
 		for _, p := range s.Partitions {
 			if p.Errors == 0 {
@@ -337,6 +357,13 @@ func (w *world) resolve(t *rapid.T) {
 			})
 		}
 	}
+}
+
+// failing reports whether a record of one of its consumers has failed.
+func (n *node) failing() bool {
+	return slices.ContainsFunc(n.manager.Consumers(), func(s kafka.ConsumerStatus) bool {
+		return slices.ContainsFunc(s.Partitions, func(p kafka.PartitionStatus) bool { return p.Errors > 0 })
+	})
 }
 
 // endHold is an operator's word on a hold.

@@ -22,7 +22,7 @@ const (
 	fails      outcome = iota
 	panics             // with an error
 	panicsNil          // by a nil map
-	exits              // runtime.Goexit
+	exits              // runtime.Goexit, when it has worked or is interrupted
 	slow               // takes seconds, obeys its context
 	deaf               // takes seconds, does not
 	blocks             // until all is healed
@@ -138,6 +138,7 @@ func (n *node) behave(ctx context.Context, o outcome, release chan struct{}) err
 		//lint:ignore SA5000 the point of the case
 		m["nil"] = 1
 	case exits:
+		_ = wait(ctx, 10*n.w.drawn.work)
 		runtime.Goexit()
 	case slow:
 		return wait(ctx, 5*time.Second)

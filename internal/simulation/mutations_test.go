@@ -51,7 +51,7 @@ var mutations = []mutation{
 	{"new claim beside a straggler", "partition.go", "if before.awaitClear(p.brake.haltC) {", "if true {"},
 	{"worker not woken", "partition_intake.go", "\tif waiting {\n\t\tselect {\n", "\tif false && waiting {\n\t\tselect {\n"},
 	{"backoff of a record never grows", "failure.go", "l.env.backoff.Wait(f.attempts)", "l.env.backoff.Wait(1)"},
-	{"no backoff of a record", "failure.go", "timer := time.NewTimer(d)", "timer := time.NewTimer(0 * d)"},
+	{"backoff of a record of a millisecond", "failure.go", "f.next = f.failed.Add(f.wait)", "f.next = f.failed.Add(min(f.wait, time.Millisecond))"},
 	{"backoff of a record blind to halt", "failure.go", "\tcase <-l.brake.haltC:\n\t}\n}", "\t}\n}"},
 	{"failures of a recreated topic's records go on", "session_reports.go", "c.env.ledger.forget(key, 0)", "_ = key"},
 	{"failures of a handled record go on", "partition_lane.go", "l.env.ledger.strike(key, records[i].Offset)", "_ = key"},
@@ -93,6 +93,8 @@ var mutations = []mutation{
 	{"batch index off by one", "partition_batch.go", "return errs[i] == nil && !unhandled[i]", "return errs[(i+1)%len(errs)] == nil && !unhandled[i]"},
 	{"headers dropped", "deadletter_headers.go", "\t\t\tw.headers = append(w.headers, h)\n", "\t\t\t_ = h\n"},
 	{"position moved before the skip was reported", "failure.go", "\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n", "\t\tl.hands.done(l, f.record.Offset, OutcomeSkipped)\n\t\tl.env.log.Warn(\"kafka: record skipped\",\n\t\t\t\"topic\", l.claim.Topic, \"partition\", l.claim.Partition, \"offset\", f.record.Offset,\n\t\t\t\"failures\", f.attempts, \"error\", loggable(f.err))\n\t\tl.env.event(RecordSkipped{\n\t\t\tJobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),\n\t\t\tOffset: f.record.Offset, Attempts: f.attempts, Err: f.err,\n\t\t})\n"},
+	{"stop one failure too early", "failure_policy.go", "return p.Then, p.MaxAttempts > 0 && n >= p.MaxAttempts", "early := 0\n\tif p.Then == FailureStop {\n\t\tearly = 1\n\t}\n\treturn p.Then, p.MaxAttempts > 0 && n >= p.MaxAttempts-early"},
+	{"goexit in a halted partition not reported", "partition_lane.go", "return !l.goexit && l.i <", "return l.i <"},
 
 	// A topic is its ID.
 	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},
