@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -19,7 +20,12 @@ type ConsumerConfig struct {
 	InstanceID string   // for static membership (KIP-345); "" is dynamic
 	RackID     string   // fetch from the closest replica (KIP-392); "" fetches from the leader
 
-	InitialOffset  InitialOffset
+	InitialOffset InitialOffset
+
+	// OldestTopics are topics among Topics that start at OffsetOldest whatever
+	// InitialOffset says: see Initial.
+	OldestTopics []string
+
 	OutOfRange     OutOfRange
 	IsolationLevel IsolationLevel
 
@@ -56,6 +62,15 @@ type ConsumerConfig struct {
 	TLS    *tls.Config // nil is plaintext
 	SASL   *SASL       // nil skips authentication
 	Logger *slog.Logger
+}
+
+// Initial returns where the group starts on a partition of topic for which it has no
+// committed offset.
+func (c *ConsumerConfig) Initial(topic string) InitialOffset {
+	if slices.Contains(c.OldestTopics, topic) {
+		return OffsetOldest
+	}
+	return c.InitialOffset
 }
 
 // A ProducerConfig configures a producer. The core has checked it and filled in its

@@ -141,10 +141,17 @@ type Consumer interface {
 	// the member has moved to a newer generation or epoch, Commit must retry it under
 	// that one.
 	//
-	// Within a claim a position must never move backwards. A mark at or below Start,
-	// or at or below what the claim has committed, succeeds and changes nothing. A
-	// later call must never overtake an attempt that an earlier call gave up. A
-	// position that moves forwards may pass offsets that hold no record.
+	// Within a claim a position must never move backwards. A mark below Start, or below
+	// what the claim has committed, succeeds and changes nothing. A mark at that position
+	// is sent if and only if its Metadata differs from what was last acknowledged or read
+	// there, or an attempt to change that has failed since. Otherwise it succeeds without
+	// a request. A later call must never overtake an attempt that an earlier call gave
+	// up. A position that moves forwards may pass offsets that hold no record.
+	//
+	// Brokers limit the length of Metadata (offset.metadata.max.bytes). If a broker refuses
+	// a mark with OFFSET_METADATA_TOO_LARGE, Commit must send the same mark once more
+	// without Metadata, and the Consumer must send no Metadata from then on: that of every
+	// later mark counts as empty. The driver must report the refusal to h.Error once.
 	Commit(ctx context.Context, marks []Mark) error
 
 	// Pause stops fetching for claims. Resume continues where Pause stopped. Both
@@ -245,6 +252,11 @@ type Claim struct {
 	// nothing.
 	Start int64
 
+	// Metadata is what the group has committed beside Start, from the same answer of the
+	// broker. It may be another program's, and a driver must pass it as it is. It is empty
+	// if there is none, and where the driver itself decided on Start.
+	Metadata string
+
 	// Generation is the generation of the group under which the claim was assigned, or,
 	// with ConsumerProtocol, the member's epoch. It is for logs: the driver fences
 	// commits, and a claim may outlive its generation in a cooperative rebalance.
@@ -316,6 +328,10 @@ type Mark struct {
 	// Offset is the position at which to continue: the offset after the last record
 	// that is done, not the offset of that record.
 	Offset int64
+
+	// Metadata is stored beside Offset, and is the Metadata of the next claim that starts
+	// there. A driver must pass it as it is.
+	Metadata string
 }
 
 // A Producer sends messages. One Producer serves all goroutines of a program.

@@ -38,7 +38,7 @@ func TestErrorReachesKindCodeAndCause(t *testing.T) {
 
 func TestCommitErrorNamesTheFirstMark(t *testing.T) {
 	claim := &Claim{Topic: "orders", Partition: 3}
-	err := &CommitError{Failed: []MarkError{{Mark{claim, 7}, ErrClaimEnded}, {Mark{claim, 8}, ErrClosed}}}
+	err := &CommitError{Failed: []MarkError{{Mark{Claim: claim, Offset: 7}, ErrClaimEnded}, {Mark{Claim: claim, Offset: 8}, ErrClosed}}}
 	assert.EqualError(t, err, "commit orders/3 at 7: claim has ended (and 1 more)")
 	assert.ErrorIs(t, err, ErrClaimEnded)
 	assert.ErrorIs(t, err, ErrClosed)

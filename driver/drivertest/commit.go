@@ -14,8 +14,8 @@ func commitChecks() []check {
 		{rulePerMark, "Commit returns a *CommitError with every mark that is not known to be durable.", commitAnswersPerMark},
 		{"CommitRefusesEndedClaims", "Commit must refuse a mark on an ended claim with ErrClaimEnded.", commitRefusesEndedClaims},
 		{"CommitRefusesWithoutAsking", "Commit must refuse a mark on an ended claim without asking the broker.", commitRefusesWithoutAsking},
-		{"CommitNeverRewinds", "A mark at or below what the claim has committed succeeds and changes nothing.", commitNeverRewinds},
-		{"CommitBelowStartChangesNothing", "A mark at or below Start succeeds and changes nothing.", commitBelowStart},
+		{"CommitNeverRewinds", "A mark below what the claim has committed, or at it with the same Metadata, succeeds and changes nothing.", commitNeverRewinds},
+		{"CommitBelowStartChangesNothing", "A mark below Start, or at Start with the same Metadata, succeeds and changes nothing.", commitBelowStart},
 		{"CommitInsideRevoke", "The core may call Commit from inside Handler.Revoke for the claims that are being revoked.", commitInsideRevoke},
 	}
 }

@@ -21,6 +21,7 @@ func deliverChecks() []check {
 		{"ReadCommitted", "ReadCommitted delivers no record of an open or aborted transaction.", readCommitted},
 		{"ReadUncommitted", "ReadUncommitted also delivers the records of open and aborted transactions.", readUncommitted},
 		{"HighWatermark", "HighWatermark is the offset after the last replicated record of the claim's partition, or -1 while it is unknown.", highWatermark},
+		{"HighWatermarkIsKnownAtDelivery", "HighWatermark must not return -1 from the first Deliver of the claim on.", highWatermarkIsKnownAtDelivery},
 		{"HighWatermarkOfAPausedClaim", "HighWatermark must be at most 30 seconds old while a leader answers, also for a paused claim.", highWatermarkOfAPausedClaim},
 		{"HighWatermarkOfAnOpenTransaction", "HighWatermark must include the records of open transactions, also for a claim whose next record belongs to one.", highWatermarkOfAnOpenTransaction},
 	}
@@ -276,6 +277,24 @@ func highWatermarkOfAnOpenTransaction(e *env) {
 	e.send(topic, 0, numbered("w", 20)...)
 	wantWatermark(e, m, claim, 24)
 	e.must(end(e.context(), true))
+}
+
+func highWatermarkIsKnownAtDelivery(e *env) {
+	topic := e.topic(1)
+	e.send(topic, 0, numbered("v", 7)...)
+	m := e.open(e.consumerConfig(e.unique("group"), topic))
+	hw := watermarker(e, m)
+	seen := make(chan int64, 1)
+	m.onDeliver = func(c *driver.Claim, _ driver.Batch) {
+		select {
+		case seen <- hw.HighWatermark(c):
+		default:
+		}
+	}
+	m.start()
+	if got := receive(e, "a delivery", seen); got != 7 {
+		e.errorf("inside the first Deliver the high watermark is %d, want 7", got)
+	}
 }
 
 func highWatermark(e *env) {

@@ -40,7 +40,7 @@ func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 func Cases() []Case {
 	var cases []Case
 	for _, c := range slices.Concat(
-		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(),
+		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(), metadataChecks(),
 		rebalanceChecks(), lostChecks(), topicChecks(), sessionChecks(), closeChecks(), errorChecks(),
 		produceChecks(), produceLimitChecks(), acceptChecks(), findChecks(), produceCloseChecks(),
 	) {

@@ -84,6 +84,18 @@ type (
 		Settings() Settings
 	}
 
+	// A MetadataReader returns what a group has committed beside its offset. Its brokers
+	// refuse metadata of more than 4,096 bytes, which is Kafka's default.
+	MetadataReader interface {
+		CommittedMetadata(ctx context.Context, group, topic string, partition int32) (string, error)
+	}
+
+	// A PositionSetter commits an offset with metadata for a group without members, as
+	// another program does.
+	PositionSetter interface {
+		SetCommitted(ctx context.Context, group, topic string, partition int32, offset int64, metadata string) error
+	}
+
 	// A SessionEnder removes all members of a group without notifying them, as if their
 	// sessions had timed out. (Kafka: LeaveGroup for each member, by another client.)
 	SessionEnder interface {

@@ -36,6 +36,8 @@ func (h *memoryHarness) GroupProtocol() driver.GroupProtocol { return h.protocol
 var _ interface {
 	drivertest.Harness
 	drivertest.Tuner
+	drivertest.MetadataReader
+	drivertest.PositionSetter
 	drivertest.SessionEnder
 	drivertest.Cutter
 	drivertest.Truncater
@@ -97,6 +99,14 @@ func (h *memoryHarness) Read(_ context.Context, topic string, partition int32) (
 
 func (h *memoryHarness) Committed(_ context.Context, group, topic string, partition int32) (int64, error) {
 	return h.broker.Committed(group, topic, partition), nil
+}
+
+func (h *memoryHarness) CommittedMetadata(_ context.Context, group, topic string, partition int32) (string, error) {
+	return h.broker.CommittedMetadata(group, topic, partition), nil
+}
+
+func (h *memoryHarness) SetCommitted(_ context.Context, group, topic string, partition int32, offset int64, metadata string) error {
+	return h.broker.SetCommittedMetadata(group, topic, partition, offset, metadata)
 }
 
 func (h *memoryHarness) EndSessions(_ context.Context, group string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,21 +41,21 @@ func wrongCommits() []wrong {
 		}), wide: true},
 		{name: "commits the first mark only", fails: "CommitIsDurable", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			return c.Consumer.Commit(ctx, marks[:min(1, len(marks))])
-		}), also: []string{"CommitAnswersPerMark"}},
+		}), also: []string{"CommitAnswersPerMark", "MetadataIsKept"}},
 		{name: "commits backwards", fails: "CommitNeverRewinds", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if err == nil && len(marks) == 1 && marks[0].Offset > marks[0].Claim.Start {
 				c.pretend(marks)
 			}
 			return err
-		}), also: []string{"OldPositionNeverCounts", "OutOfRangeOldest", "OutOfRangeNewest"}},
+		}), also: []string{"OldPositionNeverCounts", "OutOfRangeOldest", "OutOfRangeNewest", "MetadataBelowThePositionIsNotSent"}},
 		{name: "commits below Start", fails: "CommitBelowStartChangesNothing", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if err == nil && len(marks) == 1 && marks[0].Offset <= marks[0].Claim.Start {
 				c.pretend(marks)
 			}
 			return err
-		})},
+		}), also: []string{"MetadataBelowThePositionIsNotSent"}},
 		{name: "commits for claims that have ended", fails: "CommitRefusesEndedClaims", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if errors.Is(err, driver.ErrClaimEnded) {
@@ -104,7 +105,7 @@ func wrongCommits() []wrong {
 		{name: "commits behind the fetch", fails: "CommitWaitsForNoFetch", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			time.Sleep(500 * time.Millisecond)
 			return c.Consumer.Commit(ctx, marks)
-		}), also: []string{"NothingOfAnEarlierClaim", "CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
+		}), also: []string{"NothingOfAnEarlierClaim", "SameMetadataIsNotSent", "CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
 		{name: "commits when the join is over", fails: "CommitWaitsForNoJoin", consumer: commitAfterJoin, also: []string{
 			"CommitInsideRevoke", "CommitOutlivesARebalance", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
 		{name: "commits forever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
@@ -113,7 +114,117 @@ func wrongCommits() []wrong {
 		{name: "gives a commit up at once", fails: "CommitRetries", consumer: giveUpWithoutBroker, also: []string{"CommitHonoursItsContext"}},
 		{name: "gives a commit up in a rebalance", fails: "CommitOutlivesARebalance", consumer: giveUpInARebalance,
 			also: []string{"CommitWaitsForNoJoin", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
+		{name: "loses metadata", fails: "MetadataIsKept", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
+			return c.Consumer.Commit(ctx, bare(marks))
+		}), also: []string{
+			"MetadataOutlivesAKilledMember", "MetadataAtThePositionIsSent", "SameMetadataIsNotSent", "MetadataBelowThePositionIsNotSent", "TooLargeMetadataIsLeftOut"}},
+		{name: "commits metadata at the end of a claim", fails: "MetadataOutlivesAKilledMember", consumer: metadataAtTheEnd,
+			also: []string{"MetadataIsKept", "MetadataAtThePositionIsSent", "SameMetadataIsNotSent", "MetadataBelowThePositionIsNotSent", "TooLargeMetadataIsLeftOut"}},
+		{name: "passes marks at the position over", fails: "MetadataAtThePositionIsSent", consumer: eachMark(func(c *consumer, m *driver.Mark, at int64) bool {
+			return m.Offset > at
+		}), also: []string{"MetadataOutlivesAKilledMember", "SameMetadataIsNotSent"}},
+		{name: "moves marks below the position up", fails: "MetadataBelowThePositionIsNotSent", consumer: eachMark(func(c *consumer, m *driver.Mark, at int64) bool {
+			m.Offset = max(m.Offset, at)
+			return true
+		})},
+		{name: "sends metadata that the broker has", fails: "SameMetadataIsNotSent", consumer: eachMark(func(c *consumer, m *driver.Mark, at int64) bool {
+			if m.Offset == at && c.h.cut.Load() {
+				<-c.h.released
+			}
+			return true
+		}), also: []string{"CommitHonoursItsContext", "CommitRetries"}},
+		{name: "passes on no metadata of other programs", fails: "ForeignMetadataIsPassed", consumer: eachHandler(func(h *handler) {
+			h.assign = func(claims []*driver.Claim) {
+				for _, c := range claims {
+					if !strings.HasPrefix(c.Metadata, "mark ") {
+						c.Metadata = ""
+					}
+				}
+				h.Handler.Assign(claims)
+			}
+		})},
+		{name: "refuses metadata that is too large", fails: "TooLargeMetadataIsLeftOut", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
+			if slices.ContainsFunc(marks, tooLarge) {
+				return refuse(marks, &driver.Error{Code: "OFFSET_METADATA_TOO_LARGE"})
+			}
+			return c.Consumer.Commit(ctx, marks)
+		})},
+		{name: "leaves metadata out that is too large, and no other", fails: "TooLargeMetadataIsLeftOut", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
+			if slices.ContainsFunc(marks, tooLarge) {
+				marks = bare(marks)
+			}
+			return c.Consumer.Commit(ctx, marks)
+		})},
 		{name: "lets a commit that it gave up come late", fails: "CommitIsNotOvertaken", consumer: commitLate},
+	}
+}
+
+// bare returns marks without their metadata.
+func bare(marks []driver.Mark) []driver.Mark {
+	marks = slices.Clone(marks)
+	for i := range marks {
+		marks[i].Metadata = ""
+	}
+	return marks
+}
+
+func tooLarge(m driver.Mark) bool { return len(m.Metadata) > 4096 }
+
+// eachMark makes a consumer that sends the marks that f returns true for, after f may
+// have changed them. The claim has committed up to at.
+func eachMark(f func(c *consumer, m *driver.Mark, at int64) bool) func(*consumer) {
+	return func(c *consumer) {
+		var mu sync.Mutex
+		committed := make(map[*driver.Claim]int64)
+		c.commit = func(ctx context.Context, marks []driver.Mark) error {
+			var sent []driver.Mark
+			for _, m := range marks {
+				mu.Lock()
+				at := max(m.Claim.Start, committed[m.Claim])
+				mu.Unlock()
+				if f(c, &m, at) {
+					sent = append(sent, m)
+				}
+			}
+			err := c.Consumer.Commit(ctx, sent)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, m := range sent {
+					committed[m.Claim] = max(committed[m.Claim], m.Offset)
+				}
+			}
+			return err
+		}
+	}
+}
+
+// metadataAtTheEnd commits the metadata of the last mark of each claim when the claim is
+// revoked.
+func metadataAtTheEnd(c *consumer) {
+	var mu sync.Mutex
+	last := make(map[*driver.Claim]driver.Mark)
+	c.commit = func(ctx context.Context, marks []driver.Mark) error {
+		mu.Lock()
+		for _, m := range marks {
+			last[m.Claim] = m
+		}
+		mu.Unlock()
+		return c.Consumer.Commit(ctx, bare(marks))
+	}
+	c.handler = func(h *handler) {
+		h.revoke = func(ctx context.Context, claims []*driver.Claim) {
+			h.Handler.Revoke(ctx, claims)
+			var marks []driver.Mark
+			mu.Lock()
+			for _, claim := range claims {
+				if m, ok := last[claim]; ok {
+					marks = append(marks, m)
+				}
+			}
+			mu.Unlock()
+			_ = c.Consumer.Commit(ctx, marks)
+		}
 	}
 }
 

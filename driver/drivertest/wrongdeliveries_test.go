@@ -3,6 +3,7 @@ package drivertest_test
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -63,7 +64,22 @@ func wrongDeliveries() []wrong {
 		{name: "reports a Next that it has passed", fails: "NextPassesHoles", consumer: eachBatch(func(b *driver.Batch) { b.Next = 1 })},
 		{name: "reports the wrong high watermark", fails: "HighWatermark", consumer: func(c *consumer) {
 			c.highWatermark = func(*driver.Claim) int64 { return 1 }
-		}, also: []string{"HighWatermarkOfAPausedClaim", "HighWatermarkOfAnOpenTransaction"}},
+		}, also: []string{"HighWatermarkIsKnownAtDelivery", "HighWatermarkOfAPausedClaim", "HighWatermarkOfAnOpenTransaction"}},
+		{name: "reports the high watermark after it has delivered", fails: "HighWatermarkIsKnownAtDelivery", consumer: func(c *consumer) {
+			var delivered atomic.Bool
+			c.handler = func(h *handler) {
+				h.deliver = func(claim *driver.Claim, b driver.Batch) {
+					h.Handler.Deliver(claim, b)
+					delivered.Store(true)
+				}
+			}
+			c.highWatermark = func(claim *driver.Claim) int64 {
+				if !delivered.Load() {
+					return -1
+				}
+				return c.Consumer.(driver.HighWatermarker).HighWatermark(claim)
+			}
+		}},
 		{name: "reads what is not committed", fails: "ReadCommitted", config: func(cfg *driver.ConsumerConfig) {
 			cfg.IsolationLevel = driver.ReadUncommitted
 		}},

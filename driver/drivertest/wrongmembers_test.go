@@ -114,7 +114,7 @@ func wrongMembers() []wrong {
 					h.Handler.Error(err)
 				}
 			}
-		})},
+		}), also: []string{"TooLargeMetadataIsLeftOut"}},
 		{name: "keeps an unknown topic to itself", fails: "UnknownTopicIsReported", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {
 				if code(err) != "UNKNOWN_TOPIC_OR_PARTITION" {

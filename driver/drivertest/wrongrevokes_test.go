@@ -108,7 +108,7 @@ func wrongRevokes() []wrong {
 					}
 				}
 			})(c)
-		}, also: []string{"NewestLosesNothing"}},
+		}, also: []string{"NewestLosesNothing", "MetadataOutlivesAKilledMember"}},
 		{name: "does not leave the group", fails: "CloseLeavesTheGroup", config: func(cfg *driver.ConsumerConfig) {
 			if cfg.InstanceID == "" {
 				cfg.InstanceID = rand.Text()

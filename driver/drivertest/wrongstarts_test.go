@@ -25,7 +25,8 @@ func wrongStarts() []wrong {
 				h.Handler.Assign(claims)
 			}
 		}), also: []string{
-			"NothingOfAnEarlierClaim", "StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest"}},
+			"NothingOfAnEarlierClaim", "StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest",
+			"MetadataIsKept", "MetadataOutlivesAKilledMember", "ForeignMetadataIsPassed"}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
 		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen},
 		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions},

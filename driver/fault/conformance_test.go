@@ -23,6 +23,8 @@ type harness struct {
 var _ interface {
 	drivertest.Harness
 	drivertest.Tuner
+	drivertest.MetadataReader
+	drivertest.PositionSetter
 	drivertest.SessionEnder
 	drivertest.Cutter
 	drivertest.Truncater
@@ -75,6 +77,14 @@ func (h *harness) Read(_ context.Context, topic string, partition int32) ([]driv
 
 func (h *harness) Committed(_ context.Context, group, topic string, partition int32) (int64, error) {
 	return h.broker.Committed(group, topic, partition), nil
+}
+
+func (h *harness) CommittedMetadata(_ context.Context, group, topic string, partition int32) (string, error) {
+	return h.broker.CommittedMetadata(group, topic, partition), nil
+}
+
+func (h *harness) SetCommitted(_ context.Context, group, topic string, partition int32, offset int64, metadata string) error {
+	return h.broker.SetCommittedMetadata(group, topic, partition, offset, metadata)
 }
 
 func (h *harness) EndSessions(_ context.Context, group string) error {

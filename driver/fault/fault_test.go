@@ -265,6 +265,8 @@ func TestCommitOfMarksThatAskForNothing(t *testing.T) {
 			r := run(t, b, fault.On(fault.Commit, f), &calls{})
 			live := r.claims[0]
 			require.NoError(t, r.Commit(t.Context(), []driver.Mark{{Claim: live, Offset: 0}}), f.String()+": at Start")
+			at := testkit.Within(t, time.Second)
+			assert.Errorf(t, r.Commit(at, []driver.Mark{{Claim: live, Offset: 0, Metadata: "m"}}), "%v: at Start, with other metadata", f)
 			b.Rebalance("g")
 			synctest.Wait()
 			err := r.Commit(t.Context(), []driver.Mark{{Claim: live, Offset: 1}})

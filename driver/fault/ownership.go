@@ -16,6 +16,7 @@ type ownership struct {
 
 type progress struct {
 	committed int64
+	metadata  string
 	window    context.Context // of the running Revoke, or nil
 	cancel    context.CancelCauseFunc
 }
@@ -47,7 +48,7 @@ func (o *ownership) assign(ks []*driver.Claim) bool {
 		return false
 	}
 	for _, k := range ks {
-		o.live[k] = &progress{committed: k.Start}
+		o.live[k] = &progress{committed: k.Start, metadata: k.Metadata}
 	}
 	return true
 }
@@ -82,12 +83,13 @@ func (o *ownership) end(ks []*driver.Claim) []*driver.Claim {
 }
 
 // asks reports whether m has an effect: its claim is live, and it is ahead of the
-// committed position.
+// committed position, or changes the metadata there.
 func (o *ownership) asks(m driver.Mark) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p := o.live[m.Claim]
-	return p != nil && o.cause == nil && (p.window == nil || p.window.Err() == nil) && m.Offset > p.committed
+	return p != nil && o.cause == nil && (p.window == nil || p.window.Err() == nil) &&
+		(m.Offset > p.committed || m.Offset == p.committed && m.Metadata != p.metadata)
 }
 
 // ended reports whether m's claim has ended.
@@ -102,7 +104,7 @@ func (o *ownership) ended(m driver.Mark) bool {
 func (o *ownership) commit(m driver.Mark) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if p := o.live[m.Claim]; p != nil {
-		p.committed = max(p.committed, m.Offset)
+	if p := o.live[m.Claim]; p != nil && m.Offset >= p.committed {
+		p.committed, p.metadata = m.Offset, m.Metadata
 	}
 }

@@ -17,7 +17,7 @@ type claim struct {
 	done     chan struct{} // closed when its goroutine has ended
 
 	next      int64 // where fetching continues
-	committed int64
+	committed place
 	watermark int64
 	paused    bool
 	reported  int64  // the damaged offset that was reported to the Handler, or -1
@@ -94,7 +94,7 @@ func (k *claim) read(f *fetched) bool {
 	records, next := k.log.read(k.next, k.level, k.maxBytes)
 	switch {
 	case next > k.next:
-		k.next = next
+		k.next, k.watermark = next, k.log.end
 		f.ok, f.batch = true, driver.Batch{Records: records, Next: next}
 	case k.log.damagedAt(next) && next < k.log.limit(k.level) && k.reported != next:
 		k.reported = next

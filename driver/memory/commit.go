@@ -13,6 +13,11 @@ type committer struct {
 	b      *Broker
 	place  *membership
 	claims *claimSet
+
+	// plain commits carry no metadata: the broker has refused that of an earlier one.
+	// refused is its answer until Run has reported it.
+	plain   bool
+	refused error
 }
 
 func (c *committer) commit(ctx context.Context, marks []driver.Mark) error {
@@ -81,8 +86,16 @@ func (c *committer) current(marks []driver.Mark, a *attempt) []driver.Mark {
 		if k == nil {
 			a.fail([]driver.Mark{m}, driver.ErrClaimEnded)
 		}
-		return k == nil || m.Offset <= k.committed
+		return k == nil || m.Offset < k.committed.offset || c.placeOf(m) == k.committed
 	})
+}
+
+// placeOf returns what is to be committed for m.
+func (c *committer) placeOf(m driver.Mark) place {
+	if c.plain {
+		return place{offset: m.Offset}
+	}
+	return place{m.Offset, m.Metadata}
 }
 
 // worthRetrying reports whether a later attempt may succeed: when the broker is reachable
@@ -105,10 +118,32 @@ func (c *committer) apply(marks []driver.Mark, a *attempt) {
 			a.fail([]driver.Mark{m}, err)
 			continue
 		}
-		k.committed = m.Offset
-		c.place.commit(k.partition(), m.Offset, false)
+		if err := c.b.metadataErr(k.partition(), c.placeOf(m).metadata); err != nil {
+			c.plain, c.refused = true, err
+			c.place.g.changed.fire()
+		}
+		k.committed = c.placeOf(m)
+		c.place.commit(k.partition(), k.committed, false)
 	}
 	c.place.g.progress.fire()
+}
+
+// takeRefused returns, once, the answer to metadata that was too large.
+func (c *committer) takeRefused() error {
+	err := c.refused
+	c.refused = nil
+	return err
+}
+
+// maxMetadataBytes is Kafka's offset.metadata.max.bytes.
+const maxMetadataBytes = 4096
+
+// metadataErr returns the broker's answer to metadata beside a position.
+func (b *Broker) metadataErr(tp TopicPartition, metadata string) error {
+	if n := len(metadata); n > maxMetadataBytes {
+		return fail("OFFSET_METADATA_TOO_LARGE", "%s/%d: %d bytes, more than offset.metadata.max.bytes %d", tp.Topic, tp.Partition, n, maxMetadataBytes)
+	}
+	return nil
 }
 
 // commitErr returns the broker's answer to a position in a claim's partition. A commit

@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -125,7 +126,7 @@ func TestCommitObserver(t *testing.T) {
 		}
 		m := b.Members("g")[0].ID
 		tp := memory.TopicPartition{Topic: "t"}
-		require.Equal(t, []memory.Commit{{"g", m, 1, tp, 2, false}, {"g", m, 1, tp, 3, false}}, seen, "seen")
+		require.Equal(t, []memory.Commit{{"g", m, 1, tp, 2, "", false}, {"g", m, 1, tp, 3, "", false}}, seen, "seen")
 	})
 }
 
@@ -198,5 +199,28 @@ func TestObserverMaySleep(t *testing.T) {
 			}
 		}
 		wg.Wait()
+	})
+}
+
+// The broker's way of metadata: it is stored with the offset, observed, and gone with the
+// offset. A position that the broker itself makes durable has none.
+func TestCommittedMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		b := newBroker(t, 1, memory.WithCommitObserver(func(c memory.Commit) { seen = append(seen, c.Metadata) }))
+		send(t, b, 0, "a", "b", "c")
+		require.NoError(t, b.SetCommittedMetadata("g", "t", 0, 1, "operator's"))
+		require.Equal(t, "OFFSET_METADATA_TOO_LARGE", testkit.Code(b.SetCommittedMetadata("g", "t", 0, 1, strings.Repeat("m", 4097))))
+		r := run(t, b)
+		require.Equal(t, "operator's", r.claim(0).Metadata)
+		require.NoError(t, r.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 1, Metadata: strings.Repeat("m", 4096)}}))
+		require.NoError(t, r.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 2, Metadata: "mine"}}))
+		require.Equal(t, []string{strings.Repeat("m", 4096), "mine"}, seen)
+		require.Equal(t, "mine", b.CommittedMetadata("g", "t", 0))
+
+		require.NoError(t, b.RecreateTopic("t", 1))
+		synctest.Wait()
+		require.Empty(t, r.claim(0).Metadata, "of a topic that was created again")
+		require.Empty(t, b.CommittedMetadata("g", "t", 0))
 	})
 }

@@ -26,7 +26,8 @@
 // cooperative-sticky gives up the partitions that move, in two steps.
 //
 // A commit is refused with ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID or
-// REBALANCE_IN_PROGRESS in the same states as in Kafka.
+// REBALANCE_IN_PROGRESS in the same states as in Kafka. The broker stores metadata of up
+// to 4,096 bytes beside an offset.
 //
 // A group of the ConsumerProtocol (KIP-848) has epochs. The coordinator computes a target
 // assignment, and each member goes towards it by its heartbeats: it gives partitions up

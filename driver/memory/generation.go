@@ -118,11 +118,11 @@ func (r *run) newClaim(tp TopicPartition, l *partitionLog) *claim {
 	k := &claim{
 		b: r.c.b, set: &r.c.claims, link: &r.c.link, log: l, done: make(chan struct{}),
 		level: r.c.cfg.IsolationLevel, maxBytes: r.c.cfg.MaxMessageBytes,
-		next: start, committed: start, watermark: -1, reported: -1,
+		next: start.offset, committed: start, watermark: -1, reported: -1,
 	}
 	k.Claim = driver.Claim{
 		Topic: tp.Topic, Partition: tp.Partition,
-		Start: start, Generation: r.c.place.generation, Backend: k,
+		Start: start.offset, Metadata: start.metadata, Generation: r.c.place.generation, Backend: k,
 	}
 	return k
 }

@@ -27,7 +27,7 @@ type group struct {
 	timer      *time.Timer
 	changed    signal // fired when a member may see something new
 
-	offsets  map[TopicPartition]int64
+	offsets  map[TopicPartition]place
 	pinned   map[string]bool // topics for which newest has been made durable
 	progress signal          // fired when offsets change
 }
@@ -67,7 +67,7 @@ func (b *Broker) group(name string) *group {
 			return g
 		}
 	}
-	g := &group{b: b, name: name, offsets: make(map[TopicPartition]int64), pinned: make(map[string]bool)}
+	g := &group{b: b, name: name, offsets: make(map[TopicPartition]place), pinned: make(map[string]bool)}
 	b.groups = append(b.groups, g)
 	return g
 }

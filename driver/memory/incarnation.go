@@ -69,7 +69,7 @@ func (h *topicHistory) takeUnplaced() []*driver.NoPositionError {
 func (h *topicHistory) bury(ks []*claim) {
 	for _, k := range ks {
 		if k.orphaned() {
-			h.buried = append(h.buried, grave{k.partition(), k.committed})
+			h.buried = append(h.buried, grave{k.partition(), k.committed.offset})
 		}
 	}
 }

@@ -140,10 +140,10 @@ func (m *membership) mayCommit() error {
 	return m.g.mayCommit(m.instance, m.id, m.generation)
 }
 
-// commit records an offset that the member commits.
-func (m *membership) commit(tp TopicPartition, offset int64, gap bool) {
-	m.g.offsets[tp] = offset
-	m.g.b.observer.applied(Commit{m.g.name, m.id, m.generation, tp, offset, gap})
+// commit records a position that the member commits.
+func (m *membership) commit(tp TopicPartition, at place, gap bool) {
+	m.g.offsets[tp] = at
+	m.g.b.observer.applied(Commit{m.g.name, m.id, m.generation, tp, at.offset, at.metadata, gap})
 }
 
 // lostMembership wraps ErrMembershipLost in an answer that means it.

@@ -13,8 +13,9 @@ type Commit struct {
 	Member     string
 	Generation int32
 	TopicPartition
-	Offset int64
-	Gap    bool // the consumer has moved the position into the log, see driver.OutOfRange
+	Offset   int64
+	Metadata string
+	Gap      bool // the consumer has moved the position into the log, see driver.OutOfRange
 }
 
 // Committed returns the offset that a group has committed for a partition, or -1. A group
@@ -25,9 +26,22 @@ func (b *Broker) Committed(group, topic string, partition int32) int64 {
 	return b.group(group).committed(TopicPartition{topic, partition})
 }
 
-// SetCommitted sets the committed offset of a group, like an operator. It fails for a
-// group with members.
+// CommittedMetadata returns what a group has committed beside its offset for a partition.
+func (b *Broker) CommittedMetadata(group, topic string, partition int32) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.group(group).offsets[TopicPartition{topic, partition}].metadata
+}
+
+// SetCommitted sets the committed offset of a group, without metadata, like an operator.
+// It fails for a group with members.
 func (b *Broker) SetCommitted(group, topic string, partition int32, offset int64) error {
+	return b.SetCommittedMetadata(group, topic, partition, offset, "")
+}
+
+// SetCommittedMetadata is SetCommitted with metadata. It fails with
+// OFFSET_METADATA_TOO_LARGE for metadata that the broker accepts from no consumer either.
+func (b *Broker) SetCommittedMetadata(group, topic string, partition int32, offset int64, metadata string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	tp := TopicPartition{topic, partition}
@@ -38,7 +52,10 @@ func (b *Broker) SetCommitted(group, topic string, partition int32, offset int64
 	case len(g.members) > 0:
 		return fail("UNKNOWN_MEMBER_ID", "group %q: offsets cannot be set while it has %d members", group, len(g.members))
 	}
-	g.offsets[tp] = offset
+	if err := b.metadataErr(tp, metadata); err != nil {
+		return err
+	}
+	g.offsets[tp] = place{offset, metadata}
 	g.progress.fire()
 	return nil
 }
@@ -63,9 +80,15 @@ func (b *Broker) WaitCommitted(ctx context.Context, group, topic string, partiti
 	}
 }
 
+// A place is a committed offset and what was committed beside it.
+type place struct {
+	offset   int64
+	metadata string
+}
+
 func (g *group) committed(tp TopicPartition) int64 {
-	if offset, ok := g.offsets[tp]; ok {
-		return offset
+	if at, ok := g.offsets[tp]; ok {
+		return at.offset
 	}
 	return -1
 }
@@ -73,10 +96,10 @@ func (g *group) committed(tp TopicPartition) int64 {
 // pin commits the newest offset of all partitions that a topic has when the group first
 // joins for it. A partition that is not pinned was created later: see start.
 func (g *group) pin(c *consumer) {
-	if c.cfg.InitialOffset != driver.OffsetNewest {
-		return
-	}
 	for _, topic := range c.cfg.Topics {
+		if c.cfg.Initial(topic) != driver.OffsetNewest {
+			continue
+		}
 		if t := g.b.topics[topic]; g.pinned[topic] || t != nil && t.forbidden {
 			continue
 		}
@@ -85,32 +108,32 @@ func (g *group) pin(c *consumer) {
 			tp := TopicPartition{topic, int32(p)}
 			l := g.b.log(tp)
 			if g.committed(tp) < 0 && !c.topics.outlived(topic) {
-				g.offsets[tp] = l.limit(c.cfg.IsolationLevel)
-				c.topics.placed(tp, g.offsets[tp], l)
+				g.offsets[tp] = place{offset: l.limit(c.cfg.IsolationLevel)}
+				c.topics.placed(tp, g.offsets[tp].offset, l)
 			}
 		}
 	}
 	g.progress.fire()
 }
 
-// start returns the offset from which an assigned partition is delivered. For a group
+// start returns where an assigned partition is delivered from. For a group
 // that starts at the newest offset, it also commits the beginning of a partition that was
 // created later, or this could happen: the owner commits nothing, retention removes
 // records, and the next owner skips them without a report.
-func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) int64 {
-	if offset := g.committed(tp); offset >= 0 {
-		return offset
+func (g *group) start(c *consumer, tp TopicPartition, l *partitionLog) place {
+	if at, ok := g.offsets[tp]; ok {
+		return at
 	}
-	if c.cfg.InitialOffset == driver.OffsetNewest {
+	if c.cfg.Initial(tp.Topic) == driver.OffsetNewest {
 		g.begin(tp)
 	}
-	return l.start
+	return place{offset: l.start}
 }
 
 // begin commits the beginning of a partition for which the group has no position.
 func (g *group) begin(tp TopicPartition) {
 	if l := g.b.log(tp); l != nil && g.committed(tp) < 0 {
-		g.offsets[tp] = l.start
+		g.offsets[tp] = place{offset: l.start}
 		g.progress.fire()
 	}
 }
@@ -118,7 +141,7 @@ func (g *group) begin(tp TopicPartition) {
 // forget drops the committed offsets of a deleted topic. A topic that is created under
 // its name while the group has members stays pinned: it is later than they are.
 func (g *group) forget(topic string) {
-	maps.DeleteFunc(g.offsets, func(tp TopicPartition, _ int64) bool { return tp.Topic == topic })
+	maps.DeleteFunc(g.offsets, func(tp TopicPartition, _ place) bool { return tp.Topic == topic })
 	g.forgetPins()
 	g.progress.fire()
 }

@@ -41,6 +41,9 @@ func (w *watch) look(f func() (bool, error)) (done bool, changed <-chan struct{}
 		w.trouble = errUnreachable()
 	}
 	w.unreachable = down
+	if w.trouble == nil {
+		w.trouble = w.c.commits.takeRefused()
+	}
 	if err = w.interruption(); err == nil {
 		done, err = f()
 	}

@@ -99,7 +99,7 @@ var mutations = []mutation{
 	// A topic is its ID.
 	{"old position committed to the new incarnation", "memory/commit.go", "\tcase k.orphaned():\n", "\tcase false:\n"},
 	{"claim survives its topic", "memory/incarnation.go", "return k.b.log(k.partition()) != k.log }", "return k.b.log(k.partition()) == nil }"},
-	{"new incarnation starts at the newest offset", "memory/offsets.go", "\t\tg.offsets[tp] = l.start\n", "\t\tg.offsets[tp] = l.end\n"},
+	{"new incarnation starts at the newest offset", "memory/offsets.go", "\t\tg.offsets[tp] = place{offset: l.start}\n", "\t\tg.offsets[tp] = place{offset: l.end}\n"},
 
 	// One bad thing stops its neighbours.
 	{"damaged record skipped", "memory/claim.go", "\t\tk.reported = next\n", "\t\tk.next = next + 1\n"},
