@@ -14,6 +14,7 @@ type failing struct {
 	mu     sync.Mutex
 	open   []failingRecord // in order of offset
 	atWork bool            // the handler is at them: none is due
+	calls  int             // how often they came to be with it again
 	closed bool            // the lane has ended
 }
 
@@ -60,6 +61,7 @@ func (f *failing) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.atWork = true
+	f.calls++
 }
 
 // forget notes that a record is done. Orders for it come too late.
@@ -130,6 +132,7 @@ func (f *failing) fill(ps *PartitionStatus) {
 		return
 	}
 	r := f.open[0]
+	ps.Failing = r.offset
 	ps.Errors, ps.LastError, ps.ForwardError = r.tries, r.err, r.sendErr
 	if !f.atWork {
 		ps.NextRetry = r.next

@@ -44,7 +44,7 @@ func (m *Manager) caller() string {
 // it looks for what calls them among the callers. A hook of another manager
 // counts too, since none may block.
 func (m *Manager) insideHook() bool {
-	if len(m.hooks) == 0 {
+	if len(m.hooks) == 0 && len(m.subscribers.now()) == 0 {
 		return false
 	}
 	frames := runtime.CallersFrames(callers())

@@ -27,6 +27,7 @@ type job struct {
 	ledger  *ledger      // failures of records, likewise
 	policy  *policy
 	hold    *hold
+	watch   *watch
 
 	forwarder forwarder     // of dead letters, in place of what a session opens; nil but in tests
 	done      chan struct{} // closed when run has returned
@@ -74,7 +75,7 @@ type jobStatus struct {
 func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handler) *job {
 	log, lines := thin(m.log.With("consumer", cfg.JobName))
 	dcfg.Logger = log
-	return &job{
+	j := &job{
 		m:       m,
 		cfg:     cfg,
 		dcfg:    dcfg,
@@ -90,6 +91,8 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
 	}
+	j.watch = newWatch(j, m.stuckLimit(&cfg))
+	return j
 }
 
 func (j *job) name() string { return j.cfg.JobName }
@@ -216,6 +219,7 @@ func (j *job) stop() {
 func (j *job) run(ctx context.Context) {
 	defer close(j.done)
 	defer j.lines.close()
+	defer j.watch.close()
 	for {
 		w, ok := j.awaitOn()
 		if !ok {

@@ -25,6 +25,8 @@ type Manager struct {
 	hooks           []Hook
 	middleware      []Middleware
 	shutdownTimeout time.Duration
+	stuckAfter      time.Duration // 0 is the default of each consumer
+	subscribers     subscribers
 
 	stages   [stageCount]stage
 	begun    stage           // it ends when a shutdown begins
@@ -115,6 +117,9 @@ func New(d driver.Driver, opts ...Option) *Manager {
 func (m *Manager) event(e Event) {
 	for _, h := range m.hooks {
 		m.tell(h, e)
+	}
+	for _, s := range m.subscribers.now() {
+		m.tell(s, e)
 	}
 }
 

@@ -101,6 +101,7 @@ func (c *claims) Assign(claims []*driver.Claim) {
 // Deliver queues records for their partition's lane.
 func (c *claims) Deliver(cl *driver.Claim, b driver.Batch) {
 	cl.Owner.(*partition).deliver(b)
+	c.job.watch.arm()
 	c.delivered(cl)
 }
 

@@ -85,6 +85,9 @@ type PartitionStatus struct {
 	// InFlight is the number of records that the handler is at, or that wait to be
 	// tried again.
 	InFlight int
+	// StandsSince is since when Position has been where it is although records are there,
+	// as far as that was seen: it may be somewhat late. Zero if there are none.
+	StandsSince time.Time
 	// Oldest is the timestamp of the first buffered record that is not done, in
 	// flight or not; zero if there is none.
 	Oldest time.Time
@@ -95,7 +98,8 @@ type PartitionStatus struct {
 	FetchError   error
 	FetchErrorAt time.Time
 
-	Errors    int       // failures in a row of the first record that fails
+	Failing   int64     // the offset of the first record that fails; see Manager.Resolve
+	Errors    int       // failures in a row of that record
 	LastError error     // the latest of them
 	NextRetry time.Time // zero while an attempt is under way
 
@@ -170,6 +174,7 @@ func (j *job) snapshot() ConsumerStatus {
 	cs.Stragglers = topicPartitions(j.workers.stragglers(owned))
 	for _, p := range owned {
 		ps := p.snapshot()
+		ps.StandsSince = j.watch.stands(p)
 		cs.Partitions = append(cs.Partitions, ps)
 		if ps.Errors > cs.Errors {
 			cs.Errors, cs.NextRetry = ps.Errors, ps.NextRetry
@@ -198,6 +203,7 @@ func (p *partition) snapshot() PartitionStatus {
 		Topic:     p.claim.Topic,
 		Partition: p.claim.Partition,
 		Lag:       -1,
+		Failing:   -1,
 	}
 	p.intake.fill(&ps)
 	p.lane.failing.fill(&ps)

@@ -1,0 +1,288 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// WithStuckAfter sets how long one call of a handler may run, or a record may lie ready
+// without being handed out, before Healthy reports it. The default is 5 minutes, or
+// twice the HandlerTimeout of a consumer that has one. A consumer whose HandlerTimeout
+// allows longer calls than d gets twice its HandlerTimeout. A duration that is not
+// positive is ignored.
+func WithStuckAfter(d time.Duration) Option {
+	return Option{func(m *Manager) {
+		if d > 0 {
+			m.stuckAfter = d
+		}
+	}}
+}
+
+// Ready reports whether the process does its part: nil once each consumer that is
+// switched on has joined its group since its last start, with or without partitions. It
+// is an error while one is starting or backing off, before StartAllConsumers, and from
+// the beginning of a shutdown on, when it wraps ErrClosed. A disabled consumer is
+// switched off, and is none of those. A consumer that has joined stays ready while its
+// brokers are away, until its driver gives up.
+//
+// It is meant for a readiness probe, and for a deployment that waits for it. It asks no
+// broker.
+func (m *Manager) Ready() error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if isClosed(m.stopping) {
+		return fmt.Errorf("kafka: shutting down: %w", ErrClosed)
+	}
+	return m.report((*job).awaited)
+}
+
+// Healthy reports whether a restart of the process would help: nil unless a call of a
+// handler has run for longer than [WithStuckAfter] says, or a record was ready for that
+// long and was not handed out for no known reason. It is nil for a consumer that is
+// starting, is held, is disabled, has no partitions, cannot reach its brokers, or retries
+// a record that fails, and during a shutdown.
+//
+// The time is measured from when the library first saw the call under way, up to a
+// twentieth of the bound late. It is meant for a liveness probe, and asks no broker.
+func (m *Manager) Healthy() error {
+	if err := m.ready(); err != nil {
+		return err
+	}
+	if isClosed(m.stopping) {
+		return nil
+	}
+	return m.report((*job).stuck)
+}
+
+// maxReported is how many problems the error of Ready or Healthy lists.
+const maxReported = 20
+
+// report joins what ask returns for each consumer.
+func (m *Manager) report(ask func(*job) []error) error {
+	var all []error
+	for _, j := range m.allJobs() {
+		all = append(all, ask(j)...)
+	}
+	if more := len(all) - maxReported; more > 0 {
+		all = append(all[:maxReported:maxReported], fmt.Errorf("kafka: and %d more", more))
+	}
+	return errors.Join(all...)
+}
+
+// awaited returns why the job is not ready, if so.
+func (j *job) awaited() []error {
+	j.mu.Lock()
+	st, on, s := j.status, j.wish.on, j.session
+	j.mu.Unlock()
+	switch {
+	case !on:
+		return nil
+	case s != nil && st.state != StateStopping && isClosed(s.member.joined):
+		return nil
+	case st.state == StateOff:
+		return []error{fmt.Errorf("kafka: consumer %q is switched on and has not been started", j.name())}
+	case st.reason != nil:
+		return []error{fmt.Errorf("kafka: consumer %q has not joined its group, and is %v: %w", j.name(), st.state, st.reason)}
+	}
+	return []error{fmt.Errorf("kafka: consumer %q has not joined its group, and is %v", j.name(), st.state)}
+}
+
+// stuck returns which partitions of the job stand still for no known reason.
+func (j *job) stuck() (all []error) {
+	for _, p := range j.workers.busy() {
+		o := j.watch.look(p)
+		limit := j.watch.limit
+		if o.what == isReady {
+			limit += p.env.batchLinger // a batch may wait for so long to fill
+		}
+		if still := time.Since(o.called); o.what == isWaiting || still <= limit {
+			continue
+		} else if o.what == isReady {
+			all = append(all, fmt.Errorf("kafka: consumer %q: the record of %v at offset %d has been ready for %v and was not handed out",
+				j.name(), keyOf(p.claim), o.position, still.Truncate(time.Second)))
+		} else {
+			all = append(all, fmt.Errorf("kafka: consumer %q: the handler of %v has been at offset %d for %v",
+				j.name(), keyOf(p.claim), o.position, still.Truncate(time.Second)))
+		}
+	}
+	return all
+}
+
+// stuckLimit returns how long a call may run.
+func (m *Manager) stuckLimit(cfg *ConsumerConfig) time.Duration {
+	twice := 2 * cfg.HandlerTimeout
+	switch {
+	case m.stuckAfter > 0:
+		return max(m.stuckAfter, twice)
+	case twice > 0:
+		return twice
+	}
+	return 5 * time.Minute
+}
+
+// A watch notes since when the partitions of a job stand still. A lane takes no time
+// stamps, which would cost more than all else that it does per record. The watch looks
+// at the lanes now and then, while records are there, and whenever a status is asked for.
+type watch struct {
+	limit time.Duration
+	every time.Duration
+	job   *job
+
+	armed atomic.Bool // the timer is set, or its function runs
+
+	mu     sync.Mutex
+	closed bool
+	timer  *time.Timer
+	seen   map[*partition]sight
+}
+
+// A sight is what a partition was found at.
+type sight struct {
+	stance
+	stood  time.Time // since when its position is the same
+	called time.Time // since when the call, or what else it is at, is the same
+}
+
+// A stance is where a partition is and what it does there.
+type stance struct {
+	what     stanceKind
+	position int64
+	calls    int // that came again
+}
+
+type stanceKind int
+
+const (
+	isIdle    stanceKind = iota // it has no record
+	isWaiting                   // there is a reason why no handler is called
+	isReady                     // a record could be handed out
+	isCalling                   // a handler is called
+)
+
+func newWatch(j *job, limit time.Duration) *watch {
+	return &watch{limit: limit, every: limit / 20, job: j, seen: make(map[*partition]sight)}
+}
+
+// arm makes the watch look, now that records have come. It costs an atomic load while
+// the watch is armed.
+func (w *watch) arm() {
+	if !w.armed.Load() && w.armed.CompareAndSwap(false, true) {
+		w.set()
+	}
+}
+
+func (w *watch) set() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.timer = time.AfterFunc(w.every, w.tick)
+	}
+}
+
+// tick looks at all partitions. While one has records it comes again. Records may come
+// between the look and the disarming, whose arm does nothing then: so it looks twice.
+func (w *watch) tick() {
+	if w.lookAtAll() {
+		w.set()
+		return
+	}
+	w.armed.Store(false)
+	if w.lookAtAll() {
+		w.arm()
+	}
+}
+
+// lookAtAll reports whether a partition has records, and forgets those that have ended.
+func (w *watch) lookAtAll() (records bool) {
+	busy := w.job.workers.busy()
+	live := make(map[*partition]bool, len(busy))
+	for _, p := range busy {
+		live[p] = true
+		records = w.look(p).what != isIdle || records
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.seen {
+		if !live[p] {
+			delete(w.seen, p)
+		}
+	}
+	return records
+}
+
+// look notes what p is at, and returns it with the times since when. Of a partition
+// without records it keeps nothing.
+func (w *watch) look(p *partition) sight {
+	now, s := time.Now(), p.stance()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, known := w.seen[p]
+	o := sight{s, now, now}
+	if known && before.position == s.position {
+		o.stood = before.stood
+		if before.stance == s {
+			o.called = before.called
+		}
+	}
+	if s.what == isIdle {
+		delete(w.seen, p)
+	} else if !w.closed {
+		w.seen[p] = o
+	}
+	return o
+}
+
+// close ends the watch.
+func (w *watch) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	clear(w.seen)
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// stance returns what p is at. A failing record that waits, or whose copy is being sent,
+// is a reason; so are a hold and the end of the claim. A lane that has not begun waits for
+// the handler of an earlier claim.
+func (p *partition) stance() stance {
+	var ps PartitionStatus
+	p.intake.fill(&ps)
+	failing, calls := p.lane.failing.standing()
+	s := stance{position: ps.Position, calls: calls}
+	switch {
+	case p.ended():
+	case failing:
+		s.what = isWaiting
+	case ps.InFlight > 0:
+		s.what = isCalling
+	case ps.Buffered == 0:
+	case !p.brake.free() || p.goroutine.Load() == 0:
+		s.what = isWaiting
+	default:
+		s.what = isReady
+	}
+	return s
+}
+
+// standing reports whether a record has failed and is not with the handler, and counts
+// the calls of the handler for records that had failed.
+func (f *failing) standing() (waits bool, calls int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.open) > 0 && !f.atWork, f.calls
+}
+
+// stands returns since when p stands at its position with records to handle, or the zero
+// time.
+func (w *watch) stands(p *partition) time.Time {
+	if o := w.look(p); o.what != isIdle {
+		return o.stood
+	}
+	return time.Time{}
+}
