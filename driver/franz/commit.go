@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -181,7 +180,7 @@ func answered(verdicts map[partition]error, p partition) error {
 	if err, ok := verdicts[p]; ok {
 		return err
 	}
-	return kerr.UnknownServerError
+	return errIncomplete
 }
 
 // judge sorts the marks after an attempt: durable, to be tried again, or refused.
@@ -254,8 +253,5 @@ func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by fun
 // worthRetrying reports whether another attempt under the same claim can succeed after err.
 // A member that was removed waits: its claim ends as soon as kgo knows.
 func worthRetrying(err error) bool {
-	if gone(err) {
-		return true
-	}
-	return !isPermanent(err) && !isCode(err, kerr.UnknownServerError)
+	return gone(err) || !isPermanent(err)
 }

@@ -172,11 +172,11 @@ func (c *committer) send(broker *ibm.Broker, req *ibm.OffsetCommitRequest) (*ibm
 }
 
 // answered returns what resp holds for one partition.
-func answered(resp *ibm.OffsetCommitResponse, p partition) ibm.KError {
+func answered(resp *ibm.OffsetCommitResponse, p partition) error {
 	if k, ok := resp.Errors[p.Topic][p.ID]; ok {
 		return k
 	}
-	return ibm.ErrUnknown
+	return ibm.ErrIncompleteResponse
 }
 
 // judge sorts the marks after an attempt: durable, to be tried again, or refused.

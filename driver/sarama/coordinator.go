@@ -193,10 +193,10 @@ func (k *coordinator) committed(ctx context.Context, partitions []partition) (po
 	})
 }
 
-// ofTheGroup reports whether a code that comes with one partition is about the group,
+// ofTheGroup reports whether an error that comes with one partition is about the group,
 // its coordinator or the member, and so about all partitions.
-func ofTheGroup(k ibm.KError) bool {
-	return isCode(k, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable, ibm.ErrOffsetsLoadInProgress,
+func ofTheGroup(err error) bool {
+	return isCode(err, ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable, ibm.ErrOffsetsLoadInProgress,
 		ibm.ErrGroupAuthorizationFailed, ibm.ErrInvalidGroupId, ibm.ErrGroupIDNotFound,
 		ibm.ErrUnknownMemberId, ibm.ErrIllegalGeneration, ibm.ErrRebalanceInProgress, ibm.ErrFencedInstancedId)
 }

@@ -166,20 +166,17 @@ func (m *membership) lose(s *session, cause error) {
 // worthRetrying reports whether another attempt can succeed after by was answered with
 // err. If by owns nothing any longer, its claims are lost.
 func (m *membership) worthRetrying(by member, err error) bool {
-	switch {
-	case isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration):
-		if now, ok := m.member(); !ok || now != by {
-			return true // refused for an identity that it has no longer
-		}
-		if m.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
-			return true // between the join and its answer: the claims stay
-		}
-		m.lose(by.session, err)
-		return false
-	case isPermanent(err), isCode(err, ibm.ErrUnknown):
-		return false
+	if !isCode(err, ibm.ErrUnknownMemberId, ibm.ErrFencedInstancedId, ibm.ErrIllegalGeneration) {
+		return !isPermanent(err)
 	}
-	return true
+	if now, ok := m.member(); !ok || now != by {
+		return true // refused for an identity that it has no longer
+	}
+	if m.cooperative && isCode(err, ibm.ErrIllegalGeneration) {
+		return true // between the join and its answer: the claims stay
+	}
+	m.lose(by.session, err)
+	return false
 }
 
 // gone reports whether a member whose session ended with cause owns nothing any longer.
