@@ -2,7 +2,6 @@ package franz
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -37,49 +36,60 @@ func (o *positions) restarted(p partition, from, to int64) {
 // restartHeld makes beginnings durable, between two sessions, for the partitions that the
 // member held in the last one, in the name of by. So a process that joins now, and knows
 // nothing of the old topic, starts there. If the group has gone on without this member,
-// that is done at the assignment.
+// that is done at the assignment. So it is for a partition whose beginning is not known or
+// that the coordinator refuses.
 func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, by member) error {
 	froms := o.restarts.Held(o.topics.names)
 	if len(froms) == 0 {
 		return nil
 	}
-	begins, err := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
-	if err != nil || len(begins) == 0 {
-		return err
-	}
-	err = o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, begins)
-	if otherMembers(err) {
-		return nil
-	}
-	if err != nil {
-		return err
+	begins, failed := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
+	if len(begins) > 0 {
+		refused, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
+		if otherMembers(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		maps.Copy(failed, refused)
 	}
 	for p, begin := range begins {
-		o.restarted(p, froms[p], begin)
+		if failed[p] == nil {
+			o.restarted(p, froms[p], begin)
+		}
+	}
+	for p, err := range failed {
+		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
 	}
 	return nil
 }
 
 // beginnings asks the leaders where the logs of topics begin that were created again. A
 // leader that does not know the new topic yet would answer for the old one, so every
-// broker that knows the topic must know the new one.
-func (o *positions) beginnings(ctx context.Context, partitions []partition) (map[partition]int64, error) {
+// broker that knows the topic must know the new one. A topic for which that does not hold
+// yet, or a partition whose leader does not answer, has failed, and is no verdict on the
+// others.
+func (o *positions) beginnings(ctx context.Context, partitions []partition) (begins map[partition]int64, failed map[partition]error) {
+	failed = map[partition]error{}
 	if len(partitions) == 0 {
-		return nil, nil
+		return nil, failed
 	}
-	var kept []partition
+	known := map[partition]bool{}
 	for _, seen := range o.topics.poll(ctx) {
 		for _, p := range partitions {
-			state := seen.topics[p.Topic]
-			if !o.topics.known.Holds(p.Topic, o.topics.known.Era(p.Topic), state.id) {
-				return nil, recreated(p.Topic)
+			if !o.topics.hold(p.Topic, o.topics.known.Era(p.Topic), seen) {
+				failed[p] = recreated(p.Topic)
 			}
-			if slices.Contains(state.partitions, p.ID) && !slices.Contains(kept, p) {
-				kept = append(kept, p) // the new topic may have fewer
-			}
+			known[p] = known[p] || slices.Contains(seen.topics[p.Topic].partitions, p.ID)
 		}
 	}
-	return o.leaders.all(ctx, kept, logBegin)
+	kept := slices.DeleteFunc(partitions, func(p partition) bool {
+		return failed[p] != nil || !known[p] // the new topic may have fewer
+	})
+	begins, silent := o.leaders.some(ctx, kept, logBegin)
+	maps.Copy(failed, silent)
+	return begins, failed
 }
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned, of
@@ -88,10 +98,8 @@ func (o *positions) restartAssigned(ctx context.Context, s *session, by member, 
 	if len(froms) == 0 {
 		return nil
 	}
-	begins, err := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
-	if err != nil {
-		return fmt.Errorf("beginning of a topic that was created again: %w", err)
-	}
+	begins, unknown := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
+	maps.Copy(failed, unknown)
 	to := map[partition]int64{}
 	for p, begin := range begins {
 		if fetched[p].Offset == begin && froms[p] < 0 {

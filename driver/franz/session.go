@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
@@ -214,8 +213,10 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		return nil, s.refuse(ctx)
 	}
 	if err != nil {
-		// Kgo takes a context's error for its own end, and would never join again.
-		return nil, &driver.Error{Code: codeOf(err), Err: fmt.Errorf("start of claims: %w", err)}
+		if errors.Is(err, context.Canceled) { // kgo would take it for its own end, and never join again
+			err = errors.New(err.Error())
+		}
+		return nil, wrap(fmt.Errorf("start of claims: %w", err))
 	}
 	var made []*claim
 	var later []partition
