@@ -24,7 +24,8 @@ type claim struct {
 	next  atomic.Int64 // the offset at which fetching goes on, or -1; one goroutine writes it
 	moved atomic.Int64 // when next moved last, in nanoseconds since 1970
 
-	ended chan struct{} // closed when the claim has ended
+	ended  chan struct{} // closed when the claim has ended
+	wanted chan struct{} // closed when a rebalance waits for that
 
 	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	paused    bool       // by the core
@@ -32,6 +33,7 @@ type claim struct {
 	standing  bool       // kgo has paused it because it cannot be read on
 	held      []driver.Batch
 	done      bool
+	hurried   bool
 	committed int64 // the durable position, or -1
 	epochs    epochs
 	lost      error                   // why, if it was lost
@@ -41,7 +43,7 @@ type claim struct {
 func (s *session) newClaim(p partition, start int64, by member) *claim {
 	cl := &claim{
 		among: s.claims, session: s, where: p, member: by.id, era: s.eras[p.Topic],
-		committed: -1, ended: make(chan struct{}),
+		committed: -1, ended: make(chan struct{}), wanted: make(chan struct{}),
 	}
 	cl.public = &driver.Claim{Topic: p.Topic, Partition: p.ID, Start: start, Generation: by.generation, Backend: cl}
 	cl.high.Store(-1)
@@ -66,6 +68,30 @@ func (cl *claim) finish() {
 		cl.done, cl.paused, cl.held = true, false, nil
 		close(cl.ended)
 	}
+}
+
+// hurry notes that a rebalance waits for the end of the claim.
+func (cl *claim) hurry() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.hurried {
+		cl.hurried = true
+		close(cl.wanted)
+	}
+}
+
+// unhurried returns a context that ends with ctx, or when a rebalance waits for the end of
+// the claim.
+func (cl *claim) unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-cl.wanted:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 func (cl *claim) hasEnded() bool {

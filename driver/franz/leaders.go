@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,7 +21,23 @@ const (
 // leaders asks the leaders of partitions where their logs begin and end.
 type leaders struct {
 	client    *kgo.Client
-	isolation int8 // of the consumer
+	isolation int8          // of the consumer
+	patience  time.Duration // of one question; 0 is as long as its context
+}
+
+// within returns l with another patience.
+func (l *leaders) within(patience time.Duration) *leaders {
+	bounded := *l
+	bounded.patience = patience
+	return &bounded
+}
+
+// bound returns ctx with the end of l's patience.
+func (l *leaders) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if l.patience == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, l.patience)
 }
 
 const readUncommitted, readCommitted = 0, 1
@@ -73,6 +90,8 @@ func (l *leaders) ask(ctx context.Context, partitions []partition, which int64, 
 		}
 		req.Topics = append(req.Topics, t)
 	}
+	ctx, cancel := l.bound(ctx)
+	defer cancel()
 	for _, shard := range l.client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
 			for _, t := range shard.Req.(*kmsg.ListOffsetsRequest).Topics {
@@ -124,6 +143,8 @@ func (l *leaders) cutBack(ctx context.Context, positions map[partition]kgo.Epoch
 		p.Partition, p.LeaderEpoch, p.CurrentLeaderEpoch = at.ID, position.Epoch, -1
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
+	ctx, cancel := l.bound(ctx)
+	defer cancel()
 	for _, shard := range l.client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
 			continue

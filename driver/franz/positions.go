@@ -39,8 +39,8 @@ const startUnknown = -1
 // starts decides where the claims of s begin, whose positions kgo has fetched; an offset
 // below 0 is none. It makes every decision durable in the name of by. It leaves out the
 // partitions for which that cannot be done now, mostly as they have no leader: no other
-// waits for them, and failed has the reasons.
-func (o *positions) starts(ctx context.Context, s *session, by member, fetched map[partition]kgo.EpochOffset) (starts map[partition]startAt, failed map[partition]error, err error) {
+// waits for them for longer than ask is patient, and failed has the reasons.
+func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by member, fetched map[partition]kgo.EpochOffset) (starts map[partition]startAt, failed map[partition]error, err error) {
 	starts, failed = map[partition]startAt{}, map[partition]error{}
 	found, none := map[partition]kgo.EpochOffset{}, []partition(nil)
 	reborn := map[partition]int64{}
@@ -58,13 +58,13 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 			none = append(none, p)
 		}
 	}
-	for p, parted := range o.leaders.cutBack(ctx, found) {
+	for p, parted := range ask.cutBack(ctx, found) {
 		starts[p] = startAt{found[p].Offset, parted}
 	}
-	if err := o.restartAssigned(ctx, s, by, reborn, fetched, starts, failed); err != nil {
+	if err := o.restartAssigned(ctx, ask, s, by, reborn, fetched, starts, failed); err != nil {
 		return nil, nil, err
 	}
-	if err := o.startFresh(ctx, s, by, none, starts, failed); err != nil {
+	if err := o.startFresh(ctx, ask, s, by, none, starts, failed); err != nil {
 		return nil, nil, err
 	}
 	for p := range starts {
@@ -74,8 +74,8 @@ func (o *positions) starts(ctx context.Context, s *session, by member, fetched m
 }
 
 // startFresh decides for partitions without a position.
-func (o *positions) startFresh(ctx context.Context, s *session, by member, none []partition, starts map[partition]startAt, failed map[partition]error) error {
-	begins, silent := o.leaders.some(ctx, none, logBegin)
+func (o *positions) startFresh(ctx context.Context, ask *leaders, s *session, by member, none []partition, starts map[partition]startAt, failed map[partition]error) error {
+	begins, silent := ask.some(ctx, none, logBegin)
 	if o.cfg.InitialOffset == driver.OffsetOldest {
 		for _, p := range none {
 			begin, ok := begins[p]
@@ -89,7 +89,7 @@ func (o *positions) startFresh(ctx context.Context, s *session, by member, none 
 		return nil
 	}
 	maps.Copy(failed, silent)
-	return o.startNewest(ctx, s, by, begins, starts, failed)
+	return o.startNewest(ctx, ask, s, by, begins, starts, failed)
 }
 
 // reportNoPosition reports that a claim starts where the configuration says, as the group

@@ -99,7 +99,7 @@ func (o *positions) commitEnds(ctx context.Context, asOf incarnation.Eras, ends,
 
 // startNewest makes the starts of partitions without a position durable, whose logs begin
 // at begins: the end from before the join, or the beginning of a later partition.
-func (o *positions) startNewest(ctx context.Context, s *session, by member, begins map[partition]int64, starts map[partition]startAt, failed map[partition]error) error {
+func (o *positions) startNewest(ctx context.Context, ask *leaders, s *session, by member, begins map[partition]int64, starts map[partition]startAt, failed map[partition]error) error {
 	to, unknown := map[partition]int64{}, []partition(nil)
 	for p, begin := range begins {
 		end, pinned := s.pin(p)
@@ -112,7 +112,7 @@ func (o *positions) startNewest(ctx context.Context, s *session, by member, begi
 			to[p] = end
 		}
 	}
-	ends, silent := o.leaders.some(ctx, unknown, logEnd)
+	ends, silent := ask.some(ctx, unknown, logEnd)
 	maps.Copy(to, ends)
 	maps.Copy(failed, silent)
 	refused, err := o.pin(ctx, s, by, to)

@@ -43,7 +43,7 @@ func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, by m
 	if len(froms) == 0 {
 		return nil
 	}
-	begins, failed := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
+	begins, failed := o.beginnings(ctx, o.leaders, slices.Collect(maps.Keys(froms)))
 	if len(begins) > 0 {
 		refused, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
 		if otherMembers(err) {
@@ -70,7 +70,7 @@ func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, by m
 // broker that knows the topic must know the new one. A topic for which that does not hold
 // yet, or a partition whose leader does not answer, has failed, and is no verdict on the
 // others.
-func (o *positions) beginnings(ctx context.Context, partitions []partition) (begins map[partition]int64, failed map[partition]error) {
+func (o *positions) beginnings(ctx context.Context, ask *leaders, partitions []partition) (begins map[partition]int64, failed map[partition]error) {
 	failed = map[partition]error{}
 	if len(partitions) == 0 {
 		return nil, failed
@@ -87,18 +87,18 @@ func (o *positions) beginnings(ctx context.Context, partitions []partition) (beg
 	kept := slices.DeleteFunc(partitions, func(p partition) bool {
 		return failed[p] != nil || !known[p] // the new topic may have fewer
 	})
-	begins, silent := o.leaders.some(ctx, kept, logBegin)
+	begins, silent := ask.some(ctx, kept, logBegin)
 	maps.Copy(failed, silent)
 	return begins, failed
 }
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned, of
 // which froms has the positions in the old topic.
-func (o *positions) restartAssigned(ctx context.Context, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt, failed map[partition]error) error {
+func (o *positions) restartAssigned(ctx context.Context, ask *leaders, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt, failed map[partition]error) error {
 	if len(froms) == 0 {
 		return nil
 	}
-	begins, unknown := o.beginnings(ctx, slices.Collect(maps.Keys(froms)))
+	begins, unknown := o.beginnings(ctx, ask, slices.Collect(maps.Keys(froms)))
 	maps.Copy(failed, unknown)
 	to := map[partition]int64{}
 	for p, begin := range begins {

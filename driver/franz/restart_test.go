@@ -53,13 +53,7 @@ func TestRestartWaitsForNoOtherPartition(t *testing.T) {
 
 			end := c.trouble(t, cluster)
 			deleteTopic(ctx, t, direct, "re")
-			for made := false; !made; { // it waits for all brokers, one of which is behind
-				creating, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-				err := direct.CreateTopic(creating, "re", 2)
-				made = err == nil || errors.Is(err, kerr.TopicAlreadyExists)
-				cancel()
-				require.NoError(t, ctx.Err())
-			}
+			makeAgain(ctx, t, direct, "re", 2)
 			has := func(topic string, id int32) bool {
 				for c := range r.live {
 					if c.Topic == topic && c.Partition == id {
@@ -123,4 +117,17 @@ func holdBack(t *testing.T, cluster *kfake.Cluster, node int32) (end func()) {
 		return &answer, nil, true
 	})
 	return func() { over.Store(true) }
+}
+
+// makeAgain creates a topic again while some brokers do not answer truly: CreateTopic waits
+// for all of them.
+func makeAgain(ctx context.Context, t *testing.T, cluster outside.Client, topic string, partitions int32) {
+	t.Helper()
+	for made := false; !made; {
+		creating, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		err := cluster.CreateTopic(creating, topic, partitions)
+		made = err == nil || errors.Is(err, kerr.TopicAlreadyExists)
+		cancel()
+		require.NoError(t, ctx.Err())
+	}
 }

@@ -208,7 +208,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 			fetched[partition{Topic: topic, ID: id}] = o.EpochOffset()
 		}
 	}
-	starts, failed, err := s.c.positions.starts(ctx, s, by, fetched)
+	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders.within(surveyTimeout), s, by, fetched)
 	if ctx.Err() != nil || s.isOver() {
 		return nil, s.refuse(ctx)
 	}
@@ -282,6 +282,9 @@ func (s *session) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int
 		return
 	}
 	busy := s.claims.endingAt(partitions)
+	for _, cl := range busy {
+		cl.hurry()
+	}
 	s.mu.Lock()
 	s.owes = true
 	s.mu.Unlock()

@@ -153,12 +153,14 @@ func (s *session) astray(cl *claim, st *stray) {
 // is moved.
 func (s *session) repair(taken []*claim, h *holding, st *stray) {
 	p := taken[0].where
-	if s.c.topics.isAnother(s.running, p.Topic) { // the position is not of this topic
+	asking, cancel := taken[0].unhurried(s.running)
+	defer cancel()
+	if s.c.topics.isAnother(asking, p.Topic) { // the position is not of this topic
 		s.yield(taken)
 		return
 	}
 	if s.c.cfg.OutOfRange == driver.OutOfRangeStop && !s.isOver() {
-		err := s.c.positions.outOfRange(s.running, p, st.err)
+		err := s.c.positions.outOfRange(asking, p, st.err)
 		taken[0].setLost(err)
 		s.yield(taken)
 		s.c.fail(err)
@@ -220,7 +222,7 @@ func (s *session) startOf(ctx context.Context, by member, p partition) (int64, e
 		return 0, err
 	}
 	fetched := kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset} // the fetch shows a log that was cut back
-	starts, failed, err := s.c.positions.starts(ctx, s, by, map[partition]kgo.EpochOffset{p: fetched})
+	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders, s, by, map[partition]kgo.EpochOffset{p: fetched})
 	if err != nil {
 		return 0, err
 	}

@@ -23,7 +23,7 @@ const (
 	// topic is left alone whose leader has refused a fetch.
 	reportEvery = time.Minute
 
-	// surveyTimeout bounds the wait for the survey before a join.
+	// surveyTimeout bounds a question to brokers for which a join or a claim waits.
 	surveyTimeout = 2 * time.Second
 )
 

@@ -73,14 +73,17 @@ func (t *topics) elected(topic string, votes []survey) (id incarnation.ID, ok bo
 	return t.known.Elect(topic, count)
 }
 
-// poll asks all brokers for the topics, and waits for their answers or for ctx. A broker
-// that does not answer has no vote.
+// poll asks all brokers for the topics, and waits for their answers. A broker that does not
+// answer within surveyTimeout has no vote. There is no vote at all if ctx ends before: the
+// brokers that have answered may be those that are behind.
 func (t *topics) poll(ctx context.Context) (votes []survey) {
 	brokers := t.coordinator.client.DiscoveredBrokers()
 	answers := make(chan survey, len(brokers))
+	asking, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
 	for _, b := range brokers {
-		t.asking.Go(func() { // ends when the broker has answered or ctx ends
-			s, err := askTopics(ctx, b, t.names)
+		t.asking.Go(func() { // ends when the broker has answered or asking ends
+			s, err := askTopics(asking, b, t.names)
 			if err != nil {
 				s = survey{}
 			}
@@ -92,7 +95,7 @@ func (t *topics) poll(ctx context.Context) (votes []survey) {
 		case s := <-answers:
 			votes = append(votes, s)
 		case <-ctx.Done():
-			return votes
+			return nil
 		}
 	}
 	return votes
