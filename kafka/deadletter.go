@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -186,7 +185,7 @@ func (d *outbox) letter(f *forwarding) (*letter, error) {
 	l := new(letter)
 	m := &l.origin
 	f.fill(m)
-	topic, err := d.topicFor(m, f.err)
+	topic, err := d.topicFor(m, f)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +195,7 @@ func (d *outbox) letter(f *forwarding) (*letter, error) {
 		attempts: f.attempts,
 		err:      f.err,
 		reason:   f.reason,
-		failed:   time.Now(),
+		failed:   f.decided,
 		noText:   d.cfg.NoErrorText,
 	}
 	l.first = ProducerMessage{Topic: topic, Key: m.Key, Value: m.Value, Headers: l.why.headers(m.Headers)}
@@ -234,7 +233,12 @@ func (d *outbox) send(ctx context.Context, letters []*letter) {
 		case o := <-outcomes:
 			o.l.answered(o.err)
 		case <-ctx.Done():
-			return
+			select {
+			case o := <-outcomes: // it has arrived, and is acknowledged perhaps
+				o.l.answered(o.err)
+			default:
+				return
+			}
 		}
 	}
 }
@@ -258,11 +262,11 @@ func tooLarge(err error) bool {
 }
 
 // topicFor returns the topic for the copy of a record. Its error wraps errNoTarget.
-func (d *outbox) topicFor(m *Message, err error) (string, error) {
+func (d *outbox) topicFor(m *Message, f *forwarding) (string, error) {
 	if d.cfg.TopicFor == nil {
 		return d.topics[m.Topic], nil
 	}
-	topic, perr := d.askTopicFor(m, err)
+	topic, perr := d.askTopicFor(m, f)
 	if perr == nil {
 		if perr = validTopicToRead(topic); perr == nil && slices.Contains(d.sources, topic) {
 			perr = fmt.Errorf("%s is a topic that the consumer reads", quote(topic))
@@ -277,13 +281,17 @@ func (d *outbox) topicFor(m *Message, err error) (string, error) {
 	return topic, nil
 }
 
-func (d *outbox) askTopicFor(m *Message, err error) (topic string, perr error) {
+func (d *outbox) askTopicFor(m *Message, f *forwarding) (topic string, perr error) {
+	f.exited = true // unless it returns or panics
 	defer func() {
 		if v := recover(); v != nil {
+			f.exited = false
 			perr = &PanicError{What: "TopicFor", Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return d.cfg.TopicFor(m, err), nil
+	topic = d.cfg.TopicFor(m, f.err)
+	f.exited = false
+	return topic, nil
 }
 
 // fill makes m the record as handlers get it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -74,6 +75,12 @@ func lettersIn(t testing.TB, b *memory.Broker, topic string) (all []driver.Recor
 		all = append(all, records...)
 	}
 	return all
+}
+
+// headerOf returns the text of a record's header.
+func headerOf(r driver.Record, key string) string {
+	m := kafka.Message{Headers: r.Headers}
+	return string(m.Header(key))
 }
 
 // pass lets virtual time pass, and everything come to rest.
@@ -181,7 +188,11 @@ func TestPublishOfADeadLetter(t *testing.T) {
 				pass(10 * time.Minute)
 
 				assert.Equal(t, 2, h.called("bad"), "a failed publish does not run the handler")
-				assert.Len(t, lettersIn(t, b, ordersDLQ), tt.letters)
+				letters := lettersIn(t, b, ordersDLQ)
+				assert.Len(t, letters, tt.letters)
+				for _, l := range letters {
+					assert.Equal(t, headerOf(letters[0], kafka.HeaderErrorFailed), headerOf(l, kafka.HeaderErrorFailed), "one decision, however often the copy is sent")
+				}
 				failed := kafka.EventsOf[kafka.ForwardFailed](rec)
 				require.Len(t, failed, tt.fails)
 				for _, e := range failed {
@@ -334,6 +345,7 @@ func TestTopicForADeadLetter(t *testing.T) {
 		{"a topic that is read", func() string { return "orders" }, "a topic that the consumer reads"},
 		{"a topic of Kafka's own", func() string { return "__consumer_offsets" }, "internal to Kafka"},
 		{"a panic", func() string { panic("oh") }, "panicked"},
+		{"the end of the goroutine", func() string { runtime.Goexit(); return "" }, "ended its goroutine"},
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
@@ -362,6 +374,7 @@ func TestTopicForADeadLetter(t *testing.T) {
 				require.NotEmpty(t, failed)
 				assert.ErrorContains(t, failed[0].Err, tt.want)
 				assert.Greater(t, h.called("bad"), 3, "the record is tried again")
+				assert.Less(t, h.called("bad"), 20, "after a backoff")
 				assert.LessOrEqual(t, b.Committed("orders", "orders", 0), int64(0))
 			})
 		})

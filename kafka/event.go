@@ -56,7 +56,7 @@ type HandlerFailed struct {
 
 // RecordSkipped is an [Event]: a record is not handled, because its handler or the
 // failure policy asked for that. Hooks get it before the record's position can be
-// committed.
+// committed. If the claim has ended by then, the record comes again all the same.
 type RecordSkipped struct {
 	JobName, Group string
 	TopicPartition
@@ -66,7 +66,7 @@ type RecordSkipped struct {
 }
 
 // RecordForwarded is an [Event]: a broker has acknowledged the copy of a record in a
-// dead-letter topic.
+// dead-letter topic. If the claim has ended by then, the record comes again all the same.
 type RecordForwarded struct {
 	JobName, Group string
 	TopicPartition

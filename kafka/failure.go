@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -17,9 +18,9 @@ import (
 type verdict int
 
 const (
-	again verdict = iota // hand out what is left of them
-	done                 // they are safe, and the position has moved
-	leave                // the partition is being given up
+	again   verdict = iota // hand out what is left of them
+	allDone                // they are safe, and the position has moved
+	leave                  // the partition is being given up
 )
 
 // A failure is a record that its handler has failed, until it is handed out again or
@@ -32,12 +33,20 @@ type failure struct {
 	do       Failure // what comes next
 	reason   string  // why, if that is a dead letter
 	failed   time.Time
+	decided  time.Time // when do was chosen, if that is a dead letter
 	wait     time.Duration
 	next     time.Time // when it is due; zero is at once
 	sends    int       // of its copy that failed in a row
 	sendErr  error     // of the latest of them
 	whole    bool      // its call was about other records, too, and distinguished none
 	alone    bool      // it comes again in a call of its own
+
+	// What a Classify, a TopicFor or a hook that ends the goroutine leaves undone, the
+	// lane's next goroutine does from here.
+	asked    bool        // the policy
+	judged   bool        // it has answered
+	reported bool        // the failure
+	letter   *forwarding // the copy that is being sent
 }
 
 // due returns when the record would have been handed out again.
@@ -48,16 +57,28 @@ func (f *failure) due() time.Time {
 	return f.failed
 }
 
-// fail notes that the handler has failed the records at hand with err: it counts the
-// attempts, chooses what comes next, and reports that.
+// fail notes that the handler has failed the records at hand with err.
 func (l *lane) fail(err error) {
 	l.open = l.hands.failures(l, err)
+	l.settled = false
+	l.settle()
+}
+
+// settle counts the attempts that have failed, chooses what comes next, and reports that.
+// If it has ended the last goroutine, it goes on where that was.
+func (l *lane) settle() {
+	if l.settled {
+		return
+	}
 	for _, f := range l.open {
-		l.judge(f)
+		if !f.judged {
+			l.judge(f)
+		}
 	}
 	l.obey()
 	l.align()
 	l.report()
+	l.settled = true
 }
 
 // decide carries out what becomes of the records that have failed, and waits until what
@@ -65,6 +86,7 @@ func (l *lane) fail(err error) {
 func (l *lane) decide() verdict {
 	for {
 		l.env.keeper.checkClock(l.claim) // of a session that may have ended in a wait
+		l.settle()
 		l.obey()
 		l.skip()
 		l.forward()
@@ -80,7 +102,7 @@ func (l *lane) decide() verdict {
 			l.await(wait)
 		case !l.gate():
 		case len(l.open) == 0:
-			return done
+			return allDone
 		default:
 			l.failing.begin()
 			l.open = nil
@@ -134,7 +156,14 @@ func anyOf(fs []*failure, do Failure) bool {
 // judge counts the failure and chooses what comes next.
 func (l *lane) judge(f *failure) {
 	f.failed = time.Now()
-	f.mark, f.reason = l.env.policy.ask(f.err)
+	f.decided = f.failed
+	if f.asked {
+		f.mark, f.reason = l.env.policy.exited()
+	} else {
+		f.asked = true
+		f.mark, f.reason = l.env.policy.ask(f.err)
+	}
+	f.judged = true
 	if f.do = f.mark.do; f.do == FailureHold {
 		f.attempts = l.env.ledger.failuresOf(keyOf(l.claim), f.record.Offset)
 		l.hold(f.mark.after, f.err)
@@ -183,6 +212,10 @@ func (l *lane) report() {
 			continue
 		}
 		whole = whole || f.whole
+		if f.reported {
+			continue
+		}
+		f.reported = true
 		e := HandlerFailed{
 			JobName: l.env.job, Group: l.env.group,
 			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,
@@ -220,13 +253,20 @@ func (l *lane) skip() {
 }
 
 // stop switches the consumer off if a record asks for that. If the switch has been
-// changed meanwhile, the record is tried again instead.
+// changed meanwhile, nothing is switched off, and the record is tried again.
 func (l *lane) stop() {
+	if l.brake.halted() {
+		return
+	}
+	var first *failure
 	for _, f := range l.open {
-		if f.do == FailureStop && !l.brake.halted() {
-			l.env.keeper.stop(&stopError{keyOf(l.claim), f.record.Offset, f.err})
-			return
+		if f.do == FailureStop {
+			f.do = FailureKeep // it has asked once
+			first = cmp.Or(first, f)
 		}
+	}
+	if first != nil {
+		l.env.keeper.stop(&stopError{keyOf(l.claim), first.record.Offset, first.err})
 	}
 }
 

@@ -24,6 +24,8 @@ type forwarding struct {
 	err       error
 	attempts  int
 	reason    string
+	decided   time.Time // that it is to be copied
+	exited    bool      // TopicFor has ended the goroutine
 }
 
 // A forwarded is the answer to a forwarding.
@@ -32,6 +34,12 @@ type forwarded struct {
 	offset int64          // -1 if the broker has not said it
 	err    error          // nil: a broker has acknowledged the copy
 }
+
+// errTopicForExited is the error of a record whose TopicFor ended the goroutine.
+var errTopicForExited = fmt.Errorf("%w: TopicFor ended its goroutine (runtime.Goexit)", errNoTarget)
+
+// errBrokenOff is added to the error of a copy whose send an operator has ended.
+var errBrokenOff = errors.New("broken off by Resolve")
 
 // errNoTarget is wrapped by the error of a record that has no topic to go to: it is
 // kept.
@@ -42,21 +50,12 @@ var errNoTarget = errors.New("no dead-letter topic for the record")
 // repetition can help the consumer is switched off. Once the partition is halted, no copy
 // is sent again.
 func (l *lane) forward() {
-	var letters []*failure
-	var asked []forwarding
-	now := time.Now()
-	for _, f := range l.open {
-		if f.do != FailureDeadLetter || f.next.After(now) || f.sends > 0 && l.brake.halted() {
-			continue
-		}
-		letters = append(letters, f)
-		asked = append(asked, forwarding{keyOf(l.claim), f.record, f.err, f.attempts, f.reason})
-	}
+	letters := l.letters()
 	if len(letters) == 0 {
 		return
 	}
 	l.failing.note(l.open)
-	for i, answer := range l.send(asked) {
+	for i, answer := range l.send(letters) {
 		if f := letters[i]; answer.err == nil {
 			l.forwarded(f, answer)
 		} else {
@@ -65,27 +64,51 @@ func (l *lane) forward() {
 	}
 }
 
-// send publishes under a context of the claim, which outlives the handler's: it ends
-// when the claim has, or in time for the last commit of a revocation.
-func (l *lane) send(fs []forwarding) []forwarded {
-	if l.env.forwarder == nil {
-		return refuse(fs, driver.ErrClosed)
+// letters returns the records whose copies are due.
+func (l *lane) letters() (due []*failure) {
+	now := time.Now()
+	for _, f := range l.open {
+		if f.letter != nil && f.letter.exited {
+			f.letter = nil
+			l.notForwarded(f, forwarded{to: TopicPartition{Partition: -1}, offset: -1, err: errTopicForExited})
+		}
+		if f.do != FailureDeadLetter || f.next.After(now) || f.sends > 0 && l.brake.halted() {
+			continue
+		}
+		due = append(due, f)
 	}
-	ctx := l.brake.sends
-	if l.watched != nil && l.watched.open { // the send is part of the delivery
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(context.WithoutCancel(l.watched.ctx))
-		defer cancel()
-		defer context.AfterFunc(l.brake.sends, cancel)()
-	}
-	return l.env.forwarder.forward(ctx, fs)
+	return due
 }
 
-// refuse answers all of fs with err.
-func refuse(fs []forwarding, err error) []forwarded {
-	answers := make([]forwarded, len(fs))
-	for i := range answers {
-		answers[i] = forwarded{to: TopicPartition{Partition: -1}, offset: -1, err: err}
+// send publishes under a context of the claim, which outlives the handler's: it ends
+// when the claim has, or in time for the last commit of a revocation, or when an operator
+// asks for something else. It returns no answers if one has before.
+func (l *lane) send(letters []*failure) []forwarded {
+	parent := l.brake.sends
+	if l.watched != nil && l.watched.open { // the send is part of the delivery
+		parent = context.WithoutCancel(l.watched.ctx)
+	}
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	defer context.AfterFunc(l.brake.sends, func() { cancel(nil) })()
+	if !l.failing.beginSend(letters, func() { cancel(errBrokenOff) }) {
+		return nil
+	}
+	defer l.failing.endSend()
+	asked := make([]forwarding, len(letters))
+	for i, f := range letters {
+		asked[i] = forwarding{
+			partition: keyOf(l.claim), record: f.record,
+			err: f.err, attempts: f.attempts, reason: f.reason, decided: f.decided,
+		}
+		f.letter = &asked[i]
+	}
+	answers := l.env.forwarder.forward(ctx, asked)
+	for i, f := range letters {
+		f.letter = nil
+		if a := &answers[i]; errors.Is(a.err, context.Canceled) && context.Cause(ctx) == errBrokenOff {
+			a.err = fmt.Errorf("%w: %w", errBrokenOff, a.err)
+		}
 	}
 	return answers
 }
@@ -115,14 +138,10 @@ func (l *lane) notForwarded(f *failure, a forwarded) {
 	f.sends++
 	f.sendErr = a.err
 	f.wait = l.env.backoff.Wait(f.sends)
-	switch {
-	case errors.Is(a.err, errNoTarget):
+	noTarget := errors.Is(a.err, errNoTarget)
+	if noTarget {
 		f.do = FailureKeep
 		f.wait = l.env.backoff.Wait(f.attempts)
-	case errors.Is(a.err, ErrPermanent) && !errors.Is(a.err, ErrUnknownOutcome):
-		if !l.brake.halted() {
-			l.env.keeper.stop(a.err)
-		}
 	}
 	f.next = time.Now().Add(f.wait)
 	l.env.log.Warn("kafka: record not forwarded to the dead letters",
@@ -132,4 +151,8 @@ func (l *lane) notForwarded(f *failure, a forwarded) {
 		JobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),
 		Offset: f.record.Offset, ToTopic: a.to.Topic, Backoff: f.wait, Err: a.err,
 	})
+	refused := errors.Is(a.err, ErrPermanent) && !errors.Is(a.err, ErrUnknownOutcome)
+	if refused && !noTarget && !l.brake.halted() {
+		l.env.keeper.stop(a.err)
+	}
 }

@@ -79,9 +79,9 @@ type FailurePolicy struct {
 	// Classify is asked about errors that carry no mark. FailureKeep means that the
 	// error is no special case: it counts as an attempt, and Then applies. It is
 	// called on the goroutine of the handler. An error of a send that wraps ErrPermanent,
-	// say, has no meaning of its own here: Classify can give it one by errors.Is. If it panics, or returns what is no
-	// Failure, the answer counts as FailureKeep; that is logged once and stays in
-	// ConsumerStatus.PolicyError.
+	// say, has no meaning of its own here: Classify can give it one by errors.Is. If it
+	// panics, or returns what is no Failure, the answer counts as FailureKeep; that is
+	// logged once and stays in ConsumerStatus.PolicyError.
 	Classify func(err error) Failure `json:"-"`
 
 	// DeadLetter says where dead letters go.
@@ -133,21 +133,31 @@ type policy struct {
 // reason if that is a dead letter. An answer that asks for nothing counts as
 // FailureKeep.
 func (p *policy) ask(err error) (m mark, reason string) {
+	kind := errUnwrapPanicked
 	defer func() {
 		if v := recover(); v != nil {
-			p.note(errClassifyPanicked, ": "+panicText(v))
+			p.note(kind, ": "+panicText(v))
 			m = mark{}
 		}
 	}()
 	if m = markOf(err); m.set {
 		return p.possible(m), DeadLetterReasonHandler
 	}
-	if do := p.classify(err); do != FailureKeep {
+	kind = errClassifyPanicked
+	do := p.classify(err)
+	kind = errUnwrapPanicked
+	if do != FailureKeep {
 		return p.possible(mark{do: do}), DeadLetterReasonClassify
 	}
 	if undecodable(err) && p.DeadLetter.configured() {
 		return mark{do: FailureDeadLetter}, DeadLetterReasonDecode
 	}
+	return mark{}, ""
+}
+
+// exited is the answer for an error about which ask has ended the goroutine.
+func (p *policy) exited() (m mark, reason string) {
+	p.note(errClassifyExited, "")
 	return mark{}, ""
 }
 
@@ -190,8 +200,7 @@ func (p *policy) forwards() bool { return p.DeadLetter.configured() }
 // tooMany reports whether n dead letters in a row are as many as MaxInARow.
 func (p *policy) tooMany(n int) bool {
 	d := &p.DeadLetter
-	most := d.MaxInARow
-	return most > 0 && n >= most
+	return d.MaxInARow > 0 && n >= d.MaxInARow
 }
 
 // possible returns m, or what counts in its place where there are no dead letters.
@@ -206,6 +215,8 @@ func (p *policy) possible(m mark) mark {
 var (
 	errNoDeadLetters    = errors.New("a record was to become a dead letter, and FailurePolicy.DeadLetter names no topic; it is kept")
 	errClassifyPanicked = errors.New("FailurePolicy.Classify panicked; the record is kept")
+	errClassifyExited   = errors.New("FailurePolicy.Classify ended its goroutine (runtime.Goexit); the record is kept")
+	errUnwrapPanicked   = errors.New("the Unwrap of a handler's error panicked; the record is kept")
 	errClassifyAnswer   = errors.New("FailurePolicy.Classify returned what is no Failure; the record is kept")
 )
 

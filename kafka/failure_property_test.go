@@ -396,11 +396,14 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 				"resolve": func(t *rapid.T) {
 					p := partition.Draw(t, "partition")
 					do := rapid.SampledFrom([]Failure{FailureKeep, FailureSkip, FailureDeadLetter}).Draw(t, "do")
+					patience := time.Duration(rapid.SampledFrom([]int{1, 60, 3600}).Draw(t, "patience s")) * time.Second
 					r.mu.Lock()
 					offset := r.committed[p]
 					r.mu.Unlock()
 					r.resolves.Go(func() {
-						if r.m.Resolve("job", TopicPartition{"orders", p}, offset, do) == nil {
+						ctx, cancel := context.WithTimeout(context.Background(), patience)
+						defer cancel()
+						if r.m.Resolve(ctx, "job", TopicPartition{"orders", p}, offset, do) == nil {
 							r.mu.Lock()
 							r.struck["resolve "+do.String()]++
 							r.mu.Unlock()

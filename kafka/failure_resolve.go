@@ -1,22 +1,35 @@
 package kafka
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 )
 
 // Resolve is an operator's word on one record that its handler has failed: FailureKeep
 // tries it now, FailureDeadLetter forwards it, FailureSkip goes on without it. A record
-// that waits to be forwarded is sent now with FailureKeep and FailureDeadLetter. Of a
-// dead letter nil says that the copy is being sent; RecordForwarded and ForwardFailed
-// report the outcome.
+// that waits to be forwarded is sent now with FailureKeep and FailureDeadLetter. nil says
+// that this is done next, unless the partition is given up before. RecordForwarded,
+// ForwardFailed and RecordSkipped report the outcome.
 //
 // Resolve acts only if exactly that record has failed, or waits to be forwarded, in this
 // process, and else returns an error that wraps ErrNotFailing; so a second call does
-// nothing. While the handler is at the record Resolve waits, and acts when that call has
-// failed. Inside a handler, a callback or a hook it would wait for its own caller: there it
+// nothing.
+//
+// While the handler is at the record Resolve waits, and acts when that call has failed.
+// The records of a batch can come one by one: then it also waits until those before the
+// record are done. It does not wait while a copy is being sent: FailureSkip breaks the send
+// off, and the copy may arrive all the same; the other actions return nil, since the send
+// is under way. If ctx ends before Resolve has acted, it returns the error of ctx, and does
+// nothing later. A send that it has broken off by then is repeated after a backoff.
+//
+// Inside a handler, a callback or a hook Resolve would wait for its own caller: there it
 // does nothing, and its error wraps ErrInside.
-func (m *Manager) Resolve(jobName string, p TopicPartition, offset int64, do Failure) error {
+func (m *Manager) Resolve(ctx context.Context, jobName string, p TopicPartition, offset int64, do Failure) error {
+	if ctx != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if caller := m.caller(); caller != "" {
 		return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q inside %s: %w", p, offset, jobName, caller, ErrInside)
 	}
@@ -24,23 +37,34 @@ func (m *Manager) Resolve(jobName string, p TopicPartition, offset int64, do Fai
 	if err != nil {
 		return err
 	}
-	switch do {
-	case FailureKeep, FailureSkip:
-	case FailureDeadLetter:
-		if !j.policy.forwards() {
-			return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q: no dead-letter topic is configured", p, offset, j.name())
-		}
-	default:
-		return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q: %q is none of FailureKeep, FailureDeadLetter, FailureSkip", p, offset, j.name(), do)
+	if err = j.resolvable(ctx, do); err == nil {
+		err = j.resolve(ctx, p, offset, do)
 	}
-	if err := j.resolve(p, offset, do); err != nil {
+	if err != nil {
 		return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q: %w", p, offset, j.name(), err)
 	}
 	return nil
 }
 
+// resolvable refuses what cannot be asked for.
+func (j *job) resolvable(ctx context.Context, do Failure) error {
+	if ctx == nil {
+		return errors.New("ctx is nil")
+	}
+	switch do {
+	case FailureKeep, FailureSkip:
+	case FailureDeadLetter:
+		if !j.policy.forwards() {
+			return errors.New("no dead-letter topic is configured")
+		}
+	default:
+		return fmt.Errorf("%q is none of FailureKeep, FailureDeadLetter, FailureSkip", do)
+	}
+	return nil
+}
+
 // resolve passes an operator's word to the lane that owns the record.
-func (j *job) resolve(p TopicPartition, offset int64, do Failure) error {
+func (j *job) resolve(ctx context.Context, p TopicPartition, offset int64, do Failure) error {
 	j.mu.Lock()
 	s := j.session
 	j.mu.Unlock()
@@ -49,10 +73,24 @@ func (j *job) resolve(p TopicPartition, offset int64, do Failure) error {
 	}
 	for _, owned := range s.claims.live() {
 		if keyOf(owned.claim) == p {
-			return <-owned.lane.failing.ask(offset, do)
+			return owned.lane.failing.resolve(ctx, offset, do)
 		}
 	}
 	return ErrNotFailing
+}
+
+// resolve waits for the answer to an order until ctx ends.
+func (f *failing) resolve(ctx context.Context, offset int64, do Failure) error {
+	o := f.ask(offset, do)
+	select {
+	case err := <-o.answer:
+		return err
+	case <-ctx.Done():
+		if f.withdraw(offset, o) {
+			return ctx.Err()
+		}
+		return <-o.answer // the lane has taken it
+	}
 }
 
 // obey carries an operator's orders over to what comes next of open records.
@@ -62,10 +100,23 @@ func (l *lane) obey() {
 		if !ok {
 			continue
 		}
-		f.next = time.Time{}
 		if f.do != FailureDeadLetter || o.do != FailureKeep {
 			f.do, f.reason, f.alone = o.do, DeadLetterReasonOperator, false
+			f.decided = time.Now()
+		}
+		f.next = time.Time{}
+		if f.do == FailureKeep {
+			l.hurry()
 		}
 		o.answer <- nil
+	}
+}
+
+// hurry makes all that is kept due now: it comes again together.
+func (l *lane) hurry() {
+	for _, f := range l.open {
+		if f.do == FailureKeep {
+			f.next = time.Time{}
+		}
 	}
 }

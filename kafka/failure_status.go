@@ -16,6 +16,8 @@ type failing struct {
 	atWork bool            // the handler is at them: none is due
 	calls  int             // how often they came to be with it again
 	closed bool            // the lane has ended
+
+	breakOff func() // ends the send of copies that is under way, if one is
 }
 
 type failingRecord struct {
@@ -24,6 +26,8 @@ type failingRecord struct {
 	err     error
 	sendErr error // of its copy
 	next    time.Time
+	waits   bool // with its lane, which can follow an order for it
+	sending bool // its copy
 	orders  []order
 }
 
@@ -40,6 +44,9 @@ func (f *failing) note(fs []*failure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.atWork = false
+	for i := range f.open {
+		f.open[i].waits = false
+	}
 	for _, one := range fs {
 		i, found := f.find(one.record.Offset)
 		if !found {
@@ -47,6 +54,7 @@ func (f *failing) note(fs []*failure) {
 		}
 		r := &f.open[i]
 		r.tries, r.err, r.sendErr, r.next = one.attempts, one.err, one.sendErr, one.next
+		r.waits = true
 	}
 }
 
@@ -91,24 +99,84 @@ func (r *failingRecord) refuse() {
 	r.orders = nil
 }
 
-// ask asks for something to be done with a record. The answer may take as long as the
-// handler is at the record.
-func (f *failing) ask(offset int64, do Failure) (answer <-chan error) {
-	o := order{do, make(chan error, 1)}
+// beginSend notes that the copies of fs are being sent, and how to break that off. It
+// returns false if an order that the lane can follow has come before.
+func (f *failing) beginSend(fs []*failure, breakOff func()) bool {
 	f.mu.Lock()
-	i, found := f.find(offset)
-	if !found || f.closed {
-		f.mu.Unlock()
-		o.answer <- ErrNotFailing
-		return o.answer
+	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.open, func(r failingRecord) bool { return r.waits && len(r.orders) > 0 }) {
+		return false
 	}
-	f.open[i].orders = append(f.open[i].orders, o)
-	f.mu.Unlock()
+	for _, one := range fs {
+		if i, found := f.find(one.record.Offset); found {
+			f.open[i].sending = true
+		}
+	}
+	f.breakOff = breakOff
+	return true
+}
+
+// endSend notes that no copy is being sent any longer.
+func (f *failing) endSend() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.breakOff = nil
+	for i := range f.open {
+		f.open[i].sending = false
+	}
+}
+
+// ask asks for something to be done with a record. The answer comes when the lane can
+// follow: a send of copies is broken off for it, and a call of the handler is not.
+func (f *failing) ask(offset int64, do Failure) order {
+	o := order{do, make(chan error, 1)}
+	breakOff, err, answered := f.enqueue(offset, o)
+	if answered {
+		o.answer <- err
+		return o
+	}
+	if breakOff != nil {
+		breakOff()
+	}
 	select {
 	case f.kick <- struct{}{}:
 	default:
 	}
-	return o.answer
+	return o
+}
+
+// enqueue adds an order, unless its answer is known, and returns what has to be broken off
+// for it.
+func (f *failing) enqueue(offset int64, o order) (breakOff func(), answer error, answered bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, found := f.find(offset)
+	if !found || f.closed {
+		return nil, ErrNotFailing, true
+	}
+	r := &f.open[i]
+	if r.sending && o.do != FailureSkip { // it is under way
+		return nil, nil, true
+	}
+	r.orders = append(r.orders, o)
+	if r.waits {
+		breakOff = f.breakOff
+	}
+	return breakOff, nil, false
+}
+
+// withdraw takes back an order, and reports whether the lane had not taken it.
+func (f *failing) withdraw(offset int64, o order) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, found := f.find(offset)
+	if !found {
+		return false
+	}
+	r := &f.open[i]
+	before := len(r.orders)
+	r.orders = slices.DeleteFunc(r.orders, func(other order) bool { return other.answer == o.answer })
+	return len(r.orders) < before
 }
 
 // order takes the first order for a record.

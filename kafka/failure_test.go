@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +33,15 @@ func (f *fakeForwarder) forward(ctx context.Context, fs []forwarding) []forwarde
 		if f.answer != nil {
 			answers[i].err = f.answer(ctx, one)
 		}
+	}
+	return answers
+}
+
+// refuse answers all of fs with err.
+func refuse(fs []forwarding, err error) []forwarded {
+	answers := make([]forwarded, len(fs))
+	for i := range answers {
+		answers[i] = forwarded{to: TopicPartition{Partition: -1}, offset: -1, err: err}
 	}
 	return answers
 }
@@ -264,6 +275,33 @@ func TestRefusedCopySwitchesTheConsumerOff(t *testing.T) {
 	})
 }
 
+// Hooks hear of a copy that is refused before they hear of what it causes, however long the
+// logger takes.
+func TestRefusedCopyIsReportedBeforeTheSwitchOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, hook := &fakeDriver{}, &recorder{}
+		fw := &fakeForwarder{answer: func(context.Context, forwarding) error { return ErrPermanent }}
+		cfg := testConfig()
+		cfg.Failure = deadLetters(1)
+		slow := slog.New(asking{slog.DiscardHandler, func(slog.Record) { time.Sleep(time.Second) }})
+		startForwarding(t, d, &handlerFunc{cfg, failOffset(&seen{}, "0", errHandler)}, fw, WithHook(hook), WithLogger(slow))
+		pass(time.Minute)
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(time.Minute)
+		var order []string
+		for _, e := range eventsOf[Event](hook) {
+			switch e := e.(type) {
+			case ForwardFailed:
+				order = append(order, "not forwarded")
+			case StateChanged:
+				order = append(order, e.To.String())
+			}
+		}
+		assert.Equal(t, []string{"starting", "running", "not forwarded", "stopping", "disabled"}, order)
+	})
+}
+
 // A record without a topic to go to is kept: its handler is called again.
 func TestRecordWithoutATargetIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -350,6 +388,68 @@ func TestClassify(t *testing.T) {
 		assert.Equal(t, []error{skippable, errHandler, errHandler}, asked)
 		assert.Equal(t, "skipped, failed keep, failed dead letter, forwarded, failed keep", reported(hook))
 		assert.Equal(t, [][]int64{{1}}, fw.offsets())
+	})
+}
+
+// A Classify that ends the goroutine has no answer: the record is kept, counted and reported
+// like any other, and each attempt waits for its backoff.
+func TestGoexitOfClassify(t *testing.T) {
+	for _, kind := range []string{"value", "message", "batch"} {
+		synctest.Test(t, func(t *testing.T) {
+			d, hook, got := &fakeDriver{}, &recorder{}, &seen{}
+			cfg := testConfig()
+			cfg.Failure = deadLetters(4)
+			cfg.Failure.Classify = func(error) Failure { runtime.Goexit(); return FailureSkip }
+			fw := &fakeForwarder{}
+			m := startForwarding(t, d, consumerOfKind(cfg, kind, func(v []byte) error {
+				got.add(v)
+				return errHandler
+			}), fw, WithHook(hook))
+			c := d.consumer(t)
+			cl := c.assign(0, 0)
+			c.deliver(cl, 0, 0)
+			pass(500 * time.Millisecond)
+			assert.Len(t, got.all(), 1, "the backoff is under way")
+			assert.ErrorContains(t, state(t, m).PolicyError, "Classify ended its goroutine")
+			pass(time.Minute)
+			assert.Len(t, got.all(), 4)
+			assert.Equal(t, "failed keep, failed keep, failed keep, failed dead letter, forwarded", reported(hook), kind)
+			assert.Equal(t, int64(1), c.position(cl))
+		})
+	}
+}
+
+// A hook that ends the goroutine keeps no failure from being reported: the next goroutine
+// goes on behind it.
+func TestGoexitOfAHookInAReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, n := &fakeDriver{}, 0
+		var heard []int64
+		hook := &eventFunc{f: func(e Event) {
+			if e, ok := e.(HandlerFailed); ok {
+				heard = append(heard, e.Offset)
+				runtime.Goexit()
+			}
+		}}
+		_, got := startBatches(t, d, testConfig(), nil, func(ms []*Message) error {
+			if n++; n > 1 {
+				return nil
+			}
+			var failed BatchError
+			for _, m := range ms {
+				failed.Add(m, errHandler)
+			}
+			return failed.Err()
+		}, WithHook(hook))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 2)
+		pass(500 * time.Millisecond)
+		assert.Equal(t, []int64{0, 1, 2}, heard)
+		assert.Len(t, got.all(), 1)
+		pass(2 * time.Second)
+		assert.Equal(t, [][]string{{"0#1", "1#1", "2#1"}, {"0#2", "1#2", "2#2"}}, got.all())
+		assert.Equal(t, int64(3), c.position(cl))
 	})
 }
 
@@ -501,6 +601,41 @@ func TestStoppedConsumerStaysOff(t *testing.T) {
 		assert.Equal(t, []string{"0", "1", "1"}, got.all())
 	})
 }
+
+// A record asks once to switch its consumer off. If the switch has changed meanwhile, that
+// does nothing, and the record is tried again after its backoff.
+func TestStopThatComesToNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, got, n := &fakeDriver{}, &seen{}, 0
+		start(t, d, testConfig(), func(_ context.Context, v []byte) error {
+			got.add(v)
+			if n++; n == 1 {
+				return Stop(errHandler)
+			}
+			return nil
+		})
+		c := d.consumer(t)
+		owned := c.h.(*claims)
+		k := &deafKeeper{keeper: owned.env.keeper}
+		owned.env.keeper = k
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 1)
+		pass(500 * time.Millisecond)
+		assert.Equal(t, []string{"0"}, got.all())
+		pass(5 * time.Second)
+		assert.Equal(t, []string{"0", "0", "1"}, got.all())
+		assert.Equal(t, 1, k.stops)
+		assert.Equal(t, int64(2), c.position(cl))
+	})
+}
+
+// A deafKeeper switches nothing off.
+type deafKeeper struct {
+	keeper
+	stops int
+}
+
+func (k *deafKeeper) stop(error) { k.stops++ }
 
 // Events of a record print all that they say, though they embed a TopicPartition, which
 // has a text of its own.

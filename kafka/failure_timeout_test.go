@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +88,53 @@ func TestHandlerThatIgnoresItsTimeout(t *testing.T) {
 		pass(time.Second)
 		assert.Empty(t, state(t, m).Stragglers)
 		assert.Empty(t, c.committed(cl))
+	})
+}
+
+// A handler that returns in the moment in which it is found stuck is not stuck afterwards.
+func TestHandlerThatReturnsWhenItIsFoundStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, log := &fakeDriver{}, &lines{}
+		cfg := testConfig()
+		cfg.HandlerTimeout = time.Second
+		m := start(t, d, cfg, func(context.Context, []byte) error {
+			time.Sleep(2 * time.Second)
+			return nil
+		}, logTo(log))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		for o := range int64(1000) {
+			c.deliver(cl, o, o)
+			pass(3 * time.Second)
+			require.Zero(t, state(t, m).Partitions[0].StuckSince, "after %d records", o)
+		}
+		assert.NotEmpty(t, log.with("handler is stuck"), "it was the same moment")
+	})
+}
+
+// The report of a stuck handler belongs to its call: the lane waits for a logger that takes
+// its time, so that none comes after a shutdown.
+func TestReportOfAStuckHandlerEndsBeforeItsLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, reported := &fakeDriver{}, false
+		cfg := testConfig()
+		cfg.HandlerTimeout = time.Second
+		log := slog.New(asking{slog.DiscardHandler, func(r slog.Record) {
+			if strings.Contains(r.Message, "handler is stuck") {
+				time.Sleep(5 * time.Second)
+				reported = true
+			}
+		}})
+		m := New(d, WithLogger(log))
+		startOn(t, m, &handlerFunc{cfg, func(context.Context, []byte) error {
+			time.Sleep(3 * time.Second)
+			return nil
+		}})
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(2500 * time.Millisecond)
+		stop(t, m)
+		assert.True(t, reported)
 	})
 }
 

@@ -33,9 +33,9 @@ func (j *job) disable(reason error, seen wish) {
 }
 
 // mayPass reports whether the cause of a disabled consumer may go away without a
-// decision of the program's operator. A record that its handler stops at, a position that is no longer in the log needs
-// one, and so does a second member under the same InstanceID: two that take turns
-// would fence each other forever.
+// decision of the program's operator. A record at which its handler stops needs one, and
+// so does a position that is no longer in the log. A second member under the same
+// InstanceID does, too: two that take turns would fence each other forever.
 func mayPass(reason error) bool {
 	if _, byRecord := errors.AsType[*stopError](reason); byRecord {
 		return false

@@ -156,8 +156,8 @@ func (h *batchHands) done(l *lane, offset int64, how Outcome) {
 	h.drop(l, how, func(i int) bool { return records[h.open[i].at].Offset == offset })
 }
 
-// drop notes that those of the records that are with the handler are done for which is
-// holds; they are counted by their place in open.
+// drop notes that records are done, and how: those that are with the handler and of which is
+// returns true. It gets their places in open.
 func (h *batchHands) drop(l *lane, how Outcome, is func(int) bool) {
 	var left []handed
 	var dropped []driver.Record

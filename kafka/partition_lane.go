@@ -32,6 +32,7 @@ type lane struct {
 
 	open    []*failure  // what its handler has failed, until it is handed out again or done
 	failing failing     // the same and more, to others
+	settled bool        // what open has is counted and reported to the end
 	inARow  int         // dead letters since a record was handled
 	ticket  *gateTicket // leave to hand out one record though the consumer is held
 	probe   *gateTicket // the same, for the attempt under way

@@ -41,9 +41,10 @@ type ConsumerStatus struct {
 	// Held says why nothing is handed out for a while, if so.
 	Held *HeldStatus
 
-	// PolicyError is what was wrong with ConsumerConfig.Failure when it was last asked:
-	// a record that should be a dead letter where none are configured, or a Classify
-	// that panicked or returned what is no Failure. Such records are kept.
+	// PolicyError is the latest trouble with ConsumerConfig.Failure since the consumer was
+	// registered: a record that should be a dead letter where none are configured, or a
+	// Classify that panicked, ended its goroutine or returned what is no Failure. Such
+	// records are kept. It stays when records fail without such trouble.
 	PolicyError error
 
 	// CommitError is why the latest commit failed, while something that has been
@@ -51,7 +52,8 @@ type ConsumerStatus struct {
 	CommitError error
 
 	// DeadLetters and Skipped count the records that the consumer has copied to its
-	// dead-letter topic, and those that it has skipped, since it was registered.
+	// dead-letter topic, and those that it has skipped, since it was registered. A record
+	// that comes again afterwards, because its claim had ended, counts each time.
 	DeadLetters int64
 	Skipped     int64
 

@@ -349,8 +349,11 @@ func (w *world) resolve(t *rapid.T) {
 			}
 			m, at := n.member(s.Group), judge.Partition{Topic: p.Topic, Number: p.Partition}
 			w.judge.Tell(judge.Resolving{Member: m, Partition: at, Offset: p.Position, Do: do.String()})
+			patience := seconds(t, "patience s", 1, 60, 600)
 			w.background.Go(func() {
-				err := n.manager.Resolve(s.JobName, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Position, do)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				err := n.manager.Resolve(ctx, s.JobName, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Position, do)
 				if err == nil {
 					w.stats.count("failure resolved: " + do.String())
 				}
