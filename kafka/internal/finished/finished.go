@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"strings"
 )
 
@@ -44,8 +45,8 @@ const (
 	maxRun  = math.MaxInt32
 )
 
-// maxRuns is how many bytes of run lengths fit into a text.
-var maxRuns = encoding.DecodedLen(MaxText-len(version)) - sumSize
+// Room is how many bytes of run lengths fit into a text.
+const Room = (MaxText-len(version))*6/8 - sumSize
 
 // encoding refuses bits that are set behind the last byte, so that there is one text
 // for the same bytes.
@@ -97,6 +98,20 @@ func Encode(place Place, position int64, runs []Run) string {
 	text := append(make([]byte, 0, MaxText), version...)
 	return string(encoding.AppendEncode(text, raw[head:]))
 }
+
+// Cost returns how many bytes of run lengths a run of so many offsets takes, of which
+// the first lies gap offsets behind the end of the run before, or behind the position.
+// It is more than [Room] for a run that no text can name. [Encode] names all runs if the
+// sum of their costs is at most Room.
+func Cost(gap, length int64) int {
+	if gap > maxRun || length > maxRun {
+		return Room + 1
+	}
+	return uvarintSize(gap) + uvarintSize(length)
+}
+
+// uvarintSize returns how many bytes the uvarint of n takes, which is at least 1.
+func uvarintSize(n int64) int { return (bits.Len64(uint64(n)) + 6) / 7 }
 
 // Decode returns the runs that [Encode] has put into text for the same place and
 // committed position, or none for an empty text. The runs rise and do not touch, and
@@ -216,11 +231,11 @@ func pass(at, end int64, lengths []byte) (after int64, rest []byte, err error) {
 
 // lengthsSize returns room for the lengths of runs. Rising runs rarely need more than
 // two bytes for each length; more only costs another allocation.
-func lengthsSize(runs []Run) int { return min(4*len(runs), maxRuns) + 2*binary.MaxVarintLen32 }
+func lengthsSize(runs []Run) int { return min(4*len(runs), Room) + 2*binary.MaxVarintLen32 }
 
 // appendLengths adds the lengths of runs to raw, as many as fit into a text.
 func appendLengths(raw []byte, position int64, runs []Run) []byte {
-	limit := len(raw) + maxRuns
+	limit := len(raw) + Room
 	for at := position; len(runs) > 0; {
 		var r Run
 		r, runs = join(runs)

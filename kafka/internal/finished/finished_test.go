@@ -264,6 +264,31 @@ func offsets(t require.TestingT, first, span int64, runs []Run) []bool {
 	return set
 }
 
+// The costs of runs say whether a text names them all.
+func TestCost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		position := rapid.Int64Range(0, 1<<40).Draw(t, "position")
+		long := rapid.SampledFrom([]int64{1, 127, 128, 1 << 14, 1 << 21, 1 << 28, math.MaxInt32}).Draw(t, "long")
+		n := rapid.IntRange(0, 800).Draw(t, "runs")
+		lengths := rapid.SliceOfN(rapid.Int64Range(1, long), 1, 8).Draw(t, "lengths")
+		huge := rapid.SampledFrom([]int{-1, -1, -1, 0, 3, 4}).Draw(t, "huge")
+		var runs []Run
+		cost, at := 0, position
+		for i := range n {
+			gap, length := lengths[i%len(lengths)], lengths[i/2%len(lengths)]
+			if i/2 == huge {
+				gap, length = gap+int64(i%2)<<31, length+int64(1-i%2)<<31
+			}
+			cost += Cost(gap, length)
+			runs = append(runs, Run{at + gap, at + gap + length})
+			at += gap + length
+		}
+		back, err := Decode(orders, position, math.MaxInt64, Encode(orders, position, runs))
+		require.NoError(t, err)
+		require.Equal(t, len(back) == len(runs), cost <= Room, "%d of %d runs, which cost %d", len(back), len(runs), cost)
+	})
+}
+
 // Whatever Encode gets, in any order, it names nothing that lies in none of the runs.
 func TestNamesOnlyWhatIsFinished(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

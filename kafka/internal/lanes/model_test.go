@@ -1,0 +1,455 @@
+package lanes
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/finished"
+)
+
+// A model is a window as simple as it can be: all records that were ever pushed, and
+// what has become of each. Whatever it is asked it finds out by looking at all of them.
+type model struct {
+	cfg     Config
+	most    int
+	known   []finished.Run
+	end     int64
+	records []*entryOf // in the order of offsets
+	closed  bool
+	started bool // something was taken, or the start was known
+	highest int64
+}
+
+type entryOf struct {
+	*driver.Record
+	how  state
+	done bool
+	slot Slot
+}
+
+func (m *model) isKnown(offset int64) bool {
+	return slices.ContainsFunc(m.known, func(r finished.Run) bool { return r.From <= offset && offset < r.To })
+}
+
+// sameLane is the definition of order.
+func (m *model) sameLane(a, b *entryOf) bool {
+	return m.cfg.Keyed && a.Key != nil && b.Key != nil && string(a.Key) == string(b.Key)
+}
+
+// free reports whether no earlier record of the lane is undone.
+func (m *model) free(e *entryOf) bool {
+	for _, o := range m.records {
+		if o == e {
+			return true
+		}
+		if !o.done && m.sameLane(o, e) {
+			return false
+		}
+	}
+	panic("not in the window")
+}
+
+func (m *model) push(b driver.Batch) (passed int) {
+	if m.closed {
+		return 0
+	}
+	for i := range b.Records {
+		r := &b.Records[i]
+		switch {
+		case r.Offset < m.end:
+			passed++
+			continue
+		case m.isKnown(r.Offset):
+			passed++
+			m.records = append(m.records, &entryOf{Record: r, done: true})
+		default:
+			e := &entryOf{Record: r}
+			m.records = append(m.records, e)
+			m.wake(e)
+		}
+		m.end = r.Offset + 1
+	}
+	m.end = max(m.end, b.Next)
+	return passed
+}
+
+// wake makes e ready, if nothing is before it.
+func (m *model) wake(e *entryOf) {
+	e.how = waits
+	if m.free(e) {
+		e.how = ready
+	}
+}
+
+// take says that these records were taken, and reports whether they could be.
+func (m *model) take(records []taken) (es []*entryOf, ok bool) {
+	for _, taken := range records {
+		i := slices.IndexFunc(m.records, func(e *entryOf) bool { return e.Record == taken.record })
+		if i < 0 || m.records[i].done || m.records[i].how != ready {
+			return es, false
+		}
+		e := m.records[i]
+		e.how, e.slot = running, taken.slot
+		es = append(es, e)
+		m.started = true
+	}
+	return es, true
+}
+
+func (m *model) finish(e *entryOf) bool {
+	if e.done || e.how != running && e.how != backsOff {
+		return false
+	}
+	e.done = true
+	if m.closed {
+		return true
+	}
+	for _, o := range m.records {
+		if !o.done && o != e && m.sameLane(o, e) {
+			m.wake(o)
+			break
+		}
+	}
+	return true
+}
+
+func (m *model) backOff(e *entryOf) bool {
+	if e.done || e.how != running {
+		return false
+	}
+	e.how = backsOff
+	if m.closed {
+		e.how = dropped
+	}
+	return true
+}
+
+func (m *model) retry(e *entryOf) bool {
+	if e.done || e.how != backsOff {
+		return false
+	}
+	e.how = ready
+	return true
+}
+
+func (m *model) giveBack(es ...*entryOf) {
+	for _, e := range es {
+		e.how = ready
+		if m.closed {
+			e.how = dropped
+		}
+	}
+}
+
+func (m *model) close() {
+	m.closed = true
+	for _, e := range m.records {
+		if !e.done && e.how != running {
+			e.how = dropped
+		}
+	}
+}
+
+// oldest returns the oldest record that is undone, or nil.
+func (m *model) oldest() *entryOf {
+	for _, e := range m.records {
+		if !e.done {
+			return e
+		}
+	}
+	return nil
+}
+
+// position is the first offset that may have to be handled.
+func (m *model) position() int64 {
+	at := m.cfg.Start
+	switch e := m.oldest(); {
+	case e != nil && m.started:
+		at = max(at, e.Offset)
+	case e == nil:
+		at = max(at, m.end)
+		for m.isKnown(at) {
+			at++
+		}
+	}
+	m.highest = max(m.highest, at)
+	return m.highest
+}
+
+func (m *model) counts() (c Counts) {
+	for _, e := range m.records {
+		if e.done {
+			if e.Offset >= m.position() {
+				c.Done++
+			}
+			continue
+		}
+		switch e.how {
+		case waits:
+			c.Waiting++
+		case ready:
+			c.Ready++
+		case running:
+			c.Running++
+		case backsOff:
+			c.BackingOff++
+		case dropped:
+			continue
+		}
+		c.Undone++
+		c.Bytes += e.Size()
+	}
+	return c
+}
+
+// A pair is a window and its model, driven side by side.
+type pair struct {
+	w      *Window
+	m      *model
+	chunks []*holder
+	failed []*entryOf // back off, or did
+}
+
+// A holder is a chunk and its model.
+type holder struct {
+	Chunk
+	es    []*entryOf
+	begun int
+	hand  bool // the last that has begun is at hand
+	known int  // so many are settled
+}
+
+func newPair(cfg Config, chunks int, known []finished.Run) *pair {
+	p := &pair{w: New(cfg), m: &model{cfg: cfg, end: cfg.Start, highest: cfg.Start, started: cfg.Start >= 0, known: known}}
+	p.w.Known(known)
+	p.m.most = p.w.most
+	for range chunks {
+		p.chunks = append(p.chunks, new(holder))
+	}
+	return p
+}
+
+// settle finishes what is done of a chunk.
+func (p *pair) settle(h *holder) {
+	done := h.begun
+	if h.hand {
+		done--
+	}
+	for ; h.known < done; h.known++ {
+		p.m.finish(h.es[h.known])
+	}
+}
+
+func (p *pair) take(t require.TestingT, h *holder, limit int) {
+	n := p.w.Take(&h.Chunk, limit)
+	p.giveBackModel(h)
+	if h.hand {
+		require.Zero(t, n, "a record is at hand")
+		return
+	}
+	require.Equal(t, min(limit, p.m.counts().Ready), n, "taken")
+	require.Len(t, h.taken, n)
+	var ok bool
+	h.es, ok = p.m.take(h.taken)
+	require.True(t, ok, "something is taken that is not ready")
+	h.begun, h.known = 0, 0
+}
+
+func (p *pair) giveBackModel(h *holder) int {
+	p.settle(h)
+	rest := h.es[h.begun:]
+	p.m.giveBack(rest...)
+	h.es = h.es[:h.begun]
+	return len(rest)
+}
+
+func (p *pair) giveBack(t require.TestingT, h *holder) {
+	require.Equal(t, p.giveBackModel(h), p.w.GiveBack(&h.Chunk))
+}
+
+func (p *pair) begin(t require.TestingT, h *holder) {
+	require.Equal(t, len(h.es)-h.begun, h.Left())
+	r, ok := h.Next()
+	require.Equal(t, h.begun < len(h.es), ok)
+	h.hand = ok
+	if ok {
+		e := h.es[h.begun]
+		h.begun++
+		require.Same(t, e.Record, r)
+		require.Equal(t, e.slot, h.Slot())
+		require.True(t, p.m.free(e), "%d is handed out before another one of its key", e.Offset)
+	}
+}
+
+// let fails the record at hand, or returns it.
+func (p *pair) let(t require.TestingT, h *holder, fail bool) {
+	if !h.hand {
+		return
+	}
+	p.settle(h)
+	e := h.es[h.known]
+	h.known++
+	h.hand = false
+	if fail {
+		p.m.backOff(e)
+		p.failed = append(p.failed, e)
+		require.Equal(t, e.slot, p.w.Fail(&h.Chunk))
+		return
+	}
+	p.m.giveBack(e)
+	require.Equal(t, e.slot, p.w.Return(&h.Chunk))
+}
+
+// direct does something with any slot that was ever taken; most of these are stale.
+func (p *pair) direct(t require.TestingT, n int, what int) {
+	var es []*entryOf
+	for _, e := range p.m.records {
+		held := slices.ContainsFunc(p.chunks, func(h *holder) bool { return slices.Contains(h.es[h.known:], e) })
+		if e.slot.seq != 0 && !held {
+			es = append(es, e)
+		}
+	}
+	if len(es) == 0 {
+		return
+	}
+	switch e := es[n%len(es)]; what % 3 {
+	case 0:
+		require.Equal(t, p.m.finish(e), p.w.Finish(e.slot), "finish %d", e.Offset)
+	case 1:
+		require.Equal(t, p.m.retry(e), p.w.Ready(e.slot), "ready %d", e.Offset)
+	case 2:
+		require.Equal(t, p.m.backOff(e), p.w.BackOff(e.slot), "back off %d", e.Offset)
+	}
+}
+
+func (p *pair) push(t require.TestingT, b driver.Batch) {
+	require.Equal(t, p.m.push(b), p.w.Push(b), "records passed over")
+}
+
+// check compares everything that can be asked.
+func (p *pair) check(t require.TestingT) {
+	w, m := p.w, p.m
+	position := m.position()
+	require.Equal(t, position, w.Position(), "position")
+	counts := m.counts()
+	require.Equal(t, counts, w.Counts())
+	at, runs := w.Progress(nil)
+	require.Equal(t, position, at)
+	p.checkRuns(t, position, runs)
+	offset, _, ok := w.Oldest()
+	if e := m.oldest(); e != nil {
+		require.True(t, ok)
+		require.Equal(t, e.Offset, offset, "oldest")
+	} else {
+		require.False(t, ok)
+	}
+	named := m.cfg.Unnamed || position < 0 || allNamed(position, runs)
+	require.Equal(t, counts.Done >= m.most || !named, w.Full(), "full")
+	p.checkInside(t)
+}
+
+// allNamed asks Encode itself.
+func allNamed(position int64, runs []finished.Run) bool {
+	place := finished.Place{Topic: "t"}
+	back, err := finished.Decode(place, position, math.MaxInt64, finished.Encode(place, position, runs))
+	return err == nil && len(back) == len(runs)
+}
+
+// checkRuns decides that runs rise above the position, hold no record that is undone,
+// hold each that is done, hold nothing that was not pushed unless it is known, and that
+// something undone lies between two of them.
+func (p *pair) checkRuns(t require.TestingT, position int64, runs []finished.Run) {
+	at := position
+	for _, r := range runs {
+		require.Greater(t, r.From, at, "%v", runs)
+		require.Greater(t, r.To, r.From, "%v", runs)
+		at = r.To
+	}
+	in := func(offset int64) bool {
+		i, found := slices.BinarySearchFunc(runs, offset, func(r finished.Run, o int64) int { return cmp.Compare(r.From, o) })
+		return found || i > 0 && offset < runs[i-1].To
+	}
+	between, last := -1, -1
+	for _, e := range p.m.records {
+		if e.Offset < position {
+			continue
+		}
+		require.Equal(t, e.done, in(e.Offset), "%d in %v", e.Offset, runs)
+		if !e.done {
+			between++
+		} else if i, _ := slices.BinarySearchFunc(runs, e.Offset+1, func(r finished.Run, o int64) int { return cmp.Compare(r.From, o) }); i != last {
+			require.NotEqual(t, -1, between, "two runs between which nothing is undone: %v", runs)
+			between, last = -1, i
+		}
+	}
+	for _, k := range p.m.known {
+		for _, o := range []int64{k.From, k.To - 1} {
+			if o >= p.m.end {
+				require.Equal(t, o > position, in(o), "known %d in %v", o, runs)
+			}
+		}
+	}
+	for o := p.m.end; o < p.m.end+3; o++ {
+		require.Equal(t, o > position && p.m.isKnown(o), in(o), "%d was not pushed, in %v", o, runs)
+	}
+}
+
+// checkInside checks what holds between any two calls.
+func (p *pair) checkInside(t require.TestingT) {
+	w := p.w
+	cost := 0
+	for i := w.runs.at[0].next; i != 0; i = w.runs.at[i].next {
+		cost += w.runs.costOf(i)
+	}
+	require.Equal(t, cost, w.runs.cost, "the cost of the runs")
+	lanes := map[string]int{}
+	for i := w.slots[0].next; i != 0; i = w.slots[i].next {
+		if s := &w.slots[i]; s.keyed && !w.closed {
+			lanes[string(s.record.Key)]++
+		}
+	}
+	require.Equal(t, len(lanes), w.lanes.used, "keys in the table")
+	if len(w.slots) == 1 {
+		require.LessOrEqual(t, cap(w.slots), idleSlots)
+	}
+}
+
+// drain hands out what is left, and then everything is done.
+func (p *pair) drain(t require.TestingT) {
+	for _, h := range p.chunks {
+		if h.hand {
+			h.Done()
+			h.hand = false
+		}
+		p.giveBack(t, h)
+	}
+	for _, e := range p.failed {
+		require.Equal(t, p.m.retry(e), p.w.Ready(e.slot))
+	}
+	for i := 0; ; i++ {
+		h := p.chunks[i%len(p.chunks)]
+		p.take(t, h, 7)
+		if len(h.es) == 0 && p.m.counts().Running == 0 {
+			break
+		}
+		for range h.es {
+			p.begin(t, h)
+		}
+		p.begin(t, h)
+		p.check(t)
+	}
+	c := p.w.Counts()
+	require.Zero(t, c.Ready+c.Running+c.Undone, "%+v", c)
+	if !p.m.closed {
+		require.GreaterOrEqual(t, p.w.Position(), p.m.end)
+		require.Equal(t, Counts{}, c)
+		require.Zero(t, p.w.lanes.used)
+	}
+}
+
+var _ = testing.Short
