@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -154,5 +153,3 @@ func FuzzWindow(f *testing.F) {
 		p.drain(t)
 	})
 }
-
-var _ = require.Equal

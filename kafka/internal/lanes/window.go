@@ -140,7 +140,9 @@ func (w *Window) Push(b driver.Batch) (passed int) {
 			passed++
 		}
 	}
-	w.end = max(w.end, b.Next)
+	if b.Next > 0 {
+		w.end = max(w.end, b.Next)
+	}
 	w.adopt(w.end)
 	w.move()
 	return passed
@@ -155,7 +157,7 @@ func (w *Window) add(r *driver.Record) bool {
 	w.end = r.Offset + 1
 	if r.Offset < w.through {
 		if run := w.slots[0].run; run != 0 {
-			w.runs.at[run].records++
+			w.runs.credit(run)
 			w.counts.Done++
 		}
 		return false
@@ -282,7 +284,7 @@ func (w *Window) unlink(s *slot) {
 	switch {
 	case s.run != 0 && next.run != 0:
 		w.runs.join(s.run, next.run)
-		w.runs.at[s.run].records++
+		w.runs.credit(s.run)
 		next.run = s.run
 	case s.run != 0:
 		w.runs.stretch(s.run, s.offset+1)
@@ -328,8 +330,7 @@ func (w *Window) move() {
 // pass forgets the finished run before a slot, because the position passes it.
 func (w *Window) pass(s *slot) {
 	if s.run != 0 {
-		w.counts.Done -= w.runs.at[s.run].records
-		w.runs.remove(s.run)
+		w.counts.Done -= w.runs.remove(s.run)
 		s.run = 0
 	}
 }
@@ -344,20 +345,20 @@ func (w *Window) setPosition(to int64) {
 // adopt joins known runs that begin at or below an offset with what was pushed, and
 // reports whether there was one. Everything below the offset has been pushed.
 func (w *Window) adopt(below int64) bool {
+	tail := &w.slots[0]
 	adopted := false
 	for {
-		r := w.runs.ahead
-		if r == 0 || w.runs.at[r].from > below {
+		run, to := w.runs.known(below)
+		switch {
+		case run == 0:
 			return adopted
+		case tail.run == 0:
+			tail.run = run
+		default:
+			w.runs.join(tail.run, run)
 		}
+		w.through = max(w.through, to)
 		adopted = true
-		w.runs.ahead = w.runs.at[r].next
-		w.through = max(w.through, w.runs.at[r].to)
-		if tail := &w.slots[0]; tail.run != 0 {
-			w.runs.join(tail.run, r)
-		} else {
-			tail.run = r
-		}
 	}
 }
 
@@ -446,7 +447,7 @@ func (w *Window) Progress(to []finished.Run) (position int64, done []finished.Ru
 // name. A record that never finishes makes a window full at last. What is in the window
 // can still be taken.
 func (w *Window) Full() bool {
-	return w.counts.Done >= w.most || !w.cfg.Unnamed && w.runs.cost > finished.Room
+	return w.counts.Done >= w.most || !w.cfg.Unnamed && !w.runs.fit()
 }
 
 // Counts returns how many records are in each state.
