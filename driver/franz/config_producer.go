@@ -15,8 +15,21 @@ const (
 	maxMessageBytes = 64 << 20 // of one message; a request has 100 MiB
 	batchBytes      = 128      // the most that a batch takes beside its messages
 	minBatchBytes   = 512      // kgo allows no less
-
 )
+
+// maxBatch is the most that a batch of kgo's can take, which has room for the largest message.
+func maxBatch(cfg driver.ProducerConfig) int {
+	return max(cfg.MaxMessageBytes+batchBytes, minBatchBytes)
+}
+
+// together is how many bytes of several messages may go to kgo at a time, for one partition. It is
+// 0 if kgo's own limit does.
+func together(cfg driver.ProducerConfig) int {
+	if cfg.MaxBatchBytes == 0 || cfg.MaxBatchBytes >= cfg.MaxMessageBytes {
+		return 0
+	}
+	return max(cfg.MaxBatchBytes-batchBytes, 1)
+}
 
 // producerSafety lists the options that no user of a producer may change.
 var producerSafety = append(networkSafety[:len(networkSafety):len(networkSafety)],
@@ -44,7 +57,7 @@ func (d Driver) producerOptions(cfg driver.ProducerConfig, line *dialer.Dialer) 
 	opts = append(opts,
 		kgo.RequiredAcks(acks),
 		kgo.ProducerBatchCompression(codec),
-		kgo.ProducerBatchMaxBytes(int32(max(cfg.MaxMessageBytes+batchBytes, minBatchBytes))),
+		kgo.ProducerBatchMaxBytes(int32(maxBatch(cfg))),
 		kgo.ProducerLinger(0),
 		kgo.RecordPartitioner(java{}),
 		kgo.ProduceRequestTimeout(requestTimeout),
@@ -77,6 +90,9 @@ func checkProducer(cfg driver.ProducerConfig) error {
 	}
 	if cfg.MaxMessageBytes < 1 || cfg.MaxMessageBytes > maxMessageBytes {
 		refuse("MaxMessageBytes: %d is not between 1 and %d", cfg.MaxMessageBytes, maxMessageBytes)
+	}
+	if cfg.MaxBatchBytes < 0 {
+		refuse("MaxBatchBytes: %d is negative", cfg.MaxBatchBytes)
 	}
 	return errors.Join(errs...)
 }

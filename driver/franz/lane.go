@@ -29,7 +29,7 @@ type lane struct {
 	todo    []*slot // what is sent next
 	pending []*slot // what was accepted meanwhile
 	window  int     // how many messages may go to kgo at a time; 0 is any number
-	sized   bool    // and how many bytes is the topic's limit
+	sized   bool    // and how many bytes is what batchBytes says
 
 	mu        sync.Mutex // guards what follows
 	flight    []int64    // records of the batches that were written and have no answer
@@ -47,7 +47,10 @@ type lane struct {
 }
 
 func newLane(t *topic, id int32) *lane {
-	return &lane{topic: t, id: id, leash: newLeash(t.p.cfg.DeliveryTimeout > 0)}
+	l := &lane{topic: t, id: id, leash: newLeash(t.p.cfg.DeliveryTimeout > 0)}
+	l.sized = t.p.together > 0
+	l.held.Store(l.sized)
+	return l
 }
 
 // empty reports whether kgo has nothing for the partition.
@@ -146,7 +149,8 @@ func (l *lane) feed(t *topic) {
 	if len(l.todo) == 0 {
 		l.window = 0
 	}
-	if l.sized && t.stale() {
+	most := t.batchBytes()
+	if most == 0 {
 		l.sized = false
 	}
 	if l.window == 0 && !l.sized {
@@ -163,12 +167,11 @@ func (l *lane) feed(t *topic) {
 			from = &l.pending
 		}
 		s := (*from)[0]
-		if n > 0 && l.sized && bytes+s.size > t.limit {
+		if n > 0 && l.sized && bytes+s.size > most {
 			break
 		}
 		*from = (*from)[1:]
 		n, bytes = n+1, bytes+s.size
-		s.want = l.id
 		s.again()
 		t.submit(s)
 	}

@@ -31,6 +31,7 @@ type producer struct {
 	cl          *kgo.Client
 	partitioner kgo.Partitioner // for messages that ask for no partition
 	linger      time.Duration
+	together    int // bytes of several messages that may be in one batch, or 0: see topic.batchBytes
 
 	buffer  *buffer
 	slots   sync.Pool
@@ -65,7 +66,7 @@ func (d Driver) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (dr
 
 func newProducer(cfg driver.ProducerConfig) *producer {
 	p := &producer{
-		cfg: cfg, line: newLine(cfg.TLS, 0), partitioner: java{}, buffer: newBuffer(),
+		cfg: cfg, line: newLine(cfg.TLS, 0), partitioner: java{}, together: together(cfg), buffer: newBuffer(),
 		topics: map[string]*topic{}, stopped: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -245,9 +246,6 @@ func (p *producer) mayWait(s *slot) bool {
 	}
 	return p.cfg.DeliveryTimeout > 0 || s.tries <= p.cfg.MaxRetries
 }
-
-// maxBatch is the most that a batch can take.
-func (p *producer) maxBatch() int { return max(p.cfg.MaxMessageBytes+batchBytes, minBatchBytes) }
 
 // pause sleeps for d. It reports false when the producer has stopped or is severed.
 func (p *producer) pause(d time.Duration) bool {

@@ -33,7 +33,7 @@ type topic struct {
 	// gate is locked for reading while a message goes to kgo, and for writing while that is
 	// decided. It guards what follows, and the lanes' lists.
 	gate    sync.RWMutex
-	held    int // lanes that are held, missing partitions, and 1 while the topic is unknown
+	held    int // lanes that are held, missing partitions, 1 while the topic is unknown, and 1 if batches are bounded
 	choice  kgo.TopicPartitioner
 	missing map[int32]*lane // partitions that do not exist
 	limit   int             // bytes of a batch, as the broker's refusals have shown; 0 is unknown
@@ -52,6 +52,9 @@ type topic struct {
 
 func newTopic(p *producer, name string) *topic {
 	t := &topic{p: p, name: name, missing: map[int32]*lane{}, unknown: true, held: 1}
+	if p.together > 0 {
+		t.held++ // forever
+	}
 	t.lanes.Store(new([]*lane))
 	t.leash = newLeash(p.cfg.DeliveryTimeout > 0)
 	return t
@@ -150,6 +153,9 @@ func (t *topic) route(s *slot) []ending {
 		return nil
 	}
 	l := t.known(s.want)
+	if l == nil && t.p.together > 0 && s.want < n {
+		l = t.lane(s.want)
+	}
 	if l == nil || !l.held.Load() {
 		t.submit(s)
 		return nil
@@ -250,10 +256,13 @@ func (t *topic) moveOn(l *lane) (over []ending) {
 	return over
 }
 
-// giveBack takes a message that kgo has given back with err.
+// giveBack takes a message that kgo has given back with err. The message stays with its
+// partition. Otherwise this would happen: a message without a key is refused; a later one goes to
+// another partition; the first one is sent again, and goes there, too, behind the later one.
 func (t *topic) giveBack(l *lane, s *slot, err error) (over []ending) {
 	t.gate.Lock()
 	defer t.gate.Unlock()
+	s.want = l.id
 	unknown := l.leave()
 	if !l.held.Load() { // kgo gives back without an answer, and gives back everything
 		l.held.Store(true)
@@ -320,7 +329,7 @@ func (t *topic) judge(l *lane, back []*slot, cause error, was settlement) (over 
 	case spoiled(cause) && len(back) == 1: // it was alone
 		return endAll(back, t.p.outcome(cause, nil, false))
 	case tooLarge(cause):
-		t.learn(min(sizeOf(back), t.p.maxBatch()))
+		t.learn(min(sizeOf(back), maxBatch(t.p.cfg)))
 		l.sized = true
 		keep(back)
 	case spoiled(cause):
@@ -374,6 +383,21 @@ func (t *topic) fitted(l *lane) {
 	if l.window > 0 {
 		l.window = min(2*l.window, maxMessages)
 	}
+}
+
+// batchBytes is how many bytes may go to kgo at a time for a partition of which batches are
+// bounded, unless there is one message only.
+//
+// kgo has one limit, which the largest message must fit in. So with a lower MaxBatchBytes each
+// lane is always held, and kgo has no more of a partition than one batch may take.
+func (t *topic) batchBytes() int {
+	switch most := t.p.together; {
+	case t.stale():
+		return most
+	case most > 0:
+		return min(t.limit, most)
+	}
+	return t.limit
 }
 
 // stale reports whether the limit is unknown, or too old to be trusted: an operator may have
@@ -477,6 +501,9 @@ func (t *topic) ask(l *lane, found bool) (over []ending, done bool) {
 	}
 	delete(t.missing, l.id)
 	t.held--
-	t.resubmit(l.todo)
+	for _, s := range l.todo {
+		s.again()
+		over = append(over, t.route(s)...)
+	}
 	return over, true
 }
