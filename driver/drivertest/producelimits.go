@@ -17,6 +17,7 @@ import (
 func produceLimitChecks() []check {
 	return []check{
 		{"ProduceSplitsLargeBatches", "A driver must split a batch that is too large for the topic and send its parts in order. Only a message that is too large by itself fails.", produceSplits},
+		{"ProduceLargerThanABatch", "One message may be larger than MaxBatchBytes, up to MaxMessageBytes.", produceLargerThanABatch},
 		{"ProduceRefusesOneAlone", "A message that the broker refuses must fail alone and permanently. The driver must send the others of its batch, in order.", produceRefusesOne},
 		{"ProduceRefusesOldDates", "A message dated before 1970 must fail alone and permanently.", produceRefusesOldDates},
 		{"ProduceToUnknownPartitionNamesIt", "A message to a partition that does not exist must fail with UNKNOWN_TOPIC_OR_PARTITION, and must never go to another partition.", produceUnknownPartitionSays},
@@ -92,6 +93,16 @@ func produceSplits(e *env) {
 		messages[i].Value = append(messages[i].Value, make([]byte, limit)...)
 	}
 	wantAllBut(e, together(e, p, messages...), "MESSAGE_TOO_LARGE", 100, 299)
+}
+
+func produceLargerThanABatch(e *env) {
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxMessageBytes, cfg.MaxBatchBytes = 100_000, 2_000 })
+	messages := padded(topic, 100, 500)
+	for _, i := range []int{0, 50, 99} {
+		messages[i].Value = append(messages[i].Value, make([]byte, 50_000)...)
+	}
+	wantAllBut(e, together(e, p, messages...), "")
 }
 
 func produceRefusesOne(e *env) {

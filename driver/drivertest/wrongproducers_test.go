@@ -244,6 +244,11 @@ func wrongProducerEnds() []wrong {
 		}), also: []string{"LostAnswerStaysUnknown"}},
 		{name: "passes on to others that a batch is too large", fails: "ProduceSplitsLargeBatches", producer: afterRefusal("MESSAGE_TOO_LARGE", func(m *driver.Message) bool { return len(m.Value) > 1000 }),
 			also: []string{"ProduceTooLarge"}},
+		{name: "takes MaxBatchBytes for MaxMessageBytes", fails: "ProduceLargerThanABatch", sends: func(cfg *driver.ProducerConfig) {
+			if cfg.MaxBatchBytes > 0 {
+				cfg.MaxMessageBytes = cfg.MaxBatchBytes
+			}
+		}},
 		{name: "passes on to others that one is refused", fails: "ProduceRefusesOneAlone", producer: afterRefusal("INVALID_TIMESTAMP", func(m *driver.Message) bool { return m.Timestamp.After(time.Now()) })},
 		{name: "sends an old date as now", fails: "ProduceRefusesOldDates", producer: eachMessage(func(_ *producer, m *driver.Message) {
 			if m.Timestamp.Before(time.Unix(0, 0)) {

@@ -101,7 +101,7 @@ func (d Driver) extend(opts []kgo.Opt, safety []any) ([]kgo.Opt, error) {
 	}
 	after, err := values(all, safety)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("franz.Driver.Options: %w", err)
 	}
 	var errs []error
 	for i, option := range safety {
@@ -116,7 +116,7 @@ func (d Driver) extend(opts []kgo.Opt, safety []any) ([]kgo.Opt, error) {
 func values(opts []kgo.Opt, options []any) ([][]any, error) {
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
-		return nil, invalid(fmt.Errorf("franz.Driver.Options: %w", err))
+		return nil, invalid(err)
 	}
 	defer cl.Close()
 	all := make([][]any, len(options))

@@ -35,9 +35,10 @@ func together(cfg driver.ProducerConfig) int {
 var producerSafety = append(networkSafety[:len(networkSafety):len(networkSafety)],
 	kgo.RequiredAcks, kgo.DisableIdempotentWrite, kgo.AllowIdempotentProduceCancellation,
 	kgo.MaxProduceRequestsInflightPerBroker, kgo.TransactionalID, kgo.MaxBufferedRecords, kgo.MaxBufferedBytes,
-	kgo.ManualFlushing, kgo.ProducerBatchMaxBytes, kgo.RecordRetries, kgo.UnknownTopicRetries,
+	kgo.ManualFlushing, kgo.ProducerBatchMaxBytes, kgo.ProducerBatchMaxBytesFn, kgo.ProducerBatchCompression, kgo.RecordRetries, kgo.UnknownTopicRetries,
 	kgo.RecordDeliveryTimeout, kgo.DefaultProduceTopic, kgo.DefaultProduceTopicAlways,
 	kgo.StopProducerOnDataLossDetected, kgo.RetryBackoffFn,
+	// What makes a client consume:
 	kgo.ConsumeTopics, kgo.ConsumePartitions, kgo.ConsumeRegex, kgo.ConsumerGroup, kgo.ShareGroup,
 )
 

@@ -22,15 +22,19 @@ func mechanism(s *driver.SASL) (sasl.Mechanism, error) {
 	}
 	switch s.Mechanism {
 	case driver.SASLPlain:
-		return plain.Auth{User: s.User, Pass: string(s.Password)}.AsMechanism(), nil
+		return &only{plain.Auth{User: s.User, Pass: string(s.Password)}.AsMechanism()}, nil
 	case driver.SASLOAuthBearer:
-		return oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
+		return &only{oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
 			token, err := credentials.Token(ctx, s.TokenSource)
 			return oauth.Auth{Token: string(token.Value), Extensions: token.Extensions}, err
-		}), nil
+		})}, nil
 	}
 	return scram{s}, nil
 }
+
+// An only is a mechanism that is the same as itself only. kgo's own are functions, which cannot be
+// compared: so every option of the user would look like a change of the mechanism.
+type only struct{ sasl.Mechanism }
 
 // A scram authenticates by SCRAM. kgo's own would do more work for a hostile server than the
 // drivers allow.

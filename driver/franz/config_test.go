@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -136,10 +138,13 @@ func TestOptionsMayNotUndoSafety(t *testing.T) {
 		{"MaxBufferedBytes", kgo.MaxBufferedBytes(1 << 20)},
 		{"ManualFlushing", kgo.ManualFlushing()},
 		{"ProducerBatchMaxBytes", kgo.ProducerBatchMaxBytes(1 << 10)},
+		{"ProducerBatchMaxBytesFn", kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return 1<<20 + batchBytes + int32(len(topic)) })},
+		{"ProducerBatchCompression", kgo.ProducerBatchCompression(kgo.ZstdCompression())},
 		{"RecordRetries", kgo.RecordRetries(1)},
 		{"UnknownTopicRetries", kgo.UnknownTopicRetries(-1)},
 		{"RecordDeliveryTimeout", kgo.RecordDeliveryTimeout(time.Minute)},
 		{"DefaultProduceTopic", kgo.DefaultProduceTopic("x")},
+		{"DefaultProduceTopicAlways", kgo.DefaultProduceTopicAlways()},
 		{"StopProducerOnDataLossDetected", kgo.StopProducerOnDataLossDetected()},
 		{"RetryBackoffFn", kgo.RetryBackoffFn(func(int) time.Duration { return 0 })},
 		{"ConsumeTopics", kgo.ConsumeTopics("x")},
@@ -153,13 +158,41 @@ func TestOptionsMayNotUndoSafety(t *testing.T) {
 				wantInvalid(t, err, "franz.Driver.Options", "hunter2")
 				return
 			}
-			wantInvalid(t, err, c.name, "hunter2")
+			wantInvalid(t, err, c.name+" must not be changed", "hunter2")
+			if c.name != "SASL" {
+				assert.NotContains(t, err.Error(), "SASL")
+			}
 		})
 	}
 	t.Run("DialTLSConfig", func(t *testing.T) {
 		d := Driver{Options: []kgo.Opt{kgo.DialTLSConfig(&tls.Config{})}}
 		wantInvalid(t, d.ValidateProducer(producerConfig([]string{"127.0.0.1:1"})), "DialTLSConfig", "")
 	})
+}
+
+// TestOptionsGoWithEachMechanism: an option that has nothing to do with SASL is no change of it.
+func TestOptionsGoWithEachMechanism(t *testing.T) {
+	for _, s := range []driver.SASL{
+		{Mechanism: driver.SASLPlain, User: "u", Password: "p"},
+		{Mechanism: driver.SASLScramSHA512, User: "u", Password: "p"},
+		{Mechanism: driver.SASLOAuthBearer, TokenSource: func(context.Context) (driver.Token, error) { return driver.Token{}, nil }},
+	} {
+		produces, consumes := producerConfig([]string{"127.0.0.1:1"}), consumerConfig([]string{"127.0.0.1:1"})
+		produces.SASL, consumes.SASL = &s, &s
+		d := Driver{Options: []kgo.Opt{kgo.MetadataMaxAge(2 * time.Minute)}}
+		assert.NoError(t, d.ValidateProducer(produces), "a producer with %s", s.Mechanism)
+		assert.NoError(t, d.ValidateConsumer(consumes), "a consumer with %s", s.Mechanism)
+	}
+}
+
+// TestOptionsThatAreRejectedAreDocumented: the comment of Driver.Options names each option that no
+// user of a producer may change.
+func TestOptionsThatAreRejectedAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("franz.go")
+	require.NoError(t, err)
+	for _, option := range producerSafety[:slices.IndexFunc(producerSafety, func(o any) bool { return name(o) == "ConsumeTopics" })] {
+		assert.Regexp(t, `(?s)Options come after .*\b`+name(option)+`\b.*Options \[\]kgo.Opt`, string(source))
+	}
 }
 
 func TestOptionsAreLastAndChecked(t *testing.T) {

@@ -50,14 +50,16 @@ type Driver struct {
 	// and OnRebootstrapRequired. For a producer: RequiredAcks, DisableIdempotentWrite,
 	// AllowIdempotentProduceCancellation, MaxProduceRequestsInflightPerBroker,
 	// TransactionalID, MaxBufferedRecords, MaxBufferedBytes, ManualFlushing,
-	// ProducerBatchMaxBytes, RecordRetries, UnknownTopicRetries, RecordDeliveryTimeout,
-	// DefaultProduceTopic, StopProducerOnDataLossDetected, RetryBackoffFn, and every
+	// ProducerBatchMaxBytes, ProducerBatchMaxBytesFn, ProducerBatchCompression,
+	// RecordRetries, UnknownTopicRetries, RecordDeliveryTimeout, DefaultProduceTopic,
+	// DefaultProduceTopicAlways, StopProducerOnDataLossDetected, RetryBackoffFn, and every
 	// option that makes a client consume. For a consumer: every option of groups and of
 	// starting positions, FetchIsolationLevel, KeepControlRecords, KeepRetryableFetchErrors,
 	// DisableFetchCRCValidation, MaxDecompressBatchBytes, WithPools and TransactionalID.
 	//
 	// RecordPartitioner decides only for messages that ask for no partition. With
-	// ProducerLinger, Flush and Close send lingering messages at once.
+	// ProducerLinger, Flush and Close send lingering messages at once. WithCompressor
+	// decides in place of the field Compression, for instance about the level.
 	Options []kgo.Opt
 }
 

@@ -15,7 +15,7 @@ import (
 // certain only if no attempt may have been appended.
 func (p *producer) outcome(err error, reason error, unknown bool) error {
 	if p.line.IsSevered() {
-		return abandonment(unknown)
+		return abandoned(unknown)
 	}
 	var known *driver.Error
 	if !errors.As(credentials.Soften(wrap(p.blame(err, reason)), p.cfg.SASL), &known) {
@@ -41,19 +41,7 @@ func (p *producer) blame(err, reason error) error {
 }
 
 // abandoned is the error of a message that Close could not wait for.
-func abandoned(why error, sent bool) error {
-	if !sent {
-		return &driver.Error{Code: "PRODUCER_CLOSED", Err: errors.Join(errors.New("closed before it was sent"), why)}
-	}
-	return &driver.Error{
-		Code: "PRODUCER_CLOSED", Kind: driver.ErrUnknownOutcome,
-		Err: errors.Join(errors.New("closed before an answer came"), why),
-	}
-}
-
-// abandonment is abandoned for a producer whose connections were severed, without an allocation
-// per message.
-func abandonment(sent bool) error {
+func abandoned(sent bool) error {
 	if sent {
 		return abandonedUnknown
 	}
@@ -61,8 +49,14 @@ func abandonment(sent bool) error {
 }
 
 var (
-	abandonedUnknown = abandoned(kgo.ErrClientClosed, true)
-	abandonedUnsent  = abandoned(kgo.ErrClientClosed, false)
+	abandonedUnknown = &driver.Error{
+		Code: "PRODUCER_CLOSED", Kind: driver.ErrUnknownOutcome,
+		Err: errors.Join(errors.New("closed before an answer came"), kgo.ErrClientClosed),
+	}
+	abandonedUnsent = &driver.Error{
+		Code: "PRODUCER_CLOSED",
+		Err:  errors.Join(errors.New("closed before it was sent"), kgo.ErrClientClosed),
+	}
 )
 
 // expiry is the error of a message that has expired. reason is the latest refusal, or nil.

@@ -76,6 +76,7 @@ func (t *askedTopic) choose(r *kgo.Record, n int, other func() int) (pick int) {
 	}
 	switch {
 	case s.want >= int32(n):
+		s.broken = errNoPartition
 		return -1
 	case s.want >= 0:
 		return int(s.want)

@@ -41,8 +41,9 @@ type producer struct {
 	mu     sync.RWMutex // guards topics
 	topics map[string]*topic
 
-	tasks   sync.WaitGroup
-	stopped chan struct{} // closed when no work is left
+	tasks    sync.WaitGroup
+	starting sync.Mutex    // held while a task starts, and while stopped is closed
+	stopped  chan struct{} // closed when no work is left
 
 	closing  chan struct{} // closed as Close begins
 	begin    sync.Once
@@ -107,7 +108,7 @@ func (p *producer) open(ctx context.Context, opts []kgo.Opt) error {
 		}
 	}
 	if p.cfg.DeliveryTimeout > 0 {
-		p.tasks.Go(p.expireAll)
+		p.task(p.expireAll)
 	}
 	return nil
 }
@@ -208,7 +209,7 @@ func (s *slot) answered(r *kgo.Record, err error) {
 			p.end(t.moveOn(l))
 		}
 	case p.line.IsSevered(): // everything comes back, and Close must return soon
-		p.finish(s, abandonment(l.leave()))
+		p.finish(s, abandoned(l.leave()))
 	default:
 		p.end(t.giveBack(l, s, err))
 	}
@@ -340,13 +341,33 @@ func (p *producer) shutDown(ctx context.Context, epochs []*epoch) error {
 		p.line.Sever()
 		p.giveUp()
 	}
-	close(p.stopped)
-	p.tasks.Wait()
+	p.stopTasks()
 	p.cl.Close()
 	p.line.Sever()
 	p.giveUp()
 	_ = await(background, epochs)
 	return err
+}
+
+// task runs f beside everything else, until the tasks are stopped. It reports false if they are.
+func (p *producer) task(f func()) bool {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	select {
+	case <-p.stopped:
+		return false
+	default:
+	}
+	p.tasks.Go(f)
+	return true
+}
+
+// stopTasks returns when no task runs, and lets none start.
+func (p *producer) stopTasks() {
+	p.starting.Lock()
+	close(p.stopped)
+	p.starting.Unlock()
+	p.tasks.Wait()
 }
 
 // giveUp acknowledges all messages that the driver has.
@@ -361,7 +382,7 @@ func (t *topic) giveUp() (over []ending) {
 	t.gate.Lock()
 	defer t.gate.Unlock()
 	take := func(list *[]*slot) {
-		over = append(over, endAll(*list, abandoned(kgo.ErrClientClosed, false))...)
+		over = append(over, endAll(*list, abandonedUnsent)...)
 		*list = nil
 	}
 	take(&t.pending)

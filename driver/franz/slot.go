@@ -35,7 +35,7 @@ type slot struct {
 	value   []byte
 	want    int32 // the partition to send to, or -1
 	tries   int   // to find the partition
-	broken  error // what the partitioner did, instead of choosing
+	broken  error // why no partition was chosen, or nil
 	cost    int64
 	size    int // on the wire, at most
 	epoch   *epoch

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -414,11 +413,12 @@ func (t *topic) strand(s *slot, err error) (over []ending) {
 		over = t.found()
 	}
 	switch {
-	case s.broken != nil:
+	case s.broken != nil && s.broken != errNoPartition:
 		return append(over, ending{s, s.broken})
 	case t.p.line.IsSevered(), errors.Is(err, kgo.ErrClientClosed):
 		return append(over, ending{s, t.p.outcome(kgo.ErrClientClosed, nil, false)})
-	case s.want >= 0 && strings.HasPrefix(err.Error(), "invalid record partitioning choice"): // kgo has no name for it
+	case s.broken == errNoPartition:
+		s.broken = nil
 		return append(over, t.miss(s)...)
 	}
 	return append(over, ending{s, t.p.outcome(err, nil, false)})
@@ -463,9 +463,11 @@ func (t *topic) miss(s *slot) []ending {
 	l := t.missing[s.want]
 	if l == nil {
 		l = newLane(t, s.want)
+		if !t.p.task(func() { t.await(l) }) {
+			return []ending{{s, abandoned(false)}}
+		}
 		t.missing[s.want] = l
 		t.held++
-		t.p.tasks.Go(func() { t.await(l) })
 	}
 	l.todo = append(l.todo, s)
 	return nil
