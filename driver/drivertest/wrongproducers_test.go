@@ -111,7 +111,7 @@ func wrongSends() []wrong {
 		{name: "reorders", fails: "ProduceKeepsOrder", producer: reorder(func(p *producer) bool { return !p.h.beenCut.Load() }),
 			also: []string{"ProduceKeepsOrderInAnOutage", "ProducerCloseWaits"}},
 		{name: "reorders when it sends again", fails: "ProduceKeepsOrderInAnOutage", producer: reorder(func(p *producer) bool { return p.h.cut.Load() }),
-			also: []string{"ProduceSplitsLargeBatches", "ProduceRefusesOneAlone", "ProduceRefusesOldDates", "DeliveryTimeoutOutlasts", "FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseReportsUnknown"}},
+			also: []string{"ProduceSplitsLargeBatches", "ProduceLargerThanABatch", "ProduceRefusesOneAlone", "ProduceRefusesOldDates", "DeliveryTimeoutOutlasts", "FlushReturnsByItsContext", "NoAckAfterClose", "ProducerCloseReturnsInTime", "ProducerCloseReportsUnknown"}},
 		{name: "partitions by another hash", fails: "ProducePartitionsLikeJava", producer: eachMessage(func(p *producer, m *driver.Message) {
 			if m.Partition == -1 && m.Key != nil {
 				h := fnv.New32a()

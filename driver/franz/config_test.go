@@ -154,7 +154,7 @@ func TestOptionsMayNotUndoSafety(t *testing.T) {
 			cfg := producerConfig([]string{"127.0.0.1:1"})
 			cfg.SASL = sasl
 			err := Driver{Options: []kgo.Opt{c.option}}.ValidateProducer(cfg)
-			if c.name == "DisableIdempotentWrite" || c.name == "RequiredAcks" || c.name == "TransactionalID" { // kgo finds the contradiction first
+			if c.name == "DisableIdempotentWrite" || c.name == "RequiredAcks" || c.name == "TransactionalID" || c.name == "DefaultProduceTopicAlways" { // kgo finds the contradiction first
 				wantInvalid(t, err, "franz.Driver.Options", "hunter2")
 				return
 			}
@@ -222,6 +222,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{&dialer.HandshakeError{Err: context.DeadlineExceeded}, "TLS_HANDSHAKE_FAILED", false},
 		{fmt.Errorf("%w: slow", credentials.ErrToken), "TOKEN_UNAVAILABLE", false},
 		{fmt.Errorf("%w: no", credentials.ErrSCRAM), "SASL_AUTHENTICATION_FAILED", true},
+		{fmt.Errorf("%w: busy", credentials.ErrSCRAMServer), "SASL_AUTHENTICATION_FAILED", false},
 		{kgo.ErrClientClosed, "CLIENT_CLOSED", false},
 		{errors.New("x"), "CLIENT_ERROR", false},
 	}

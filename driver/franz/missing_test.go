@@ -21,6 +21,8 @@ func TestMissingPartitionIsKnownWithoutAText(t *testing.T) {
 	s.rec.Context = s
 	require.Equal(t, -1, asked{p}.ForTopic("t").Partition(&s.rec, 1))
 	assert.Empty(t, topic.strand(s, errors.New("another text")))
+	topic.gate.RLock()
+	defer topic.gate.RUnlock()
 	assert.Equal(t, []*slot{s}, topic.missing[3].todo, "what waits for the partition")
 }
 

@@ -233,6 +233,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{&dialer.HandshakeError{Err: &tls.CertificateVerificationError{Err: errors.New("x")}}, "TLS_HANDSHAKE_FAILED", true},
 		{&dialer.HandshakeError{Err: context.DeadlineExceeded}, "TLS_HANDSHAKE_FAILED", false},
 		{fmt.Errorf("%w: slow", credentials.ErrToken), "TOKEN_UNAVAILABLE", false},
+		{fmt.Errorf("%w: busy", credentials.ErrSCRAMServer), "SASL_AUTHENTICATION_FAILED", false},
 		{ibm.KError(9999), "ERROR_9999", false},
 	}
 	for _, c := range cases {

@@ -36,6 +36,8 @@ func classify(err error) (code string, kind error) {
 		return "TOKEN_UNAVAILABLE", nil
 	case errors.Is(err, credentials.ErrSCRAM):
 		return "SASL_AUTHENTICATION_FAILED", driver.ErrPermanent
+	case errors.Is(err, credentials.ErrSCRAMServer):
+		return "SASL_AUTHENTICATION_FAILED", nil
 	case len(codes) > 0:
 		return codeName(codes[0]), nil
 	}

@@ -26,6 +26,10 @@ const maxIterations = 1_000_000
 // protocol. No retry cures it.
 var ErrSCRAM = errors.New("SCRAM")
 
+// ErrSCRAMServer reports that the server could not finish the exchange, for a reason of its own. A
+// later exchange may succeed.
+var ErrSCRAMServer = errors.New("SCRAM at the server")
+
 // A SCRAM is one exchange of SCRAM (RFC 5802) on the client's side, without channel
 // binding. Its methods are those of Sarama's SCRAMClient. Passwords must be printable
 // ASCII, which SASLprep does not change: see [Check].
@@ -64,7 +68,7 @@ func (s *SCRAM) Begin(user, password, _ string) error {
 func (s *SCRAM) Done() bool { return s.done }
 
 // Step returns the answer to what the server sent, which is nothing at first. It returns an
-// error that wraps ErrSCRAM if the server must not be trusted.
+// error that wraps ErrSCRAM if the server must not be trusted, or ErrSCRAMServer.
 func (s *SCRAM) Step(challenge string) (string, error) {
 	s.steps++
 	switch s.steps {
@@ -115,7 +119,11 @@ func quoted(s string) string { return `"` + driver.Printable(s, 0) + `"` }
 // verify checks the server's proof that it knows the password, too.
 func (s *SCRAM) verify(serverFinal string) error {
 	fields := attributes(serverFinal)
-	if e := fields["e"]; e != "" {
+	switch e := fields["e"]; e {
+	case "":
+	case "other-error", "no-resources":
+		return fmt.Errorf("%w: it answered %s", ErrSCRAMServer, e)
+	default:
 		return fmt.Errorf("%w: the server answered %s", ErrSCRAM, quoted(e))
 	}
 	got, err := base64.StdEncoding.DecodeString(fields["v"])

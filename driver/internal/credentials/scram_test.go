@@ -82,6 +82,22 @@ func TestSCRAMRefusesAServer(t *testing.T) {
 	}
 }
 
+// TestSCRAMOfAServerInTrouble: these two errors of RFC 5802 say nothing of the password.
+func TestSCRAMOfAServerInTrouble(t *testing.T) {
+	good := scramVectors[1]
+	for _, e := range []string{"other-error", "no-resources"} {
+		s := &SCRAM{hash: good.hash, nonce: good.nonce}
+		require.NoError(t, s.Begin("user", "pencil", ""))
+		for _, challenge := range []string{"", good.server} {
+			_, err := s.Step(challenge)
+			require.NoError(t, err)
+		}
+		_, err := s.Step("e=" + e)
+		assert.ErrorIs(t, err, ErrSCRAMServer)
+		assert.NotErrorIs(t, err, ErrSCRAM)
+	}
+}
+
 func TestSCRAMNonces(t *testing.T) {
 	a, b := NewSCRAM("SCRAM-SHA-256"), NewSCRAM("SCRAM-SHA-256")
 	_, _ = a.Begin("u", "p", ""), b.Begin("u", "p", "")
