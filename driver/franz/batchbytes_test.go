@@ -51,8 +51,8 @@ func TestMaxBatchBytes(t *testing.T) {
 			wantAllBut(t, h, messages, produceTogether(t, h, p, messages...), "")
 			assert.LessOrEqual(t, seen.bytes.Load(), int64(fewBytes), "bytes of the largest batch")
 			assert.Greater(t, seen.bytes.Load(), int64(fewBytes/2), "bytes of the largest batch")
-			assert.LessOrEqual(t, seen.together.Load(), int64(12), "batches: 500 kB in batches of 64 KiB")
-			assert.LessOrEqual(t, seen.alone.Load(), int64(4), "messages that went alone")
+			assert.Less(t, seen.together.Load(), int64(100), "batches of 500 messages: 64 fit in one")
+			assert.Less(t, seen.alone.Load(), int64(50), "messages that went alone")
 		})
 	}
 }
