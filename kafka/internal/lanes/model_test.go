@@ -170,7 +170,7 @@ func (m *model) oldest() *entryOf {
 func (m *model) position() int64 {
 	at := m.cfg.Start
 	switch e := m.oldest(); {
-	case e != nil && m.started:
+	case e != nil && (m.started || m.highest >= 0):
 		at = max(at, e.Offset)
 	case e == nil:
 		at = max(at, m.end)
@@ -183,9 +183,10 @@ func (m *model) position() int64 {
 }
 
 func (m *model) counts() (c Counts) {
+	position := m.position()
 	for _, e := range m.records {
 		if e.done {
-			if e.Offset >= m.position() {
+			if e.Offset >= position {
 				c.Done++
 			}
 			continue

@@ -202,7 +202,7 @@ func TestReleasedSlotIsNotAnEmptyKey(t *testing.T) {
 // A goroutine that finishes while its partition is revoked does not get the next record
 // of the lane, and the position stays below it.
 func TestNothingIsTakenAfterClose(t *testing.T) {
-	w := keyed("a", "a", "b", "b")
+	w := keyed("a", "a", "b", "b", "c")
 	var c Chunk
 	require.Equal(t, 2, w.Take(&c, 2))
 	c.Next()
@@ -335,6 +335,12 @@ func TestPositionPassesHoles(t *testing.T) {
 	require.EqualValues(t, -1, unknown.Position(), "nothing has been handed out")
 	takeAll(unknown, 1)
 	require.EqualValues(t, 5, unknown.Position())
+
+	passed := New(Config{Start: -1})
+	passed.Push(driver.Batch{Next: 47})
+	require.EqualValues(t, 47, passed.Position())
+	passed.Push(driver.Batch{Records: []driver.Record{{Offset: 50}}})
+	require.EqualValues(t, 50, passed.Position())
 }
 
 // What a predecessor finished is passed over. It stays named until the position has
