@@ -103,8 +103,8 @@ func FuzzWindow(f *testing.F) {
 	f.Add(int64(1)<<62, uint16(0x213), []byte{5, 5, 5, 5}, []byte{0, 0xf2, 0, 0xf3, 0, 0xf5, 1, 0xf0, 2, 0, 2, 0, 15, 255, 2, 0})
 	f.Add(int64(-1), uint16(0), []byte{}, []byte{13, 48, 0, 0x30})
 	f.Fuzz(func(t *testing.T, start int64, how uint16, lengths, ops []byte) {
-		if start < -1 || start > 1<<62 || len(ops) > 200 {
-			t.Skip("no offset of Kafka's, or more steps than are needed")
+		if start < -1 || start > 1<<62 || len(ops) > 200 || len(lengths) > 200 {
+			t.Skip("no offset of Kafka's, more steps than are needed, or more runs than a text names")
 		}
 		cfg := Config{Start: start, Keyed: how&3 != 3, Unnamed: how&4 != 0}
 		var known []finished.Run
