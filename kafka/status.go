@@ -57,6 +57,9 @@ type ConsumerStatus struct {
 	DeadLetters int64
 	Skipped     int64
 
+	// Forwards says that a dead-letter topic is configured, so that Resolve can forward.
+	Forwards bool
+
 	// TopicErrors are the troubles of single topics, and of partitions that are not
 	// owned here, such as a topic that does not exist, in order of topic and
 	// partition. They end when the topic is read.
@@ -163,6 +166,7 @@ func (j *job) snapshot() ConsumerStatus {
 		PolicyError: j.policy.trouble(),
 		DeadLetters: j.deadLetters.Load(),
 		Skipped:     j.skipped.Load(),
+		Forwards:    j.policy.forwards(),
 	}
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {

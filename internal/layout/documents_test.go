@@ -201,6 +201,7 @@ var importable = map[string]string{
 	"ibm":        "github.com/IBM/sarama",
 	"franz":      "github.com/aarontianqx/gopkg/driver/franz",
 	"kafka":      "github.com/aarontianqx/gopkg/kafka",
+	"kafkahttp":  "github.com/aarontianqx/gopkg/kafkahttp",
 	"kafkatest":  "github.com/aarontianqx/gopkg/kafkatest",
 	"kgo":        "github.com/twmb/franz-go/pkg/kgo",
 	"memory":     "github.com/aarontianqx/gopkg/driver/memory",

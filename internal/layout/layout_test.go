@@ -28,7 +28,7 @@ import (
 //
 // Arrows point down only:
 //
-//	examples  kafkatest  otel
+//	examples  kafkatest  otel, kafkahttp
 //	     \       |       /
 //	      \    kafka    /
 //	       \     |     /
@@ -78,6 +78,8 @@ var graph = []row{
 		"the core must work with any backend, and bring none into a program that uses another"},
 	{"kafkatest", []string{"kafka", "driver", "driver/memory", "driver/fault"},
 		"unit tests of users need the in-memory broker, not a client for a real one"},
+	{"kafkahttp", []string{"kafka"},
+		"every service may show its page, and gets nothing but the core with it"},
 	{"otel", []string{"kafka", "go.opentelemetry.io/otel"},
 		"it instruments the core whatever the backend"},
 	{"internal/kafkacluster", []string{"github.com/twmb/franz-go"},
@@ -179,6 +181,8 @@ func TestChecker(t *testing.T) {
 		{"kafka", "driver/memory", "kafka must not import driver/memory: the core"},
 		{"kafka", "github.com/IBM/sarama", "kafka must not import github.com/IBM/sarama"},
 		{"kafka", "internal/kafkacluster", "kafka must not import internal/kafkacluster"},
+		{"kafkahttp", "kafka", ""},
+		{"kafkahttp", "driver", "kafkahttp must not import driver: every service"},
 		{"kafkatest", "driver/sarama", "kafkatest must not import driver/sarama"},
 		{"brandnew", "fmt", "brandnew has no row"},
 	} {
@@ -201,7 +205,7 @@ func TestChecker(t *testing.T) {
 func TestNoThirdParty(t *testing.T) {
 	pkgs := load(t)
 	byPath := index(pkgs)
-	for _, name := range []string{"driver", "kafka"} {
+	for _, name := range []string{"driver", "kafka", "kafkahttp"} {
 		var modules []string
 		for _, dep := range byPath[name].Deps {
 			if p := byPath[dep]; !p.Standard && !p.ours() && !slices.Contains(modules, p.Module.Path) {

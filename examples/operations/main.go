@@ -1,0 +1,123 @@
+// Command operations shows the page for operators: two consumers on a broker inside the
+// program, one of them with records that its handler fails. It prints the address.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver/memory"
+	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkahttp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "operations:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("operations", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:0", "where to listen")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	broker := memory.NewBroker()
+	for topic, partitions := range map[string]int{"emails": 3, "payments": 4, "payments.dlq": 1} {
+		if err := broker.CreateTopic(topic, partitions); err != nil {
+			return err
+		}
+	}
+	m := kafka.New(broker, kafka.WithLogger(slog.New(slog.DiscardHandler)))
+	server := &http.Server{Handler: routes(m)}
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "http://%s/kafka/\n", listener.Addr())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		send(ctx, broker)
+	}()
+	err = m.Run(ctx, emails(), payments())
+	<-sent
+	err = errors.Join(err, server.Close())
+	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// routes has the page below /kafka/. A program that others can reach puts its
+// authentication in front of it.
+func routes(m *kafka.Manager) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/kafka/", http.StripPrefix("/kafka", kafkahttp.New(m, kafkahttp.WithControls())))
+	mux.Handle("/{$}", http.RedirectHandler("/kafka/", http.StatusSeeOther))
+	return mux
+}
+
+func config(name string) kafka.ConsumerConfig {
+	return kafka.ConsumerConfig{
+		JobName: name, Topic: name, ConsumerGroup: "shop", BootstrapServers: "in-memory:9092",
+		InitialOffset: kafka.OffsetOldest,
+	}
+}
+
+// emails handles whatever comes.
+func emails() kafka.Consumer {
+	return kafka.NewConsumer(config("emails"), func(context.Context, *kafka.Message) error { return nil })
+}
+
+// payments fails some records until an operator decides.
+func payments() kafka.Consumer {
+	cfg := config("payments")
+	cfg.Failure.DeadLetter.Topic = "{topic}.dlq"
+	return kafka.NewConsumer(cfg, func(_ context.Context, m *kafka.Message) error {
+		if string(m.Value) == "a currency that does not exist" {
+			return errors.New(`charge: currency "XXX" does not exist`)
+		}
+		return nil
+	})
+}
+
+// send sends records until ctx ends: every fiftieth payment cannot be handled.
+func send(ctx context.Context, broker *memory.Broker) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		payment := "10 EUR"
+		if n%50 == 5 {
+			payment = "a currency that does not exist"
+		}
+		key := fmt.Appendf(nil, "customer-%d", rand.IntN(1000))
+		for topic, value := range map[string]string{"emails": "hello", "payments": payment} {
+			if err := broker.Send(topic, key, []byte(value)); err != nil {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

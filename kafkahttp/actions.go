@@ -1,0 +1,249 @@
+package kafkahttp
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// An action is something that an operator does to a consumer. It returns what was done.
+type action func(h *handler, o *order) (done string, err error)
+
+// actions are all of them, by the last element of their path.
+var actions = map[string]action{
+	"switch":   (*handler).switchConsumer,
+	"resolve":  (*handler).resolve,
+	"end-hold": (*handler).endHold,
+}
+
+// An order is the body of an action.
+type order struct {
+	Consumer  string `json:"consumer"`
+	On        *bool  `json:"on"`
+	Partition string `json:"partition"`
+	Offset    *int64 `json:"offset"`
+	Do        string `json:"do"`
+	Confirm   bool   `json:"confirm"`
+}
+
+// errBad is wrapped by the error of an order that makes no sense.
+var errBad = errors.New("bad request")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errBad}, args...)...)
+}
+
+func (h *handler) switchConsumer(o *order) (string, error) {
+	if o.On == nil {
+		return "", bad("on is missing: true or false")
+	}
+	if err := h.source.SetConsumerSwitch(o.Consumer, *o.On); err != nil {
+		return "", err
+	}
+	if *o.On {
+		return fmt.Sprintf("%s is switched on in this process.", o.Consumer), nil
+	}
+	return fmt.Sprintf("%s is switched off in this process: running handlers are cancelled, and it leaves its group.", o.Consumer), nil
+}
+
+// patience is how long an action waits for its outcome.
+const patience = 5 * time.Second
+
+func (h *handler) resolve(o *order) (string, error) {
+	var p kafka.TopicPartition
+	var do kafka.Failure
+	if err := p.UnmarshalText([]byte(o.Partition)); err != nil {
+		return "", bad("%v", err)
+	}
+	if err := do.UnmarshalText([]byte(o.Do)); err != nil {
+		return "", bad("do: %v", err)
+	}
+	switch {
+	case o.Offset == nil:
+		return "", bad("offset is missing")
+	case do != kafka.FailureKeep && do != kafka.FailureSkip && do != kafka.FailureDeadLetter:
+		return "", bad("do is none of keep, skip, dead letter")
+	case do != kafka.FailureKeep && !o.Confirm:
+		return "", bad("confirm is missing: what is asked for cannot be undone")
+	}
+	record := fmt.Sprintf("the record of %v at offset %d", p, *o.Offset)
+	outcome := make(chan error, 1)
+	go func() { outcome <- h.source.Resolve(o.Consumer, p, *o.Offset, do) }()
+	select {
+	case err := <-outcome:
+		return map[kafka.Failure]string{
+			kafka.FailureKeep:       "Trying " + record + " now.",
+			kafka.FailureSkip:       "Skipped " + record + ".",
+			kafka.FailureDeadLetter: "Sending " + record + " to the dead letters; an event says when it is there.",
+		}[do], err
+	case <-time.After(patience):
+		return "The handler is at " + record + ". What was asked for happens when that call has failed.", nil
+	}
+}
+
+func (h *handler) endHold(o *order) (string, error) {
+	if err := h.source.EndHold(o.Consumer); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("The hold of %s is over: its records are handed out again.", o.Consumer), nil
+}
+
+// act carries out an action.
+func (h *handler) act(w http.ResponseWriter, r *http.Request) {
+	do := actions[r.PathValue("action")]
+	if do == nil {
+		h.refuse(w, r, http.StatusNotFound, "there is no such action")
+		return
+	}
+	o, err := readOrder(w, r)
+	if err != nil {
+		h.refuse(w, r, codeOf(err), text(err))
+		return
+	}
+	done, err := do(h, o)
+	switch {
+	case err != nil && h.hideErrors && !errors.Is(err, errBad):
+		h.refuse(w, r, codeOf(err), "the manager has refused that")
+	case err != nil:
+		h.refuse(w, r, codeOf(err), text(err))
+	case !isForm(r):
+		writeJSON(w, http.StatusOK, map[string]string{"done": done})
+	default:
+		to := "../consumer?" + url.Values{"name": {o.Consumer}, "note": {h.notices.add(done)}}.Encode()
+		w.Header().Set("Location", to) // relative to the request, whatever prefix was stripped
+		w.WriteHeader(http.StatusSeeOther)
+	}
+}
+
+func codeOf(err error) int {
+	switch {
+	case errors.Is(err, errMedia):
+		return http.StatusUnsupportedMediaType
+	case errors.Is(err, errBad):
+		return http.StatusBadRequest
+	case errors.Is(err, kafka.ErrUnknownConsumer):
+		return http.StatusNotFound
+	}
+	return http.StatusConflict
+}
+
+// maxBody is the longest body of an action.
+const maxBody = 8 << 10
+
+var errMedia = errors.New("the body is neither application/json nor application/x-www-form-urlencoded")
+
+func mediaType(r *http.Request) string {
+	t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return t
+}
+
+func isForm(r *http.Request) bool { return mediaType(r) == "application/x-www-form-urlencoded" }
+
+func readOrder(w http.ResponseWriter, r *http.Request) (*order, error) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	o := new(order)
+	switch {
+	case isForm(r):
+		if err := r.ParseForm(); err != nil {
+			return nil, bad("%v", err)
+		}
+		if err := o.fromForm(r.PostForm); err != nil {
+			return nil, err
+		}
+	case mediaType(r) == "application/json":
+		d := json.NewDecoder(r.Body)
+		d.DisallowUnknownFields()
+		if err := d.Decode(o); err != nil {
+			return nil, bad("%v", err)
+		}
+		if _, err := d.Token(); err != io.EOF {
+			return nil, bad("something follows the JSON object")
+		}
+	default:
+		return nil, errMedia
+	}
+	if o.Consumer == "" {
+		return nil, bad("consumer is missing")
+	}
+	return o, nil
+}
+
+func (o *order) fromForm(f url.Values) error {
+	for name, values := range f {
+		value := values[0]
+		var err error
+		switch name {
+		case "consumer":
+			o.Consumer = value
+		case "partition":
+			o.Partition = value
+		case "do":
+			o.Do = value
+		case "on":
+			o.On = new(bool)
+			*o.On, err = strconv.ParseBool(value)
+		case "confirm":
+			o.Confirm, err = strconv.ParseBool(value)
+		case "offset":
+			o.Offset = new(int64)
+			*o.Offset, err = strconv.ParseInt(value, 10, 64)
+		default:
+			err = errors.New("there is no such field")
+		}
+		if err != nil {
+			return bad("%s: %v", printable(name), err)
+		}
+	}
+	return nil
+}
+
+// refuse answers that a request is not carried out: as JSON, or as a page for a browser.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		h.writePage(w, code, &page{Title: http.StatusText(code), Up: r.Method == http.MethodPost, Problem: why})
+		return
+	}
+	writeJSON(w, code, problem{why})
+}
+
+// Notices are what was done, for the page that a form's answer leads to. The address has a
+// number only, so that no link can put words on the page.
+type notices struct {
+	mu    sync.Mutex
+	texts map[string]string
+	order []string
+}
+
+const keptNotices = 100
+
+func (n *notices) add(done string) (id string) {
+	id = rand.Text()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.texts == nil {
+		n.texts = make(map[string]string)
+	}
+	n.texts[id] = done
+	if n.order = append(n.order, id); len(n.order) > keptNotices {
+		delete(n.texts, n.order[0])
+		n.order = n.order[1:]
+	}
+	return id
+}
+
+func (n *notices) get(id string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.texts[id]
+}

@@ -1,0 +1,61 @@
+// Package kafkahttp shows a manager to operators: as a page, as JSON, and to probes.
+//
+// # Overview
+//
+// [New] returns an http.Handler for the program's own mux. It listens on no port.
+//
+//	mux.Handle("/kafka/", http.StripPrefix("/kafka", kafkahttp.New(manager)))
+//
+// The path has to end with a slash: links on the page are relative. Make one handler per
+// manager; it follows the manager until that has shut down.
+//
+//	GET  /                   the page: consumers, those that stand still first
+//	GET  /consumer?name=N    the page of one consumer, with its partitions
+//	GET  /consumers          the status of all consumers, as JSON
+//	GET  /consumers/{name}   the status of one
+//	GET  /producers          the status of all producers
+//	GET  /events             the latest events, as JSON, or as server-sent events
+//	GET  /ready              200, or 503 with the reason: kafka.Manager.Ready
+//	GET  /healthy            the same for kafka.Manager.Healthy
+//	POST /actions/{action}   with WithControls: switch, resolve or end-hold
+//
+// A GET changes nothing. Everything is about this process alone: another instance of the
+// program has a page of its own.
+//
+// # Who may see it
+//
+// The handler does not ask who calls. Whoever reaches it sees names of consumers, topics,
+// groups and clients, offsets, and the texts of errors, which can quote data; never
+// payloads, keys or the values of headers. [WithoutErrors] leaves the texts out. With
+// [WithControls] it also changes what runs. Put the program's authentication in front:
+//
+//	page := http.StripPrefix("/kafka", kafkahttp.New(manager, kafkahttp.WithControls()))
+//	mux.Handle("/kafka/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+//		if !isOperator(r) {
+//			http.Error(w, "forbidden", http.StatusForbidden)
+//			return
+//		}
+//		page.ServeHTTP(w, r)
+//	}))
+//
+// Requests of other sites are refused by http.CrossOriginProtection, so that a page
+// elsewhere cannot press a button in an operator's browser.
+//
+// # Actions
+//
+// The body of an action is JSON or a form, with the fields of the action:
+//
+//	switch    consumer, on (true or false)
+//	resolve   consumer, partition (topic/number), offset, do (keep, skip or dead letter);
+//	          confirm (true) with skip and dead letter, which cannot be undone
+//	end-hold  consumer
+//
+// The answer says what was done: as {"done": "..."}, or for a form by the page.
+//
+// # Events
+//
+// The handler keeps the latest 500 events of the manager since New. A reader of /events
+// that accepts text/event-stream gets those, and then each new one. After a reconnect it
+// goes on behind its Last-Event-ID; an event named missed says how many are gone. A reader
+// that does not read for ten seconds is dropped.
+package kafkahttp

@@ -1,0 +1,182 @@
+package kafkahttp
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// keptEvents is how many events a handler keeps.
+const keptEvents = 500
+
+// An entry is an event as /events shows it.
+type entry struct {
+	ID    int64       `json:"id"`
+	At    time.Time   `json:"at"`
+	Type  string      `json:"type"` // such as StateChanged
+	Event kafka.Event `json:"event"`
+}
+
+// Events are the latest events. Readers take them from here by number, so that a slow
+// one costs nothing beyond what it is sent at the moment.
+type events struct {
+	epoch string // distinguishes the numbers of this process from those of another
+
+	mu    sync.Mutex
+	ring  [keptEvents]entry
+	next  int64         // the number of the next event, from 1
+	added chan struct{} // closed and replaced with each
+}
+
+func newEvents(now time.Time) *events {
+	return &events{epoch: strconv.FormatInt(now.UnixNano(), 36), next: 1, added: make(chan struct{})}
+}
+
+func (b *events) add(e kafka.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ring[b.next%keptEvents] = entry{b.next, time.Now(), reflect.TypeOf(e).Name(), e}
+	b.next++
+	close(b.added)
+	b.added = make(chan struct{})
+}
+
+// since returns the events from number from on, how many of those asked for are gone, and
+// a channel that is closed when there are more.
+func (b *events) since(from int64) (all []entry, missed int64, more <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := max(1, b.next-keptEvents)
+	if from < first {
+		missed = first - from
+		from = first
+	}
+	for n := from; n < b.next; n++ {
+		all = append(all, b.ring[n%keptEvents])
+	}
+	return all, missed, b.added
+}
+
+// latest returns the n latest events for which is holds, the youngest first.
+func (b *events) latest(n int, is func(kafka.Event) bool) (all []entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := b.next - 1; i >= max(1, b.next-keptEvents) && len(all) < n; i-- {
+		if e := b.ring[i%keptEvents]; is(e.Event) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// after returns the number that follows a Last-Event-ID. One of another process, or none,
+// means all.
+func (b *events) after(lastID string) int64 {
+	epoch, number, _ := strings.Cut(lastID, "-")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || epoch != b.epoch || n < 0 {
+		return 1
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return min(n+1, b.next)
+}
+
+// serveEvents answers with a list, or with a stream for a reader that asks for one.
+func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
+	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		all, _, _ := h.events.since(1)
+		writeJSON(w, http.StatusOK, append([]entry{}, all...))
+		return
+	}
+	s := newStream(w)
+	last := r.Header.Get("Last-Event-ID")
+	from := h.events.after(last)
+	resumes := last != "" && from > 1
+	for {
+		all, missed, more := h.events.since(from)
+		if missed > 0 && resumes {
+			s.printf("event: missed\ndata: {\"missed\":%d}\n\n", missed)
+		}
+		resumes = true
+		for _, e := range all {
+			if data, err := json.Marshal(e); err == nil {
+				s.printf("id: %s-%d\nevent: %s\ndata: %s\n\n", h.events.epoch, e.ID, e.Type, data)
+			}
+			from = e.ID + 1
+		}
+		if !s.await(r, more) {
+			return
+		}
+	}
+}
+
+// A stream writes server-sent events.
+type stream struct {
+	w   http.ResponseWriter
+	c   *http.ResponseController
+	err error
+}
+
+const (
+	// slowReader is how long a reader may keep a write waiting. Then it is dropped.
+	slowReader = 10 * time.Second
+	// quiet is the longest time without a byte: proxies end a connection that is silent,
+	// and a reader that has vanished is noticed.
+	quiet = 15 * time.Second
+)
+
+func newStream(w http.ResponseWriter) *stream {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	s := &stream{w: w, c: http.NewResponseController(w)}
+	s.printf("retry: 2000\n\n")
+	return s
+}
+
+// printf writes, unless an earlier write has failed.
+func (s *stream) printf(format string, args ...any) {
+	if s.err == nil {
+		s.limit()
+		_, s.err = fmt.Fprintf(s.w, format, args...)
+	}
+}
+
+// write writes the same bytes as other readers get.
+func (s *stream) write(b []byte) {
+	if s.err == nil {
+		s.limit()
+		_, s.err = s.w.Write(b)
+	}
+}
+
+// limit bounds the next write. A ResponseWriter that knows no deadline has none.
+func (s *stream) limit() { _ = s.c.SetWriteDeadline(time.Now().Add(slowReader)) }
+
+// await flushes, and waits for more, or sends a comment when it has been quiet. It returns
+// false when the reader is gone.
+func (s *stream) await(r *http.Request, more <-chan struct{}) bool {
+	if s.err == nil {
+		s.err = s.c.Flush()
+	}
+	if s.err != nil {
+		return false
+	}
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	select {
+	case <-more:
+	case <-timer.C:
+		s.printf(": still here\n\n")
+	case <-r.Context().Done():
+		return false
+	}
+	return s.err == nil
+}

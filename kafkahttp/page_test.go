@@ -1,0 +1,221 @@
+package kafkahttp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// What a page says of each way to stand still: why, and what helps.
+func TestWhy(t *testing.T) {
+	now := time.Now()
+	down := errors.New("down")
+	running := kafka.ConsumerStatus{State: kafka.StateRunning, Switch: true}
+	with := func(change func(*kafka.ConsumerStatus)) kafka.ConsumerStatus {
+		s := running
+		change(&s)
+		return s
+	}
+	part := func(p kafka.PartitionStatus) kafka.ConsumerStatus {
+		return with(func(s *kafka.ConsumerStatus) { s.Partitions = []kafka.PartitionStatus{p} })
+	}
+	for _, tt := range []struct {
+		status kafka.ConsumerStatus
+		label  string
+		level  level
+		text   string
+	}{
+		{part(kafka.PartitionStatus{Lag: 5}), "running", levelWell, ""},
+		{running, "standby", levelOff, "On standby: it has no partitions here."},
+		{kafka.ConsumerStatus{}, "off", levelOff, "Switched off in this process."},
+		{kafka.ConsumerStatus{Switch: true}, "off", levelWarn, "Switched on, but the manager has not been started."},
+		{kafka.ConsumerStatus{State: kafka.StateStarting}, "starting", levelBusy, "Waits to be let into its group."},
+		{kafka.ConsumerStatus{State: kafka.StateStarting, Reason: down}, "starting", levelWarn, "Not a member of its group."},
+		{kafka.ConsumerStatus{State: kafka.StateBackingOff, Reason: down, Errors: 1}, "backing off", levelWarn, "The start has failed."},
+		{kafka.ConsumerStatus{State: kafka.StateBackingOff, Reason: down, Errors: 4}, "backing off", levelWarn, "4 starts in a row have failed."},
+		{kafka.ConsumerStatus{State: kafka.StateDisabled, Reason: down}, "disabled", levelBad, "Given up."},
+		{kafka.ConsumerStatus{State: kafka.StateStopping}, "stopping", levelBusy, "Waits for its handlers, then leaves its group."},
+		{kafka.ConsumerStatus{State: kafka.StateStopped}, "stopped", levelOff, "The manager has shut down."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.Held = &kafka.HeldStatus{Err: down}
+			s.Partitions = []kafka.PartitionStatus{{Buffered: 3, StandsSince: now.Add(-time.Hour), LastError: down, Failing: 3}}
+		}), "held", levelWarn, "Held: nothing is handed out."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.CommitError, s.Partitions = down, []kafka.PartitionStatus{{}}
+		}), "in trouble", levelWarn, "Positions cannot be committed."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.PolicyError, s.Partitions = down, []kafka.PartitionStatus{{}}
+		}), "in trouble", levelWarn, "The failure policy does not work; such records are kept."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.DriverError, s.Partitions = down, []kafka.PartitionStatus{{}}
+		}), "in trouble", levelWarn, "The connection to the brokers has had an error."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.TopicErrors = []kafka.TopicError{{Topic: "orders", Partition: -1, Err: down}}
+		}), "in trouble", levelWarn, "orders cannot be read."},
+		{with(func(s *kafka.ConsumerStatus) {
+			s.TopicErrors = []kafka.TopicError{{Topic: "orders", Partition: 3, Err: down}}
+		}), "in trouble", levelWarn, "orders/3 cannot be read."},
+		{part(kafka.PartitionStatus{LastError: down, Errors: 1, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed."},
+		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed 9 times."},
+		{part(kafka.PartitionStatus{LastError: down, ForwardError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The copy of offset 7 to the dead letters fails."},
+		{part(kafka.PartitionStatus{StuckSince: now, Position: 7}), "stands still", levelBad, "The handler does not return from offset 7, though its time is up."},
+		{part(kafka.PartitionStatus{InFlight: 1, Position: 7, StandsSince: now.Add(-time.Minute)}), "stands still", levelWarn, "The handler has been at offset 7 for long."},
+		{part(kafka.PartitionStatus{InFlight: 1, Position: 7, StandsSince: now.Add(-time.Second)}), "running", levelWell, ""},
+		{part(kafka.PartitionStatus{Buffered: 1, Position: 7, StandsSince: now.Add(-time.Minute)}), "stands still", levelWarn, "Offset 7 is ready and is not handed out."},
+		{part(kafka.PartitionStatus{FetchError: down}), "stands still", levelBad, "Nothing more can be read."},
+		{part(kafka.PartitionStatus{Paused: true}), "running", levelBusy, "Fetching waits for the handler, whose queue is full."},
+	} {
+		r := newRow(&tt.status, now, nil)
+		said := ""
+		if len(r.Whys) > 0 {
+			said = r.Whys[0].Text
+		} else if len(r.Parts) > 0 && len(r.Parts[0].Whys) > 0 {
+			said = r.Parts[0].Whys[0].Text
+		}
+		assert.Equal(t, tt.text, said)
+		assert.Equal(t, tt.label, r.Label(), tt.text)
+		assert.Equal(t, tt.level, r.Level, tt.text)
+		if r.Level >= levelWarn {
+			assert.NotContains(t, get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{tt.status}}), "/").Body.String(), "are well", tt.text)
+		}
+	}
+}
+
+// The most urgent consumer comes first, and its worst partition with it.
+func TestUrgentFirst(t *testing.T) {
+	down := errors.New("down")
+	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{
+		{JobName: "a-well", State: kafka.StateRunning, Partitions: []kafka.PartitionStatus{{}}},
+		{JobName: "b-off"},
+		{JobName: "c-fails", State: kafka.StateRunning, Partitions: []kafka.PartitionStatus{
+			{Topic: "orders", Partition: 0}, {Topic: "orders", Partition: 1, LastError: down, Errors: 1, Lag: 3}, {Topic: "orders", Partition: 2, LastError: down, Errors: 2, Lag: 9}}},
+	}})
+	page := get(t, h, "/").Body.String()
+	order := []int{strings.Index(page, "c-fails"), strings.Index(page, "b-off"), strings.Index(page, "a-well")}
+	assert.IsIncreasing(t, order)
+	assert.Contains(t, page, "<b>orders/2</b> The record at offset 0 has failed 2 times.")
+	assert.Contains(t, page, "2 partitions stand still.")
+	assert.Contains(t, page, `<li class="bad"><b>1</b> need an operator</li>`)
+	one := get(t, h, "/consumer?name=c-fails").Body.String()
+	assert.IsIncreasing(t, []int{strings.Index(one, `id="p-orders/1"`), strings.Index(one, `id="p-orders/2"`), strings.Index(one, `id="p-orders/0"`)})
+}
+
+// Buttons show what can be done now, and no other.
+func TestButtons(t *testing.T) {
+	down := errors.New("down")
+	buttons := func(s kafka.ConsumerStatus) (all []string) {
+		s.JobName = "orders"
+		page := get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}, WithControls()), "/consumer?name=orders").Body.String()
+		for _, b := range strings.Split(page, "<button")[1:] {
+			_, b, _ = strings.Cut(b, ">")
+			b, _, _ = strings.Cut(b, "<")
+			all = append(all, b)
+		}
+		return all
+	}
+	failing := []kafka.PartitionStatus{{Topic: "orders", LastError: down, Errors: 1, Failing: 7}, {Topic: "orders", Partition: 1, Failing: -1}}
+	assert.Equal(t, []string{"Switch on"}, buttons(kafka.ConsumerStatus{}))
+	assert.Equal(t, []string{"Switch on"}, buttons(kafka.ConsumerStatus{State: kafka.StateDisabled}))
+	assert.Empty(t, buttons(kafka.ConsumerStatus{State: kafka.StateStopped}))
+	assert.Equal(t, []string{"Switch orders off"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning}))
+	assert.Equal(t, []string{"Switch orders off", "Start now"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateBackingOff}))
+	assert.Equal(t, []string{"Switch orders off", "End the hold"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Held: &kafka.HeldStatus{}}))
+	assert.Equal(t, []string{"Switch orders off", "Try offset 7 now", "Skip offset 7"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Partitions: failing}))
+	assert.Equal(t, []string{"Switch orders off", "Try offset 7 now", "Send offset 7 to the dead letters", "Skip offset 7"},
+		buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Forwards: true, Partitions: failing}))
+}
+
+// many returns consumers with partitions, of which the first of each fails.
+func many(consumers, partitions int) *fakeSource {
+	now, s := time.Now(), &fakeSource{}
+	err := errors.New(`post "https://payments.internal/charge": dial tcp 10.0.0.1:443: connect: connection refused & more <text> that is long enough to be cut`)
+	for i := range consumers {
+		c := kafka.ConsumerStatus{JobName: fmt.Sprintf("consumer-of-some-orders-%d", i), Group: "shop", Topics: []string{fmt.Sprint("orders-of-region-", i)}, State: kafka.StateRunning,
+			Switch: true, Since: now, DeadLetters: 12345, Skipped: 17}
+		for p := range partitions {
+			ps := kafka.PartitionStatus{Topic: c.Topics[0], Partition: int32(p), Position: 123456789, Committed: 123456789, HighWatermark: 123457789, Lag: 1000, Buffered: 500,
+				InFlight: 1, Oldest: now, StandsSince: now, Failing: -1}
+			if p == 0 {
+				ps.Failing, ps.Errors, ps.LastError, ps.NextRetry = ps.Position, 7, err, now.Add(time.Minute)
+			}
+			c.Partitions = append(c.Partitions, ps)
+		}
+		s.consumers = append(s.consumers, c)
+	}
+	return s
+}
+
+// The overview of 1,000 failing consumers with 100 partitions each is less than 2 MB, and
+// made in less than a second; BenchmarkOverview says how long it takes.
+func TestOverviewIsBounded(t *testing.T) {
+	h := newTest(t, many(1000, 100))
+	for range historyKept {
+		h.history.take()
+	}
+	for _, e := range allEvents(strings.Repeat("long ", 500)) {
+		h.event(e)
+	}
+	began := time.Now()
+	n := get(t, h, "/").Body.Len()
+	took := time.Since(began)
+	t.Logf("%d bytes in %v", n, took)
+	assert.Less(t, n, 2_000_000)
+	assert.Greater(t, n, 200_000)
+	if took > time.Second { // a machine that does other things besides
+		began = time.Now()
+		get(t, h, "/")
+		took = time.Since(began)
+	}
+	if race {
+		t.Log("the time is not judged with the race detector")
+	} else {
+		assert.Less(t, took, time.Second)
+	}
+
+	one := newTest(t, many(1, 5000))
+	page := get(t, one, "/consumer?name=consumer-of-some-orders-0").Body.String()
+	assert.Equal(t, maxParts, strings.Count(page, `<li id="p-`))
+	assert.Contains(t, page, "4000 more partitions")
+	assert.Less(t, len(page), 2_000_000)
+	assert.Contains(t, get(t, newTest(t, many(2000, 1)), "/").Body.String(), "500 more consumers")
+}
+
+func BenchmarkOverview(b *testing.B) {
+	h := newTest(b, many(1000, 100))
+	for b.Loop() {
+		get(b, h, "/")
+	}
+}
+
+// BenchmarkLive is one version of the overview that all readers share: 20 consumers of 8
+// partitions. One is made every two seconds.
+func BenchmarkLive(b *testing.B) {
+	h := newTest(b, many(20, 8))
+	for b.Loop() {
+		_, found := h.fragment("")
+		assert.True(b, found)
+	}
+}
+
+// Times in words, numbers in groups.
+func TestWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min 1 s", 2*time.Hour + 3*time.Minute: "2 h 3 min", 50 * time.Hour: "2 d 2 h",
+	} {
+		assert.Equal(t, want, span(d))
+	}
+	assert.Equal(t, "–", number(-1))
+	assert.Equal(t, "1\u202f234\u202f567", number(1234567))
+	assert.Equal(t, "12", number(12))
+	assert.Equal(t, graph{}, newGraph(nil))
+	assert.Equal(t, graph{}, newGraph([]int64{-1, -1, 3}))
+	assert.Equal(t, "115,23 117,1 120,12", newGraph([]int64{0, 10, 5}).Points)
+	assert.Empty(t, text(nil))
+	assert.Less(t, len(printable(strings.Repeat("ä", 5000))), maxText+10)
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package kafkahttp
+
+const race = true

@@ -1,0 +1,150 @@
+package kafkahttp
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
+)
+
+// A level says how urgent something is. Its text is a class of the style sheet, and stands
+// on the page, so that no colour alone says it.
+type level int
+
+const (
+	levelWell level = iota
+	levelOff        // on purpose
+	levelBusy       // it passes by itself
+	levelWarn       // it may not
+	levelBad        // it does not
+)
+
+func (l level) String() string { return [...]string{"well", "off", "busy", "warn", "bad"}[l] }
+
+// A why is a reason why something stands still or is not as it should be, and what helps.
+type why struct {
+	Level level
+	Text  string
+	Err   string
+	Help  string
+	Since time.Time // zero if it is not known
+	Next  time.Time // when it is tried again by itself; zero if it is not
+}
+
+// longCall is how long a call may run before the page names it as the reason.
+const longCall = 30 * time.Second
+
+// whyConsumer returns what is to be said of a consumer, without its partitions.
+func whyConsumer(s *kafka.ConsumerStatus) (all []why) {
+	add := func(w why) { all = append(all, w) }
+	switch s.State {
+	case kafka.StateOff:
+		if s.Switch {
+			add(why{Level: levelWarn, Text: "Switched on, but the manager has not been started.", Help: "The program has to call Run or StartAllConsumers."})
+		} else {
+			add(why{Level: levelOff, Text: "Switched off in this process.", Since: s.Since, Help: "Switch it on to consume here. Other instances are not affected, and a restart forgets it."})
+		}
+	case kafka.StateStarting:
+		w := why{Level: levelBusy, Text: "Waits to be let into its group.", Since: s.Since, Err: text(s.Reason)}
+		if s.Reason != nil {
+			w.Level, w.Text, w.Help = levelWarn, "Not a member of its group.", "It goes on trying. Look at the brokers and the network."
+		}
+		add(w)
+	case kafka.StateBackingOff:
+		failed := "The start has failed."
+		if s.Errors > 1 {
+			failed = fmt.Sprintf("%d starts in a row have failed.", s.Errors)
+		}
+		add(why{Level: levelWarn, Text: failed, Err: text(s.Reason), Since: s.Since, Next: s.NextRetry, Help: "Look at the brokers, the credentials and the topic. Switching it on tries at once."})
+	case kafka.StateDisabled:
+		add(why{Level: levelBad, Text: "Given up.", Err: text(s.Reason), Since: s.Since, Next: s.NextRetry, Help: "Mend the cause, then switch it on."})
+	case kafka.StateStopping:
+		add(why{Level: levelBusy, Text: "Waits for its handlers, then leaves its group.", Err: text(s.Reason), Since: s.Since})
+	case kafka.StateStopped:
+		add(why{Level: levelOff, Text: "The manager has shut down.", Since: s.Since})
+	}
+	if s.State == kafka.StateRunning && len(s.Partitions) == 0 && len(s.TopicErrors) == 0 {
+		add(why{Level: levelOff, Text: "On standby: it has no partitions here.", Help: "The other members of its group have them all. It takes over when one leaves."})
+	}
+	if s.Held != nil {
+		add(why{Level: levelWarn, Text: "Held: nothing is handed out.", Err: text(s.Held.Err), Since: s.Held.Since, Next: s.Held.Until,
+			Help: "The handler blames an outage. One record is tried then; end the hold when the outage is over."})
+	}
+	if s.CommitError != nil {
+		add(why{Level: levelWarn, Text: "Positions cannot be committed.", Err: text(s.CommitError), Help: "Handled records come again after a restart. It goes on trying."})
+	}
+	if s.PolicyError != nil {
+		add(why{Level: levelWarn, Text: "The failure policy does not work; such records are kept.", Err: text(s.PolicyError), Help: "Correct ConsumerConfig.Failure."})
+	}
+	if s.DriverError != nil && (s.Reason == nil || text(s.Reason) != text(s.DriverError)) {
+		add(why{Level: levelWarn, Text: "The connection to the brokers has had an error.", Err: text(s.DriverError), Since: s.DriverErrorAt})
+	}
+	for _, e := range s.TopicErrors {
+		at := e.Topic
+		if e.Partition >= 0 {
+			at = kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}.String()
+		}
+		add(why{Level: levelWarn, Text: at + " cannot be read.", Err: text(e.Err), Since: e.At})
+	}
+	if n := len(s.Stragglers); n > 0 {
+		var names []string
+		for _, p := range s.Stragglers[:min(n, 10)] {
+			names = append(names, p.String())
+		}
+		add(why{Level: levelWarn, Text: "Handlers have not returned though their partitions have left: " + strings.Join(names, ", ") + more(n-10) + ".",
+			Help: "They ignore their context. What they return is not committed."})
+	}
+	return all
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
+// whyPartition returns what is to be said of a partition, the most urgent first.
+func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) (all []why) {
+	add := func(w why) { all = append(all, w) }
+	failing := p.LastError != nil || p.Errors > 0
+	switch {
+	case failing && p.ForwardError != nil:
+		add(why{Level: levelBad, Text: fmt.Sprintf("The copy of offset %d to the dead letters fails.", p.Failing), Err: text(p.ForwardError), Since: p.StandsSince, Next: p.NextRetry,
+			Help: "The handler failed it with: " + text(p.LastError)})
+	case failing:
+		times := "has failed"
+		if p.Errors > 1 {
+			times = fmt.Sprintf("has failed %d times", p.Errors)
+		}
+		w := why{Level: levelBad, Text: fmt.Sprintf("The record at offset %d %s.", p.Failing, times), Err: text(p.LastError), Since: p.StandsSince, Next: p.NextRetry,
+			Help: "Later records of this partition wait for it."}
+		if held {
+			w.Level, w.Next = levelWarn, time.Time{}
+		}
+		if w.Next.IsZero() && !held {
+			w.Help = "The handler is at it again. " + w.Help
+		}
+		add(w)
+	}
+	switch {
+	case !p.StuckSince.IsZero():
+		add(why{Level: levelBad, Text: fmt.Sprintf("The handler does not return from offset %d, though its time is up.", p.Position), Since: p.StuckSince, Help: "Only a restart of the process helps."})
+	case !failing && p.InFlight > 0 && standsLong(p, now):
+		add(why{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for long.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."})
+	case !failing && !held && p.Buffered > 0 && p.InFlight == 0 && standsLong(p, now):
+		add(why{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run."})
+	}
+	if p.FetchError != nil {
+		add(why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})
+	}
+	if len(all) == 0 && p.Paused {
+		add(why{Level: levelBusy, Text: "Fetching waits for the handler, whose queue is full."})
+	}
+	return all
+}
+
+func standsLong(p *kafka.PartitionStatus, now time.Time) bool {
+	return !p.StandsSince.IsZero() && now.Sub(p.StandsSince) > longCall
+}
