@@ -88,7 +88,7 @@ func (h *handler) resolve(o *order) (string, error) {
 			kafka.FailureDeadLetter: "Sending " + record + " to the dead letters; an event says when it is there.",
 		}[do], err
 	case <-time.After(patience):
-		return "The handler is at " + record + ". What was asked for happens when that call has failed.", nil
+		return "The handler is at " + record + ". The manager acts when that call has failed.", nil
 	}
 }
 

@@ -22,10 +22,9 @@
 // A GET changes nothing. Everything is about this process alone: another instance of the
 // program has a page of its own.
 //
-// # Who may see it
+// # Access
 //
-// The handler does not ask who calls. Whoever reaches it sees names of consumers, topics,
-// groups and clients, offsets, and the texts of errors, which can quote data; never
+// The handler knows no users. Every caller sees names of consumers, topics, groups and clients, offsets, and the texts of errors, which can quote data; never
 // payloads, keys or the values of headers. [WithoutErrors] leaves the texts out. With
 // [WithControls] it also changes what runs. Put the program's authentication in front:
 //

@@ -380,7 +380,7 @@ func TestResolveOfARecordAtWork(t *testing.T) {
 		h := newTest(t, s, WithControls())
 		w := post(t, h, "/actions/resolve", "application/json", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`)
 		assert.Equal(t, http.StatusOK, w.Code)
-		assert.Contains(t, w.Body.String(), "happens when that call has failed")
+		assert.Contains(t, w.Body.String(), "acts when that call has failed")
 		close(s.block)
 		synctest.Wait()
 		assert.Equal(t, []string{"resolve x orders/0 1 keep"}, s.done())

@@ -8,7 +8,7 @@ import (
 )
 
 // A history is the lag of consumers over the last minutes. It is taken by a timer, so that
-// an operator who opens the page sees what was before.
+// the page shows what was before it was opened.
 type history struct {
 	consumers func() []kafka.ConsumerStatus
 
