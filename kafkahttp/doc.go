@@ -24,8 +24,9 @@
 //
 // # Access
 //
-// The handler knows no users. Every caller sees names of consumers, topics, groups and clients, offsets, and the texts of errors, which can quote data; never
-// payloads, keys or the values of headers. [WithoutErrors] leaves the texts out. With
+// The handler knows no users. Every caller sees names of consumers, topics, groups and
+// clients, offsets, and the texts of errors, which can quote data; never payloads, keys or
+// the values of headers. [WithoutErrors] leaves the texts out. With
 // [WithControls] it also changes what runs. Put the program's authentication in front:
 //
 //	page := http.StripPrefix("/kafka", kafkahttp.New(manager, kafkahttp.WithControls()))
