@@ -1,6 +1,7 @@
 package kafkahttp
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,7 @@ import (
 )
 
 // An action is something that an operator does to a consumer. It returns what was done.
-type action func(h *handler, o *order) (done string, err error)
+type action func(h *handler, ctx context.Context, o *order) (done string, err error)
 
 // actions are all of them, by the last element of their path.
 var actions = map[string]action{
@@ -44,7 +45,7 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errBad}, args...)...)
 }
 
-func (h *handler) switchConsumer(o *order) (string, error) {
+func (h *handler) switchConsumer(_ context.Context, o *order) (string, error) {
 	if o.On == nil {
 		return "", bad("on is missing: true or false")
 	}
@@ -57,10 +58,10 @@ func (h *handler) switchConsumer(o *order) (string, error) {
 	return fmt.Sprintf("%s is switched off in this process: running handlers are cancelled, and it leaves its group.", o.Consumer), nil
 }
 
-// patience is how long an action waits for its outcome.
+// patience is how long an action waits for a handler that is at the record.
 const patience = 5 * time.Second
 
-func (h *handler) resolve(o *order) (string, error) {
+func (h *handler) resolve(ctx context.Context, o *order) (string, error) {
 	var p kafka.TopicPartition
 	var do kafka.Failure
 	if err := p.UnmarshalText([]byte(o.Partition)); err != nil {
@@ -78,21 +79,20 @@ func (h *handler) resolve(o *order) (string, error) {
 		return "", bad("confirm is missing: what is asked for cannot be undone")
 	}
 	record := fmt.Sprintf("the record of %v at offset %d", p, *o.Offset)
-	outcome := make(chan error, 1)
-	go func() { outcome <- h.source.Resolve(o.Consumer, p, *o.Offset, do) }()
-	select {
-	case err := <-outcome:
-		return map[kafka.Failure]string{
-			kafka.FailureKeep:       "Trying " + record + " now.",
-			kafka.FailureSkip:       "Skipped " + record + ".",
-			kafka.FailureDeadLetter: "Sending " + record + " to the dead letters; an event says when it is there.",
-		}[do], err
-	case <-time.After(patience):
-		return "The handler is at " + record + ". The manager acts when that call has failed.", nil
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := h.source.Resolve(ctx, o.Consumer, p, *o.Offset, do)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "", errors.New("the handler is at " + record + ", so that nothing was done; ask again when that call has failed")
 	}
+	return map[kafka.Failure]string{
+		kafka.FailureKeep:       "Trying " + record + " now.",
+		kafka.FailureSkip:       "Skipping " + record + ".",
+		kafka.FailureDeadLetter: "Sending " + record + " to the dead letters; an event says when it is there.",
+	}[do], err
 }
 
-func (h *handler) endHold(o *order) (string, error) {
+func (h *handler) endHold(_ context.Context, o *order) (string, error) {
 	if err := h.source.EndHold(o.Consumer); err != nil {
 		return "", err
 	}
@@ -111,7 +111,7 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, codeOf(err), text(err))
 		return
 	}
-	done, err := do(h, o)
+	done, err := do(h, r.Context(), o)
 	switch {
 	case err != nil && h.hideErrors && !errors.Is(err, errBad):
 		h.refuse(w, r, codeOf(err), "the manager has refused that")

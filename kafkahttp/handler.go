@@ -1,6 +1,7 @@
 package kafkahttp
 
 import (
+	"context"
 	"embed"
 	"fmt"
 	"net/http"
@@ -31,7 +32,7 @@ type source interface {
 	Subscribe(f func(kafka.Event)) (stop func())
 
 	SetConsumerSwitch(jobName string, on bool) error
-	Resolve(jobName string, p kafka.TopicPartition, offset int64, do kafka.Failure) error
+	Resolve(ctx context.Context, jobName string, p kafka.TopicPartition, offset int64, do kafka.Failure) error
 	EndHold(jobName string) error
 }
 

@@ -1,6 +1,7 @@
 package kafkahttp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,8 +29,8 @@ type fakeSource struct {
 
 	mu        sync.Mutex
 	did       []string
-	err       error         // of what is done
-	block     chan struct{} // Resolve waits for it
+	err       error // of what is done
+	block     bool  // Resolve waits for the end of its context
 	subscribe func(kafka.Event)
 }
 
@@ -66,9 +67,10 @@ func (s *fakeSource) SetConsumerSwitch(name string, on bool) error {
 	return s.do("switch %s %v", name, on)
 }
 
-func (s *fakeSource) Resolve(name string, p kafka.TopicPartition, offset int64, do kafka.Failure) error {
-	if s.block != nil {
-		<-s.block
+func (s *fakeSource) Resolve(ctx context.Context, name string, p kafka.TopicPartition, offset int64, do kafka.Failure) error {
+	if s.block {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return s.do("resolve %s %v %d %v", name, p, offset, do)
 }

@@ -56,8 +56,8 @@ func TestOperations(t *testing.T) {
 	answer, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	assert.Contains(t, string(answer), "Skipped the record")
-	assert.Contains(t, get(t, address), "1</b> skipped")
+	assert.Contains(t, string(answer), "Skipping the record")
+	assert.Eventually(t, func() bool { return strings.Contains(get(t, address), "1</b> skipped") }, 30*time.Second, 20*time.Millisecond)
 	stop()
 	require.NoError(t, <-ended)
 }
