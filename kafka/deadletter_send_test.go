@@ -14,12 +14,13 @@ import (
 // Answers that have arrived by the end of the context count: a copy that is acknowledged
 // is not sent again.
 func TestAnswersAtTheEndOfASend(t *testing.T) {
-	for range 20 { // each time the answers and the end are there together
+	for i := range 40 { // each time the answers and the end are there together
+		n := 1 + 2*(i%2)
 		synctest.Test(t, func(t *testing.T) {
 			p, f := newProducer(t, both())
 			ctx, cancel := context.WithCancel(t.Context())
-			p.driver = &endingProducer{fakeProducer: f, left: 3, end: cancel}
-			letters := make([]*letter, 3)
+			p.driver = &endingProducer{fakeProducer: f, left: n, end: cancel}
+			letters := make([]*letter, n)
 			for i := range letters {
 				letters[i] = &letter{message: &ProducerMessage{Topic: "dead"}, answer: &forwarded{}}
 			}

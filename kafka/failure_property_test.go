@@ -40,6 +40,7 @@ type ruled struct {
 	live      map[int32]int // counts claims
 	committed map[int32]int64
 	broken    []string
+	held      bool // as events say
 	struck    map[string]int
 	resolves  sync.WaitGroup
 }
@@ -47,10 +48,20 @@ type ruled struct {
 // The plans of handlers and forwarders.
 var (
 	handlerPlans = []string{
-		"ok", "ok", "ok", "error", "panic", "goexit", "retry", "skip", "dead", "hold", "stop early", "slow", "deaf", "whole", "join",
+		"ok", "ok", "ok", "error", "panic", "goexit", "retry", "skip", "dead", "hold", "stop early", "slow", "deaf", "whole", "join", "exit classify",
 	}
 	letterPlans = []string{"ack", "ack", "transient", "unknown", "no target", "slow"}
 )
+
+// errExits is an error about which Classify ends the goroutine.
+var errExits = errors.New("Classify exits")
+
+func exits(err error) Failure {
+	if errors.Is(err, errExits) {
+		runtime.Goexit()
+	}
+	return FailureKeep
+}
 
 func (r *ruled) complain(format string, args ...any) {
 	r.broken = append(r.broken, fmt.Sprintf(format, args...))
@@ -135,6 +146,8 @@ func (r *ruled) one(ctx context.Context, plan string) error {
 		panic("planned")
 	case "goexit":
 		runtime.Goexit()
+	case "exit classify":
+		return errExits
 	case "retry":
 		return Retry(errHandler, 7*time.Second)
 	case "skip":
@@ -245,13 +258,21 @@ func (r *ruled) acknowledge(ctx context.Context, key recordKey) {
 	}
 }
 
-// Event notes what is skipped.
+// Event notes what is skipped, and holds.
 func (r *ruled) Event(e Event) {
-	if e, skipped := e.(RecordSkipped); skipped {
+	switch e := e.(type) {
+	case RecordSkipped:
 		r.mu.Lock()
 		live := r.live[e.Partition]
 		r.mu.Unlock()
 		r.finish(recordKey{e.TopicPartition, e.Offset}, live)
+	case ConsumerHeld:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if e.Until.IsZero() && !r.held {
+			r.complain("a hold is over that had not begun")
+		}
+		r.held = !e.Until.IsZero()
 	}
 }
 
@@ -272,9 +293,15 @@ func (r *ruled) commit(_ context.Context, marks []driver.Mark) error {
 }
 
 func (r *ruled) check(t *rapid.T) {
+	s, err := r.m.Consumer("job")
+	require.NoError(t, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	require.Empty(t, r.broken)
+	require.Equal(t, r.held, s.Held != nil, "the latest ConsumerHeld is right")
+	for _, p := range s.Partitions {
+		require.True(t, p.InFlight >= 0 && p.InFlight <= p.Buffered, "%+v", p)
+	}
 }
 
 // assign makes a claim from the committed position, and delivers what is there.
@@ -354,6 +381,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 			if cfg.Failure.Then = rapid.SampledFrom([]Failure{FailureKeep, FailureSkip, FailureDeadLetter}).Draw(t, "then"); cfg.Failure.Then == FailureKeep {
 				cfg.Failure.MaxAttempts = 0
 			}
+			cfg.Failure.Classify = exits
 			kind := rapid.SampledFrom([]string{"value", "message", "batch"}).Draw(t, "kind")
 			r.m = New(r.d, quiet(), WithHook(&eventFunc{f: r.Event}))
 			defer r.stop(t)

@@ -65,18 +65,16 @@ func (p *Producer) SendMessage(ctx context.Context, m *ProducerMessage) error {
 		return op.ended(sendError(m.Topic, err))
 	}
 	op.accepted()
-	select {
-	case err := <-s.acked:
-		m.Partition, m.Offset = s.message.Partition, s.message.Offset
-		op.placed(&s.message, err)
-		if err == nil {
-			p.free(s)
-		}
-		return op.ended(sendError(m.Topic, err))
-	case <-ctx.Done():
-		// The driver still owns s, so it is not used again.
+	err, acked := s.wait(ctx)
+	if !acked { // the driver still owns s, so it is not used again
 		return op.ended(fmt.Errorf("kafka: send to %s: %w: %w", quote(m.Topic), ErrUnknownOutcome, ctx.Err()))
 	}
+	m.Partition, m.Offset = s.message.Partition, s.message.Offset
+	op.placed(&s.message, err)
+	if err == nil {
+		p.free(s)
+	}
+	return op.ended(sendError(m.Topic, err))
 }
 
 // copyTo makes d what the driver gets of m. Its Acker stays.
@@ -95,6 +93,21 @@ func (m *ProducerMessage) copyTo(d *driver.Message) {
 type syncSend struct {
 	message driver.Message
 	acked   chan error // holds one
+}
+
+// wait returns the answer of the driver, or false if it has not come when ctx ends.
+func (s *syncSend) wait(ctx context.Context) (err error, acked bool) {
+	select {
+	case err = <-s.acked:
+		return err, true
+	case <-ctx.Done():
+	}
+	select {
+	case err = <-s.acked: // it has come together with the end
+		return err, true
+	default:
+		return nil, false
+	}
 }
 
 // Ack wakes the Send.

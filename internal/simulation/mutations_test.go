@@ -77,7 +77,7 @@ var mutations = []mutation{
 	{"message of the first attempt reused", "partition_hands.go", "\tif l.attempt > 1 {\n\t\treturn &l.messages(l.run.Records[l.i:l.i+1], l.attempt)[0]\n\t}\n", "\th.made[l.i].Attempt = l.attempt\n"},
 	{"last commit under a lost claim's name", "session_claims.go", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tc.end(parts)\n\tif", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tif"},
 	{"operation of a refused send never ends", "send_async.go", "\ts.end(op.ended(err))\n", "\ts.end(err)\n"},
-	{"sent before it is acknowledged", "send.go", "case err := <-s.acked:\n", "case err := <-s.acked:\n\t\terr = nil\n"},
+	{"sent before it is acknowledged", "send.go", "case err = <-s.acked:\n", "case err = <-s.acked:\n\t\terr = nil\n"},
 
 	// A record that fails is done, or it is kept.
 	{"dead letter after the commit", "failure_forward.go", "\tl.failing.note(l.open)\n\tfor i, answer", "\tl.failing.note(l.open)\n\tl.run.Advance(l.i+1, l.i+1)\n\tl.env.schedule.moved()\n\tfor i, answer"},

@@ -308,7 +308,7 @@ func (w *world) checkStatus(t *rapid.T) {
 			}
 			w.judge.Tell(status(n.member(s.Group), s))
 			for _, p := range s.Partitions {
-				if !w.drawn.autoCommit && p.Committed > p.Position || p.BufferedBytes < 0 {
+				if !w.drawn.autoCommit && p.Committed > p.Position || p.BufferedBytes < 0 || p.InFlight < 0 || p.InFlight > p.Buffered {
 					w.violated(t, "status-consistent", fmt.Sprintf("%+v", p))
 				}
 				if w.drawn.fetch == 1 && w.drawn.kind != "batch" && p.Buffered > w.drawn.buffered+2 {
