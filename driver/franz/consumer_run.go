@@ -98,6 +98,7 @@ func (c *consumer) join() error {
 	}
 	s.seen.learn(seen)
 	c.membership.enter(s)
+	s.endIfChanged()                                            // it changed since choose, when there was no session to end
 	if fatal, closing := c.verdict(); closing || fatal != nil { // before there was a session to end
 		s.end(errClosing)
 	}

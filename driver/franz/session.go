@@ -180,9 +180,34 @@ func (s *session) onAssigned(_ context.Context, _ *kgo.Client, added map[string]
 	s.mu.Unlock()
 	s.c.membership.joined(s)
 	s.c.positions.restarts.Forget(s.c.cfg.Topics...)
-	s.c.topics.doubt()
 	if len(added) == 0 {
+		s.c.topics.doubt()
 		s.assign(nil)
+	}
+}
+
+// compareTopics ends the session if a topic is another than when the session began. It looks
+// at the topics before claims begin. Otherwise this would happen: a topic is created again;
+// the member that has its partition notices and joins again; the group gives the partition
+// to this member, which has had no claim of the topic, and whose session goes on. Its claim
+// would be of the new topic, and the driver would take it for one of the old: it would
+// refuse the first commit, and move the group back to the beginning.
+func (s *session) compareTopics(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	if seen, err := s.c.topics.coordinator.survey(asking); err == nil {
+		s.c.topics.compare(ctx, seen)
+	} else {
+		s.c.topics.doubt()
+	}
+	s.endIfChanged()
+}
+
+// endIfChanged ends the session if a topic is another than when the session began. Restart
+// has ended the session already, unless that had not begun.
+func (s *session) endIfChanged() {
+	if topic, changed := s.c.topics.known.Changed(s.eras); changed {
+		s.end(recreated(topic))
 	}
 }
 
@@ -207,6 +232,10 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		for id, o := range at {
 			fetched[partition{Topic: topic, ID: id}] = o.EpochOffset()
 		}
+	}
+	s.compareTopics(ctx)
+	if s.isOver() {
+		return nil, s.refuse(ctx)
 	}
 	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders.within(surveyTimeout), s, by, fetched)
 	if ctx.Err() != nil || s.isOver() {

@@ -25,6 +25,13 @@ type session struct {
 	revoking  int        // claims that are being revoked
 	stopWatch context.CancelFunc
 	reported  bool // that the membership is over
+	look      *generationLook
+}
+
+// A generationLook is the look at the topics that the claims of one generation share.
+type generationLook struct {
+	generation int32
+	once       sync.Once
 }
 
 // Setup implements Sarama's ConsumerGroupHandler.
@@ -40,11 +47,49 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	if len(sess.Claims()) == 0 {
 		s.c.core.handler.Assign(nil)
 	}
+	s.mu.Lock()
+	s.look = lookedIn(sess.GenerationID())
+	s.mu.Unlock()
 	s.c.topics.lookSoon()
 	if err := s.c.positions.restartAssigned(s); err != nil {
 		return err
 	}
 	return s.c.positions.pinAssigned(s)
+}
+
+// lookedIn returns the look in the generation in which a session begins: the consumer has
+// looked before it joined.
+func lookedIn(generation int32) *generationLook {
+	l := &generationLook{generation: generation}
+	l.once.Do(func() {})
+	return l
+}
+
+// compareTopics ends the session if a topic is another than when the session began. It looks
+// at the topics before the first claim of a generation begins that a cooperative rebalance
+// has brought. Otherwise this would happen: a topic is created again; the member that has its
+// partition notices and joins again; the group gives the partition to this member, which has
+// had no claim of the topic, and whose session goes on. Its claim would be of the new topic,
+// and the driver would take it for one of the old: it would refuse the first commit, and
+// move the group back to the beginning.
+func (s *session) compareTopics() {
+	generation := s.sess.GenerationID()
+	s.mu.Lock()
+	if s.look.generation != generation {
+		s.look = &generationLook{generation: generation}
+	}
+	look := s.look
+	s.mu.Unlock()
+	look.once.Do(func() {
+		ctx, cancel := context.WithTimeout(s.sess.Context(), surveyTimeout)
+		defer cancel()
+		if seen, err := s.c.topics.coordinator.survey(ctx); err == nil {
+			s.c.topics.compare(ctx, seen)
+		} // without an answer the first commit finds out
+	})
+	if topic, changed := s.c.topics.known.Changed(s.eras); changed {
+		s.end(recreated(topic))
+	}
 }
 
 // Cleanup implements Sarama's ConsumerGroupHandler.
@@ -74,6 +119,10 @@ func (s *session) reportLost(cause error) {
 func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim) error {
 	c := s.c
 	where := partition{Topic: source.Topic(), ID: source.Partition()}
+	s.compareTopics()
+	if sess.Context().Err() != nil {
+		return nil
+	}
 	start, skip, err := c.positions.start(s, source)
 	if err != nil {
 		if sess.Context().Err() == nil {

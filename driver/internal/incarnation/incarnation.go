@@ -104,6 +104,18 @@ func (t *Topics) Eras() Eras {
 	return maps.Clone(t.eras)
 }
 
+// Changed returns a topic that was found to be another one since eras, if there is one.
+func (t *Topics) Changed(eras Eras) (topic string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for topic, era := range t.eras {
+		if eras[topic] != era {
+			return topic, true
+		}
+	}
+	return "", false
+}
+
 // Reborn reports whether a topic was found to be another one.
 func (t *Topics) Reborn(topic string) bool { return t.Era(topic) > 0 }
 

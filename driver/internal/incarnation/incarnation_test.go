@@ -33,7 +33,12 @@ func TestTopicIDsDecideTheIncarnation(t *testing.T) {
 
 	assert.False(t, topics.Reborn("t"))
 	before := topics.Eras()
+	_, ok = topics.Changed(before)
+	assert.False(t, ok)
 	assert.True(t, topics.Supersede("t", ID{2}))
+	changed, ok := topics.Changed(before)
+	assert.True(t, ok)
+	assert.Equal(t, "t", changed)
 	assert.False(t, topics.Supersede("t", ID{2}), "a change must count once")
 	assert.True(t, topics.Reborn("t"))
 	assert.Equal(t, 1, topics.Era("t")-before["t"])
