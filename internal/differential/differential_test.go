@@ -41,22 +41,17 @@ func compare(t *testing.T, share int, a, b system) {
 	n, seed := cmp.Or(*count, share), cmp.Or(*first, fresh())
 	began, ops := time.Now(), 0
 	t.Logf("%d sequences from -seed=%d on %v and %v", n, seed, a, b)
-	draw := sequences.Example
-	if *count == 0 && b.String() == "kfake" {
-		t.Log("topics are created again with -sequences only: over kfake one sequence in about a thousand differs then, see docs/runs/2026-11-30-differential.md")
-		draw = func(seed ...int) sequence { return sequences.Example(seed...).withoutRecreations() }
-	}
 	seeds := make(chan int)
 	var workers sync.WaitGroup
 	for range min(abreast, n) {
 		workers.Go(func() {
 			for seed := range seeds {
-				check(t, draw(seed), seed, a, b)
+				check(t, sequences.Example(seed), seed, a, b)
 			}
 		})
 	}
 	for i := range n {
-		ops += len(draw(seed + i).ops)
+		ops += len(sequences.Example(seed + i).ops)
 		seeds <- seed + i
 	}
 	close(seeds)

@@ -29,7 +29,7 @@ func (j join) String() string  { return fmt.Sprintf("member %d joins", j.who) }
 func (o leave) String() string { return fmt.Sprintf("member %d leaves", o.who) }
 
 func (j join) do(l *lane) {
-	if l.slots[j.who] != nil || !l.settle() {
+	if l.slots[j.who] != nil || !l.settle() || l.keeps() {
 		return
 	}
 	before := l.joins()
@@ -39,7 +39,7 @@ func (j join) do(l *lane) {
 }
 
 func (o leave) do(l *lane) {
-	if l.slots[o.who] == nil || !l.settle() {
+	if l.slots[o.who] == nil || !l.settle() || l.keeps() {
 		return
 	}
 	l.mu.Lock()

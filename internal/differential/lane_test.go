@@ -31,6 +31,7 @@ type lane struct {
 
 	board
 	slots  [mostMembers]*member
+	saw    []*member         // see keeps
 	owners map[int32]*member // when the group was last at rest
 
 	lines []string

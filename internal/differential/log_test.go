@@ -65,6 +65,9 @@ func (d deletion) do(l *lane) {
 	if !l.settle() {
 		return
 	}
+	if l.seq.outOfRange == driver.OutOfRangeStop && l.keeps() {
+		return // the member ends
+	}
 	if _, claim := l.owner(d.partition); claim != nil && claim.paused {
 		return // it may have been given what is deleted, or not
 	}
@@ -102,7 +105,7 @@ func (h hole) do(l *lane) {
 // their old partitions.
 func (growth) do(l *lane) {
 	const most = 6
-	if l.partitions >= most || !l.settle() {
+	if l.partitions >= most || !l.settle() || l.keeps() {
 		return
 	}
 	switch {

@@ -39,6 +39,10 @@ func (recreation) do(l *lane) {
 	}
 	l.change(func() { clear(l.logs) })
 	l.recreated = true
+	l.saw = nil
+	if len(members) > 1 {
+		l.saw = members
+	}
 	l.owners = nil // a lost partition may come back to another member
 	if len(members) == 0 {
 		struck.empty.Add(1)
@@ -76,6 +80,20 @@ func (recreation) do(l *lane) {
 		l.note("claims ended: %v", ends)
 	}
 	l.showGroup()
+}
+
+// keeps reports whether the members have to keep their partitions, as one of them, and another,
+// were there when the topic was created again. On Kafka such a member starts at the beginning
+// of each partition that it is assigned for the first time within half a minute of that, and
+// reports the gap once more: a commit names the topic, not its ID, so the member cannot know
+// whether the position was earned in the new topic or is one of the old topic that its former
+// owner has left. The broker in memory knows, and hands out nothing again. Both deliver at
+// least once. An operation that moves partitions does nothing then.
+func (l *lane) keeps() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	members := l.members()
+	return slices.ContainsFunc(l.saw, func(m *member) bool { return slices.Contains(members, m) })
 }
 
 // reported reports whether the gap of each partition has been reported.

@@ -154,7 +154,7 @@ func (expiry) String() string { return "all sessions end" }
 // several, the second may hear of the rebalance that the first one's end begins,
 // and commit, before it is forgotten itself.
 func (expiry) do(l *lane) {
-	if !l.settle() {
+	if !l.settle() || l.keeps() {
 		return
 	}
 	n := len(l.joins())
