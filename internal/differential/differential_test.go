@@ -29,9 +29,15 @@ var (
 // abreast is how many sequences run at a time: they mostly wait.
 const abreast = 8
 
-func TestFake(t *testing.T) { compare(t, 60, newMemory(), overFake(t)) }
+func TestFake(t *testing.T) {
+	t.Parallel()
+	compare(t, 60, newMemory(), overFake(t))
+}
 
-func TestKafka(t *testing.T) { compare(t, 40, newMemory(), overKafka(t)) }
+func TestKafka(t *testing.T) {
+	t.Parallel()
+	compare(t, 40, newMemory(), overKafka(t))
+}
 
 // compare runs sequences on both systems.
 func compare(t *testing.T, share int, a, b system) {
@@ -39,14 +45,14 @@ func compare(t *testing.T, share int, a, b system) {
 		share /= 10
 	}
 	n, seed := cmp.Or(*count, share), cmp.Or(*first, fresh())
-	began, ops := time.Now(), 0
+	began, ops, recreations := time.Now(), 0, new(tally)
 	t.Logf("%d sequences from -seed=%d on %v and %v", n, seed, a, b)
 	seeds := make(chan int)
 	var workers sync.WaitGroup
 	for range min(abreast, n) {
 		workers.Go(func() {
 			for seed := range seeds {
-				check(t, sequences.Example(seed), seed, a, b)
+				check(t, sequences.Example(seed), seed, a, b, recreations)
 			}
 		})
 	}
@@ -56,8 +62,8 @@ func compare(t *testing.T, share int, a, b system) {
 	}
 	close(seeds)
 	workers.Wait()
-	t.Logf("%d operations in %v; topics created again on both: %d under members, %d without",
-		ops, time.Since(began), struck.members.Swap(0), struck.empty.Swap(0))
+	t.Logf("%d operations in %v; topics created again on %v: %d under members, %d without",
+		ops, time.Since(began), b, recreations.members.Load(), recreations.empty.Load())
 }
 
 // fresh returns a seed.
@@ -69,14 +75,14 @@ func fresh() int {
 
 // check reports a difference, and as small a sequence that shows it as there is
 // time to find.
-func check(t *testing.T, seq sequence, seed int, a, b system) {
-	difference := differ(seq, a, b)
+func check(t *testing.T, seq sequence, seed int, a, b system, recreations *tally) {
+	difference := differ(seq, a, b, recreations)
 	if difference == "" {
 		return
 	}
 	deadline := time.Now().Add(time.Minute)
 	for i := len(seq.ops) - 1; i >= 0 && time.Now().Before(deadline); i-- {
-		if d := differ(seq.without(i), a, b); d != "" {
+		if d := differ(seq.without(i), a, b, new(tally)); d != "" {
 			seq, difference = seq.without(i), d
 		}
 	}
@@ -84,13 +90,14 @@ func check(t *testing.T, seq sequence, seed int, a, b system) {
 }
 
 // differ runs a sequence on both systems and says how the first difference in
-// what could be observed came about, or "".
-func differ(seq sequence, a, b system) string {
+// what could be observed came about, or "". It counts the recreations on the second.
+func differ(seq sequence, a, b system, recreations *tally) string {
 	var lines [2][]string
 	var stuck [2]string
 	var running sync.WaitGroup
+	counts := []*tally{new(tally), recreations}
 	for i, sys := range []system{a, b} {
-		running.Go(func() { lines[i], stuck[i] = observe(sys, seq, b.String() == "kfake") })
+		running.Go(func() { lines[i], stuck[i] = observe(sys, seq, b.String() == "kfake", counts[i]) })
 	}
 	running.Wait()
 	i := 0

@@ -18,12 +18,14 @@ const patience = 2 * time.Minute
 
 // A lane is one sequence on one system, with its observations.
 type lane struct {
-	ctx      context.Context
-	sys      system
-	seq      sequence
-	lenient  bool // kfake is one of the two systems
-	topic    string
-	producer driver.Producer
+	ctx     context.Context
+	sys     system
+	seq     sequence
+	lenient bool // kfake is one of the two systems
+
+	recreations *tally
+	topic       string
+	producer    driver.Producer
 
 	partitions int32
 	logs       []extent // by partition
@@ -43,12 +45,12 @@ type lane struct {
 type extent struct{ begin, end, top int64 }
 
 // observe runs a sequence on a system and returns what could be observed, and
-// why it got stuck if it did.
-func observe(sys system, seq sequence, lenient bool) (lines []string, stuck string) {
+// why it got stuck if it did. It counts recreations.
+func observe(sys system, seq sequence, lenient bool, recreations *tally) (lines []string, stuck string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	l := &lane{
-		ctx: ctx, sys: sys, seq: seq, lenient: lenient, topic: "differential-" + strings.ToLower(rand.Text()[:10]),
+		ctx: ctx, sys: sys, seq: seq, lenient: lenient, recreations: recreations, topic: "differential-" + strings.ToLower(rand.Text()[:10]),
 		partitions: seq.partitions, logs: make([]extent, seq.partitions),
 		board:  board{changed: make(chan struct{}), drains: seq.drains},
 		owners: map[int32]*member{},

@@ -158,7 +158,7 @@ func (r release) do(l *lane) {
 		return
 	}
 	m.consumer.Resume(claim.Claim)
-	l.change(func() { claim.paused = false })
+	l.change(func() { claim.resumed() })
 	if l.settle() {
 		l.showGroup()
 	}

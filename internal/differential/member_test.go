@@ -80,6 +80,15 @@ type held struct {
 	end     string // how it ended: "", "revoked" or "lost"
 }
 
+// resumed ends a pause. Records that came in spite of it count from now on, as they would if
+// they came now.
+func (h *held) resumed() {
+	h.paused = false
+	if n := len(h.records); n > 0 {
+		h.last = h.records[n-1].Offset + 1
+	}
+}
+
 func newMember(l *lane, consumer driver.Consumer) *member {
 	return &member{
 		board: &l.board, consumer: consumer,

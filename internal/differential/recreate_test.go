@@ -11,8 +11,8 @@ import (
 // A recreation deletes the topic and creates it again, under another ID.
 type recreation struct{}
 
-// struck counts the recreations of this process, by whether the group had members.
-var struck struct{ members, empty atomic.Int64 }
+// A tally counts recreations, by whether the group had members.
+type tally struct{ members, empty atomic.Int64 }
 
 func (recreation) String() string { return "recreate the topic" }
 
@@ -45,12 +45,12 @@ func (recreation) do(l *lane) {
 	}
 	l.owners = nil // a lost partition may come back to another member
 	if len(members) == 0 {
-		struck.empty.Add(1)
+		l.recreations.empty.Add(1)
 		l.untilForgotten()
 		l.showCommitted(l.topic)
 		return
 	}
-	struck.members.Add(1)
+	l.recreations.members.Add(1)
 	if !l.await(l.ctx, func() bool { return allEnded(old) && l.reported(members) }) {
 		l.stuck = "a member does not notice the new topic: " + l.state()
 		return

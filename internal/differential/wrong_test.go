@@ -57,7 +57,7 @@ func TestDifferencesAreFound(t *testing.T) {
 			// a sequence all of its patience.
 			for i := range most {
 				wrong.inMemory = newMemory().(inMemory)
-				if differ(sequences.Example(seed+i).withoutRecreations(), newMemory(), wrong) != "" {
+				if differ(sequences.Example(seed+i).withoutRecreations(), newMemory(), wrong, new(tally)) != "" {
 					t.Logf("found by sequence %d", i+1)
 					return
 				}
