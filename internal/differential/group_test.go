@@ -159,9 +159,20 @@ func (l *lane) state() string {
 
 // showGroup says how the partitions are shared, from where each is read, and which
 // errors the members were called with.
+//
+// The group may leave its rest once more while the positions are read: an error of Sarama
+// names no claim, and one of a claim that has ended may end a session.
 func (l *lane) showGroup() {
 	committed := l.allCommitted(l.topic)
 	l.mu.Lock()
+	for !l.atRest() {
+		l.mu.Unlock()
+		if !l.settle() {
+			return
+		}
+		committed = l.allCommitted(l.topic)
+		l.mu.Lock()
+	}
 	loads, moved := l.share()
 	reads := l.reads(committed)
 	reports := l.reports()
