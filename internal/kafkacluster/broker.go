@@ -142,7 +142,7 @@ func (b *Broker) start() error {
 		return b.fail("start", err)
 	}
 	defer log.Close()
-	cmd := b.c.java.command(brokerHeap, "kafka.Kafka", b.file("properties"))
+	cmd := b.c.java.command(brokerHeap, brokerClass, b.file("properties"))
 	cmd.Stdout, cmd.Stderr = log, log
 	b.proc, err = start(cmd)
 	if err != nil {

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	testkit.NoLeaks(m)
 }
 
-// TestJars has a name of its own so that CI can download before it measures.
+// TestJars has a name of its own so that CI can download, and make brokers start faster,
+// before it measures.
 func TestJars(t *testing.T) {
 	NotShort(t)
 	for _, version := range []string{DefaultVersion, OldestVersion} {
@@ -41,6 +42,8 @@ func TestJars(t *testing.T) {
 		require.NoError(t, err)
 		found, _ := filepath.Glob(filepath.Join(java.jars, "kafka_2.13-"+version+".jar"))
 		assert.Len(t, found, 1, "Kafka %s in %s", version, java.jars)
+		require.NoError(t, makeArchive(t.Context(), version))
+		assert.FileExists(t, java.archive)
 	}
 }
 

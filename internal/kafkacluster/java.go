@@ -17,6 +17,9 @@ type java struct {
 	path string // the java program
 	jars string // the directory with Kafka and what it needs
 	tmp  string // the directory for its temporary files, or "" for the system's
+
+	archive string // the file with the loaded classes of a broker, see archive.go
+	dump    string // the file that a broker writes such an archive to when it stops, or ""
 }
 
 var (
@@ -38,6 +41,7 @@ func (j java) command(heap []string, args ...string) *exec.Cmd {
 	if j.tmp != "" {
 		flags = append(flags, "-Djava.io.tmpdir="+j.tmp)
 	}
+	flags = append(flags, j.sharing(args[0])...)
 	return exec.Command(j.path, append(flags, args...)...)
 }
 
@@ -51,14 +55,15 @@ func findJava(ctx context.Context, version string) (java, error) {
 		return java{}, fmt.Errorf("kafkacluster: %w: %w", ErrUnavailable, err)
 	}
 	// Where no Java is installed, macOS has a program of that name that says so.
-	if _, err := run(ctx, exec.Command(path, "-version")); err != nil {
-		return java{}, fmt.Errorf("kafkacluster: %w: %s -version: %w", ErrUnavailable, path, err)
+	release, err := run(ctx, exec.Command(path, "--version"))
+	if err != nil {
+		return java{}, fmt.Errorf("kafkacluster: %w: %s --version: %w", ErrUnavailable, path, err)
 	}
 	jars, err := download(ctx, version)
 	if err != nil {
 		return java{}, fmt.Errorf("kafkacluster: kafka %s: %w", version, err)
 	}
-	return java{path: path, jars: jars}, nil
+	return java{path: path, jars: jars, archive: archiveOf(jars, release)}, nil
 }
 
 // download returns the directory with the jars of version. Maven fills a
