@@ -35,6 +35,7 @@ type claim struct {
 	done      bool
 	hurried   bool
 	committed int64 // the durable position, or -1
+	begun     int64 // where it starts; if that is unknown, the first record that has come, or -1
 	epochs    epochs
 	lost      error                   // why, if it was lost
 	cancel    context.CancelCauseFunc // of the running Revoke
@@ -43,7 +44,7 @@ type claim struct {
 func (s *session) newClaim(p partition, start int64, by member) *claim {
 	cl := &claim{
 		among: s.claims, session: s, where: p, member: by.id, era: s.eras[p.Topic],
-		committed: -1, ended: make(chan struct{}), wanted: make(chan struct{}),
+		committed: -1, begun: start, ended: make(chan struct{}), wanted: make(chan struct{}),
 	}
 	cl.public = &driver.Claim{Topic: p.Topic, Partition: p.ID, Start: start, Generation: by.generation, Backend: cl}
 	cl.high.Store(-1)
@@ -143,11 +144,11 @@ func (cl *claim) setCommitted(offset int64) {
 	cl.epochs.forget(cl.committed)
 }
 
-// position returns the group's position in the claim's partition.
+// position returns the group's position in the claim's partition, or -1.
 func (cl *claim) position() int64 {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return max(cl.public.Start, cl.committed)
+	return max(cl.begun, cl.committed)
 }
 
 // epochAt returns the leader epoch of the record before offset, or -1.

@@ -62,6 +62,9 @@ func (cl *claim) arrived(fetched []*kgo.Record, next int64) {
 	cl.next.Store(next)
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
+	if cl.begun < 0 {
+		cl.begun = fetched[0].Offset
+	}
 	epoch := int32(math.MinInt32)
 	for _, r := range fetched {
 		if r.LeaderEpoch != epoch {

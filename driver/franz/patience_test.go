@@ -37,7 +37,7 @@ func TestPollHasBounds(t *testing.T) {
 // topic that is, so the member asks them for a while. A rebalance does not wait for that.
 func TestRebalanceWaitsForNoQuestion(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []driver.OutOfRange{driver.OutOfRangeOldest} {
+	for _, policy := range []driver.OutOfRange{driver.OutOfRangeStop, driver.OutOfRangeOldest} {
 		t.Run(policy.String(), func(t *testing.T) {
 			t.Parallel()
 			cluster := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(2, "re"))

@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
@@ -12,24 +13,38 @@ import (
 type stray struct {
 	err    error                 // how it was found
 	parted int64                 // where the log was cut back, or -1
+	from   int64                 // where the claim was, if the group has no position; or -1
 	gap    *driver.DataLossError // once an attempt has been made to pass it
 }
 
-// outOfRange adds to err which position is not in which log, if the cluster answers.
-func (o *positions) outOfRange(ctx context.Context, p partition, err error) error {
+// insidePause is how long the partition of a position rests that is in the log after all: the
+// replica that has refused it may be behind.
+const insidePause = 500 * time.Millisecond
+
+// outside returns the error of a position that is certainly not in the log. It returns nil if
+// the position is in the log, or if the cluster does not answer: that passes by itself.
+func (o *positions) outside(ctx context.Context, p partition, st *stray) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
-	kind := &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: err}
-	at, begin, end, failed := o.look(ctx, p)
-	if failed != nil || at < 0 {
-		return kind
+	at, begin, end, err := o.look(ctx, p, st)
+	if err != nil {
+		return nil
 	}
-	kind.Err = fmt.Errorf("%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begin, end, err)
-	return kind
+	if verdict, _ := o.judge(p, at, begin, end, st); verdict == position.Inside {
+		return nil
+	}
+	return outOfRange(p, at, begin, end, st.err)
 }
 
-// look returns the group's position in p, or -1, and where the log begins and ends.
-func (o *positions) look(ctx context.Context, p partition) (at, begin, end int64, err error) {
+// outOfRange is the error of a position that is not in the log.
+func outOfRange(p partition, at, begin, end int64, err error) error {
+	return &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: fmt.Errorf(
+		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begin, end, err)}
+}
+
+// look returns the group's position in p, and where the log begins and ends. If the group has
+// none, the position is where the claim was, or -1.
+func (o *positions) look(ctx context.Context, p partition, st *stray) (at, begin, end int64, err error) {
 	all, err := o.coordinator.committed(ctx, []partition{p})
 	if err == nil {
 		err = all.Failed[p]
@@ -47,33 +62,46 @@ func (o *positions) look(ctx context.Context, p partition) (at, begin, end int64
 	}
 	at, ok := all.At[p]
 	if !ok {
-		at = -1
+		at = st.from
 	}
 	return at, begins[p], ends[p], nil
 }
 
+// judge decides about a position, with the gap if it is not in the log.
+func (o *positions) judge(p partition, at, begin, end int64, st *stray) (position.Verdict, *driver.DataLossError) {
+	verdict, gap := position.Judge(p, at, at >= 0, begin, end, o.cfg.OutOfRange, st.gap)
+	if verdict == position.Inside && at > st.parted && st.parted >= 0 {
+		return position.Move, position.Parted(p, at, st.parted, begin, end, o.cfg.OutOfRange)
+	}
+	return verdict, gap
+}
+
 // moveIntoLog moves the group's position in p, as the configuration asks, and reports the
 // gap when the new position is durable. It returns where the next claim starts, or
-// startUnknown if the group has no position.
+// startUnknown if there is no position. With OutOfRangeStop it returns a permanent error
+// instead of moving it.
 //
 // An attempt that failed may have been applied all the same. Then the position is in the
 // log, and the gap would never be reported. So the stray keeps the gap until an attempt has
 // come to an end, and a position where an earlier attempt wanted it counts as moved by that
 // attempt.
 func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p partition, st *stray) (int64, error) {
-	at, begin, end, err := o.look(ctx, p)
+	at, begin, end, err := o.look(ctx, p, st)
 	if err != nil {
 		return 0, err
 	}
-	verdict, gap := position.Judge(p, at, at >= 0, begin, end, o.cfg.OutOfRange, st.gap)
-	if verdict == position.Inside && at > st.parted && st.parted >= 0 {
-		verdict, gap = position.Move, position.Parted(p, at, st.parted, begin, end, o.cfg.OutOfRange)
-	}
-	switch verdict {
-	case position.Inside:
+	verdict, gap := o.judge(p, at, begin, end, st)
+	switch {
+	case verdict == position.Inside:
 		o.core.report(wrap(st.err)) // it happens again, so it must be reported
+		select {
+		case <-time.After(insidePause):
+		case <-ctx.Done():
+		}
 		return at, nil
-	case position.Move:
+	case o.cfg.OutOfRange == driver.OutOfRangeStop:
+		return 0, outOfRange(p, at, begin, end, st.err)
+	case verdict == position.Move:
 		st.gap = gap
 		refused, err := o.pin(ctx, s, by, map[partition]int64{p: gap.To})
 		if err == nil {

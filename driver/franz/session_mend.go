@@ -145,6 +145,7 @@ func (s *session) astray(cl *claim, st *stray) {
 	}
 	s.client.PauseFetchPartitions(byTopic(cl.where))
 	h := s.hold(cl.where)
+	st.from = cl.position()
 	s.jobs.Go(func() { s.repair(taken, h, st) })
 }
 
@@ -159,16 +160,22 @@ func (s *session) repair(taken []*claim, h *holding, st *stray) {
 		s.yield(taken)
 		return
 	}
-	if s.c.cfg.OutOfRange == driver.OutOfRangeStop && !s.isOver() {
-		err := s.c.positions.outOfRange(asking, p, st.err)
-		taken[0].setLost(err)
-		s.yield(taken)
-		s.c.fail(err)
-		return
+	stops := s.c.cfg.OutOfRange == driver.OutOfRangeStop
+	if stops && !s.isOver() {
+		if err := s.c.positions.outside(asking, p, st); err != nil {
+			taken[0].setLost(err)
+			s.yield(taken)
+			s.c.fail(err)
+			return
+		}
 	}
 	s.yield(taken)
 	s.begin(p, h, nil, func(ctx context.Context, by member) (int64, error) {
-		return s.c.positions.moveIntoLog(ctx, s, by, p, st)
+		at, err := s.c.positions.moveIntoLog(ctx, s, by, p, st)
+		if stops && isPermanent(err) && codeOf(err) == "OFFSET_OUT_OF_RANGE" {
+			s.c.fail(err)
+		}
+		return at, err
 	})
 }
 
