@@ -43,24 +43,21 @@ func (c *consumer) handle(err error, where partition) {
 	}
 }
 
-// handleOutOfRange acts on a position that is not in the log, as the configuration asks.
+// handleOutOfRange acts on a position that is not in the log, as the configuration asks. With
+// OutOfRangeStop a position ends Run only if it is certainly not there: a replica that is
+// behind may have been asked. If that is not known, moveIntoLog decides before the next join.
 func (c *consumer) handleOutOfRange(err error, where partition) {
-	switch {
-	case c.isOld(where), c.topics.isAnother(c.hard, where.Topic): // the position is not of this topic
-	case c.cfg.OutOfRange != driver.OutOfRangeStop:
-		c.positions.stray(where, err)
-		c.membership.end(err)
-	default:
-		why, inside := c.positions.outOfRange(c.hard, where, err)
-		if inside && c.topics.known.Reborn(where.Topic) {
-			// It may be of a claim in the old topic, and come after the next session has
-			// begun. If it is not, the next session finds the same.
-			c.core.report(err)
-			c.membership.end(err)
+	if c.isOld(where) || c.topics.isAnother(c.hard, where.Topic) { // the position is not of this topic
+		return
+	}
+	if c.cfg.OutOfRange == driver.OutOfRangeStop {
+		if outside := c.positions.outside(c.hard, where, err); outside != nil {
+			c.fail(outside, where)
 			return
 		}
-		c.fail(why, where)
 	}
+	c.positions.stray(where, err)
+	c.membership.end(err)
 }
 
 // isOld reports whether the position at p that is not in the log is of a topic that was

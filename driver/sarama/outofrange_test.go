@@ -75,23 +75,54 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 }
 
 // TestOutOfRangeOfAReplicaAloneIsReported: the replica that answers a fetch has the
-// position outside its log. The leader, asked between two sessions, has it inside.
+// position outside its log. The leader has it inside. That ends Run with no policy.
 func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
 	t.Parallel()
-	cluster := fake(t)
-	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
-	cfg := consumerConfig(cluster.ListenAddrs())
-	cfg.OutOfRange = driver.OutOfRangeOldest
-	r := newRecorder()
-	start(t, Driver{}, cfg, r)
-	r.waitRecords(t, 10)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	require.NotEmpty(t, r.errs, "no error was reported")
-	for _, err := range r.errs {
-		assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
+	for _, policy := range []driver.OutOfRange{driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest} {
+		t.Run(policy.String(), func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t)
+			seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
+			commitAsNoMember(t, cluster.ListenAddrs(), 0)
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.OutOfRange = policy
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.waitRecords(t, 10)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			require.NotEmpty(t, r.errs, "no error was reported")
+			for _, err := range r.errs {
+				assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
+			}
+			assert.Empty(t, r.lost)
+		})
 	}
+}
+
+// TestOutOfRangeStopsWhenTheLogIsKnown: the leader does not say which log it has. That is no
+// reason to stop. When it does, the position is not in it.
+func TestOutOfRangeStopsWhenTheLogIsKnown(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
+	commitAsNoMember(t, cluster.ListenAddrs(), 3)
+	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
+	m.waitRecords(t, 17)
+	admin := byName(t, cluster.ListenAddrs())
+	defer admin.Close()
+	deleteBelow(within(t, patienceTest), t, admin, 10)
+	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable, Count: -1})
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
+	m.wait(t, "a report", func() bool {
+		all := m.troubles()
+		return len(all) > 0 && testkit.Code(all[0]) == "LEADER_NOT_AVAILABLE"
+	})
+	assert.Empty(t, m.done, "Run has returned")
+	away.Remove()
+	wantError(t, m.ranOut(t), "OFFSET_OUT_OF_RANGE", true)
+	assert.Equal(t, int64(3), cluster.GroupInfo("g").Commits["t"][0].Offset, "committed")
 }
 
 // commitOffset commits offset for partition 0 of t in the name of by.

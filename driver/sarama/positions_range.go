@@ -33,23 +33,37 @@ func (o *positions) stray(p partition, err error) {
 	}
 }
 
-// outOfRange adds to err which position is not in which log, if the cluster answers, and
-// reports whether the group's position is in the log after all.
-func (o *positions) outOfRange(ctx context.Context, p partition, err error) (why error, inside bool) {
+// outside returns the error of a position that is certainly not in the log, or nil if it is in
+// the log, or if the cluster does not answer: that passes by itself. A group without a
+// position has nothing that could be compared, so err, which shows how that was found, counts.
+func (o *positions) outside(ctx context.Context, p partition, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
+	_ = o.refresh(p.Topic) // its leader may be another; an error shows below
 	all, failed := o.coordinator.committed(ctx, []partition{p})
 	at, ok := all.At[p]
-	if failed != nil || !ok {
-		return err, false
+	switch {
+	case failed != nil, all.Failed[p] != nil:
+		return nil
+	case !ok:
+		return err
 	}
 	begins, beginErr := o.leaders.all([]partition{p}, ibm.OffsetOldest)
 	ends, endErr := o.leaders.all([]partition{p}, ibm.OffsetNewest)
 	if beginErr != nil || endErr != nil {
-		return err, false
+		return nil
 	}
+	verdict, gap := position.Judge(p, at, true, begins[p], ends[p], o.cfg.OutOfRange, nil)
+	if verdict == position.Inside {
+		return nil
+	}
+	return outOfRange(p, gap, err)
+}
+
+// outOfRange is the error of a position that is not in the log.
+func outOfRange(p partition, gap *driver.DataLossError, err error) error {
 	return &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Kind: driver.ErrPermanent, Err: fmt.Errorf(
-		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begins[p], ends[p], err)}, at >= begins[p] && at <= ends[p]
+		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, gap.From, gap.Begin, gap.End, err)}
 }
 
 // moveIntoLog moves the positions that were found astray, as the configuration asks, and
@@ -64,7 +78,8 @@ func (o *positions) outOfRange(ctx context.Context, p partition, err error) (why
 // A position whose log does not answer waits, and no other waits with it: its claim finds
 // the same. One of a topic that is not among topics waits for the topic. MoveIntoLog
 // returns the positions that the coordinator has refused permanently. Any other failure of
-// an attempt is an error, since that attempt may have been applied.
+// an attempt is an error, since that attempt may have been applied. With OutOfRangeStop it
+// moves nothing: a position that is to be moved is a permanent error.
 func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topics []string) (refused map[partition]error, err error) {
 	all, by := o.takeAstray(topics), o.membership.last()
 	if len(all) == 0 {
@@ -81,6 +96,11 @@ func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topi
 	}
 	if len(gaps) == 0 {
 		return nil, nil
+	}
+	if o.cfg.OutOfRange == driver.OutOfRangeStop {
+		for p, a := range gaps {
+			return nil, outOfRange(p, a.gap, a.err)
+		}
 	}
 	to := map[partition]int64{}
 	for p, a := range gaps {
