@@ -224,6 +224,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		{fmt.Errorf("%w: no", credentials.ErrSCRAM), "SASL_AUTHENTICATION_FAILED", true},
 		{fmt.Errorf("%w: busy", credentials.ErrSCRAMServer), "SASL_AUTHENTICATION_FAILED", false},
 		{kgo.ErrClientClosed, "CLIENT_CLOSED", false},
+		{fmt.Errorf("join: %w", errors.New("broker is too old; the broker has already indicated it")), "UNSUPPORTED_VERSION", true},
 		{errors.New("x"), "CLIENT_ERROR", false},
 	}
 	for _, c := range cases {

@@ -41,8 +41,11 @@ func commitWait(session time.Duration) time.Duration {
 var consumerSafety = append([]any{
 	kgo.ConsumerGroup, kgo.ConsumeTopics, kgo.ConsumeRegex, kgo.ConsumePartitions, kgo.ShareGroup,
 	kgo.InstanceID, kgo.GroupProtocol, kgo.ServerSideBalancer, kgo.SessionTimeout, kgo.HeartbeatInterval, kgo.RebalanceTimeout,
-	kgo.DisableAutoCommit, kgo.AutoCommitMarks, kgo.GreedyAutoCommit, kgo.BlockRebalanceOnPoll,
-	kgo.OnPartitionsAssigned, kgo.OnPartitionsRevoked, kgo.OnPartitionsLost, kgo.AdjustFetchOffsetsFn,
+	kgo.Balancers, kgo.ShareMaxRecords, kgo.ShareMaxRecordsStrict, kgo.ShareAckCallback,
+	kgo.DisableAutoCommit, kgo.AutoCommitMarks, kgo.GreedyAutoCommit, kgo.AutoCommitInterval, kgo.AutoCommitCallback,
+	kgo.BlockRebalanceOnPoll, kgo.OnPartitionsAssigned, kgo.OnPartitionsRevoked, kgo.OnPartitionsLost,
+	kgo.OnPartitionsCallbackBlocked, kgo.OnOffsetsFetched, kgo.AdjustFetchOffsetsFn,
+	kgo.ConsumeExcludeTopics, kgo.Rack, kgo.FetchMaxPartitionBytes,
 	kgo.ConsumeStartOffset, kgo.ConsumeResetOffset, kgo.FetchIsolationLevel, kgo.KeepControlRecords,
 	kgo.KeepRetryableFetchErrors, kgo.DisableFetchCRCValidation, kgo.MaxDecompressBatchBytes, kgo.WithPools,
 	kgo.TransactionalID,
@@ -115,7 +118,20 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 	if cfg.RackID != "" {
 		opts = append(opts, kgo.Rack(cfg.RackID))
 	}
-	return d.extend(opts, consumerSafety)
+	all, err := d.extend(opts, consumerSafety)
+	if err == nil && len(d.Options) > 0 && bringsDecompressor(all) {
+		return nil, invalid(fmt.Errorf("franz.Driver.Options: %s must not be changed", name(kgo.WithDecompressor)))
+	}
+	return all, err
+}
+
+// bringsDecompressor reports whether opts have a decompressor that is not kgo's, so that
+// nothing bounds it. Kgo makes its own for each client, and no two of these are the same.
+func bringsDecompressor(opts []kgo.Opt) bool {
+	option := []any{kgo.WithDecompressor}
+	one, err1 := values(opts, option)
+	two, err2 := values(opts, option)
+	return err1 == nil && err2 == nil && same(one[0], two[0])
 }
 
 // retryTimeout returns how long kgo tries a request again. It tries a heartbeat for longer

@@ -50,7 +50,7 @@ func classify(err error) (code string, kind error) {
 		return "REQUEST_TIMED_OUT", nil
 	case kgo.IsRetryableBrokerErr(err):
 		return "CONNECTION_FAILED", nil
-	case strings.HasPrefix(err.Error(), "broker is too old"): // kgo has no name for it
+	case strings.Contains(err.Error(), "broker is too old"): // kgo has no name for it
 		return "UNSUPPORTED_VERSION", driver.ErrPermanent
 	}
 	return "CLIENT_ERROR", nil

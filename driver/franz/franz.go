@@ -54,8 +54,10 @@ type Driver struct {
 	// RecordRetries, UnknownTopicRetries, RecordDeliveryTimeout, DefaultProduceTopic,
 	// DefaultProduceTopicAlways, StopProducerOnDataLossDetected, RetryBackoffFn, and every
 	// option that makes a client consume. For a consumer: every option of groups and of
-	// starting positions, FetchIsolationLevel, KeepControlRecords, KeepRetryableFetchErrors,
-	// DisableFetchCRCValidation, MaxDecompressBatchBytes, WithPools and TransactionalID.
+	// starting positions, ConsumeExcludeTopics, Rack, FetchMaxPartitionBytes,
+	// FetchIsolationLevel, KeepControlRecords, KeepRetryableFetchErrors,
+	// DisableFetchCRCValidation, MaxDecompressBatchBytes, WithDecompressor, WithPools and
+	// TransactionalID.
 	//
 	// RecordPartitioner decides only for messages that ask for no partition. With
 	// ProducerLinger, Flush and Close send lingering messages at once. WithCompressor

@@ -277,6 +277,9 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 			s.hold(p)
 		}
 		s.assign(made)
+		for _, p := range later {
+			s.startLater(p, failed[p])
+		}
 		for _, cl := range made {
 			if parted := starts[cl.where].parted; parted >= 0 {
 				s.astray(cl, &stray{err: cutBackAt(cl.where, parted), parted: parted})
@@ -285,9 +288,6 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 	})
 	if over {
 		return nil, s.refuse(ctx)
-	}
-	for _, p := range later {
-		s.startLater(p, failed[p])
 	}
 	return offsets, nil
 }

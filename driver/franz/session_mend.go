@@ -203,12 +203,13 @@ func (s *session) reread(cl *claim, cause error) {
 	})
 }
 
-// startLater begins the claim of p when its start can be decided. It reports
-// why it could not be before.
+// startLater begins the claim of p when its start can be decided. It reports why it could not
+// be before. It is called with the turn: outside of it the session might be waiting for its
+// jobs, and no other must begin then.
 func (s *session) startLater(p partition, why error) {
 	h := s.holdingOf(p)
-	s.reportAt(p, why)
 	s.jobs.Go(func() {
+		s.reportAt(p, why)
 		s.begin(p, h, why, func(ctx context.Context, by member) (int64, error) { return s.startOf(ctx, by, p) })
 	})
 }

@@ -184,7 +184,7 @@ func TestTokenSource(t *testing.T) {
 		}, ""},
 		{"failing", func(context.Context) (driver.Token, error) { return driver.Token{}, errors.New("no idea") }, "no idea"},
 		{"empty", func(context.Context) (driver.Token, error) { return driver.Token{}, nil }, "empty"},
-		{"panicking", func(context.Context) (driver.Token, error) { panic("boom") }, "boom"},
+		{"panicking", func(context.Context) (driver.Token, error) { panic("boom") }, "panic in the source: string"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

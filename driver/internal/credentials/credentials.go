@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func Check(s *driver.SASL) error {
 		}
 		return nil
 	}
-	return errorcode.Invalid(fmt.Errorf("SASL.Mechanism: %q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER", driver.Printable(string(s.Mechanism), 0)))
+	return errorcode.Invalid(fmt.Errorf("SASL.Mechanism: %s is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER", quoted(string(s.Mechanism))))
 }
 
 func checkCredentials(s *driver.SASL) error {
@@ -60,7 +61,7 @@ func checkPlain(s *driver.SASL) error {
 func checkSCRAM(s *driver.SASL) error {
 	var errs []error
 	if !printableASCII(s.User) {
-		errs = append(errs, errorcode.Invalid(fmt.Errorf("SASL.User: %q is not printable ASCII, which SCRAM needs here", driver.Printable(s.User, 0))))
+		errs = append(errs, errorcode.Invalid(fmt.Errorf("SASL.User: %s is not printable ASCII, which SCRAM needs here", quoted(s.User))))
 	}
 	if !printableASCII(string(s.Password)) {
 		errs = append(errs, errorcode.Invalid(errors.New("SASL.Password: is not printable ASCII, which SCRAM needs here")))
@@ -73,11 +74,12 @@ func printableASCII(s string) bool {
 }
 
 // Token asks source for a token, within [TokenTimeout] and by the end of ctx. It returns an
-// error that wraps ErrToken if the source fails, panics, or returns an empty token.
+// error that wraps ErrToken if the source fails, panics, or returns an empty token. The value
+// of a panic is not part of the error: it may hold the token.
 func Token(ctx context.Context, source driver.TokenSource) (token driver.Token, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: panic: %v", ErrToken, p)
+			err = fmt.Errorf("%w: panic in the source: %s", ErrToken, panicText(p))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, TokenTimeout)
@@ -90,6 +92,14 @@ func Token(ctx context.Context, source driver.TokenSource) (token driver.Token, 
 		return driver.Token{}, fmt.Errorf("%w: the token is empty", ErrToken)
 	}
 	return token, nil
+}
+
+// panicText returns the text of a panic of the runtime, and the type of any other.
+func panicText(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", p)
 }
 
 // Soften makes a refused token transient: the source may return another one next time.

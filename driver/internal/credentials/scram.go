@@ -113,7 +113,7 @@ func (s *SCRAM) prove(serverFirst string) (string, error) {
 	return final + ",p=" + base64.StdEncoding.EncodeToString(proof), nil
 }
 
-// quoted returns the text of a server for an error.
+// quoted returns foreign text for an error.
 func quoted(s string) string { return `"` + driver.Printable(s, 0) + `"` }
 
 // verify checks the server's proof that it knows the password, too.
