@@ -63,10 +63,10 @@ func (cl *claim) stand() {
 	}
 }
 
-// look lets kgo fetch once more the records that could not be read: they may have been
+// readAgain lets kgo fetch once more the records that could not be read: they may have been
 // removed, or another replica may hold them intact. It reports false if the claim is
 // paused anyway.
-func (cl *claim) look() bool {
+func (cl *claim) readAgain() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if cl.done || cl.paused {
@@ -79,8 +79,8 @@ func (cl *claim) look() bool {
 	return true
 }
 
-// stands reports whether the claim waits for a look.
-func (cl *claim) stands() bool {
+// isStanding reports whether the claim waits for a look.
+func (cl *claim) isStanding() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.standing

@@ -144,7 +144,7 @@ func (c *committer) try(ctx context.Context, marks []commitMark) (commitAttempt,
 
 // verdict returns what became of m: nil if it is durable. It is called with the lane.
 func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen survey) error {
-	if !c.topics.hold(m.claim.where.Topic, m.claim.era, seen) {
+	if !c.topics.owns(m.claim.where.Topic, m.claim.era, seen) {
 		return recreated(m.claim.where.Topic)
 	}
 	err := answered(verdicts, m.claim.where)
@@ -238,7 +238,7 @@ func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by fun
 		for p := range positions {
 			err := answered(verdicts, p)
 			switch {
-			case !c.topics.hold(p.Topic, asOf[p.Topic], seen):
+			case !c.topics.owns(p.Topic, asOf[p.Topic], seen):
 				return nil, recreated(p.Topic)
 			case ofTheGroup(err):
 				return nil, fmt.Errorf("commit start of %s/%d: %w", driver.Printable(p.Topic, 0), p.ID, err)

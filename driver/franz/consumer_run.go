@@ -44,7 +44,7 @@ func (c *consumer) begin(h driver.Handler) (bool, error) {
 	if c.running {
 		return false, invalid(errors.New("Run: called for the second time"))
 	}
-	c.core.serve(h)
+	c.core.setHandler(h)
 	c.running = true
 	return true, nil
 }

@@ -16,8 +16,8 @@ type core struct {
 	reports sync.WaitGroup
 }
 
-// serve makes h the handler that is called.
-func (k *core) serve(h driver.Handler) {
+// setHandler makes h the handler that is called.
+func (k *core) setHandler(h driver.Handler) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.handler = h

@@ -50,8 +50,8 @@ func TestFault_E3_APausedClaimHoldsOneFetch(t *testing.T) {
 func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
 	r := newRecorder()
 	k := new(core)
-	k.serve(r)
-	s := &session{c: &consumer{core: k}, claims: newClaims(), turn: newTurn(t.Context()), stands: map[*claim]*standing{}}
+	k.setHandler(r)
+	s := &session{c: &consumer{core: k}, claims: newClaims(), turn: newTurn(t.Context()), standings: map[*claim]*standing{}}
 	var claims []*claim
 	for id := range int32(2) {
 		claims = append(claims, s.newClaim(partition{Topic: "t", ID: id}, 0, noMember))
@@ -84,5 +84,5 @@ func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
 	assert.Equal(t, []int64{0}, r.offsets(0))
 	assert.Equal(t, upTo(3), r.offsets(1))
 	assert.Empty(t, r.faults)
-	assert.Empty(t, s.holding)
+	assert.Empty(t, s.withheld)
 }

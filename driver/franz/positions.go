@@ -134,7 +134,7 @@ func (o *positions) pin(ctx context.Context, s *session, by member, positions ma
 	}
 }
 
-// hold keeps the position of cl, which ends, for the case that its topic was created again.
-func (o *positions) hold(cl *claim) {
+// keep keeps the position of cl, which ends, for the case that its topic was created again.
+func (o *positions) keep(cl *claim) {
 	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.position())
 }

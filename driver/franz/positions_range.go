@@ -26,7 +26,7 @@ const insidePause = 500 * time.Millisecond
 func (o *positions) outside(ctx context.Context, p partition, st *stray) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
-	at, begin, end, err := o.look(ctx, p, st)
+	at, begin, end, err := o.locate(ctx, p, st)
 	if err != nil {
 		return nil
 	}
@@ -42,9 +42,9 @@ func outOfRange(p partition, at, begin, end int64, err error) error {
 		"%s/%d: offset %d, the log holds [%d, %d): %w", driver.Printable(p.Topic, 0), p.ID, at, begin, end, err)}
 }
 
-// look returns the group's position in p, and where the log begins and ends. If the group has
+// locate returns the group's position in p, and where the log begins and ends. If the group has
 // none, the position is where the claim was, or -1.
-func (o *positions) look(ctx context.Context, p partition, st *stray) (at, begin, end int64, err error) {
+func (o *positions) locate(ctx context.Context, p partition, st *stray) (at, begin, end int64, err error) {
 	all, err := o.coordinator.committed(ctx, []partition{p})
 	if err == nil {
 		err = all.Failed[p]
@@ -86,7 +86,7 @@ func (o *positions) judge(p partition, at, begin, end int64, st *stray) (positio
 // come to an end, and a position where an earlier attempt wanted it counts as moved by that
 // attempt.
 func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p partition, st *stray) (int64, error) {
-	at, begin, end, err := o.look(ctx, p, st)
+	at, begin, end, err := o.locate(ctx, p, st)
 	if err != nil {
 		return 0, err
 	}

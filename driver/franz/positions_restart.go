@@ -78,7 +78,7 @@ func (o *positions) beginnings(ctx context.Context, ask *leaders, partitions []p
 	known := map[partition]bool{}
 	for _, seen := range o.topics.poll(ctx) {
 		for _, p := range partitions {
-			if !o.topics.hold(p.Topic, o.topics.known.Era(p.Topic), seen) {
+			if !o.topics.owns(p.Topic, o.topics.known.Era(p.Topic), seen) {
 				failed[p] = recreated(p.Topic)
 			}
 			known[p] = known[p] || slices.Contains(seen.topics[p.Topic].partitions, p.ID)

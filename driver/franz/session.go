@@ -34,16 +34,16 @@ type session struct {
 	running context.Context // ends when the session is to end
 	stop    context.CancelCauseFunc
 
-	holding []*claim // with a batch that is held; used by the poll loop
+	withheld []*claim // with a batch that is held; used by the poll loop
 
-	mu       sync.Mutex // guards what follows
-	pins     map[partition]int64
-	assigned map[partition]*holding // what kgo holds
-	stands   map[*claim]*standing
-	idle     map[partition]bool // assigned, and not read: see unstarted
-	lost     []*claim           // by onLost, until the reason is known
-	owes     bool               // a cooperative rejoin
-	reported bool               // that the membership is over
+	mu        sync.Mutex // guards what follows
+	pins      map[partition]int64
+	assigned  map[partition]*holding // what kgo holds
+	standings map[*claim]*standing
+	idle      map[partition]bool // assigned, and not read: see unstarted
+	lost      []*claim           // by onLost, until the reason is known
+	owes      bool               // a cooperative rejoin
+	reported  bool               // that the membership is over
 }
 
 // A holding is one assignment of a partition by kgo; the pointer is its identity.
@@ -53,7 +53,7 @@ type holding struct{ _ byte }
 func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (*session, error) {
 	s := &session{
 		c: c, claims: c.claims, eras: eras, pins: pins,
-		assigned: map[partition]*holding{}, stands: map[*claim]*standing{},
+		assigned: map[partition]*holding{}, standings: map[*claim]*standing{},
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancelCause(s.ctx)
@@ -104,7 +104,8 @@ func (s *session) cancelWindows(cause error) {
 }
 
 // reportLost reports, once, that the membership is over, as there may be no claim that
-// shows it. It must not be called by a goroutine of the core.
+// shows it. It must not be called by a goroutine of the core: Handler.Error would run inside a
+// call that the core makes, for example of Commit.
 func (s *session) reportLost(cause error) {
 	s.mu.Lock()
 	reported := s.reported
@@ -140,8 +141,8 @@ func (s *session) addPins(pins map[partition]int64) {
 	}
 }
 
-// hold notes that kgo holds p.
-func (s *session) hold(p partition) *holding {
+// newHolding notes that kgo holds p from now on.
+func (s *session) newHolding(p partition) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := new(holding)
@@ -274,7 +275,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 			s.client.PauseFetchPartitions(byTopic(later...))
 		}
 		for p := range fetched {
-			s.hold(p)
+			s.newHolding(p)
 		}
 		s.assign(made)
 		for _, p := range later {

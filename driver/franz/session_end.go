@@ -21,7 +21,7 @@ func (s *session) giveUp(claims []*claim, cause error) {
 func (s *session) ended(claims []*claim) {
 	for _, cl := range claims {
 		cl.finish()
-		s.c.positions.hold(cl)
+		s.c.positions.keep(cl)
 	}
 	s.forgetStands(claims)
 	s.claims.remove(claims)
@@ -158,7 +158,7 @@ func (s *session) forgetStands(claims []*claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, cl := range claims {
-		delete(s.stands, cl)
+		delete(s.standings, cl)
 	}
 }
 

@@ -52,10 +52,10 @@ func (s *session) standAt(cl *claim, d *recordbatch.Damage) {
 	cl.stand()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.stands[cl]
+	st := s.standings[cl]
 	if st == nil {
 		st = &standing{wait: firstLook}
-		s.stands[cl] = st
+		s.standings[cl] = st
 	} else {
 		st.wait = min(2*st.wait, lastLook)
 	}
@@ -68,8 +68,8 @@ func (s *session) standAt(cl *claim, d *recordbatch.Damage) {
 func (s *session) readOn(cl *claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.stands) > 0 && !cl.stands() {
-		delete(s.stands, cl)
+	if len(s.standings) > 0 && !cl.isStanding() {
+		delete(s.standings, cl)
 	}
 }
 
@@ -91,7 +91,7 @@ func (s *session) mend() {
 func (s *session) due(now time.Time) (claims []*claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for cl, st := range s.stands {
+	for cl, st := range s.standings {
 		if now.After(st.next) {
 			st.next = now.Add(st.wait)
 			claims = append(claims, cl)
@@ -119,7 +119,7 @@ func (s *session) lookAt(claims []*claim) {
 			if begin, ok := begins[cl.where]; next < 0 && ok {
 				next = begin
 			}
-			if next >= 0 && s.claims.at(cl.where) == cl && cl.look() {
+			if next >= 0 && s.claims.at(cl.where) == cl && cl.readAgain() {
 				s.setOffset(cl.where, next)
 			}
 		})
@@ -144,7 +144,7 @@ func (s *session) astray(cl *claim, st *stray) {
 		return
 	}
 	s.client.PauseFetchPartitions(byTopic(cl.where))
-	h := s.hold(cl.where)
+	h := s.newHolding(cl.where)
 	st.from = cl.position()
 	s.jobs.Go(func() { s.repair(taken, h, st) })
 }
@@ -191,7 +191,7 @@ func (s *session) reread(cl *claim, cause error) {
 		return
 	}
 	s.client.PauseFetchPartitions(byTopic(cl.where))
-	h := s.hold(cl.where)
+	h := s.newHolding(cl.where)
 	cl.setLost(cause)
 	s.jobs.Go(func() {
 		s.yield(taken)

@@ -30,7 +30,7 @@ func (s *session) step() {
 
 // deliverHeld delivers what was kept for claims that are no longer paused.
 func (s *session) deliverHeld() {
-	s.holding = slices.DeleteFunc(s.holding, func(cl *claim) bool {
+	s.withheld = slices.DeleteFunc(s.withheld, func(cl *claim) bool {
 		batches, empty := cl.release()
 		for _, b := range batches {
 			if s.claims.at(cl.where) != cl {
@@ -109,8 +109,8 @@ func (s *session) hand(cl *claim, b driver.Batch) {
 	}
 	cl.moved.Store(time.Now().UnixNano())
 	if cl.keep(b) {
-		if !slices.Contains(s.holding, cl) {
-			s.holding = append(s.holding, cl)
+		if !slices.Contains(s.withheld, cl) {
+			s.withheld = append(s.withheld, cl)
 		}
 		return
 	}

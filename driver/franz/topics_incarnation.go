@@ -34,9 +34,9 @@ func (t *topics) learn(s survey) (others map[string]incarnation.ID) {
 	return t.known.Learn(s.cluster, s.ids())
 }
 
-// hold reports whether a position that was earned in an era belongs to the topic that a
+// owns reports whether a position that was earned in an era belongs to the topic that a
 // broker knows, according to s. If not, the topics are looked at soon.
-func (t *topics) hold(topic string, era int, s survey) bool {
+func (t *topics) owns(topic string, era int, s survey) bool {
 	ok := t.known.Holds(topic, era, s.topics[topic].id)
 	if !ok {
 		t.doubt()

@@ -34,7 +34,7 @@ func TestTroubleOfATopicEndsNoSession(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
 				k := new(core)
-				k.serve(r)
+				k.setHandler(r)
 				s := &session{
 					c:      &consumer{core: k, topics: &topics{core: k, reports: map[string]reported{}}},
 					claims: newClaims(),
