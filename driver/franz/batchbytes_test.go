@@ -1,13 +1,20 @@
 package franz
 
 import (
+	"context"
+	"regexp"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 const fewBytes = 64 << 10
@@ -83,4 +90,37 @@ func TestMaxBatchBytesOfMessagesSentAgain(t *testing.T) {
 	}
 	assert.LessOrEqual(t, seen.bytes.Load(), int64(fewBytes), "bytes of the largest batch")
 	assert.Greater(t, seen.bytes.Load(), int64(20_000), "bytes of the largest batch, which was refused")
+}
+
+// bounded is the driver with a bound of a few messages per batch, unless a case sets another.
+type bounded struct{ Driver }
+
+func (d bounded) OpenProducer(ctx context.Context, cfg driver.ProducerConfig) (driver.Producer, error) {
+	if cfg.MaxBatchBytes == 0 {
+		cfg.MaxBatchBytes = 2_000
+	}
+	return d.Driver.OpenProducer(ctx, cfg)
+}
+
+type boundedHarness struct{ *harness }
+
+func (boundedHarness) Driver() driver.Driver { return bounded{} }
+
+// TestConformanceWithBoundedBatches runs the cases of producers: one batch per partition at a time
+// is another way through the driver.
+func TestConformanceWithBoundedBatches(t *testing.T) {
+	testkit.Slow(t, "runs the cases of producers once more")
+	ofProducers := regexp.MustCompile("^(Produce|Ack|Flush|DeliveryTimeout|LostAnswer|NoAck)")
+	for _, c := range drivertest.Cases() {
+		if !ofProducers.MatchString(c.Name) {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			notYet(t)
+			t.Parallel()
+			h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+			h.settings = drivertest.Settings{SessionTimeout: 3 * time.Second, RebalanceTimeout: 5 * time.Second, Patience: time.Minute}
+			c.Run(t, boundedHarness{h})
+		})
+	}
 }
