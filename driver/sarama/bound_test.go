@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,20 +50,23 @@ func TestRealFault_E3_APartitionHoldsItsBoundAndOneFetch(t *testing.T) {
 			}
 			before := liveHeap()
 			release := make(chan struct{})
+			var handled atomic.Int32
 			require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(kafka.ConsumerConfig{
 				JobName: "large", Topic: topic, ConsumerGroup: topic, BootstrapServers: brokers, InitialOffset: kafka.OffsetOldest,
 			}, func(ctx context.Context, _ *kafka.Message) error {
 				select {
 				case <-release:
 				case <-ctx.Done():
-				case <-time.After(100 * time.Millisecond):
+				case <-time.After(25 * time.Millisecond): // a fetch is faster
 				}
+				handled.Add(1)
 				return ctx.Err()
 			})))
 			require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
 			require.NoError(t, m.SetConsumerSwitch("large", true))
 			peak, buffered := 0, 0
-			for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(50 * time.Millisecond) {
+			for ctx := within(t, patienceTest); handled.Load() < records*8/10; time.Sleep(10 * time.Millisecond) {
+				require.NoError(t, ctx.Err(), "%d records were handled", handled.Load())
 				peak = max(peak, liveHeap()-before)
 				status, err := m.Consumer("large")
 				require.NoError(t, err)
