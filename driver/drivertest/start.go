@@ -14,6 +14,7 @@ func startChecks() []check {
 	return []check{
 		{"OldestStartsAtTheBeginning", "OffsetOldest starts at the beginning of the log.", oldestStartsAtTheBeginning},
 		{"NewestStartsAtTheEnd", "OffsetNewest starts at the end that the log had when the group first joined for the topic.", newestStartsAtTheEnd},
+		{"OldestTopicsStartAtTheBeginning", "OldestTopics are topics among Topics that start at OffsetOldest whatever InitialOffset says.", oldestTopicsStartAtTheBeginning},
 		{"NewestIsPinned", "The position of OffsetNewest must be durable before Assign.", newestIsPinned},
 		{"NewestLosesNothing", "With OffsetNewest, a crash before the first commit loses nothing.", newestLosesNothing},
 		{"NewestReadsLaterPartitionsWhole", "OffsetNewest starts at the beginning of a partition that was created later. That position must be durable before Assign.", newestReadsLaterPartitionsWhole},
@@ -49,6 +50,40 @@ func newestStartsAtTheEnd(e *env) {
 	e.send(topic, 0, numbered("new", 3)...)
 	m.waitRecords(claim, 3)
 	m.wantValues(e.name, claim, numbered("new", 3))
+}
+
+func oldestTopicsStartAtTheBeginning(e *env) {
+	newer, older, group := e.topic(1), e.topic(2), e.unique("group")
+	e.send(newer, 0, numbered("old", 5)...)
+	e.send(older, 0, numbered("v", 5)...)
+	e.send(older, 1, numbered("v", 5)...)
+	cfg := e.consumerConfig(group, newer, older)
+	newest(&cfg)
+	cfg.OldestTopics = []string{older}
+	a := e.join(cfg)
+	var kept *driver.Claim
+	for _, c := range a.waitClaims(3) {
+		switch {
+		case c.Topic == older:
+			a.waitRecords(c, 5)
+			a.wantValues(e.name, c, numbered("v", 5))
+			kept = c
+		case c.Start != 5:
+			e.errorf("Start of the other topic is %d, want the end of the log, 5", c.Start)
+		}
+	}
+	a.commit(kept, 3)
+	a.stop()
+
+	b := e.join(cfg)
+	for _, c := range b.waitClaims(3) {
+		switch {
+		case c.Topic == kept.Topic && c.Partition == kept.Partition && c.Start != 3:
+			e.errorf("Start is %d, want the committed offset, 3", c.Start)
+		case c.Topic == older && c.Partition != kept.Partition:
+			b.waitRecords(c, 5)
+		}
+	}
 }
 
 func newestIsPinned(e *env) {

@@ -16,7 +16,7 @@ func wrongStarts() []wrong {
 		}, wide: true},
 		{name: "starts at the beginning", fails: "NewestStartsAtTheEnd", config: func(cfg *driver.ConsumerConfig) {
 			cfg.InitialOffset = driver.OffsetOldest
-		}, also: []string{"StartThatSkipsIsReported", "NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole"}},
+		}, also: []string{"StartThatSkipsIsReported", "NewestIsPinned", "NewestLosesNothing", "NewestReadsLaterPartitionsWhole", "OldestTopicsStartAtTheBeginning"}},
 		{name: "reports a wrong Start", fails: "StartIsTheCommittedOffset", consumer: eachHandler(func(h *handler) {
 			h.assign = func(claims []*driver.Claim) {
 				for _, c := range claims {
@@ -26,10 +26,13 @@ func wrongStarts() []wrong {
 			}
 		}), also: []string{
 			"NothingOfAnEarlierClaim", "StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest",
-			"MetadataIsKept", "MetadataOutlivesAKilledMember", "ForeignMetadataIsPassed"}},
+			"OldestTopicsStartAtTheBeginning", "MetadataIsKept", "MetadataOutlivesAKilledMember", "ForeignMetadataIsPassed"}},
+		{name: "starts all topics at the end", fails: "OldestTopicsStartAtTheBeginning", config: func(cfg *driver.ConsumerConfig) {
+			cfg.OldestTopics = nil
+		}},
 		{name: "pins after Assign", fails: "NewestIsPinned", consumer: pinLate},
-		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen},
-		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions},
+		{name: "starts at the end as it is now", fails: "NewestLosesNothing", consumer: skipAtOpen, also: []string{"OldestTopicsStartAtTheBeginning"}},
+		{name: "starts at the end of a new partition", fails: "NewestReadsLaterPartitionsWhole", consumer: skipNewPartitions, also: []string{"OldestTopicsStartAtTheBeginning"}},
 		{name: "moves a position that is out of range", fails: "OutOfRangeEndsRun", open: moveIntoRange,
 			also: []string{"OutOfRangeOldest", "OutOfRangeNewest"}},
 		{name: "takes a lost place for transient", fails: "OutOfRangeEndsRunLater", consumer: func(c *consumer) {

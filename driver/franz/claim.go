@@ -34,8 +34,10 @@ type claim struct {
 	held      []driver.Batch
 	done      bool
 	hurried   bool
-	committed int64 // the durable position, or -1
-	begun     int64 // where it starts; if that is unknown, the first record that has come, or -1
+	committed int64  // the durable position, or -1
+	metadata  string // that is durable beside the position
+	unsure    bool   // an attempt to change the metadata has not been acknowledged
+	begun     int64  // where it starts; if that is unknown, the first record that has come, or -1
 	epochs    epochs
 	lost      error                   // why, if it was lost
 	cancel    context.CancelCauseFunc // of the running Revoke
@@ -50,6 +52,15 @@ func (s *session) newClaim(p partition, start int64, by member) *claim {
 	cl.high.Store(-1)
 	cl.next.Store(start)
 	cl.moved.Store(time.Now().UnixNano())
+	return cl
+}
+
+// from notes what is known of the claim's start beside its offset.
+func (cl *claim) from(at startAt) *claim {
+	cl.metadata, cl.public.Metadata = at.metadata, at.metadata
+	if at.epoch >= 0 {
+		cl.epochs.note(at.at-1, at.epoch)
+	}
 	return cl
 }
 
@@ -130,18 +141,29 @@ func (cl *claim) lossCause() error {
 	return cl.lost
 }
 
-// passed reports whether a mark at offset has nothing to do.
-func (cl *claim) passed(offset int64) bool {
+// passed reports whether a mark has nothing to do.
+func (cl *claim) passed(offset int64, metadata string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return offset <= max(cl.public.Start, cl.committed)
+	at := max(cl.public.Start, cl.committed)
+	return offset < at || offset == at && metadata == cl.metadata && !cl.unsure
 }
 
-func (cl *claim) setCommitted(offset int64) {
+// sending notes that a mark that has not passed is about to be sent.
+func (cl *claim) sending(offset int64) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	cl.committed = max(cl.committed, offset)
-	cl.epochs.forget(cl.committed)
+	cl.unsure = cl.unsure || offset == max(cl.public.Start, cl.committed)
+}
+
+// setCommitted notes that a mark is durable.
+func (cl *claim) setCommitted(offset int64, metadata string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if offset >= max(cl.public.Start, cl.committed) {
+		cl.committed, cl.metadata, cl.unsure = offset, metadata, false
+		cl.epochs.forget(offset)
+	}
 }
 
 // position returns the group's position in the claim's partition, or -1.

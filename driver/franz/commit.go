@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -24,6 +26,9 @@ type committer struct {
 	coordinator *coordinator
 	membership  *membership
 	topics      *topics
+	core        *core
+
+	plain atomic.Bool // no metadata is sent: a broker has refused some as too large
 }
 
 // commit makes marks durable, as [driver.Consumer] asks.
@@ -76,9 +81,26 @@ func (b *commitBatch) screen() bool {
 			b.fail(m, driver.ErrClaimEnded)
 			return true
 		}
-		return m.claim.passed(m.Offset)
+		return m.claim.passed(m.Offset, b.c.metadataOf(m))
 	})
 	return len(b.todo) > 0
+}
+
+// metadataOf returns the metadata that is sent with m.
+func (c *committer) metadataOf(m commitMark) string {
+	if c.plain.Load() {
+		return ""
+	}
+	return m.Metadata
+}
+
+// refused notes that a broker has refused the metadata of a mark, which is tried again
+// without. The report has a goroutine of its own: other commits wait for the caller.
+func (c *committer) refused(m commitMark, err error) {
+	if m.Metadata != "" && !c.plain.Swap(true) {
+		go c.core.report(&driver.PartitionError{Topic: m.claim.where.Topic, Partition: m.claim.where.ID, Offset: -1,
+			Err: wrap(fmt.Errorf("commit without metadata from now on: %w", err))})
+	}
 }
 
 func (b *commitBatch) fail(m commitMark, err error) {
@@ -110,19 +132,22 @@ type commitAttempt struct {
 // errNotSent is the verdict on a mark that screen has to look at.
 var errNotSent = errors.New("not sent")
 
-// try sends marks in one request. It reads the member's identity, and only then which claims
-// have ended. The other order would let this happen: a claim is seen alive, is revoked,
-// and the member joins again; under the new generation the mark passes the broker's check
-// and rewinds the next owner.
+// try sends marks, which it may change, in one request. It reads the member's identity, and
+// only then which claims have ended. The other order would let this happen: a claim is seen
+// alive, is revoked, and the member joins again; under the new generation the mark passes
+// the broker's check and rewinds the next owner.
 func (c *committer) try(ctx context.Context, marks []commitMark) (commitAttempt, error) {
 	by, ok := c.membership.member()
 	a := commitAttempt{by: by, verdicts: make([]error, len(marks))}
 	req, n := c.coordinator.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
+		m.Metadata = c.metadataOf(m)
+		marks[i] = m
 		// Under another member ID the claim is about to end: see session.onAssigned.
-		if ok && m.claim.member == by.id && !m.claim.hasEnded() && !m.claim.passed(m.Offset) {
-			addOffset(req, m.claim.where, m.Offset, m.claim.epochAt(m.Offset))
+		if ok && m.claim.member == by.id && !m.claim.hasEnded() && !m.claim.passed(m.Offset, m.Metadata) {
+			m.claim.sending(m.Offset)
+			addOffset(req, m.claim.where, m.Offset, m.claim.epochAt(m.Offset), m.Metadata)
 			a.verdicts[i] = nil
 			n++
 		}
@@ -148,8 +173,11 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 		return recreated(m.claim.where.Topic)
 	}
 	err := answered(verdicts, m.claim.where)
-	if err == nil {
-		m.claim.setCommitted(m.Offset)
+	switch {
+	case err == nil:
+		m.claim.setCommitted(m.Offset, m.Metadata)
+	case isCode(err, kerr.OffsetMetadataTooLarge):
+		c.refused(m, err)
 	}
 	return err
 }
@@ -228,7 +256,7 @@ func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by fun
 		}
 		req := c.coordinator.commitRequest(m)
 		for p, offset := range positions {
-			addOffset(req, p, offset, -1)
+			addOffset(req, p, offset, -1, "")
 		}
 		verdicts, seen, err := c.send(ctx, req)
 		if err != nil {

@@ -227,7 +227,7 @@ func (c *consumer) open(ctx context.Context) error {
 	c.coordinator = newCoordinator(c.base, c.cfg, c.client)
 	c.leaders = newLeaders(c.cfg, c.client)
 	c.membership.coordinator, c.topics.coordinator = c.coordinator, c.coordinator
-	c.committer = &committer{claims: c.claims, coordinator: c.coordinator, membership: c.membership, topics: c.topics}
+	c.committer = &committer{claims: c.claims, coordinator: c.coordinator, membership: c.membership, topics: c.topics, core: c.core}
 	c.positions = &positions{
 		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, committer: c.committer,
 		topics: c.topics, core: c.core,

@@ -185,8 +185,9 @@ func (k *coordinator) commitRequest(m member) *kmsg.OffsetCommitRequest {
 }
 
 // addOffset adds a position to a commit. An epoch of -1 is unknown.
-func addOffset(req *kmsg.OffsetCommitRequest, p partition, offset int64, epoch int32) {
+func addOffset(req *kmsg.OffsetCommitRequest, p partition, offset int64, epoch int32, metadata string) {
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Metadata = &metadata // an empty one is not null: brokers give it back as it is
 	rp.Partition, rp.Offset, rp.LeaderEpoch = p.ID, offset, epoch
 	for i := range req.Topics {
 		if t := &req.Topics[i]; t.Topic == p.Topic {
@@ -202,7 +203,7 @@ func addOffset(req *kmsg.OffsetCommitRequest, p partition, offset int64, epoch i
 // committed returns the group's positions. An error of one partition is no verdict on the
 // others.
 func (k *coordinator) committed(ctx context.Context, partitions []partition) (position.Committed, error) {
-	at := position.Committed{At: map[partition]int64{}, Failed: map[partition]error{}}
+	at := position.Committed{At: map[partition]int64{}, Beside: map[partition]string{}, Failed: map[partition]error{}}
 	if len(partitions) == 0 {
 		return at, nil
 	}
@@ -221,13 +222,21 @@ func (k *coordinator) committed(ctx context.Context, partitions []partition) (po
 		case err != nil:
 			at.Failed[p] = err
 		case a.Offset >= 0:
-			at.At[p] = a.Offset
+			at.At[p], at.Beside[p] = a.Offset, text(a.Metadata)
 		}
 	}
 	return at, nil
 }
 
 var errIncomplete = errors.New("the answer of the broker is incomplete")
+
+// text returns a string that may be null.
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
 
 type offsetAnswer = kmsg.OffsetFetchResponseGroupTopicPartition
 
@@ -253,7 +262,7 @@ func (k *coordinator) fetchOffsets(ctx context.Context, partitions []partition) 
 	for _, t := range resp.Topics { // before version 8
 		for _, p := range t.Partitions {
 			answers[partition{Topic: t.Topic, ID: p.Partition}] = offsetAnswer{
-				Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, ErrorCode: p.ErrorCode,
+				Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, ErrorCode: p.ErrorCode,
 			}
 		}
 	}

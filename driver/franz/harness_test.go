@@ -37,6 +37,8 @@ type harness struct {
 var _ interface {
 	drivertest.Harness
 	drivertest.Tuner
+	drivertest.MetadataReader
+	drivertest.PositionSetter
 	drivertest.SessionEnder
 	drivertest.Cutter
 	drivertest.Staller
@@ -73,6 +75,7 @@ func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
 	brokers := cluster.ListenAddrs()
+	outside.LimitMetadata(cluster)
 	direct := outside.Client{New: func(opts ...kgo.Opt) (*kgo.Client, error) {
 		return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(brokers...), kgo.Dialer(dial)}, opts...)...)
 	}}

@@ -29,8 +29,24 @@ type positions struct {
 
 // A startAt is where a claim begins.
 type startAt struct {
-	at     int64 // or startUnknown
-	parted int64 // where the log was cut back below at, or -1
+	at       int64  // or startUnknown
+	metadata string // that is committed beside it
+	epoch    int32  // of the leader, that is committed beside it, or -1
+	parted   int64  // where the log was cut back below at, or -1
+}
+
+// startingAt returns a start that the driver itself has decided on.
+func startingAt(offset int64) startAt { return startAt{at: offset, epoch: -1, parted: -1} }
+
+// committedAt returns a start that was committed.
+func committedAt(p place) startAt {
+	return startAt{at: p.Offset, metadata: p.metadata, epoch: p.Epoch, parted: -1}
+}
+
+// A place is a committed position.
+type place struct {
+	kgo.EpochOffset
+	metadata string
 }
 
 // startUnknown lets kgo look up the beginning of the log.
@@ -40,7 +56,7 @@ const startUnknown = -1
 // below 0 is none. It makes every decision durable in the name of by. It leaves out the
 // partitions for which that cannot be done now, mostly as they have no leader: no other
 // waits for them for longer than ask is patient, and failed has the reasons.
-func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by member, fetched map[partition]kgo.EpochOffset) (starts map[partition]startAt, failed map[partition]error, err error) {
+func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by member, fetched map[partition]place) (starts map[partition]startAt, failed map[partition]error, err error) {
 	starts, failed = map[partition]startAt{}, map[partition]error{}
 	found, none := map[partition]kgo.EpochOffset{}, []partition(nil)
 	reborn := map[partition]int64{}
@@ -50,16 +66,16 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 		case pending:
 			reborn[p] = from
 		case at.Offset >= 0:
-			starts[p] = startAt{at.Offset, -1}
+			starts[p] = committedAt(at)
 			if at.Epoch >= 0 {
-				found[p] = at
+				found[p] = at.EpochOffset
 			}
 		default:
 			none = append(none, p)
 		}
 	}
 	for p, parted := range ask.cutBack(ctx, found) {
-		starts[p] = startAt{found[p].Offset, parted}
+		starts[p] = startAt{at: found[p].Offset, epoch: found[p].Epoch, parted: parted}
 	}
 	if err := o.restartAssigned(ctx, ask, s, by, reborn, fetched, starts, failed); err != nil {
 		return nil, nil, err
@@ -76,17 +92,19 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 // startFresh decides for partitions without a position.
 func (o *positions) startFresh(ctx context.Context, ask *leaders, s *session, by member, none []partition, starts map[partition]startAt, failed map[partition]error) error {
 	begins, silent := ask.some(ctx, none, logBegin)
-	if o.cfg.InitialOffset == driver.OffsetOldest {
-		for _, p := range none {
-			begin, ok := begins[p]
-			if !ok {
-				starts[p] = startAt{startUnknown, -1}
-				continue
-			}
-			o.reportNoPosition(p, begin, begin)
-			starts[p] = startAt{begin, -1}
+	for _, p := range none {
+		if o.cfg.Initial(p.Topic) != driver.OffsetOldest {
+			continue
 		}
-		return nil
+		begin, ok := begins[p]
+		delete(begins, p)
+		delete(silent, p)
+		if !ok {
+			starts[p] = startingAt(startUnknown)
+			continue
+		}
+		o.reportNoPosition(p, begin, begin)
+		starts[p] = startingAt(begin)
 	}
 	maps.Copy(failed, silent)
 	return o.startNewest(ctx, ask, s, by, begins, starts, failed)

@@ -37,7 +37,9 @@ func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, seen s
 	if o.cfg.InitialOffset != driver.OffsetNewest {
 		return nil, at.Failed, nil
 	}
-	fresh := slices.DeleteFunc(at.Fresh(partitions), func(p partition) bool { return o.topics.known.Reborn(p.Topic) }) // these start at the beginning
+	fresh := slices.DeleteFunc(at.Fresh(partitions), func(p partition) bool { // these start at the beginning
+		return o.topics.known.Reborn(p.Topic) || o.cfg.Initial(p.Topic) == driver.OffsetOldest
+	})
 	if len(fresh) == 0 {
 		return o.owed.Add(nil), at.Failed, nil
 	}
@@ -123,7 +125,7 @@ func (o *positions) startNewest(ctx context.Context, ask *leaders, s *session, b
 	for p, at := range to {
 		if refused[p] == nil {
 			o.reportNoPosition(p, at, begins[p])
-			starts[p] = startAt{at, -1}
+			starts[p] = startingAt(at)
 		}
 	}
 	return nil

@@ -30,10 +30,10 @@ func (o *positions) outside(ctx context.Context, p partition, st *stray) error {
 	if err != nil {
 		return nil
 	}
-	if verdict, _ := o.judge(p, at, begin, end, st); verdict == position.Inside {
+	if verdict, _ := o.judge(p, at.at, begin, end, st); verdict == position.Inside {
 		return nil
 	}
-	return outOfRange(p, at, begin, end, st.err)
+	return outOfRange(p, at.at, begin, end, st.err)
 }
 
 // outOfRange is the error of a position that is not in the log.
@@ -44,25 +44,25 @@ func outOfRange(p partition, at, begin, end int64, err error) error {
 
 // locate returns the group's position in p, and where the log begins and ends. If the group has
 // none, the position is where the claim was, or -1.
-func (o *positions) locate(ctx context.Context, p partition, st *stray) (at, begin, end int64, err error) {
+func (o *positions) locate(ctx context.Context, p partition, st *stray) (at startAt, begin, end int64, err error) {
 	all, err := o.coordinator.committed(ctx, []partition{p})
 	if err == nil {
 		err = all.Failed[p]
 	}
 	if err != nil {
-		return 0, 0, 0, err
+		return at, 0, 0, err
 	}
 	begins, err := o.leaders.all(ctx, []partition{p}, logBegin)
 	if err != nil {
-		return 0, 0, 0, err
+		return at, 0, 0, err
 	}
 	ends, err := o.leaders.all(ctx, []partition{p}, logEnd)
 	if err != nil {
-		return 0, 0, 0, err
+		return at, 0, 0, err
 	}
-	at, ok := all.At[p]
-	if !ok {
-		at = st.from
+	at = startingAt(st.from)
+	if offset, ok := all.At[p]; ok {
+		at.at, at.metadata = offset, all.Beside[p]
 	}
 	return at, begins[p], ends[p], nil
 }
@@ -85,12 +85,12 @@ func (o *positions) judge(p partition, at, begin, end int64, st *stray) (positio
 // log, and the gap would never be reported. So the stray keeps the gap until an attempt has
 // come to an end, and a position where an earlier attempt wanted it counts as moved by that
 // attempt.
-func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p partition, st *stray) (int64, error) {
+func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p partition, st *stray) (startAt, error) {
 	at, begin, end, err := o.locate(ctx, p, st)
 	if err != nil {
-		return 0, err
+		return at, err
 	}
-	verdict, gap := o.judge(p, at, begin, end, st)
+	verdict, gap := o.judge(p, at.at, begin, end, st)
 	switch {
 	case verdict == position.Inside:
 		o.core.report(wrap(st.err)) // it happens again, so it must be reported
@@ -100,7 +100,7 @@ func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p pa
 		}
 		return at, nil
 	case o.cfg.OutOfRange == driver.OutOfRangeStop:
-		return 0, outOfRange(p, at, begin, end, st.err)
+		return at, outOfRange(p, at.at, begin, end, st.err)
 	case verdict == position.Move:
 		st.gap = gap
 		refused, err := o.pin(ctx, s, by, map[partition]int64{p: gap.To})
@@ -108,9 +108,9 @@ func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p pa
 			err = refused[p]
 		}
 		if err != nil {
-			return 0, err
+			return at, err
 		}
 	}
 	o.core.report(&driver.Error{Code: gap.ErrorType(), Err: gap})
-	return gap.To, nil
+	return startingAt(gap.To), nil
 }

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
@@ -94,7 +92,7 @@ func (o *positions) beginnings(ctx context.Context, ask *leaders, partitions []p
 
 // restartAssigned makes beginnings durable for the partitions that have been assigned, of
 // which froms has the positions in the old topic.
-func (o *positions) restartAssigned(ctx context.Context, ask *leaders, s *session, by member, froms map[partition]int64, fetched map[partition]kgo.EpochOffset, starts map[partition]startAt, failed map[partition]error) error {
+func (o *positions) restartAssigned(ctx context.Context, ask *leaders, s *session, by member, froms map[partition]int64, fetched map[partition]place, starts map[partition]startAt, failed map[partition]error) error {
 	if len(froms) == 0 {
 		return nil
 	}
@@ -103,8 +101,8 @@ func (o *positions) restartAssigned(ctx context.Context, ask *leaders, s *sessio
 	to := map[partition]int64{}
 	for p, begin := range begins {
 		if fetched[p].Offset == begin && froms[p] < 0 {
-			o.restarts.Settle(p) // the member that held it has done this, and has reported it
-			starts[p] = startAt{begin, -1}
+			o.restarts.Settle(p)          // the member that held it has done this, and has reported it
+			starts[p] = startingAt(begin) // its metadata may be from the old topic
 			continue
 		}
 		to[p] = begin
@@ -117,7 +115,7 @@ func (o *positions) restartAssigned(ctx context.Context, ask *leaders, s *sessio
 	for p, begin := range to {
 		if refused[p] == nil {
 			o.restarted(p, froms[p], begin)
-			starts[p] = startAt{begin, -1}
+			starts[p] = startingAt(begin)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
@@ -40,10 +41,11 @@ type session struct {
 	pins      map[partition]int64
 	assigned  map[partition]*holding // what kgo holds
 	standings map[*claim]*standing
-	idle      map[partition]bool // assigned, and not read: see unstarted
-	lost      []*claim           // by onLost, until the reason is known
-	owes      bool               // a cooperative rejoin
-	reported  bool               // that the membership is over
+	idle      map[partition]bool  // assigned, and not read: see unstarted
+	lost      []*claim            // by onLost, until the reason is known
+	beside    map[partition]place // of kgo's latest answer, until onOffsets takes it
+	owes      bool                // a cooperative rejoin
+	reported  bool                // that the membership is over
 }
 
 // A holding is one assignment of a partition by kgo; the pointer is its identity.
@@ -62,7 +64,7 @@ func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (
 	s.line = c.newMemberLine(s.seen)
 	opts := append(c.memberOptions(s.line),
 		kgo.WithContext(s.ctx), kgo.WithHooks(s),
-		kgo.OnPartitionsAssigned(s.onAssigned), kgo.AdjustFetchOffsetsFn(s.onOffsets),
+		kgo.OnPartitionsAssigned(s.onAssigned), kgo.OnOffsetsFetched(s.onFetched), kgo.AdjustFetchOffsetsFn(s.onOffsets),
 		kgo.OnPartitionsRevoked(s.onRevoked), kgo.OnPartitionsLost(s.onLost),
 	)
 	var err error
@@ -221,6 +223,31 @@ func (s *session) assign(claims []*claim) {
 	s.c.core.handler.Assign(public(claims))
 }
 
+// onFetched is called by kgo with the answer to its question for positions, just before
+// onOffsets, which sees no metadata.
+func (s *session) onFetched(_ context.Context, _ *kgo.Client, resp *kmsg.OffsetFetchResponse) error {
+	beside := map[partition]place{}
+	for _, g := range resp.Groups {
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				beside[partition{Topic: t.Topic, ID: p.Partition}] = place{kgo.EpochOffset{Epoch: p.LeaderEpoch, Offset: p.Offset}, text(p.Metadata)}
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beside = beside
+	return nil
+}
+
+func (s *session) takeBeside() map[partition]place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	beside := s.beside
+	s.beside = nil
+	return beside
+}
+
 // onOffsets makes the claims, with the positions that kgo has fetched. Kgo begins to fetch
 // records when it returns.
 func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
@@ -228,10 +255,15 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 	if s.isOver() || !ok {
 		return nil, s.refuse(ctx)
 	}
-	fetched := map[partition]kgo.EpochOffset{}
+	beside := s.takeBeside()
+	fetched := map[partition]place{}
 	for topic, at := range offsets {
 		for id, o := range at {
-			fetched[partition{Topic: topic, ID: id}] = o.EpochOffset()
+			p, found := partition{Topic: topic, ID: id}, place{EpochOffset: o.EpochOffset()}
+			if known := beside[p]; known.Offset == found.Offset {
+				found.metadata = known.metadata
+			}
+			fetched[p] = found
 		}
 	}
 	s.compareTopics(ctx)
@@ -262,7 +294,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		default:
 			offsets[p.Topic][p.ID] = kgo.NewOffset().At(at.at) // without an epoch: kgo moves nothing
 		}
-		made = append(made, s.newClaim(p, at.at, by))
+		made = append(made, s.newClaim(p, at.at, by).from(at))
 	}
 	over := false
 	s.turn.quiet(func() {

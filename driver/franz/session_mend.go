@@ -170,7 +170,7 @@ func (s *session) repair(taken []*claim, h *holding, st *stray) {
 		}
 	}
 	s.yield(taken)
-	s.begin(p, h, nil, func(ctx context.Context, by member) (int64, error) {
+	s.begin(p, h, nil, func(ctx context.Context, by member) (startAt, error) {
 		at, err := s.c.positions.moveIntoLog(ctx, s, by, p, st)
 		if stops && isPermanent(err) && codeOf(err) == "OFFSET_OUT_OF_RANGE" {
 			s.c.fail(err)
@@ -199,7 +199,7 @@ func (s *session) reread(cl *claim, cause error) {
 		case <-time.After(rereadWait):
 		case <-s.running.Done():
 		}
-		s.begin(cl.where, h, nil, func(ctx context.Context, by member) (int64, error) { return s.startOf(ctx, by, cl.where) })
+		s.begin(cl.where, h, nil, func(ctx context.Context, by member) (startAt, error) { return s.startOf(ctx, by, cl.where) })
 	})
 }
 
@@ -210,7 +210,7 @@ func (s *session) startLater(p partition, why error) {
 	h := s.holdingOf(p)
 	s.jobs.Go(func() {
 		s.reportAt(p, why)
-		s.begin(p, h, why, func(ctx context.Context, by member) (int64, error) { return s.startOf(ctx, by, p) })
+		s.begin(p, h, why, func(ctx context.Context, by member) (startAt, error) { return s.startOf(ctx, by, p) })
 	})
 }
 
@@ -221,24 +221,24 @@ func (s *session) reportAt(p partition, err error) {
 }
 
 // startOf returns where the claim of p begins.
-func (s *session) startOf(ctx context.Context, by member, p partition) (int64, error) {
+func (s *session) startOf(ctx context.Context, by member, p partition) (startAt, error) {
 	at, err := s.c.coordinator.fetchOffsets(ctx, []partition{p})
 	if err == nil {
 		err = kerr.ErrorForCode(at[p].ErrorCode)
 	}
 	if err != nil {
-		return 0, err
+		return startAt{}, err
 	}
-	fetched := kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset} // the fetch shows a log that was cut back
-	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders, s, by, map[partition]kgo.EpochOffset{p: fetched})
+	fetched := place{kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset}, text(at[p].Metadata)} // the fetch shows a log that was cut back
+	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders, s, by, map[partition]place{p: fetched})
 	if err != nil {
-		return 0, err
+		return startAt{}, err
 	}
 	found, ok := starts[p]
 	if !ok {
-		return 0, fmt.Errorf("start of the claim: %w", errors.Join(failed[p], errIncomplete))
+		return startAt{}, fmt.Errorf("start of the claim: %w", errors.Join(failed[p], errIncomplete))
 	}
-	return found.at, nil
+	return found, nil
 }
 
 const (
@@ -249,7 +249,7 @@ const (
 
 // begin begins the claim of p, which kgo holds and does not fetch, when find has found its
 // start. It reports why that takes time, unless it is for the reason that was reported.
-func (s *session) begin(p partition, h *holding, reported error, find func(ctx context.Context, by member) (int64, error)) {
+func (s *session) begin(p partition, h *holding, reported error, find func(ctx context.Context, by member) (startAt, error)) {
 	code := codeOf(reported)
 	for retry := firstRetry; s.holds(p, h) && !s.isOver(); retry = min(2*retry, lastRetry) {
 		by, ok := s.member()
@@ -271,27 +271,27 @@ func (s *session) begin(p partition, h *holding, reported error, find func(ctx c
 	}
 }
 
-func (s *session) tryBegin(p partition, h *holding, by member, find func(ctx context.Context, by member) (int64, error)) error {
+func (s *session) tryBegin(p partition, h *holding, by member, find func(ctx context.Context, by member) (startAt, error)) error {
 	ctx, cancel := context.WithTimeout(s.running, attemptTimeout)
 	defer cancel()
 	at, err := find(ctx, by)
 	if err != nil {
 		return err
 	}
-	if at < 0 {
+	if at.at < 0 {
 		begins, err := s.c.leaders.all(ctx, []partition{p}, logBegin)
 		if err != nil {
 			return err
 		}
-		at = begins[p]
+		at.at = begins[p]
 	}
 	s.turn.quiet(func() {
 		if now, ok := s.member(); !s.holds(p, h) || s.isOver() || !ok || now.id != by.id {
 			err = errSuperseded
 			return
 		}
-		s.setOffset(p, at)
-		s.assign([]*claim{s.newClaim(p, at, by)})
+		s.setOffset(p, at.at)
+		s.assign([]*claim{s.newClaim(p, at.at, by).from(at)})
 		s.client.ResumeFetchPartitions(byTopic(p))
 	})
 	return err

@@ -35,6 +35,8 @@ type claim struct {
 	standing  bool       // Sarama has paused it because it cannot be read on
 	ended     bool
 	committed int64                   // the durable position, or -1
+	metadata  string                  // that is durable beside the position
+	unsure    bool                    // an attempt to change the metadata has not been acknowledged
 	lost      error                   // why, if it was lost
 	cancel    context.CancelCauseFunc // of the running Revoke
 }
@@ -89,17 +91,28 @@ func (cl *claim) isRevoking() bool {
 	return cl.cancel != nil
 }
 
-// passed reports whether a mark at offset has nothing to do.
-func (cl *claim) passed(offset int64) bool {
+// passed reports whether a mark has nothing to do.
+func (cl *claim) passed(offset int64, metadata string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return offset <= max(cl.public.Start, cl.committed)
+	at := max(cl.public.Start, cl.committed)
+	return offset < at || offset == at && metadata == cl.metadata && !cl.unsure
 }
 
-func (cl *claim) setCommitted(offset int64) {
+// sending notes that a mark that has not passed is about to be sent.
+func (cl *claim) sending(offset int64) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	cl.committed = max(cl.committed, offset)
+	cl.unsure = cl.unsure || offset == max(cl.public.Start, cl.committed)
+}
+
+// setCommitted notes that a mark is durable.
+func (cl *claim) setCommitted(offset int64, metadata string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if offset >= max(cl.public.Start, cl.committed) {
+		cl.committed, cl.metadata, cl.unsure = offset, metadata, false
+	}
 }
 
 // position returns the group's position in the claim's partition.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
@@ -23,6 +24,9 @@ type committer struct {
 	coordinator *coordinator
 	membership  *membership
 	topics      *topics
+	core        *core
+
+	plain atomic.Bool // no metadata is sent: a broker has refused some as too large
 }
 
 // commit makes marks durable, as [driver.Consumer] asks.
@@ -75,9 +79,26 @@ func (b *commitBatch) screen() bool {
 			b.fail(m, driver.ErrClaimEnded)
 			return true
 		}
-		return m.claim.passed(m.Offset)
+		return m.claim.passed(m.Offset, b.c.metadataOf(m))
 	})
 	return len(b.todo) > 0
+}
+
+// metadataOf returns the metadata that is sent with m.
+func (c *committer) metadataOf(m commitMark) string {
+	if c.plain.Load() {
+		return ""
+	}
+	return m.Metadata
+}
+
+// refused notes that a broker has refused the metadata of a mark, which is tried again
+// without. The report has a goroutine of its own: other commits wait for the caller.
+func (c *committer) refused(m commitMark, err error) {
+	if m.Metadata != "" && !c.plain.Swap(true) {
+		go c.core.report(&driver.PartitionError{Topic: m.claim.where.Topic, Partition: m.claim.where.ID, Offset: -1,
+			Err: wrap(fmt.Errorf("commit without metadata from now on: %w", err))})
+	}
 }
 
 func (b *commitBatch) fail(m commitMark, err error) {
@@ -109,18 +130,21 @@ type commitAttempt struct {
 // errNotSent is the verdict on a mark that screen has to look at.
 var errNotSent = errors.New("not sent")
 
-// try sends marks in one request. It reads the member's identity, and only then which claims
-// have ended. The other order would let this happen: a claim is seen alive, is revoked,
-// and the member joins again; under the new generation the mark passes the broker's check
-// and rewinds the next owner.
+// try sends marks, which it may change, in one request. It reads the member's identity, and
+// only then which claims have ended. The other order would let this happen: a claim is seen
+// alive, is revoked, and the member joins again; under the new generation the mark passes
+// the broker's check and rewinds the next owner.
 func (c *committer) try(broker *ibm.Broker, marks []commitMark) (commitAttempt, error) {
 	by, ok := c.membership.member()
 	a := commitAttempt{by: by, verdicts: make([]error, len(marks))}
 	req, n := c.coordinator.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
-		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset) {
-			req.AddBlockWithLeaderEpoch(m.Claim.Topic, m.Claim.Partition, m.Offset, -1, 0, "")
+		m.Metadata = c.metadataOf(m)
+		marks[i] = m
+		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset, m.Metadata) {
+			m.claim.sending(m.Offset)
+			req.AddBlockWithLeaderEpoch(m.Claim.Topic, m.Claim.Partition, m.Offset, -1, 0, m.Metadata)
 			a.verdicts[i] = nil
 			n++
 		}
@@ -149,7 +173,9 @@ func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen s
 	k := answered(resp, m.claim.where)
 	switch k {
 	case ibm.ErrNoError:
-		m.claim.setCommitted(m.Offset)
+		m.claim.setCommitted(m.Offset, m.Metadata)
+	case ibm.ErrOffsetMetadataTooLarge:
+		c.refused(m, k)
 	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
 		c.coordinator.stale = true
 	}

@@ -113,7 +113,7 @@ func (c *consumer) connect(client ibm.Client) {
 	c.membership.coordinator, c.topics.coordinator = c.coordinator, c.coordinator
 	c.endAsker.data = c.data
 	c.watchdog = &watchdog{claims: c.claims, leaders: c.leaders, core: c.core, closing: c.closing}
-	c.committer = &committer{coordinator: c.coordinator, membership: c.membership, topics: c.topics}
+	c.committer = &committer{coordinator: c.coordinator, membership: c.membership, topics: c.topics, core: c.core}
 	c.positions = &positions{
 		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, committer: c.committer,
 		membership: c.membership, topics: c.topics, core: c.core, refresh: c.split.RefreshMetadata,

@@ -167,7 +167,7 @@ func (k *coordinator) committed(ctx context.Context, partitions []partition) (po
 			wanted[p.Topic] = append(wanted[p.Topic], p.ID)
 		}
 		resp, err := k.fetchOffsets(broker, wanted)
-		at := position.Committed{At: map[partition]int64{}, Failed: map[partition]error{}}
+		at := position.Committed{At: map[partition]int64{}, Beside: map[partition]string{}, Failed: map[partition]error{}}
 		if err != nil {
 			return at, err
 		}
@@ -186,7 +186,7 @@ func (k *coordinator) committed(ctx context.Context, partitions []partition) (po
 			case block.Err != ibm.ErrNoError:
 				at.Failed[p] = block.Err
 			case block.Offset >= 0:
-				at.At[p] = block.Offset
+				at.At[p], at.Beside[p] = block.Offset, block.Metadata
 			}
 		}
 		return at, nil

@@ -32,28 +32,39 @@ type positions struct {
 	astray map[partition]astray
 }
 
-// start returns where a claim of s starts, and below which offset its records are to be
-// skipped because Sarama starts before that.
-func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start, skip int64, err error) {
+// A startAt is where a claim begins.
+type startAt struct {
+	at       int64  // or -1
+	metadata string // that is committed beside it
+	skip     int64  // records below it are not delivered: Sarama starts before them
+}
+
+// start returns where a claim of s starts.
+func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start startAt, err error) {
 	p, at := partition{Topic: source.Topic(), ID: source.Partition()}, source.InitialOffset()
-	if err := o.restartClaim(s, p, at); err != nil {
-		return 0, 0, err
+	restarted, err := o.restartClaim(s, p, at)
+	if err != nil {
+		return startAt{}, err
 	}
 	defer func() {
 		if err == nil {
 			o.owed.Settle(p)
 		}
 	}()
-	if at >= 0 {
-		return at, 0, nil
+	switch {
+	case at >= 0 && restarted:
+		return startAt{at: at}, nil
+	case at >= 0:
+		metadata, err := o.metadata(s, p, at)
+		return startAt{at: at, metadata: metadata}, err
 	}
 	begin, err := o.offset(s.sess.Context(), p, ibm.OffsetOldest)
 	if err != nil {
-		return 0, 0, err
+		return startAt{}, err
 	}
-	if o.cfg.InitialOffset == driver.OffsetOldest {
+	if o.cfg.Initial(p.Topic) == driver.OffsetOldest {
 		o.reportNoPosition(p, begin, begin)
-		return -1, 0, nil
+		return startAt{at: -1}, nil
 	}
 	at, ok := s.pins[p]
 	switch {
@@ -61,14 +72,71 @@ func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start, ski
 		at = begin
 	case at == position.EndUnknown:
 		if at, err = o.offset(s.sess.Context(), p, ibm.OffsetNewest); err != nil {
-			return 0, 0, err
+			return startAt{}, err
 		}
 	}
 	if err := o.pin(s, p, at); err != nil {
-		return 0, 0, err
+		return startAt{}, err
 	}
 	o.reportNoPosition(p, at, begin)
-	return at, at, nil
+	return startAt{at: at, skip: at}, nil
+}
+
+// A place is a committed position.
+type place struct {
+	offset   int64
+	metadata string
+}
+
+// lookBeside asks once for what is committed beside the positions of all partitions of s.
+// Sarama has asked for the positions, one partition after the other, and shows no metadata.
+// What this does not bring is asked for when the claim starts.
+func (o *positions) lookBeside(s *session) {
+	assigned := s.assigned()
+	if len(assigned) == 0 {
+		return
+	}
+	all, err := o.coordinator.committed(s.sess.Context(), assigned)
+	if err != nil {
+		return
+	}
+	places := map[partition]place{}
+	for p, at := range all.At {
+		places[p] = place{at, all.Beside[p]}
+	}
+	s.keepPlaces(places)
+}
+
+// metadata returns what is committed beside the position at which the claim of p starts. It
+// asks until the coordinator answers. An answer with another position says nothing about
+// this one, nor does one that is refused.
+func (o *positions) metadata(s *session, p partition, at int64) (string, error) {
+	if known, ok := s.takePlace(p); ok && known.offset == at {
+		return known.metadata, nil
+	}
+	for reported := false; ; reported = true {
+		all, err := o.coordinator.committed(s.sess.Context(), []partition{p})
+		if err == nil {
+			err = all.Failed[p]
+		}
+		if err = o.coordinator.wrap(err); err == nil {
+			if all.At[p] != at {
+				return "", nil
+			}
+			return all.Beside[p], nil
+		}
+		if !reported && s.sess.Context().Err() == nil {
+			o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
+		}
+		if isPermanent(err) {
+			return "", nil
+		}
+		select {
+		case <-time.After(metadataBackoff):
+		case <-s.sess.Context().Done():
+			return "", s.sess.Context().Err()
+		}
+	}
 }
 
 // offset asks for the beginning or the end of one partition, until its leader answers or

@@ -49,7 +49,7 @@ func (o *positions) pinNewest(ctx context.Context, asOf incarnation.Eras, topics
 		return nil, nil, err
 	}
 	fresh := slices.DeleteFunc(at.Fresh(partitions), func(p partition) bool {
-		return o.topics.known.Reborn(p.Topic) // these start at the beginning
+		return o.topics.known.Reborn(p.Topic) || o.cfg.Initial(p.Topic) == driver.OffsetOldest // these start at the beginning
 	})
 	if len(fresh) == 0 {
 		return o.owed.Add(nil), at.Failed, nil

@@ -175,6 +175,7 @@ func (o *positions) restartAssigned(s *session) error {
 		return nil
 	}
 	partitions := slices.Collect(maps.Keys(froms))
+	s.restarting(partitions)
 	begins, err := o.allBeginnings(partitions)
 	if err != nil {
 		return fmt.Errorf("beginning of a topic that was created again: %w", err)
@@ -202,26 +203,27 @@ func (o *positions) restartAssigned(s *session) error {
 
 // restartClaim does the same for a claim that a cooperative rebalance has brought. Sarama
 // has read the position of such a claim before the driver hears of it, so the session ends
-// if that is not the beginning.
-func (o *positions) restartClaim(s *session, p partition, at int64) error {
+// if that is not the beginning. It reports whether the claim is the first of p since then,
+// which has no metadata: that may be from the old topic.
+func (o *positions) restartClaim(s *session, p partition, at int64) (restarted bool, err error) {
 	from, ok := o.restarts.Pending(p)
 	if !ok {
-		return nil
+		return s.isRestarted(p), nil
 	}
 	begins, err := o.allBeginnings([]partition{p})
 	if err != nil {
-		return err
+		return false, err
 	}
 	begin, ok := begins[p]
 	if !ok {
-		return nil
+		return true, nil
 	}
 	if err := o.pin(s, p, begin); err != nil {
-		return err
+		return false, err
 	}
 	o.restarted(p, from, begin)
 	if at >= 0 && at != begin {
-		return recreated(p.Topic)
+		return false, recreated(p.Topic)
 	}
-	return nil
+	return true, nil
 }

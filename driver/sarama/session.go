@@ -26,6 +26,8 @@ type session struct {
 	stopWatch context.CancelFunc
 	reported  bool // that the membership is over
 	look      *generationLook
+	places    map[partition]place
+	anew      map[partition]bool // restarted, and no claim has begun since
 }
 
 // A generationLook is the look at the topics that the claims of one generation share.
@@ -54,7 +56,11 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	if err := s.c.positions.restartAssigned(s); err != nil {
 		return err
 	}
-	return s.c.positions.pinAssigned(s)
+	if err := s.c.positions.pinAssigned(s); err != nil {
+		return err
+	}
+	s.c.positions.lookBeside(s)
+	return nil
 }
 
 // lookedIn returns the look in the generation in which a session begins: the consumer has
@@ -123,14 +129,14 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	if sess.Context().Err() != nil {
 		return nil
 	}
-	start, skip, err := c.positions.start(s, source)
+	start, err := c.positions.start(s, source)
 	if err != nil {
 		if sess.Context().Err() == nil {
 			return err // Sarama ends the session and reports it
 		}
 		return nil
 	}
-	cl := s.newClaim(sess, source, start, skip)
+	cl := s.newClaim(sess, source, start)
 	c.group.Resume(list(where)) // Sarama keeps the pause of an earlier claim
 	if !c.claims.admit(cl) {
 		return nil
@@ -147,6 +153,40 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 	return nil
 }
 
+func (s *session) keepPlaces(places map[partition]place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.places = places
+}
+
+// takePlace returns what lookBeside has brought for p, once: a later claim of p starts
+// elsewhere.
+func (s *session) takePlace(p partition) (place, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.places[p]
+	delete(s.places, p)
+	return at, ok
+}
+
+func (s *session) restarting(partitions []partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.anew = map[partition]bool{}
+	for _, p := range partitions {
+		s.anew[p] = true
+	}
+}
+
+// isRestarted reports, once, whether p was restarted when the session began.
+func (s *session) isRestarted(p partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	anew := s.anew[p]
+	delete(s.anew, p)
+	return anew
+}
+
 // assigned returns the partitions that the member has been assigned.
 func (s *session) assigned() (all []partition) {
 	for topic, ids := range s.sess.Claims() {
@@ -157,15 +197,15 @@ func (s *session) assigned() (all []partition) {
 	return all
 }
 
-func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim, start, skip int64) *claim {
+func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGroupClaim, start startAt) *claim {
 	c, topic, id := s.c, source.Topic(), source.Partition()
 	cl := &claim{
 		among: c.claims, session: s, group: c.group, core: c.core, closing: c.closing,
 		where: partition{Topic: topic, ID: id}, source: source, feed: c.inspector.feed([]byte(topic), id),
-		skip: skip, era: s.eras[topic], committed: -1, signal: make(chan struct{}, 1),
+		skip: start.skip, era: s.eras[topic], committed: -1, metadata: start.metadata, signal: make(chan struct{}, 1),
 	}
 	cl.public = &driver.Claim{
-		Topic: topic, Partition: id, Start: start, Generation: sess.GenerationID(), Backend: cl,
+		Topic: topic, Partition: id, Start: start.at, Metadata: start.metadata, Generation: sess.GenerationID(), Backend: cl,
 	}
 	return cl
 }

@@ -8,8 +8,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Committed returns what a group has committed for a partition, or -1.
+// Committed returns the offset that a group has committed for a partition, or -1.
 func (c Client) Committed(ctx context.Context, group, topic string, partition int32) (int64, error) {
+	p, err := c.committed(ctx, group, topic, partition)
+	return p.Offset, err
+}
+
+// CommittedMetadata returns what a group has committed beside that offset.
+func (c Client) CommittedMetadata(ctx context.Context, group, topic string, partition int32) (string, error) {
+	p, err := c.committed(ctx, group, topic, partition)
+	if err != nil || p.Metadata == nil {
+		return "", err
+	}
+	return *p.Metadata, nil
+}
+
+func (c Client) committed(ctx context.Context, group, topic string, partition int32) (at kmsg.OffsetFetchResponseTopicPartition, err error) {
+	at.Offset = -1
 	t := kmsg.NewOffsetFetchRequestTopic()
 	t.Topic, t.Partitions = topic, []int32{partition}
 	req := kmsg.NewPtrOffsetFetchRequest()
@@ -17,19 +32,35 @@ func (c Client) Committed(ctx context.Context, group, topic string, partition in
 	req.Topics = append(req.Topics, t)
 	resp, err := send(ctx, c, req)
 	if err != nil {
-		return 0, err
+		return at, err
 	}
 	// For a group that it does not know Kafka answers that nothing is committed,
 	// and kfake that there is no such group.
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return 0, err
+		return at, err
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+			return p, kerr.ErrorForCode(p.ErrorCode)
 		}
 	}
-	return -1, nil
+	return at, nil
+}
+
+// SetCommitted commits an offset and metadata for a group without members.
+func (c Client) SetCommitted(ctx context.Context, group, topic string, partition int32, offset int64, metadata string) error {
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset, p.Metadata = partition, offset, &metadata
+	t := kmsg.NewOffsetCommitRequestTopic()
+	t.Topic, t.Partitions = topic, append(t.Partitions, p)
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = group, -1
+	req.Topics = append(req.Topics, t)
+	resp, err := send(ctx, c, req)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
 
 // EndSessions has a group forget its members.

@@ -32,6 +32,7 @@ func Of(brokers ...string) Client {
 func (c Client) open(opts ...kgo.Opt) (*kgo.Client, error) {
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(kmsg.OffsetFetch.Int16(), 9) // the last with names of topics
+	versions.SetMaxKeyVersion(kmsg.OffsetCommit.Int16(), 9)
 	return c.New(append([]kgo.Opt{kgo.MaxVersions(versions), kgo.RecordPartitioner(kgo.ManualPartitioner())}, opts...)...)
 }
 

@@ -13,8 +13,9 @@ type Partition struct {
 
 // Committed are the positions of a group, as its coordinator has answered.
 type Committed struct {
-	At     map[Partition]int64 // without the partitions that have none
-	Failed map[Partition]error // why the position of a partition is not known
+	At     map[Partition]int64  // without the partitions that have none
+	Beside map[Partition]string // the metadata of those in At
+	Failed map[Partition]error  // why the position of a partition is not known
 }
 
 // Fresh returns those of partitions whose topic certainly has no position in any
