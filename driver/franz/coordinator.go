@@ -187,7 +187,7 @@ func (k *coordinator) commitRequest(m member) *kmsg.OffsetCommitRequest {
 // addOffset adds a position to a commit. An epoch of -1 is unknown.
 func addOffset(req *kmsg.OffsetCommitRequest, p partition, offset int64, epoch int32, metadata string) {
 	rp := kmsg.NewOffsetCommitRequestTopicPartition()
-	rp.Metadata = &metadata // an empty one is not null: brokers give it back as it is
+	rp.Metadata = &metadata
 	rp.Partition, rp.Offset, rp.LeaderEpoch = p.ID, offset, epoch
 	for i := range req.Topics {
 		if t := &req.Topics[i]; t.Topic == p.Topic {

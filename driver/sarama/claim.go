@@ -95,7 +95,7 @@ func (cl *claim) isRevoking() bool {
 func (cl *claim) passed(offset int64, metadata string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	at := max(cl.public.Start, cl.committed)
+	at := max(cl.public.Start, cl.committed, 0) // Start may be -1
 	return offset < at || offset == at && metadata == cl.metadata && !cl.unsure
 }
 

@@ -96,8 +96,8 @@ func (c *committer) metadataOf(m commitMark) string {
 // without. The report has a goroutine of its own: other commits wait for the caller.
 func (c *committer) refused(m commitMark, err error) {
 	if m.Metadata != "" && !c.plain.Swap(true) {
-		go c.core.report(&driver.PartitionError{Topic: m.claim.where.Topic, Partition: m.claim.where.ID, Offset: -1,
-			Err: wrap(fmt.Errorf("commit without metadata from now on: %w", err))})
+		at := m.claim.where
+		go c.core.report(wrap(fmt.Errorf("no metadata is committed from now on: that of %s/%d: %w", driver.Printable(at.Topic, 0), at.ID, err)))
 	}
 }
 

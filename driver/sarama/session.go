@@ -27,7 +27,7 @@ type session struct {
 	reported  bool // that the membership is over
 	look      *generationLook
 	places    map[partition]place
-	anew      map[partition]bool // restarted, and no claim has begun since
+	restarts  map[partition]bool // restarted, and no claim has begun since
 }
 
 // A generationLook is the look at the topics that the claims of one generation share.
@@ -172,9 +172,9 @@ func (s *session) takePlace(p partition) (place, bool) {
 func (s *session) restarting(partitions []partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.anew = map[partition]bool{}
+	s.restarts = map[partition]bool{}
 	for _, p := range partitions {
-		s.anew[p] = true
+		s.restarts[p] = true
 	}
 }
 
@@ -182,9 +182,9 @@ func (s *session) restarting(partitions []partition) {
 func (s *session) isRestarted(p partition) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	anew := s.anew[p]
-	delete(s.anew, p)
-	return anew
+	restarts := s.restarts[p]
+	delete(s.restarts, p)
+	return restarts
 }
 
 // assigned returns the partitions that the member has been assigned.
