@@ -52,7 +52,7 @@ func describe(e kafka.Event) line {
 		case kafka.StateBackingOff:
 			l = levelWarn
 		}
-		return line{Level: l, Text: fmt.Sprintf("From %v to %v.", e.From, e.To), Err: text(e.Reason)}
+		return line{Level: l, Text: fmt.Sprintf("Is %v, was %v.", e.To, e.From), Err: text(e.Reason)}
 	case kafka.PartitionsAssigned:
 		return line{Text: "Assigned " + partitions(e.Partitions) + "."}
 	case kafka.PartitionsRevoked:

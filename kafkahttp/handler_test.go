@@ -161,11 +161,8 @@ func TestHostileNames(t *testing.T) {
 }
 
 // tags returns the names of all tags in order: text that is escaped adds none.
-func tags(html string) (all []string) {
-	for _, m := range regexp.MustCompile(`</?[a-zA-Z][a-zA-Z0-9]*`).FindAllString(html, -1) {
-		all = append(all, m)
-	}
-	return all
+func tags(html string) []string {
+	return regexp.MustCompile(`</?[a-zA-Z][a-zA-Z0-9]*`).FindAllString(html, -1)
 }
 
 func assertHeaders(t *testing.T, w *httptest.ResponseRecorder) {

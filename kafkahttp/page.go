@@ -149,7 +149,7 @@ func (h *handler) overviewPage() *page {
 		p.Rows = p.Rows[:maxRows]
 	}
 	for _, c := range []count{
-		{levelBad, 0, "need an operator"}, {levelWarn, 0, "in trouble"}, {levelBusy, 0, "busy"}, {levelOff, 0, "off or on standby"}, {levelWell, 0, "well"},
+		{levelBad, 0, "waiting for an operator"}, {levelWarn, 0, "in trouble"}, {levelBusy, 0, "busy"}, {levelOff, 0, "off or on standby"}, {levelWell, 0, "well"},
 	} {
 		if c.N = counts[c.Level]; c.N > 0 {
 			p.Counts = append(p.Counts, c)
@@ -246,6 +246,8 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"until":    until,
 	"absolute": absolute,
 	"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
+	"plural":   plural,
 	"list":     func(all ...any) []any { return all },
 }).ParseFS(assets, "assets/*.html"))
 
@@ -259,6 +261,14 @@ func number(n int64) string {
 		s = s[:i] + "\u202f" + s[i:]
 	}
 	return s
+}
+
+// plural counts things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return number(int64(n)) + " " + thing + "s"
 }
 
 func absolute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
@@ -294,7 +304,7 @@ type graph struct {
 
 func newGraph(lags []int64) graph {
 	first := slices.IndexFunc(lags, func(n int64) bool { return n >= 0 })
-	if first < 0 || len(lags)-first < 2 {
+	if first < 0 || len(lags)-first < 6 { // a minute
 		return graph{}
 	}
 	top := max(slices.Max(lags), 1)

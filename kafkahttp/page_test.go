@@ -101,7 +101,7 @@ func TestUrgentFirst(t *testing.T) {
 	assert.IsIncreasing(t, order)
 	assert.Contains(t, page, "<b>orders/2</b> The record at offset 0 has failed 2 times.")
 	assert.Contains(t, page, "2 partitions stand still.")
-	assert.Contains(t, page, `<li class="bad"><b>1</b> need an operator</li>`)
+	assert.Contains(t, page, `<li class="bad"><b>1</b> waiting for an operator</li>`)
 	one := get(t, h, "/consumer?name=c-fails").Body.String()
 	assert.IsIncreasing(t, []int{strings.Index(one, `id="p-orders/1"`), strings.Index(one, `id="p-orders/2"`), strings.Index(one, `id="p-orders/0"`)})
 }
@@ -214,8 +214,8 @@ func TestWords(t *testing.T) {
 	assert.Equal(t, "1\u202f234\u202f567", number(1234567))
 	assert.Equal(t, "12", number(12))
 	assert.Equal(t, graph{}, newGraph(nil))
-	assert.Equal(t, graph{}, newGraph([]int64{-1, -1, 3}))
-	assert.Equal(t, "115,23 117,1 120,12", newGraph([]int64{0, 10, 5}).Points)
+	assert.Equal(t, graph{}, newGraph([]int64{-1, -1, 3, 3, 3, 3, 3}))
+	assert.Equal(t, "109,23 111,23 113,23 115,23 117,1 120,12", newGraph([]int64{0, 0, 0, 0, 10, 5}).Points)
 	assert.Empty(t, text(nil))
 	assert.Less(t, len(printable(strings.Repeat("ä", 5000))), maxText+10)
 }

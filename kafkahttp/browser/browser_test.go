@@ -1,0 +1,399 @@
+package browser
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkahttp"
+	"github.com/aarontianqx/gopkg/kafkatest"
+)
+
+var screenshots = flag.String("screenshots", "", "the directory for screenshots; empty writes none")
+
+// unavailable ends a test that needs what is not there.
+func unavailable(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// A tab is a page in Chromium, with what it complains of.
+type tab struct {
+	ctx context.Context
+	t   *testing.T
+
+	mu         sync.Mutex
+	complaints []string
+}
+
+// open starts a Chromium that reaches this machine only.
+func open(t *testing.T) *tab {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		unavailable(t, "no Chromium: apt-get install chromium")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.WSURLReadTimeout(2*time.Minute),
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancelAllocator := chromedp.NewExecAllocator(ctx, options...)
+	ctx, cancelTab := chromedp.NewContext(ctx)
+	t.Cleanup(func() { cancelTab(); cancelAllocator(); cancel() })
+	b := &tab{ctx: ctx, t: t}
+	chromedp.ListenTarget(ctx, func(e any) {
+		switch e := e.(type) {
+		case *log.EventEntryAdded:
+			if e.Entry.Level == log.LevelError {
+				b.complain(e.Entry.Text + " " + e.Entry.URL)
+			}
+		case *runtime.EventExceptionThrown:
+			b.complain(e.ExceptionDetails.Error())
+		}
+	})
+	require.NoError(t, chromedp.Run(ctx, log.Enable())) // the browser lives as long as this context
+	return b
+}
+
+func (b *tab) complain(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.complaints = append(b.complaints, text)
+}
+
+func (b *tab) run(actions ...chromedp.Action) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	require.NoError(b.t, chromedp.Run(ctx, actions...))
+}
+
+// value evaluates an expression.
+func value[T any](b *tab, expression string) (v T) {
+	b.t.Helper()
+	b.run(chromedp.Evaluate(expression, &v))
+	return v
+}
+
+// text returns what the page says.
+func (b *tab) text() string { return value[string](b, "document.body.innerText") }
+
+// await waits until the page says something. It survives that the page is left meanwhile.
+func (b *tab) await(words string) {
+	b.t.Helper()
+	said := ""
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+		var now string
+		if chromedp.Run(ctx, chromedp.Evaluate("document.readyState === 'complete' ? document.body.innerText : ''", &now)) == nil {
+			said = now
+		}
+		cancel()
+		if strings.Contains(said, words) {
+			return
+		}
+	}
+	require.Contains(b.t, said, words)
+}
+
+// click clicks on what has exactly that text.
+func (b *tab) click(what, text string) {
+	b.t.Helper()
+	b.run(chromedp.Click(fmt.Sprintf(`//%s[normalize-space()=%q]`, what, text), chromedp.BySearch, chromedp.NodeVisible))
+}
+
+var errHostile = errors.New(`no <script>document.title="hacked"</script><img src=x onerror='document.title="hacked"'> & "quotes"`)
+
+// A service is a manager with a page: orders is well, payments fails what is sent as bad
+// and holds at an outage.
+type service struct {
+	*kafkatest.Kafka
+	url    string
+	outage atomic.Bool
+}
+
+func start(t *testing.T, opts ...kafkahttp.Option) *service {
+	s := &service{Kafka: kafkatest.New(t)}
+	s.Timeout = time.Minute
+	s.CreateTopic("orders", 2)
+	s.CreateTopic("payments", 1)
+	s.CreateTopic("payments.dlq", 1)
+	mux := http.NewServeMux()
+	mux.Handle("/ops/kafka/", http.StripPrefix("/ops/kafka", kafkahttp.New(s.Manager, opts...)))
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	s.url = server.URL + "/ops/kafka/"
+	return s
+}
+
+func (s *service) consume() {
+	handle := func(_ context.Context, m *kafka.Message) error {
+		switch {
+		case string(m.Value) == "bad":
+			return errHostile
+		case string(m.Value) == "outage" && s.outage.Load():
+			return kafka.Hold(errors.New("the bank does not answer"), time.Hour)
+		}
+		return nil
+	}
+	config := func(name string) kafka.ConsumerConfig {
+		c := kafka.ConsumerConfig{JobName: name, Topic: name, ConsumerGroup: "shop-" + name, BootstrapServers: "localhost:9092", Backoff: kafka.Backoff{Min: time.Hour, Max: time.Hour}}
+		c.Failure.DeadLetter.Topic = "payments.dlq"
+		return c
+	}
+	s.Start(kafka.NewConsumer(config("orders"), handle), kafka.NewConsumer(config("payments"), handle))
+	s.Producer()
+	for i := range 20 {
+		s.Send("orders", fmt.Sprint(i), "good")
+	}
+}
+
+// fail sends a record to payments and waits until it has failed.
+func (s *service) fail() *kafka.Message {
+	bad := s.Send("payments", "1", "bad")
+	s.WaitFailed(bad, 1)
+	return bad
+}
+
+// Every action is clicked, and its effect seen in the manager and on the page.
+func TestActions(t *testing.T) {
+	s, b := start(t, kafkahttp.WithControls()), open(t)
+	s.consume()
+	page := s.url + "consumer?name=payments"
+
+	bad := s.fail()
+	b.run(chromedp.Navigate(page))
+	b.await("The record at offset 0 has failed.")
+	b.click("button", "Try offset 0 now")
+	s.WaitAttempts(bad, 2)
+	b.await("Trying the record of payments/0 at offset 0 now.")
+	b.await("has failed 2 times")
+
+	b.click("summary", "Dead letter …")
+	b.click("button", "Send offset 0 to the dead letters")
+	assert.Empty(t, s.DeadLetters("payments.dlq"), "it has not been confirmed")
+	b.run(chromedp.Click(`details[open] input[type=checkbox]`))
+	b.click("button", "Send offset 0 to the dead letters")
+	s.WaitDead(bad)
+	b.await("Dead letter of payments/0 at offset 0 in payments.dlq (operator).")
+
+	bad = s.fail()
+	b.await("The record at offset 1 has failed.")
+	b.click("summary", "Skip …")
+	b.run(chromedp.Click(`details[open] input[type=checkbox]`))
+	b.click("button", "Skip offset 1")
+	s.WaitSkipped(bad)
+	b.await("Skipping the record of payments/0 at offset 1.")
+
+	s.outage.Store(true)
+	held := s.Send("payments", "1", "outage")
+	b.await("Held: nothing is handed out.")
+	b.await("the bank does not answer")
+	s.outage.Store(false)
+	b.click("button", "End the hold")
+	s.WaitHandled(held)
+	b.await("The hold of payments is over")
+
+	b.click("summary", "Switch off …")
+	b.click("button", "Switch payments off")
+	s.WaitState("payments", kafka.StateOff)
+	b.await("Switched off in this process.")
+	b.click("button", "Switch on")
+	s.WaitState("payments", kafka.StateRunning)
+	b.await("payments is switched on in this process.")
+	assert.Empty(t, b.complaints)
+}
+
+// The same by keyboard alone.
+func TestKeyboard(t *testing.T) {
+	s, b := start(t, kafkahttp.WithControls()), open(t)
+	s.consume()
+	b.run(chromedp.Navigate(s.url))
+	b.await("payments")
+	focus := func(text string) {
+		t.Helper()
+		for range 40 {
+			b.run(chromedp.KeyEvent(kb.Tab))
+			if value[string](b, "document.activeElement.textContent.trim()") == text {
+				assert.Equal(t, "solid", value[string](b, "getComputedStyle(document.activeElement).outlineStyle"), "the focus shows")
+				return
+			}
+		}
+		require.Fail(t, "cannot be reached by keyboard", text)
+	}
+	b.run(chromedp.KeyEvent(kb.Tab))
+	assert.Equal(t, "Skip to the content", value[string](b, "document.activeElement.textContent"))
+	focus("payments")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	b.await("Partitions here")
+	focus("Switch off …")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	focus("Switch payments off")
+	s.fail()
+	b.await("The record at offset 0 has failed.")
+	assert.Equal(t, "Switch payments off", value[string](b, "document.activeElement.textContent"), "the focus outlives an update")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	s.WaitState("payments", kafka.StateOff)
+}
+
+// The page follows without a reload, and hostile text stays text.
+func TestLive(t *testing.T) {
+	s, b := start(t), open(t)
+	b.run(chromedp.Navigate(s.url))
+	b.await("No consumers are registered in this manager.")
+	value[int](b, "window.loaded = 1")
+	s.consume()
+	b.await("2 well")
+	s.fail()
+	b.await("1 waiting for an operator")
+	assert.Contains(t, b.text(), "<script>")
+	require.NoError(t, s.SetConsumerSwitch("orders", false))
+	b.await("Switched off in this process.")
+	assert.Equal(t, 1, value[int](b, "window.loaded"), "it was not loaded again")
+	assert.Equal(t, "Kafka", value[string](b, "document.title"))
+	b.await("Live")
+	assert.Empty(t, b.complaints)
+}
+
+// Without scripts the page shows the same, and its forms work.
+func TestWithoutScripts(t *testing.T) {
+	s, b := start(t, kafkahttp.WithControls()), open(t)
+	s.consume()
+	s.fail()
+	get := func(url string) string {
+		var html string
+		b.run(chromedp.Navigate(url), chromedp.OuterHTML("html", &html, chromedp.ByQuery))
+		return html
+	}
+	b.run(emulation.SetScriptExecutionDisabled(true))
+	html := get(s.url)
+	assert.Contains(t, html, "1</b> waiting for an operator")
+	assert.NotContains(t, html, "hacked\"</script>")
+	get(s.url + "consumer?name=orders")
+	b.run(chromedp.Click(`#off summary`, chromedp.ByQuery), chromedp.Click(`#off button`, chromedp.ByQuery))
+	s.WaitState("orders", kafka.StateOff)
+	for end := time.Now().Add(time.Minute); !strings.Contains(html, "Done.") && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		_ = chromedp.Run(b.ctx, chromedp.OuterHTML("html", &html, chromedp.ByQuery)) // the form's answer may be on its way
+	}
+	assert.Contains(t, html, "orders is switched off in this process")
+	assert.Contains(t, get(s.url+"consumer?name=orders"), "Switched off in this process.")
+	assert.Empty(t, b.complaints)
+}
+
+// At three widths, in both colour schemes: nothing is cut off, and axe finds no fault.
+func TestLooks(t *testing.T) {
+	s, b := start(t, kafkahttp.WithControls()), open(t)
+	axe := axeSource(t)
+	shoot := func(name string) {
+		for _, width := range []int64{375, 768, 1280} {
+			for _, scheme := range []string{"light", "dark"} {
+				b.run(chromedp.EmulateViewport(width, 900), emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
+				at := fmt.Sprintf("%s-%d-%s", name, width, scheme)
+				assert.LessOrEqual(t, value[int](b, "document.documentElement.scrollWidth"), int(width), at)
+				if axe != "" {
+					assert.Equal(t, "", violations(b, axe), at)
+				}
+				if *screenshots != "" {
+					var png []byte
+					b.run(chromedp.FullScreenshot(&png, 100))
+					require.NoError(t, os.WriteFile(filepath.Join(*screenshots, at+".png"), png, 0o644))
+				}
+			}
+		}
+	}
+	b.run(chromedp.Navigate(s.url))
+	b.await("No consumers are registered")
+	shoot("empty")
+	s.consume()
+	s.fail()
+	if *screenshots != "" {
+		time.Sleep(75 * time.Second) // some points of the lag's graph, which are taken every ten seconds
+	}
+	require.NoError(t, s.SetConsumerSwitch("orders", false))
+	s.WaitState("orders", kafka.StateOff)
+	b.run(chromedp.Navigate(s.url))
+	b.await("1 waiting for an operator")
+	shoot("overview")
+	b.run(chromedp.Navigate(s.url + "consumer?name=payments"))
+	b.await("The record at offset 0 has failed.")
+	shoot("failing")
+	b.click("summary", "Skip …")
+	shoot("confirm")
+	b.run(chromedp.Navigate(s.url + "consumer?name=orders"))
+	b.await("Switched off")
+	shoot("off")
+	b.run(chromedp.Navigate(s.url + "consumer?name=none"))
+	b.await("no consumer of that job name")
+	shoot("unknown")
+}
+
+// axeVersion is the version of axe-core that npm downloads.
+const axeVersion = "4.11.4"
+
+// axeSource returns the source of axe-core, or "" without npm.
+func axeSource(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	dir := filepath.Join(cache, "gopkg-axe-"+axeVersion)
+	file := filepath.Join(dir, "node_modules", "axe-core", "axe.min.js")
+	if _, err := os.Stat(file); err != nil {
+		if _, err := exec.LookPath("npm"); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal("no npm to download axe-core: apt-get install npm")
+			}
+			t.Log("accessibility is not checked: no npm to download axe-core")
+			return ""
+		}
+		out, err := exec.CommandContext(t.Context(), "npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "axe-core@"+axeVersion).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	source, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(source)
+}
+
+// violations returns what axe finds on the page, a line per element.
+func violations(b *tab, axe string) string {
+	b.t.Helper()
+	value[any](b, axe+"; 0")
+	var all []string
+	b.run(chromedp.Evaluate(`axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + v.help + ": " + n.target + ": " + n.failureSummary)))`, &all,
+		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	return strings.Join(all, "\n")
+}
