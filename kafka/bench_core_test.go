@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -36,6 +37,60 @@ func BenchmarkCore(b *testing.B) {
 			b.ReportMetric(float64(testkit.CPUTime(b)-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
+}
+
+// BenchmarkCrew is BenchmarkCore for records that are handled many at once, of a thousand
+// keys.
+func BenchmarkCrew(b *testing.B) {
+	for _, bench := range []struct {
+		name  string
+		order kafka.Order
+		most  int
+		spin  time.Duration
+	}{
+		{"by key, 1", kafka.OrderByKey, 1, 0},
+		{"by key, 64", kafka.OrderByKey, 64, 0},
+		{"none, 64", kafka.OrderNone, 64, 0},
+		{"by key, 64, 1 µs", kafka.OrderByKey, 64, time.Microsecond},
+		{"by partition, 1 µs", kafka.OrderByPartition, 1, time.Microsecond},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			d := prepare(b.N, 200_000, 500)
+			for _, batch := range d.batches {
+				for i := range batch.Records {
+					r := &batch.Records[i]
+					r.Key = fmt.Appendf(nil, "customer-%d", r.Offset*7919%1000)
+				}
+			}
+			m := newManager(b, d)
+			n := &crewCounter{spin: bench.spin, counter: counter{cfg: consumerConfig(), want: int64(b.N), all: make(chan struct{})}}
+			n.cfg.Order, n.cfg.Parallelism = bench.order, bench.most
+			check(b, m.RegisterConsumer(b.Context(), n))
+			check(b, m.SetConsumerSwitch("bench", true))
+			runtime.GC()
+			b.ReportAllocs()
+			b.ResetTimer()
+			began := testkit.CPUTime(b)
+			check(b, m.StartAllConsumers(context.Background()))
+			<-n.all
+			b.StopTimer()
+			b.ReportMetric(float64(testkit.CPUTime(b)-began)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// A crewCounter counts what several goroutines handle at once.
+type crewCounter struct {
+	counter
+	spin time.Duration
+}
+
+func (c *crewCounter) Handle(ctx context.Context, value []byte) error {
+	if c.spin > 0 {
+		for began := time.Now(); time.Since(began) < c.spin; {
+		}
+	}
+	return c.counter.Handle(ctx, value)
 }
 
 // handlerKinds are the three ways to handle records.

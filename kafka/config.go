@@ -220,6 +220,32 @@ type ConsumerConfig struct {
 	// Default 0: what has come is handed out at once.
 	BatchLinger time.Duration
 
+	// Order says which records of a partition may not overtake which, and so what a
+	// slow or a failing record holds up. Default OrderByPartition. A BatchConsumer gets
+	// its records in the order of the partition with OrderNone, too, and refuses
+	// OrderByKey. AutoCommit needs OrderByPartition.
+	Order Order
+
+	// Parallelism is how many records of one partition are handled at once, by as many
+	// goroutines. More than one needs OrderByKey or OrderNone, and a handler that may be
+	// called by several goroutines. At most 10000, and at most MaxBufferedMessages.
+	// Default 1.
+	Parallelism int
+
+	// MaxConcurrency bounds how many handlers of this consumer run at once in this
+	// process, whatever partitions it has. The partitions get their turns one after the
+	// other. A record that waits to be tried again does not count. Handlers that never
+	// return can use up the whole bound: HandlerTimeout is the remedy for those that
+	// obey their context. It needs OrderByKey or OrderNone. Default 0: no bound.
+	MaxConcurrency int
+
+	// NoCommitMetadata leaves out what a consumer with OrderByKey or OrderNone commits
+	// beside its position: which records above the position are done, so that the next
+	// owner of the partition does not handle them again. It also ignores what it finds
+	// there. Default false. Without metadata everything above the position is handled
+	// again after a crash.
+	NoCommitMetadata bool
+
 	// HandlerTimeout bounds one call of the handler: its context is cancelled then, with
 	// the cause ErrHandlerTimeout, and an error that it returns is a failure like any
 	// other. A handler that goes on all the same is reported as stuck and is never

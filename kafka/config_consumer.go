@@ -44,6 +44,7 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, dri
 	c.TLS, d.TLS = p.tls(c.TLS)
 	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
 	p.failure(&c)
+	p.order(&c)
 	if err := p.report(log); err != nil {
 		return ConsumerConfig{}, driver.ConsumerConfig{}, err
 	}
@@ -195,6 +196,57 @@ func (p *problems) limits(c *ConsumerConfig) {
 	p.count("MaxBatchBytes", &c.MaxBatchBytes, 0)
 	p.duration("BatchLinger", &c.BatchLinger, 0)
 	p.duration("HandlerTimeout", &c.HandlerTimeout, 0)
+}
+
+// order fills in and checks which records are handled at once. The other limits have
+// been.
+func (p *problems) order(c *ConsumerConfig) {
+	if c.Parallelism == 0 {
+		c.Parallelism = 1
+	}
+	known := oneOf(p, "Order", c.Order, "OrderByPartition, OrderByKey, OrderNone")
+	many := known && c.Order != OrderByPartition
+	switch n := c.Parallelism; {
+	case n < 0:
+		p.add("Parallelism", "%d is negative", n)
+	case n > maxParallelism:
+		p.add("Parallelism", "%d is more than %d", n, maxParallelism)
+	case n > 1 && known && !many:
+		p.add("Parallelism", "%d needs Order to be OrderByKey or OrderNone", n)
+	case c.MaxBufferedMessages > 0 && n > c.MaxBufferedMessages:
+		p.add("Parallelism", "%d is more than MaxBufferedMessages (%d)", n, c.MaxBufferedMessages)
+	}
+	switch n := c.MaxConcurrency; {
+	case n < 0:
+		p.add("MaxConcurrency", "%d is negative", n)
+	case n > 0 && known && !many:
+		p.add("MaxConcurrency", "%d needs Order to be OrderByKey or OrderNone", n)
+	}
+	if c.AutoCommit && many {
+		p.add("Order", "%q needs AutoCommit to be false: with it the position moves before the handler runs", c.Order)
+	}
+}
+
+// maxParallelism is the most records of one partition that are handled at once.
+const maxParallelism = 10_000
+
+// checkOrder refuses a batch consumer that wants what only single records can have. The
+// consumer's configuration is right by itself.
+func checkOrder(c Consumer, cfg *ConsumerConfig) error {
+	if _, batch := c.(BatchConsumer); !batch {
+		return nil
+	}
+	p := &problems{kind: "consumer", name: cfg.JobName}
+	if cfg.Order == OrderByKey {
+		p.add("Order", "%q is not for a BatchConsumer: a batch has records of many keys", cfg.Order)
+	}
+	if cfg.Parallelism > 1 {
+		p.add("Parallelism", "%d is not for a BatchConsumer: its batches are handled one after the other", cfg.Parallelism)
+	}
+	if cfg.MaxConcurrency > 0 {
+		p.add("MaxConcurrency", "%d is not for a BatchConsumer: its batches are handled one after the other", cfg.MaxConcurrency)
+	}
+	return p.report(nil)
 }
 
 func (p *problems) decompressed(n *int) {

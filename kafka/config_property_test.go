@@ -129,6 +129,12 @@ func (d *draw) counts(c *ConsumerConfig) {
 	d.count("MaxTotalBufferedBytes", &c.MaxTotalBufferedBytes)
 	field(d, "MaxDecompressedBytes", &c.MaxDecompressedBytes, []int{0, 1 << 20, 1 << 30}, []int{-1, 1, 1<<30 + 1})
 	field(d, "MaxConsecutiveErrors", &c.MaxConsecutiveErrors, []int{0, 1, Unlimited, math.MaxInt}, []int{-2, math.MinInt})
+	field(d, "Order", &c.Order, []Order{OrderByPartition, OrderByKey, OrderNone}, []Order{-1, 3})
+	field(d, "Parallelism", &c.Parallelism, []int{0, 1, 2, 7, 10_000}, []int{-1, 10_001, math.MinInt})
+	field(d, "MaxConcurrency", &c.MaxConcurrency, []int{0, 1, 100_000}, []int{-1, math.MinInt})
+	d.relation("Parallelism", "Order", c.Parallelism > 1 && c.Order == OrderByPartition)
+	d.relation("Parallelism", "MaxBufferedMessages", max(1, c.Parallelism) > or(c.MaxBufferedMessages, 10_000))
+	d.relation("MaxConcurrency", "Order", c.MaxConcurrency > 0 && c.Order == OrderByPartition)
 	d.duration("DisabledRetry", &c.DisabledRetry, time.Second, time.Hour)
 }
 
@@ -237,6 +243,8 @@ func brokenRelation(c ConsumerConfig) string {
 		"SessionTimeout <= RebalanceTimeout":          c.SessionTimeout <= c.RebalanceTimeout || c.GroupProtocol == ConsumerProtocol,
 		"DrainTimeout < RebalanceTimeout":             c.DrainTimeout < c.RebalanceTimeout,
 		"counts are positive":                         min(c.MaxBufferedMessages, c.MaxBufferedBytes, c.MaxBatchSize) > 0,
+		"0 < Parallelism <= MaxBufferedMessages":      0 < c.Parallelism && c.Parallelism <= min(10_000, c.MaxBufferedMessages),
+		"many at once have no order of the partition": c.Order != OrderByPartition || c.Parallelism == 1 && c.MaxConcurrency == 0,
 		"a limit is positive or Unlimited":            c.MaxConsecutiveErrors > 0 || c.MaxConsecutiveErrors == Unlimited,
 		"bytes of a batch are bounded":                c.MaxDecompressedBytes >= 1<<20 && c.MaxDecompressedBytes <= 1<<30,
 		"0 < MaxMessageBytes <= 100 MiB":              c.MaxMessageBytes > 0 && c.MaxMessageBytes <= 100<<20,

@@ -83,7 +83,10 @@ func (l *lane) settle() {
 
 // decide carries out what becomes of the records that have failed, and waits until what
 // is left of the records at hand may be handed out.
+//
+// A lane of a crew does so without a place: it waits for one only when its record is due.
 func (l *lane) decide() verdict {
+	l.yield()
 	for {
 		l.env.keeper.checkClock(l.claim) // of a session that may have ended in a wait
 		l.settle()
@@ -101,6 +104,7 @@ func (l *lane) decide() verdict {
 		case wait > 0:
 			l.await(wait)
 		case !l.gate():
+		case !l.placed():
 		case len(l.open) == 0:
 			return allDone
 		default:

@@ -124,8 +124,8 @@ func (l *lane) forwarded(f *failure, a forwarded) {
 		Offset: f.record.Offset, Attempts: f.attempts,
 		To: a.to, ToOffset: a.offset, Reason: f.reason, Err: f.err,
 	})
-	if l.inARow++; l.env.policy.tooMany(l.inARow) { // a probe that is done would end the hold first
-		l.hold(0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, l.inARow))
+	if n := l.row.add(); l.env.policy.tooMany(n) { // a probe that is done would end the hold first
+		l.hold(0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, n))
 	}
 	l.hands.done(l, f.record.Offset, OutcomeForwarded)
 }

@@ -28,6 +28,9 @@ type ruled struct {
 	m     *Manager
 	claim map[int32]*driver.Claim
 	next  map[int32]int64 // the end of each partition's log
+	order Order
+	most  int // calls at once in a partition
+	all   int // and in all
 
 	mu        sync.Mutex
 	plan      []string // what handlers do
@@ -36,8 +39,9 @@ type ruled struct {
 	calls     map[recordKey]int
 	done      map[recordKey]bool // under any claim
 	doneNow   map[recordKey]bool // under the claim that lives
-	running   map[int32]bool
-	live      map[int32]int // counts claims
+	running   map[string]int     // calls, by lane
+	at        map[int32]int      // calls, by partition
+	live      map[int32]int      // counts claims
 	committed map[int32]int64
 	broken    []string
 	held      bool // as events say
@@ -86,16 +90,18 @@ func (r *ruled) begin(ctx context.Context, keys []recordKey) (plans []string, li
 		return plans, -1
 	}
 	p := keys[0].Partition
-	if r.running[p] {
-		r.complain("two calls at once for partition %d", p)
+	lane := r.lane(keys[0])
+	if r.running[lane]++; r.running[lane] > 1 {
+		r.complain("two calls at once for %s", lane)
 	}
-	r.running[p] = true
-	lowest := r.claimStart(p)
-	for r.doneNow[recordKey{keys[0].TopicPartition, lowest}] {
-		lowest++
+	if r.at[p]++; r.at[p] > r.most || r.at[0]+r.at[1]+r.at[2] > r.all {
+		r.complain("more calls at once than there are places: %v", r.at)
 	}
-	if keys[0].offset != lowest {
-		r.complain("partition %d: offset %d is handed out before %d", p, keys[0].offset, lowest)
+	for o := r.claimStart(p); o < keys[0].offset; o++ {
+		before := recordKey{keys[0].TopicPartition, o}
+		if r.lane(before) == lane && !r.doneNow[before] {
+			r.complain("partition %d: offset %d is handed out before %d", p, keys[0].offset, o)
+		}
 	}
 	last := int64(-1)
 	for _, key := range keys {
@@ -120,10 +126,30 @@ func (r *ruled) begin(ctx context.Context, keys []recordKey) (plans []string, li
 
 func (r *ruled) claimStart(p int32) int64 { return r.claim[p].Start }
 
-func (r *ruled) end(p int32) {
+// end notes that a call has ended which had begun.
+func (r *ruled) end(key recordKey, live int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.running[p] = false
+	if live >= 0 {
+		r.running[r.lane(key)]--
+		r.at[key.Partition]--
+	}
+}
+
+// keyAt returns the key of a record. Some have none, and some an empty one.
+func keyAt(offset int64) []byte {
+	return [][]byte{nil, {}, []byte("a"), []byte("b"), []byte("a"), []byte("c"), nil}[offset%7]
+}
+
+// lane names what a record must not overtake others in.
+func (r *ruled) lane(key recordKey) string {
+	switch k := keyAt(key.offset); {
+	case r.order == OrderByPartition:
+		return fmt.Sprint(key.Partition)
+	case r.order == OrderByKey && k != nil:
+		return fmt.Sprintf("%d %q", key.Partition, k)
+	}
+	return fmt.Sprintf("%d at %d", key.Partition, key.offset)
 }
 
 // finish notes that a record is safe. Under a claim that has ended it is so all the same,
@@ -172,7 +198,7 @@ func (r *ruled) one(ctx context.Context, plan string) error {
 func (r *ruled) handle(ctx context.Context, p int32, offset int64) (err error) {
 	key := recordKey{TopicPartition{"orders", p}, offset}
 	plans, live := r.begin(ctx, []recordKey{key})
-	defer r.end(p)
+	defer r.end(key, live)
 	if err = r.one(ctx, plans[0]); err == nil {
 		r.finish(key, live)
 	}
@@ -186,7 +212,7 @@ func (r *ruled) handleBatch(ctx context.Context, ms []*Message) error {
 		keys[i] = recordKeyOf(m)
 	}
 	plans, live := r.begin(ctx, keys)
-	defer r.end(ms[0].Partition)
+	defer r.end(keys[0], live)
 	var failed BatchError
 	var fine []recordKey
 	for i, m := range ms {
@@ -240,6 +266,9 @@ func (r *ruled) forward(ctx context.Context, fs []forwarding) []forwarded {
 			case <-ctx.Done():
 				answers[i].err = ctx.Err()
 			}
+		}
+		if context.Cause(ctx) == errBrokenOff { // by an order for another record of the batch, perhaps
+			answers[i].err = ctx.Err()
 		}
 		if answers[i].err == nil {
 			r.acknowledge(ctx, key)
@@ -328,7 +357,7 @@ func (r *ruled) assign(p int32) {
 func (r *ruled) deliver(cl *driver.Claim, from, to int64) {
 	var b driver.Batch
 	for o := from; o <= to; o++ {
-		b.Records = append(b.Records, driver.Record{Offset: o, Value: fmt.Append(nil, cl.Partition, " ", o)})
+		b.Records = append(b.Records, driver.Record{Offset: o, Key: keyAt(o), Value: fmt.Append(nil, cl.Partition, " ", o)})
 	}
 	r.c.h.Deliver(cl, b)
 }
@@ -369,7 +398,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 				plan:    rapid.SliceOfN(rapid.SampledFrom(handlerPlans), 3, 12).Draw(t, "plan"),
 				letters: rapid.SliceOfN(rapid.SampledFrom(letterPlans), 2, 6).Draw(t, "letters"),
 				calls:   map[recordKey]int{}, done: map[recordKey]bool{}, doneNow: map[recordKey]bool{}, struck: map[string]int{},
-				running: map[int32]bool{}, live: map[int32]int{}, committed: map[int32]int64{},
+				running: map[string]int{}, at: map[int32]int{}, most: 1, all: 3, live: map[int32]int{}, committed: map[int32]int64{},
 			}
 			r.d.commit = r.commit
 			cfg := testConfig()
@@ -383,6 +412,13 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 			}
 			cfg.Failure.Classify = exits
 			kind := rapid.SampledFrom([]string{"value", "message", "batch"}).Draw(t, "kind")
+			if kind != "batch" && rapid.Bool().Draw(t, "many at once") {
+				r.order = rapid.SampledFrom([]Order{OrderByKey, OrderNone}).Draw(t, "order")
+				r.most = rapid.SampledFrom([]int{1, 2, 5}).Draw(t, "parallelism")
+				r.all = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max concurrency")
+				cfg.Order, cfg.Parallelism, cfg.MaxConcurrency = r.order, r.most, r.all
+				r.struck["many"]++
+			}
 			r.m = New(r.d, quiet(), WithHook(&eventFunc{f: r.Event}))
 			defer r.stop(t)
 			require.NoError(t, r.m.RegisterConsumer(context.Background(), r.consumer(kind, cfg)))
@@ -464,7 +500,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 	}
 	outcomes := slices.Concat(handlerPlans, []string{
 		"letter ack", "letter transient", "letter unknown", "letter no target", "letter slow",
-		"resolve keep", "resolve skip", "resolve dead letter",
+		"many", "resolve keep", "resolve skip", "resolve dead letter",
 	})
 	// A short run makes too few histories for each outcome to strike in one round.
 	missing := func() bool {

@@ -73,7 +73,9 @@ func (j *job) resolve(ctx context.Context, p TopicPartition, offset int64, do Fa
 	}
 	for _, owned := range s.claims.live() {
 		if keyOf(owned.claim) == p {
-			return owned.lane.failing.resolve(ctx, offset, do)
+			if f := owned.failingOf(offset); f != nil {
+				return f.resolve(ctx, offset, do)
+			}
 		}
 	}
 	return ErrNotFailing

@@ -192,6 +192,16 @@ func (f *failing) order(offset int64) (o order, ok bool) {
 	return o, true
 }
 
+// first returns the offset of the first record that fails, if one does.
+func (f *failing) first() (offset int64, fails bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.open) == 0 {
+		return -1, false
+	}
+	return f.open[0].offset, true
+}
+
 // fill sets what a status says of failures.
 func (f *failing) fill(ps *PartitionStatus) {
 	f.mu.Lock()

@@ -253,13 +253,13 @@ func (w *watch) close() {
 func (p *partition) stance() stance {
 	var ps PartitionStatus
 	p.intake.fill(&ps)
-	failing, calls := p.lane.failing.standing()
+	failing, calls, calling := p.standing(&ps)
 	s := stance{position: ps.Position, calls: calls}
 	switch {
 	case p.ended():
 	case failing:
 		s.what = isWaiting
-	case ps.InFlight > 0:
+	case calling:
 		s.what = isCalling
 	case ps.Buffered == 0:
 	case !p.brake.free() || p.goroutine.Load() == 0:
@@ -268,6 +268,23 @@ func (p *partition) stance() stance {
 		s.what = isReady
 	}
 	return s
+}
+
+// standing says what the lane is at that has the record at the position of ps: whether
+// the record has failed and waits, how many calls of the handler there were for records
+// that had failed, and whether a handler is called. Of a crew, no lane may have it.
+func (p *partition) standing(ps *PartitionStatus) (failing bool, calls int, calling bool) {
+	if p.crew == nil {
+		failing, calls = p.lane.failing.standing()
+		return failing, calls, ps.InFlight > 0
+	}
+	p.crew.each(func(s *seat) {
+		if s.offset == ps.Position {
+			failing, calls = s.lane.failing.standing()
+			failing, calling = failing || s.waits, true
+		}
+	})
+	return failing, calls, calling
 }
 
 // standing reports whether a record has failed and is not with the handler, and counts

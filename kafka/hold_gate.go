@@ -9,6 +9,10 @@ func (l *lane) gate() (open bool) {
 	if !l.brake.held() || l.ticket != nil {
 		return true
 	}
+	if l.seat != nil {
+		l.seat.park(true)
+		defer l.seat.pastGate()
+	}
 	t := &gateTicket{partition: keyOf(l.claim), admit: make(chan admission, 1)}
 	for _, f := range l.open {
 		if t.retry.Before(f.due()) {

@@ -23,7 +23,7 @@ func (m *Manager) caller() string {
 	id := goroutineID()
 	for _, j := range m.allJobs() {
 		for _, p := range j.workers.busy() {
-			if p.goroutine.Load() == id {
+			if p.hasGoroutine(id) {
 				return fmt.Sprintf("a handler of consumer %q", j.name())
 			}
 		}

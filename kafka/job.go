@@ -28,6 +28,7 @@ type job struct {
 	policy  *policy
 	hold    *hold
 	watch   *watch
+	places  *places // of handlers that run, across claims; nil is no bound
 
 	forwarder forwarder     // of dead letters, in place of what a session opens; nil but in tests
 	done      chan struct{} // closed when run has returned
@@ -90,12 +91,20 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		ledger:  newLedger(),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
+		places:  newPlaces(cfg.MaxConcurrency),
 	}
 	j.watch = newWatch(j, m.stuckLimit(&cfg))
 	return j
 }
 
 func (j *job) name() string { return j.cfg.JobName }
+
+// many reports whether the records of a partition may be handled in another order than
+// they lie in. Those of a BatchConsumer are not: its batches come one after the other.
+func (j *job) many() bool {
+	_, batch := j.handler.(batchHandler)
+	return j.cfg.Order != OrderByPartition && !batch
+}
 
 // env returns what the partitions of a session of d need of the job. ctx is the parent
 // of their handlers' contexts.
@@ -113,6 +122,12 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		batchBytes:     j.cfg.MaxBatchBytes,
 		batchLinger:    j.cfg.BatchLinger,
 		handlerTimeout: j.cfg.HandlerTimeout,
+		many:           j.many(),
+		keyed:          j.cfg.Order == OrderByKey,
+		parallelism:    j.cfg.Parallelism,
+		metadata:       j.many() && !j.cfg.NoCommitMetadata,
+		readMetadata:   !j.cfg.NoCommitMetadata,
+		places:         j.places,
 		backoff:        j.cfg.Backoff,
 		policy:         j.policy,
 		sessionTimeout: j.cfg.SessionTimeout,

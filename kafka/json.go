@@ -142,6 +142,17 @@ func (o *Outcome) UnmarshalText(text []byte) error {
 	return unmarshalName("Outcome", o, OutcomeDone, outcomeCount, text)
 }
 
+// MarshalText returns the order's name, as String does; any other value is an
+// error.
+func (o Order) MarshalText() ([]byte, error) {
+	return marshalName("Order", o, OrderByPartition, orderCount)
+}
+
+// UnmarshalText takes an order's name; any other text is an error.
+func (o *Order) UnmarshalText(text []byte) error {
+	return unmarshalName("Order", o, OrderByPartition, orderCount, text)
+}
+
 // An enumeration is named by its String, from its first value up to its end.
 type enumeration interface {
 	~int | ~uint8

@@ -176,6 +176,9 @@ func (m *Manager) prepareJob(c Consumer) (*job, error) {
 		return nil, errors.New("kafka: register consumer: handler is nil")
 	}
 	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log)
+	if err == nil {
+		err = checkOrder(c, &cfg)
+	}
 	if err == nil && m.driver != nil {
 		err = checkConsumer(m.driver, cfg.JobName, dcfg)
 	}

@@ -11,7 +11,8 @@ import (
 // each of which knows only what lies below it:
 //
 //   - the intake holds the records that were delivered, and when to pause;
-//   - the lane is the goroutine that hands them to the handler, with its cursor;
+//   - the lane is the goroutine that hands them to the handler, with its cursor; or the
+//     crew has several lanes that do, and each has one record at a time;
 //   - the brake stops the lane;
 //   - the env is what all of them need from above.
 //
@@ -22,7 +23,8 @@ type partition struct {
 	claim  *driver.Claim
 	brake  *brake
 	intake *intake
-	lane   *lane
+	lane   *lane // nil if there is a crew
+	crew   *crew // nil if there is one lane
 
 	done  chan struct{} // closed when the lane has handed out its last record
 	clear chan struct{} // closed when done, and before is clear too
@@ -38,15 +40,21 @@ func newPartition(e *env, c *driver.Claim) *partition {
 	brake := newBrake(e.ctx)
 	e.hold.enlist(brake)
 	intake := newIntake(e, c)
-	return &partition{
+	p := &partition{
 		env:    e,
 		claim:  c,
 		brake:  brake,
 		intake: intake,
-		lane:   newLane(e, c, brake, intake),
 		done:   make(chan struct{}),
 		clear:  make(chan struct{}),
 	}
+	if w, many := intake.window.(laneShelf); many {
+		p.crew = newCrew(e, c, brake, intake, w.Window)
+		intake.crew = p.crew
+	} else {
+		p.lane = newLane(e, c, brake, intake)
+	}
+	return p
 }
 
 // ended reports whether the lane has handed out its last record.
@@ -74,7 +82,9 @@ func (p *partition) work(before *partition) {
 	ended := false
 	defer func() {
 		if !ended {
-			p.lane.goexit = true
+			if p.lane != nil {
+				p.lane.goexit = true
+			}
 			go p.work(before)
 		}
 	}()
@@ -82,10 +92,14 @@ func (p *partition) work(before *partition) {
 		p.env.workers.unchain(p)
 		before = nil
 		p.goroutine.Store(goroutineID())
-		p.lane.work()
+		if p.crew != nil {
+			p.crew.run()
+		} else {
+			p.lane.work()
+		}
 	}
 	ended = true
-	p.lane.failing.close()
+	p.closeFailing()
 	p.env.hold.drop(p.brake)
 	p.brake.cancel(context.Canceled)
 	p.brake.endSends()
@@ -107,4 +121,37 @@ func (p *partition) awaitClear(stop <-chan struct{}) bool {
 	case <-stop:
 		return false
 	}
+}
+
+// each calls f for the lanes that have a record, or may have one.
+func (p *partition) each(f func(*lane)) {
+	if p.crew != nil {
+		p.crew.each(func(s *seat) { f(s.lane) })
+		return
+	}
+	f(p.lane)
+}
+
+// closeFailing refuses what operators ask for from now on.
+func (p *partition) closeFailing() {
+	p.each(func(l *lane) { l.failing.close() })
+}
+
+// failingOf returns where the failures of a record are noted, or nil if no lane has it.
+func (p *partition) failingOf(offset int64) (found *failing) {
+	p.each(func(l *lane) {
+		if l.seat == nil || l.seat.offset == offset {
+			found = &l.failing
+		}
+	})
+	return found
+}
+
+// hasGoroutine reports whether a lane runs on that goroutine.
+func (p *partition) hasGoroutine(id uint64) (has bool) {
+	if p.crew == nil {
+		return p.goroutine.Load() == id
+	}
+	p.crew.each(func(s *seat) { has = has || s.goroutine.Load() == id })
+	return has
 }

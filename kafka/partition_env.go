@@ -27,6 +27,11 @@ type env struct {
 	batchBytes     int // and what they may cost; 0 is no bound
 	batchLinger    time.Duration
 	handlerTimeout time.Duration // 0 is none
+	many           bool          // a crew hands out the records of a partition
+	keyed          bool          // in the order of their keys
+	parallelism    int           // that many at once
+	metadata       bool          // commits carry what is done above the position
+	readMetadata   bool          // what a commit has carried is heeded
 	backoff        Backoff
 	policy         *policy
 	sessionTimeout time.Duration
@@ -40,6 +45,7 @@ type env struct {
 	ledger   *ledger
 	hold     *hold
 	workers  *workers
+	places   *places // of handlers that run; nil is no bound
 	keeper   keeper
 
 	forwarder forwarder // of dead letters; nil if none are configured

@@ -8,6 +8,7 @@ type pauseReason uint8
 const (
 	pauseQueue pauseReason = 1 << iota // the partition's own queue is above its bounds
 	pauseTotal                         // the consumer's queues together are; see budget
+	pauseDone                          // too many records are done above one that is not
 )
 
 // A flow is why a claim should be paused and whether it is. It is guarded by the
@@ -60,7 +61,7 @@ func (in *intake) callDriver(pause bool) {
 }
 
 // judgeQueue sets or lifts pauseQueue: above a bound it is set, and lifted when
-// half is gone. Called under the mutex.
+// half is gone. It does the same with pauseDone. Called under the mutex.
 func (in *intake) judgeQueue() {
 	n, bytes := in.window.Len(), in.window.Bytes()
 	most, mostBytes := in.env.maxMessages, in.env.maxBytes
@@ -69,5 +70,10 @@ func (in *intake) judgeQueue() {
 		in.flow.set(pauseQueue)
 	case n <= most/2 && bytes <= mostBytes/2:
 		in.flow.lift(pauseQueue)
+	}
+	if in.window.Full() {
+		in.flow.set(pauseDone)
+	} else {
+		in.flow.lift(pauseDone)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/lanes"
 	"github.com/aarontianqx/gopkg/kafka/internal/window"
 )
 
@@ -20,33 +21,78 @@ type intake struct {
 	committed atomic.Int64 // the position that is durable, or -1
 
 	mu        sync.Mutex
-	window    *window.Window
-	waiting   bool // the lane waits for a wake
+	window    shelf
+	serial    *window.Window // the same; nil if there is a crew
+	crew      *crew          // hands out the records; nil if one lane does
+	waiting   bool           // the lane waits for a wake
 	flow      flow
 	counted   int  // what the session's budget has counted of the window's bytes
 	uncounted bool // the claim has ended: nothing is counted any longer
 	trouble   fetchTrouble
+	beside    beside
+}
+
+// A shelf is what the intake itself needs of a window, whether its records are handed out
+// one after the other or many at once. Lanes know which, and use the window directly.
+type shelf interface {
+	Push(driver.Batch)
+	Position() int64
+	Len() int
+	Bytes() int
+	Full() bool // nothing more should be fetched, though Len and Bytes are small
+	Undone() (handed int, oldest time.Time)
+	Discard()
 }
 
 func newIntake(e *env, c *driver.Claim) *intake {
-	in := &intake{env: e, claim: c, wake: make(chan struct{}, 1), window: window.New(c.Start)}
+	in := &intake{env: e, claim: c, wake: make(chan struct{}, 1), beside: newBeside(e, c)}
 	in.committed.Store(c.Start)
+	if e.many {
+		in.window = laneShelf{lanes.New(lanes.Config{Start: c.Start, Keyed: e.keyed, Unnamed: !e.metadata})}
+	} else {
+		in.serial = window.New(c.Start)
+		in.window = serialShelf{in.serial}
+	}
 	return in
+}
+
+// A serialShelf holds no finished records, so it is never full of them.
+type serialShelf struct{ *window.Window }
+
+func (serialShelf) Full() bool { return false }
+
+// A laneShelf is the window of a crew.
+type laneShelf struct{ *lanes.Window }
+
+func (w laneShelf) Push(b driver.Batch) { w.Window.Push(b) }
+func (w laneShelf) Len() int            { return w.Counts().Undone }
+func (w laneShelf) Bytes() int          { return w.Counts().Bytes }
+func (w laneShelf) Discard()            { w.Close() }
+func (w laneShelf) Undone() (handed int, oldest time.Time) {
+	_, oldest, _ = w.Oldest()
+	return w.Counts().Running, oldest
 }
 
 // deliver queues a batch, wakes the lane if it waits, and pauses the claim if the
 // queue is above its bounds.
 func (in *intake) deliver(b driver.Batch) {
+	in.heed()
 	in.mu.Lock()
-	in.window.Push(b)
+	in.push(b)
 	if in.trouble.err != nil {
 		in.trouble.pass(b)
 	}
-	in.judgeQueue()
-	turned := in.count()
-	waiting, unmet := in.waiting, in.flow.unmet()
+	unmet, turned := in.judge()
+	waiting := in.waiting
 	in.waiting = false
+	var seats *seat
+	if in.crew != nil {
+		seats = in.crew.staff()
+	}
 	in.mu.Unlock()
+	if seats != nil {
+		in.crew.begin(seats)
+	}
 	if waiting {
 		select {
 		case in.wake <- struct{}{}:
@@ -60,7 +106,7 @@ func (in *intake) deliver(b driver.Batch) {
 // that wait. It returns how many: after 0 the next delivery wakes the lane. A lane that
 // was given up may have left records of r undone: it gets no others.
 func (in *intake) take(r *window.Run, limit int) (n int) {
-	n, _ = in.takeBy(r, func() (int, bool) { return in.window.Take(r, limit), false })
+	n, _ = in.takeBy(r, func() (int, bool) { return in.serial.Take(r, limit), false })
 	return n
 }
 
@@ -68,29 +114,35 @@ func (in *intake) take(r *window.Run, limit int) (n int) {
 // left to fill; then some records wait.
 func (in *intake) takeBatch(r *window.Run, limit int, late bool) (n int, wait bool) {
 	return in.takeBy(r, func() (int, bool) {
-		n, full := in.window.Batch(limit, in.env.batchBytes)
+		n, full := in.serial.Batch(limit, in.env.batchBytes)
 		if n > 0 && !full && !late && in.env.batchLinger > 0 && in.flow.reasons == 0 {
 			return 0, true
 		}
-		return in.window.Gather(r, n), false
+		return in.serial.Gather(r, n), false
 	})
 }
 
 // takeBy releases the records of r, if they are done, and calls take under the mutex.
 func (in *intake) takeBy(r *window.Run, take func() (n int, wait bool)) (n int, wait bool) {
 	in.mu.Lock()
-	if !in.window.Release(r) {
+	if !in.serial.Release(r) {
 		in.mu.Unlock()
 		return 0, false
 	}
 	n, wait = take()
-	in.judgeQueue()
-	turned := in.count()
-	unmet := in.flow.unmet()
+	unmet, turned := in.judge()
 	in.waiting = n == 0
 	in.mu.Unlock()
 	in.settle(unmet, turned)
 	return n, wait
+}
+
+// judge decides, after the window has changed, whether the claim should be paused. The
+// caller passes what it returns to settle, once it holds no mutex. Called under the mutex.
+func (in *intake) judge() (unmet, turned bool) {
+	in.judgeQueue()
+	turned = in.count()
+	return in.flow.unmet(), turned
 }
 
 // discard forgets the records that wait, of a claim that has ended: its lane may run
@@ -115,8 +167,13 @@ func (in *intake) settle(unmet, turned bool) {
 func (in *intake) position() int64 {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	return in.durable()
+}
+
+// durable is position under the mutex.
+func (in *intake) durable() int64 {
 	if in.env.autoCommit {
-		return max(in.window.Handed(), in.window.Position())
+		return max(in.serial.Handed(), in.window.Position())
 	}
 	return in.window.Position()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -33,15 +34,29 @@ type lane struct {
 	open    []*failure  // what its handler has failed, until it is handed out again or done
 	failing failing     // the same and more, to others
 	settled bool        // what open has is counted and reported to the end
-	inARow  int         // dead letters since a record was handled
+	row     *row        // of dead letters, since a record was handled
 	ticket  *gateTicket // leave to hand out one record though the consumer is held
 	probe   *gateTicket // the same, for the attempt under way
 	timeout timeout
+
+	seat *seat // in its partition's crew; nil if it is the partition's only lane
 }
+
+// A row counts the dead letters of a partition since a record of it was handled.
+type row struct{ n atomic.Int32 }
+
+func (r *row) add() int { return int(r.n.Add(1)) }
+func (r *row) end() {
+	if !r.empty() {
+		r.n.Store(0)
+	}
+}
+func (r *row) empty() bool { return r.n.Load() == 0 }
 
 func newLane(e *env, c *driver.Claim, b *brake, in *intake) *lane {
 	l := &lane{env: e, claim: c, brake: b, intake: in, hands: e.handler.hands(e), failing: newFailing()}
 	l.timeout.env, l.timeout.claim = e, c
+	l.row = new(row)
 	if e.hooks != nil {
 		l.watched = newDelivery(e, c)
 	}
@@ -107,8 +122,11 @@ func (l *lane) lastErr() error {
 }
 
 // next releases the records that are done and waits for more. It returns false when
-// the partition is halted.
+// the partition is halted. In a crew it does not wait: it returns false if there are none.
 func (l *lane) next() bool {
+	if l.seat != nil {
+		return l.nextOfCrew()
+	}
 	if l.watched != nil {
 		l.watched.beginReceive(l.brake.ctx)
 		defer func() { l.watched.endReceive(l.received()) }()
@@ -143,6 +161,20 @@ func (l *lane) next() bool {
 			return false
 		}
 	}
+}
+
+// nextOfCrew takes the next record, if there is one for this lane. It does not wait, and
+// so hooks hear of no wait that has brought nothing.
+func (l *lane) nextOfCrew() bool {
+	l.unprobe()
+	if !l.seat.take() {
+		return false
+	}
+	if l.watched != nil {
+		l.watched.beginReceive(l.brake.ctx)
+		l.watched.endReceive(l.received())
+	}
+	return true
 }
 
 // A linger is a lane's wait for a batch to fill.
@@ -217,7 +249,7 @@ func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Contex
 	if l.env.autoCommit {
 		l.env.schedule.moved()
 	}
-	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed && l.env.handlerTimeout == 0
+	l.quick = l.attempt == 1 && l.watched == nil && l.moved && !l.failed && l.env.handlerTimeout == 0 && l.row.empty()
 	ctx = l.brake.ctx
 	if l.watched != nil {
 		ctx = l.watched.beginAttempt(ctx, records, l.attempt)
@@ -238,9 +270,13 @@ func (l *lane) pass(ctx context.Context) (context.Context, bool) {
 		l.env.schedule.moved()
 		return ctx, true
 	}
+	l.attempt = 0
+	if l.seat != nil {
+		l.seat.pass()
+		return nil, false
+	}
 	l.run.Advance(l.i, l.i)
 	l.env.schedule.moved()
-	l.attempt = 0
 	return nil, false
 }
 
@@ -257,6 +293,9 @@ func (l *lane) finish(how Outcome) {
 	l.i += l.size
 	if !late {
 		l.run.Advance(l.i, l.i)
+		if l.seat != nil {
+			l.seat.finish()
+		}
 	}
 	l.env.schedule.moved()
 	if l.attempt > 1 || l.failed || how != OutcomeDone {
@@ -269,7 +308,7 @@ func (l *lane) finish(how Outcome) {
 // passed notes that records are done, and how.
 func (l *lane) passed(how Outcome) {
 	if how == OutcomeDone {
-		l.inARow = 0
+		l.row.end()
 	}
 	if l.probe != nil {
 		l.probed(how == OutcomeDone)

@@ -184,7 +184,7 @@ func (c *claims) end(parts []*partition) {
 		p.giveUp()
 		p.intake.discard()
 		c.env.ledger.end(p.claim)
-		p.lane.failing.close()
+		p.closeFailing()
 	}
 	c.reflow()
 }

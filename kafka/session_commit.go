@@ -179,8 +179,8 @@ func (c *committer) commitMoved(ctx context.Context, awaited bool) error {
 		if p.brake.fenced() {
 			continue // what was handled after the deadline may be another member's by now
 		}
-		if pos := p.intake.position(); pos > p.intake.committed.Load() {
-			marks = append(marks, driver.Mark{Claim: p.claim, Offset: pos})
+		if m, news := p.intake.mark(); news {
+			marks = append(marks, m)
 		}
 	}
 	if len(marks) == 0 {
@@ -231,7 +231,7 @@ func (c *committer) note(marks []driver.Mark, err error) error {
 		err, isBad := bad[m.Claim]
 		switch {
 		case !isBad:
-			m.Claim.Owner.(*partition).intake.committed.Store(m.Offset)
+			m.Claim.Owner.(*partition).intake.acknowledged(m)
 		case !errors.Is(err, driver.ErrClaimEnded):
 			failed.Failed = append(failed.Failed, driver.MarkError{Mark: m, Err: err})
 		}

@@ -97,6 +97,16 @@ type PartitionStatus struct {
 	// flight or not; zero if there is none.
 	Oldest time.Time
 
+	// What follows is known with OrderByKey and OrderNone, and else zero.
+	//
+	// Undone is the number of buffered records that are not done. Of these, Waiting
+	// stand behind an earlier one of their key, and BackingOff have failed and wait to
+	// be tried again or to be forwarded, or wait for a hold to end. Workers is the number
+	// of handlers that run. DoneAbove is the number of records that are done and lie above
+	// Position: one that does not get done makes it grow. Where there are a million, or
+	// more runs of them than a commit can name, the partition is paused.
+	Undone, Waiting, BackingOff, Workers, DoneAbove int
+
 	// FetchError is why nothing more of the partition can be read, such as a
 	// damaged batch, and FetchErrorAt when that was reported last. It is nil again
 	// when fetching has come by.
@@ -212,13 +222,30 @@ func (p *partition) snapshot() PartitionStatus {
 		Failing:   -1,
 	}
 	p.intake.fill(&ps)
-	p.lane.failing.fill(&ps)
-	ps.StuckSince = p.lane.timeout.since()
+	p.fillLanes(&ps)
 	ps.HighWatermark = highWatermark(p.env.driver, p.claim)
 	if ps.HighWatermark >= 0 && ps.Position >= 0 {
 		ps.Lag = max(0, ps.HighWatermark-ps.Position)
 	}
 	return ps
+}
+
+// fillLanes sets what a status says of lanes: of the first record that fails, and of the
+// handler that was found stuck first.
+func (p *partition) fillLanes(ps *PartitionStatus) {
+	first := int64(-1)
+	p.each(func(l *lane) {
+		if offset, fails := l.failing.first(); fails && (first < 0 || offset < first) {
+			first = offset
+			l.failing.fill(ps)
+		}
+		if since := l.timeout.since(); ps.StuckSince.IsZero() || !since.IsZero() && since.Before(ps.StuckSince) {
+			ps.StuckSince = since
+		}
+	})
+	if p.crew != nil {
+		p.crew.fill(ps)
+	}
 }
 
 // A ProducerStatus is what is known of a producer at one moment.

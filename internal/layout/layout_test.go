@@ -74,7 +74,7 @@ var graph = []row{
 		"it is a format, and must know no job and no session"},
 	{"kafka/internal/lanes", []string{"driver", "kafka/internal/finished"},
 		"it holds records, and must know no job and no session"},
-	{"kafka", []string{"driver", "kafka/internal/window"},
+	{"kafka", []string{"driver", "kafka/internal/window", "kafka/internal/lanes", "kafka/internal/finished"},
 		"the core must work with any backend, and bring none into a program that uses another"},
 	{"kafkatest", []string{"kafka", "driver", "driver/memory", "driver/fault"},
 		"unit tests of users need the in-memory broker, not a client for a real one"},

@@ -1,0 +1,621 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A worked is what a handler of many records at once has done, and what it does next.
+type worked struct {
+	mu     sync.Mutex
+	calls  []string       // values, as their calls began
+	ends   []string       // and ended with nil
+	atKey  map[string]int // calls that run, by key
+	at     int            // calls that run
+	most   int            // of those at once
+	twice  bool           // one key was with two calls
+	handle func(ctx context.Context, m *Message) error
+}
+
+func (w *worked) call(ctx context.Context, m *Message) error {
+	w.mu.Lock()
+	if w.atKey == nil {
+		w.atKey = make(map[string]int)
+	}
+	key := "key " + string(m.Key)
+	if m.Key == nil {
+		key = ""
+	}
+	w.calls = append(w.calls, string(m.Value))
+	w.atKey[key]++
+	w.twice = w.twice || key != "" && w.atKey[key] > 1
+	w.at++
+	w.most = max(w.most, w.at)
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.atKey[key]--
+		w.at--
+	}()
+	if w.handle == nil {
+		return w.done(m, nil)
+	}
+	return w.done(m, w.handle(ctx, m))
+}
+
+func (w *worked) done(m *Message, err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.ends = append(w.ends, string(m.Value))
+	}
+	return err
+}
+
+func (w *worked) called() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+func (w *worked) ended() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.ends)
+}
+
+func (w *worked) running() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.at
+}
+
+// count returns how many of all are v.
+func count(all []string, v string) (n int) {
+	for _, a := range all {
+		if a == v {
+			n++
+		}
+	}
+	return n
+}
+
+// keyed makes records from offset on. Each word is a key, and the value is the key and
+// the offset; "-" is no key.
+func keyed(offset int64, keys ...string) (b driver.Batch) {
+	for _, key := range keys {
+		r := driver.Record{Offset: offset, Key: []byte(key), Value: fmt.Appendf(nil, "%s%d", key, offset)}
+		if key == "-" {
+			r.Key = nil
+		}
+		b.Records = append(b.Records, r)
+		offset++
+	}
+	return b
+}
+
+// parallel is a configuration for so many records at once.
+func parallel(o Order, n int) ConsumerConfig {
+	cfg := testConfig()
+	cfg.Order, cfg.Parallelism = o, n
+	return cfg
+}
+
+// startMany starts a consumer that hands messages to w, and returns its driver's consumer.
+func startMany(t *testing.T, cfg ConsumerConfig, w *worked, opts ...Option) (*Manager, *fakeConsumer) {
+	t.Helper()
+	d := &fakeDriver{}
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, NewConsumer(cfg, w.call))
+	return m, d.consumer(t)
+}
+
+// latest returns the position that was made durable last, or -1.
+func (c *fakeConsumer) latest() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.durable) == 0 {
+		return -1
+	}
+	return c.durable[len(c.durable)-1].Offset
+}
+
+func TestRecordsOfDifferentKeysAreHandledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Second); return nil }}
+		_, c := startMany(t, parallel(OrderByKey, 4), w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, "a", "b", "a", "c", "-", "-", "b", "a", "", ""))
+		pass(20 * time.Second)
+		assert.Equal(t, 4, w.most)
+		assert.False(t, w.twice, "one key is never with two handlers")
+		assert.Len(t, w.ended(), 10)
+		assert.Equal(t, []string{"a0", "a2", "a7"}, slices.DeleteFunc(w.called(), func(v string) bool { return v[0] != 'a' }))
+		assert.Equal(t, int64(10), c.latest())
+	})
+}
+
+// A nil key waits for nothing, and an empty key is a key.
+func TestNoKeyIsNoLaneAndAnEmptyKeyIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Hour); return nil }}
+		_, c := startMany(t, parallel(OrderByKey, 10), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "-", "-", "", ""))
+		pass(time.Minute)
+		assert.ElementsMatch(t, []string{"-0", "-1", "2"}, w.called())
+		pass(3 * time.Hour)
+	})
+}
+
+// The same key in another topic or partition is another lane.
+func TestOneKeyInTwoPartitionsIsTwoLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Hour); return nil }}
+		_, c := startMany(t, parallel(OrderByKey, 10), w)
+		one, two := c.assign(0, 0), c.assign(1, 0)
+		c.h.Deliver(one, keyed(0, "a", "a"))
+		c.h.Deliver(two, keyed(0, "a", "a"))
+		pass(time.Minute)
+		assert.Equal(t, 2, w.running())
+		pass(3 * time.Hour)
+		assert.Len(t, w.ended(), 4)
+	})
+}
+
+func TestRecordsWithoutOrderAreHandledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Second); return nil }}
+		_, c := startMany(t, parallel(OrderNone, 8), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "a", "a", "a", "a", "a", "a", "a", "a", "a"))
+		pass(1500 * time.Millisecond)
+		assert.Len(t, w.ended(), 8)
+		pass(time.Minute)
+		assert.Equal(t, 8, w.most)
+		assert.Equal(t, int64(9), c.latest())
+	})
+}
+
+// Records that fail give their places to others: as many keys as there are places fail
+// without end, and all others are handled.
+func TestFailingRecordsDoNotUseUpThePlaces(t *testing.T) {
+	for _, n := range []int{1, 2} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &worked{handle: func(_ context.Context, m *Message) error {
+					if k := string(m.Key); k == "x" || k == "y" {
+						return errHandler
+					}
+					return nil
+				}}
+				m, c := startMany(t, parallel(OrderByKey, n), w)
+				cl := c.assign(0, 0)
+				c.h.Deliver(cl, keyed(0, "x", "a", "y", "x", "b", "a"))
+				pass(10 * time.Minute)
+				assert.ElementsMatch(t, []string{"a1", "b4", "a5"}, w.ended())
+				assert.NotContains(t, w.called(), "x3", "it waits for x0")
+				assert.Greater(t, count(w.called(), "x0"), 8)
+				assert.Greater(t, count(w.called(), "y2"), 8)
+				ps := state(t, m).Partitions[0]
+				assert.Equal(t, []int{3, 1, 2, 0, 3}, []int{ps.Undone, ps.Waiting, ps.BackingOff, ps.Workers, ps.DoneAbove})
+				assert.Equal(t, int64(0), ps.Position)
+				assert.Equal(t, 2, ps.InFlight)
+				assert.ErrorIs(t, ps.LastError, errHandler)
+			})
+		})
+	}
+}
+
+// What an idle partition had is given back: nothing runs for it but its own goroutine.
+func TestAnIdleCrewHasNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{}
+		m, c := startMany(t, parallel(OrderNone, 64), w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, make([]string, 200)...))
+		pass(time.Minute)
+		assert.Len(t, w.ended(), 200)
+		crew := m.jobs["job"].session.claims.live()[0].crew
+		crew.intake.mu.Lock()
+		defer crew.intake.mu.Unlock()
+		assert.Equal(t, []int{0, 0, 0, 0, 0}, []int{crew.live, crew.taken, crew.coming, crew.failed, crew.gated})
+	})
+}
+
+// A handler that finishes while the partition is revoked does not take the next record
+// of its key, nor any other.
+func TestARevocationTakesNoFurtherRecord(t *testing.T) {
+	for _, kind := range []string{"value", "message"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &fakeDriver{}
+				m := New(d, quiet())
+				t.Cleanup(func() { stop(t, m) })
+				var s seen
+				begun := make(chan struct{}, 10)
+				startOn(t, m, consumerOfKind(parallel(OrderByKey, 2), kind, func(v []byte) error {
+					begun <- struct{}{}
+					time.Sleep(time.Second)
+					s.add(v)
+					return nil
+				}))
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				c.h.Deliver(cl, keyed(0, "a", "b", "a", "b", "c"))
+				<-begun
+				<-begun
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				c.take(cl)
+				c.h.Revoke(ctx, []*driver.Claim{cl})
+				assert.ElementsMatch(t, []string{"a0", "b1"}, s.all())
+				assert.Equal(t, int64(2), c.latest())
+				pass(time.Minute)
+				assert.Len(t, s.all(), 2)
+			})
+		})
+	}
+}
+
+// A handler that outlives its claim moves no position, and keeps the next claim's lanes
+// from beginning.
+func TestACrewOutlivesItsClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if string(m.Value) == "a0" {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}}
+		_, c := startMany(t, parallel(OrderByKey, 2), w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, "a", "b"))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c.take(cl)
+		c.h.Revoke(ctx, []*driver.Claim{cl})
+		next := c.assign(0, 0)
+		c.h.Deliver(next, keyed(0, "a", "b"))
+		pass(time.Second)
+		assert.Equal(t, 1, w.running(), "the claim before is still at it")
+		pass(2 * time.Minute)
+		assert.Equal(t, 2, count(w.called(), "a0"))
+		assert.Equal(t, int64(2), c.latest())
+	})
+}
+
+func TestPanicsAndGoexitsInACrew(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		how  func()
+	}{{"panic", func() { panic("oh") }}, {"goexit", runtime.Goexit}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &worked{}
+				w.handle = func(_ context.Context, m *Message) error {
+					if string(m.Key) == "x" && m.Attempt < 3 {
+						tt.how()
+					}
+					return nil
+				}
+				rec := &recorder{}
+				_, c := startMany(t, parallel(OrderByKey, 2), w, WithHook(rec))
+				c.h.Deliver(c.assign(0, 0), keyed(0, "x", "a", "x", "a"))
+				pass(time.Minute)
+				assert.Equal(t, int64(4), c.latest())
+				assert.Len(t, eventsOf[HandlerFailed](rec), 4)
+			})
+		})
+	}
+}
+
+// MaxConcurrency bounds the handlers of all partitions, and gives each its turn.
+func TestMaxConcurrencyGivesPartitionsTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Second); return nil }}
+		cfg := parallel(OrderNone, 64)
+		cfg.MaxConcurrency = 4
+		_, c := startMany(t, cfg, w)
+		many, one := c.assign(0, 0), c.assign(1, 0)
+		c.h.Deliver(many, keyed(0, slices.Repeat([]string{"many"}, 100)...))
+		c.h.Deliver(one, keyed(0, "one", "one"))
+		pass(2500 * time.Millisecond)
+		assert.Equal(t, 4, w.most)
+		assert.Contains(t, w.called(), "one1")
+		pass(time.Minute)
+		assert.Len(t, w.ended(), 102)
+		assert.Equal(t, 4, w.most)
+	})
+}
+
+// Records that have failed have no place of the consumer while they wait, and a halted
+// partition waits for none.
+func TestMaxConcurrencyAndFailingRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			switch m.Key[0] {
+			case 'x':
+				return errHandler
+			case 'h':
+				time.Sleep(time.Hour)
+			}
+			return nil
+		}}
+		cfg := parallel(OrderNone, 8)
+		cfg.MaxConcurrency = 2
+		_, c := startMany(t, cfg, w)
+		one, two := c.assign(0, 0), c.assign(1, 0)
+		c.h.Deliver(one, keyed(0, "x", "x", "x", "a", "a"))
+		pass(30 * time.Second)
+		assert.ElementsMatch(t, []string{"a3", "a4"}, w.ended())
+		c.h.Deliver(two, keyed(0, "h", "h"))
+		pass(5 * time.Minute)
+		assert.Equal(t, 2, w.running(), "both places are used up")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		c.take(one)
+		c.h.Revoke(ctx, []*driver.Claim{one})
+		assert.Zero(t, time.Since(began), "no lane of it waits for a place")
+		pass(2 * time.Hour)
+	})
+}
+
+// While the consumer is held nothing is handed out but the probe; then all goes on.
+func TestAHeldCrewHandsOutTheProbeAlone(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var up atomic.Bool
+				w := &worked{}
+				w.handle = func(_ context.Context, m *Message) error {
+					if !up.Load() {
+						return Hold(errHandler, time.Minute)
+					}
+					return nil
+				}
+				_, c := startMany(t, parallel(OrderNone, n), w)
+				c.h.Deliver(c.assign(0, 0), keyed(0, slices.Repeat([]string{"a"}, 20)...))
+				synctest.Wait()
+				before := len(w.called())
+				assert.LessOrEqual(t, before, n)
+				pass(61 * time.Second)
+				assert.Len(t, w.called(), before+1, "one probe")
+				pass(time.Minute)
+				assert.Len(t, w.called(), before+2, "and another one")
+				up.Store(true)
+				pass(time.Hour)
+				assert.Len(t, w.ended(), 20)
+				assert.Equal(t, int64(20), c.latest())
+			})
+		})
+	}
+}
+
+// A hold of one partition keeps those of others from beginning, and they begin with it.
+func TestAHoldOverSeveralCrews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		w := &worked{}
+		w.handle = func(_ context.Context, m *Message) error {
+			if !up.Load() {
+				return Hold(errHandler, time.Minute)
+			}
+			return nil
+		}
+		m, c := startMany(t, parallel(OrderByKey, 3), w)
+		one, two := c.assign(0, 0), c.assign(1, 0)
+		c.h.Deliver(one, keyed(0, "a"))
+		synctest.Wait()
+		c.h.Deliver(two, keyed(0, "a", "b", "c", "d", "e"))
+		synctest.Wait()
+		assert.Len(t, w.called(), 1)
+		ps := state(t, m).Partitions[1]
+		assert.Equal(t, []int{5, 1, 0}, []int{ps.Undone, ps.BackingOff, ps.Workers}, "one waits at the gate")
+		up.Store(true)
+		pass(5 * time.Minute)
+		assert.Len(t, w.ended(), 6)
+	})
+}
+
+// Each record has its own time: one handler that is stuck is found, while others go on.
+func TestAHandlerTimeoutIsOneRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(ctx context.Context, m *Message) error {
+			switch m.Key[0] {
+			case 's': // stuck
+				time.Sleep(time.Hour)
+			case 'o': // obeys
+				if m.Attempt < 3 {
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+			}
+			return nil
+		}}
+		cfg := parallel(OrderByKey, 3)
+		cfg.HandlerTimeout = 5 * time.Second
+		m, c := startMany(t, cfg, w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "s", "o", "a", "a"))
+		pass(time.Minute)
+		ps := state(t, m).Partitions[0]
+		assert.Equal(t, 50*time.Second, time.Since(ps.StuckSince))
+		assert.ElementsMatch(t, []string{"o1", "a2", "a3"}, w.ended())
+		pass(2 * time.Hour)
+		assert.Equal(t, int64(4), c.latest())
+	})
+}
+
+// Dead letters and skips of one record let the next one of its key go on.
+func TestASkippedRecordLetsItsKeyGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if string(m.Value) == "x0" {
+				return errHandler
+			}
+			return nil
+		}}
+		cfg := parallel(OrderByKey, 2)
+		cfg.Failure = FailurePolicy{Then: FailureSkip, MaxAttempts: 3}
+		rec := &recorder{}
+		_, c := startMany(t, cfg, w, WithHook(rec))
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "x", "a"))
+		pass(time.Minute)
+		assert.Equal(t, 3, count(w.called(), "x0"))
+		assert.ElementsMatch(t, []string{"x1", "a2"}, w.ended())
+		assert.Equal(t, int64(3), c.latest())
+		skipped := eventsOf[RecordSkipped](rec)
+		require.Len(t, skipped, 1)
+		assert.Equal(t, int64(0), skipped[0].Offset)
+	})
+}
+
+func TestResolveFindsTheRecordOfACrew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if m.Key[0] == 'x' {
+				return errHandler
+			}
+			return nil
+		}}
+		m, c := startMany(t, parallel(OrderByKey, 2), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "a", "xx", "x"))
+		pass(10 * time.Second)
+		p := TopicPartition{Topic: "orders"}
+		assert.ErrorIs(t, m.Resolve(t.Context(), "job", p, 1, FailureSkip), ErrNotFailing, "it is done")
+		assert.ErrorIs(t, m.Resolve(t.Context(), "job", p, 3, FailureSkip), ErrNotFailing, "it waits")
+		assert.NoError(t, m.Resolve(t.Context(), "job", p, 2, FailureSkip))
+		synctest.Wait()
+		assert.ErrorIs(t, m.Resolve(t.Context(), "job", p, 2, FailureSkip), ErrNotFailing, "it is skipped")
+		assert.NoError(t, m.Resolve(t.Context(), "job", p, 0, FailureSkip))
+		pass(time.Second)
+		assert.Equal(t, int64(3), state(t, m).Partitions[0].Position)
+	})
+}
+
+// Shutdown inside a handler of a crew would wait for it.
+func TestInsideAHandlerOfACrew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		var m *Manager
+		var c *fakeConsumer
+		m, c = startMany(t, parallel(OrderByKey, 2), &worked{handle: func(ctx context.Context, _ *Message) error {
+			err = m.Shutdown(ctx)
+			return nil
+		}})
+		c.h.Deliver(c.assign(0, 0), keyed(0, "a"))
+		pass(time.Second)
+		assert.ErrorIs(t, err, ErrInside)
+	})
+}
+
+// A shutdown waits for all handlers, and hands out nothing more.
+func TestAShutdownDrainsACrew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(ctx context.Context, m *Message) error {
+			if m.Key[0] == 'x' {
+				return errors.New("fails")
+			}
+			time.Sleep(5 * time.Second)
+			return ctx.Err()
+		}}
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		startOn(t, m, NewConsumer(parallel(OrderByKey, 3), w.call))
+		c := d.consumer(t)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "a", "x", "b", "a", "c", "d"))
+		pass(time.Second)
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.ElementsMatch(t, []string{"a0", "b2", "c4"}, w.ended())
+		assert.Equal(t, int64(1), c.latest())
+	})
+}
+
+// bad fails the records of keys that begin with x.
+func bad(_ context.Context, m *Message) error {
+	if len(m.Key) > 0 && m.Key[0] == 'x' {
+		return errHandler
+	}
+	return nil
+}
+
+// A copy that takes long holds up its own key, and neither other records nor other
+// attempts.
+func TestACopyThatTakesLongHoldsUpItsKeyAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fw := &fakeForwarder{answer: func(ctx context.Context, f forwarding) error {
+			if f.record.Offset == 0 {
+				select {
+				case <-time.After(time.Hour):
+				case <-ctx.Done():
+				}
+			}
+			return ctx.Err()
+		}}
+		cfg := parallel(OrderByKey, 1)
+		cfg.Failure = deadLetters(3)
+		w := &worked{handle: bad}
+		d := &fakeDriver{}
+		startForwarding(t, d, NewConsumer(cfg, w.call), fw)
+		c := d.consumer(t)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "x", "a", "xx", "b"))
+		pass(10 * time.Minute)
+		assert.ElementsMatch(t, []string{"a2", "b4"}, w.ended())
+		assert.Equal(t, 3, count(w.called(), "xx3"))
+		assert.NotContains(t, w.called(), "x1")
+		assert.ElementsMatch(t, [][]int64{{0}, {3}}, fw.offsets())
+		pass(time.Hour)
+		assert.ElementsMatch(t, [][]int64{{0}, {3}, {1}}, fw.offsets())
+		assert.Equal(t, int64(5), c.latest())
+	})
+}
+
+// The dead letters of a partition count in one row, whichever lanes make them, and a
+// record that is handled ends it, also without a hook.
+func TestTheRowOfDeadLetters(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		order Order
+		n     int
+		keys  []string
+		held  bool
+	}{
+		{"one lane, with others between", OrderByPartition, 1, []string{"a", "x", "a", "x", "a", "x", "a", "x"}, false},
+		{"one lane", OrderByPartition, 1, []string{"a", "x", "x", "x", "x"}, true},
+		{"a crew, with others between", OrderByKey, 1, []string{"a", "x", "b", "x", "c", "x", "d"}, false},
+		{"a crew", OrderByKey, 4, []string{"a", "x1", "x2", "x3", "x4"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := parallel(tt.order, tt.n)
+				cfg.Failure = deadLetters(1)
+				cfg.Failure.DeadLetter.MaxInARow = 3
+				w := &worked{handle: bad}
+				d := &fakeDriver{}
+				m := startForwarding(t, d, NewConsumer(cfg, w.call), &fakeForwarder{})
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				for i, key := range tt.keys { // one after the other
+					c.h.Deliver(cl, keyed(int64(i), key))
+					synctest.Wait()
+				}
+				assert.Equal(t, tt.held, state(t, m).Held != nil)
+			})
+		})
+	}
+}

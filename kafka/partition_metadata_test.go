@@ -1,0 +1,260 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/finished"
+)
+
+// An endingDriver is a fakeDriver that knows the end of each log, as the test sets it.
+type endingDriver struct {
+	fakeDriver
+	end atomic.Int64
+}
+
+type endingConsumer struct {
+	*fakeConsumer
+	d *endingDriver
+}
+
+func (c endingConsumer) HighWatermark(*driver.Claim) int64 { return c.d.end.Load() }
+
+func (d *endingDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	c, err := d.fakeDriver.OpenConsumer(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return endingConsumer{c.(*fakeConsumer), d}, nil
+}
+
+// startEnding is startMany over a log that ends at end.
+func startEnding(t *testing.T, end int64, cfg ConsumerConfig, w *worked, opts ...Option) *fakeConsumer {
+	d := &endingDriver{}
+	d.end.Store(end)
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, NewConsumer(cfg, w.call))
+	return d.consumer(t)
+}
+
+// assignWith makes a claim with metadata beside its start.
+func (c *fakeConsumer) assignWith(start int64, text string) *driver.Claim {
+	cl := &driver.Claim{Topic: c.cfg.Topics[0], Start: start, Metadata: text}
+	c.mu.Lock()
+	c.claims = append(c.claims, cl)
+	h := c.h
+	c.mu.Unlock()
+	h.Assign([]*driver.Claim{cl})
+	return cl
+}
+
+// mark returns what was made durable last.
+func (c *fakeConsumer) mark() driver.Mark {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.durable) == 0 {
+		return driver.Mark{Offset: -1}
+	}
+	return c.durable[len(c.durable)-1]
+}
+
+var orders0 = finished.Place{Topic: "orders"}
+
+func failKey(key string) *worked {
+	return &worked{handle: func(_ context.Context, m *Message) error {
+		if string(m.Key) == key {
+			return errHandler
+		}
+		return nil
+	}}
+}
+
+// What is done above a record that fails is written beside the position, also while the
+// position stands, and the next owner does not handle it again, whatever its order is.
+func TestWhatIsDoneAboveThePositionIsNotHandledAgain(t *testing.T) {
+	for _, o := range []Order{OrderByKey, OrderNone, OrderByPartition} {
+		t.Run(o.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := failKey("x")
+				c := startEnding(t, 8, parallel(OrderByKey, 4), w)
+				cl := c.assign(0, 0)
+				c.h.Deliver(cl, keyed(0, "x", "a", "b", "x", "c"))
+				pass(5 * time.Second)
+				got := c.mark()
+				assert.Equal(t, int64(0), got.Offset)
+				runs, err := finished.Decode(orders0, 0, 5, got.Metadata)
+				require.NoError(t, err)
+				assert.Equal(t, []finished.Run{{From: 1, To: 3}, {From: 4, To: 5}}, runs)
+				n := len(c.committed(cl))
+				pass(10 * time.Second)
+				assert.Len(t, c.committed(cl), n, "what has not changed is not written again")
+
+				next := &worked{}
+				d := startEnding(t, 8, parallel(o, 1), next)
+				after := d.assignWith(0, got.Metadata)
+				d.h.Deliver(after, keyed(0, "x", "a", "b"))
+				d.h.Deliver(after, keyed(3, "x", "c", "d", "e", "f"))
+				pass(5 * time.Second)
+				assert.ElementsMatch(t, []string{"x0", "x3", "d5", "e6", "f7"}, next.called())
+				assert.Equal(t, int64(8), d.latest())
+				assert.Empty(t, d.mark().Metadata)
+			})
+		})
+	}
+}
+
+// A text that no program of this kind wrote for this position is nothing, and is
+// reported: everything is handled, and no record is passed over.
+func TestForeignMetadataIsIgnored(t *testing.T) {
+	good := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}})
+	for _, tt := range []struct {
+		name, text string
+		start, end int64
+		reported   bool
+	}{
+		{"Kafka Streams'", "AgAAAXzXQ8k=", 0, 5, true},
+		{"random bytes", "\x00\xff\x17", 0, 5, true},
+		{"of another position", good, 1, 5, true},
+		{"damaged", strings.ToUpper(good[:8]) + good[8:], 0, 5, true},
+		{"beyond the end of the log", good, 0, 2, true},
+		{"a run of 2^31", "gk1.AYCAgIAIAAAAAA", 0, 5, true},
+		{"without an end", good, 0, -1, true},
+		{"none", "", 0, 5, false},
+	} {
+		for _, o := range []Order{OrderByKey, OrderByPartition} {
+			t.Run(tt.name+" "+o.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var out lines
+					w := &worked{}
+					c := startEnding(t, tt.end, parallel(o, 1), w, logTo(&out))
+					cl := c.assignWith(tt.start, tt.text)
+					c.h.Deliver(cl, keyed(tt.start, "a", "b", "c", "d"))
+					pass(5 * time.Second)
+					assert.Len(t, w.ended(), 4)
+					assert.Equal(t, tt.start+4, c.latest())
+					assert.Equal(t, tt.reported, len(out.with("metadata beside the committed position is ignored")) == 1)
+				})
+			})
+		}
+	}
+}
+
+// With NoCommitMetadata nothing is written, and what is found is not read.
+func TestNoCommitMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := failKey("x")
+		cfg := parallel(OrderByKey, 2)
+		cfg.NoCommitMetadata = true
+		c := startEnding(t, 5, cfg, w)
+		cl := c.assignWith(0, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}}))
+		c.h.Deliver(cl, keyed(0, "x", "a", "b", "c"))
+		pass(5 * time.Second)
+		assert.ElementsMatch(t, []string{"a1", "b2", "c3"}, w.ended())
+		assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
+	})
+}
+
+// A revocation writes what is done above the position, and a loss writes nothing.
+func TestMetadataAtTheEndOfAClaim(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprint("lost ", lost), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := failKey("x")
+				c := startEnding(t, 5, parallel(OrderByKey, 2), w)
+				cl := c.assign(0, 0)
+				c.h.Deliver(cl, keyed(0, "x", "a"))
+				synctest.Wait()
+				if lost {
+					c.lose(cl)
+				} else {
+					c.revoke(cl)
+				}
+				pass(time.Minute)
+				if lost {
+					assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
+					return
+				}
+				assert.Equal(t, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}}), c.mark().Metadata)
+			})
+		})
+	}
+}
+
+// Metadata that was found is not taken away before it is read, however long nothing
+// comes.
+func TestMetadataThatIsNotReadYetIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}})
+		c := startEnding(t, 5, parallel(OrderByKey, 2), &worked{})
+		cl := c.assignWith(0, text)
+		pass(time.Minute)
+		c.revoke(cl)
+		assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
+	})
+}
+
+// A commit that fails is made again, with the text as it is then.
+func TestMetadataOfAFailedCommitIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := failKey("x")
+		d := &fakeDriver{}
+		fails := 1
+		d.commit = func(context.Context, []driver.Mark) error {
+			if fails--; fails >= 0 {
+				return errDial
+			}
+			return nil
+		}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewConsumer(parallel(OrderByKey, 2), w.call))
+		c := d.consumer(t)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "a"))
+		pass(10 * time.Second)
+		assert.Equal(t, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}}), c.mark().Metadata)
+	})
+}
+
+// A record that does not get done lets others go on, until more is done above it than a
+// commit can name. Then its partition is paused, and no other.
+func TestTooMuchAboveThePositionPausesThePartitionAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var done atomic.Bool
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if m.Partition == 0 && m.Offset%2 == 0 && !done.Load() {
+				return errHandler
+			}
+			return nil
+		}}
+		cfg := parallel(OrderNone, 2)
+		cfg.Backoff = Backoff{Min: time.Hour, Max: time.Hour, Jitter: NoJitter}
+		m, c := startMany(t, cfg, w)
+		one, two := c.assign(0, 0), c.assign(1, 0)
+		for i := range 4 {
+			c.h.Deliver(one, keyed(int64(i*500), make([]string, 500)...))
+			c.h.Deliver(two, keyed(int64(i*500), make([]string, 500)...))
+		}
+		pass(time.Minute)
+		assert.True(t, c.isPaused(one))
+		assert.False(t, c.isPaused(two))
+		ps := state(t, m).Partitions[0]
+		assert.True(t, ps.Paused)
+		assert.Equal(t, 1000, ps.DoneAbove)
+		assert.Equal(t, 1000, ps.BackingOff)
+		assert.LessOrEqual(t, len(c.mark().Metadata), finished.MaxText)
+		done.Store(true)
+		pass(2 * time.Hour)
+		assert.False(t, c.isPaused(one))
+		assert.Equal(t, 4000, len(w.ended()))
+	})
+}
