@@ -302,11 +302,17 @@ func instrumentsByName() map[string]instrument {
 		"kafka.consumer.assigned_partitions": own(gauge, "{partition}", group, nil),
 		"kafka.consumer.paused_partitions":   own(gauge, "{partition}", group, nil),
 		"kafka.consumer.inflight_messages":   own(gauge, "{message}", group, nil),
-		"kafka.consumer.buffered_messages":   own(gauge, "{message}", group, nil),
-		"kafka.consumer.state":               own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey, stateKey}), nil),
-		"kafka.consumer.held":                own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey}), nil),
-		"kafka.producer.buffered_messages":   own(gauge, "{message}", client, nil),
-		"kafka.producer.buffered_bytes":      own(gauge, "By", client, nil),
+
+		"kafka.consumer.waiting_messages":             own(gauge, "{message}", group, nil),
+		"kafka.consumer.backing_off_messages":         own(gauge, "{message}", group, nil),
+		"kafka.consumer.workers":                      own(gauge, "{handler}", group, nil),
+		"kafka.consumer.done_above_position_messages": own(gauge, "{message}", group, nil),
+
+		"kafka.consumer.buffered_messages": own(gauge, "{message}", group, nil),
+		"kafka.consumer.state":             own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey, stateKey}), nil),
+		"kafka.consumer.held":              own(gauge, "{consumer}", slices.Concat(group, []attribute.Key{consumerKey}), nil),
+		"kafka.producer.buffered_messages": own(gauge, "{message}", client, nil),
+		"kafka.producer.buffered_bytes":    own(gauge, "By", client, nil),
 	}
 }
 

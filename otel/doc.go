@@ -89,6 +89,10 @@
 //	kafka.consumer.paused_partitions    by group      fetching waits for the handler
 //	kafka.consumer.inflight_messages    by group      in a handler, or between attempts
 //	kafka.consumer.buffered_messages    by group      fetched and not released
+//	kafka.consumer.waiting_messages     by group      behind an earlier one of their key
+//	kafka.consumer.backing_off_messages by group      failed, with OrderByKey and OrderNone
+//	kafka.consumer.workers              by group      handlers that run, with these orders
+//	kafka.consumer.done_above_position_messages       by group: done above one that is not
 //	kafka.consumer.state                by consumer and state: 1 for the state that it is in
 //	kafka.consumer.held                 by consumer   1 while it hands out nothing, because of an outage
 //	kafka.producer.buffered_messages    by client     between send and outcome

@@ -29,9 +29,10 @@ type gauges struct {
 	recordsLag, committedLag, committedOffset metric.Int64ObservableGauge
 	lagTime                                   metric.Float64ObservableGauge
 
-	assigned, paused, inflight, buffered metric.Int64ObservableGauge // by group
-	state                                metric.Int64ObservableGauge // by consumer and state
-	held                                 metric.Int64ObservableGauge // by consumer
+	assigned, paused, inflight, buffered    metric.Int64ObservableGauge // by group
+	waiting, backingOff, workers, doneAbove metric.Int64ObservableGauge // by group, of records that are handled many at once
+	state                                   metric.Int64ObservableGauge // by consumer and state
+	held                                    metric.Int64ObservableGauge // by consumer
 
 	pending, pendingBytes metric.Int64ObservableGauge // by producer
 
@@ -59,6 +60,10 @@ func newGauges(t *topics, attributes []attribute.KeyValue, m metric.Meter) *gaug
 	g.paused = gauge("kafka.consumer.paused_partitions", "{partition}", "Partitions whose fetching waits for their handler.")
 	g.inflight = gauge("kafka.consumer.inflight_messages", "{message}", "Records that a handler is at, or that wait to be tried again.")
 	g.buffered = gauge("kafka.consumer.buffered_messages", "{message}", "Records that are fetched and not released.")
+	g.waiting = gauge("kafka.consumer.waiting_messages", "{message}", "Records behind an earlier one of their key, of consumers that keep the order of keys.")
+	g.backingOff = gauge("kafka.consumer.backing_off_messages", "{message}", "Records that have failed and wait, of consumers that handle many of a partition at once.")
+	g.workers = gauge("kafka.consumer.workers", "{handler}", "Handlers that run, of consumers that handle many records of a partition at once.")
+	g.doneAbove = gauge("kafka.consumer.done_above_position_messages", "{message}", "Records that are done above the lowest one that is not.")
 	g.state = gauge("kafka.consumer.state", "{consumer}", "1 for the state that a consumer is in, 0 for the others.")
 	g.held = gauge("kafka.consumer.held", "{consumer}", "1 while a consumer hands out nothing, because its handler blames an outage, and 0 otherwise.")
 	g.pending = gauge("kafka.producer.buffered_messages", "{message}", "Messages between their send and its outcome.")
@@ -124,7 +129,10 @@ func (g *gauges) snapshot() []kafka.View {
 }
 
 // A groupCount is what the consumers of one group have between them.
-type groupCount struct{ assigned, paused, inflight, buffered int64 }
+type groupCount struct {
+	assigned, paused, inflight, buffered    int64
+	waiting, backingOff, workers, doneAbove int64
+}
 
 // A producerCount is what the producers of one client id have between them.
 type producerCount struct{ messages, bytes int64 }
@@ -155,6 +163,10 @@ func (g *gauges) collect(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(g.paused, n.paused, attrs)
 		o.ObserveInt64(g.inflight, n.inflight, attrs)
 		o.ObserveInt64(g.buffered, n.buffered, attrs)
+		o.ObserveInt64(g.waiting, n.waiting, attrs)
+		o.ObserveInt64(g.backingOff, n.backingOff, attrs)
+		o.ObserveInt64(g.workers, n.workers, attrs)
+		o.ObserveInt64(g.doneAbove, n.doneAbove, attrs)
 	}
 	for client, n := range producers {
 		attrs := g.with(semconv.MessagingClientID(client))
@@ -180,6 +192,10 @@ func (n *groupCount) add(c kafka.ConsumerStatus) {
 		}
 		n.inflight += int64(p.InFlight)
 		n.buffered += int64(p.Buffered)
+		n.waiting += int64(p.Waiting)
+		n.backingOff += int64(p.BackingOff)
+		n.workers += int64(p.Workers)
+		n.doneAbove += int64(p.DoneAbove)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/aarontianqx/gopkg/kafka"
+	"github.com/aarontianqx/gopkg/kafkatest"
 )
 
 // everything makes each metric and each kind of span at least once, by sends that
@@ -117,6 +118,39 @@ func TestA37_A43_AttributesAreTheConventions(t *testing.T) {
 		assert.Equal(t, map[string]bool{"send": true, "poll": true, "process": true, "attempt": true, "commit": true}, kinds)
 		r.seen = r.collect() // the gauges do not outlive the manager
 	}, everySpan...)
+}
+
+// Records that are handled many at once: one fails, one of its key waits behind it, one is
+// with a handler, and one is done.
+func TestGaugesOfManyRecordsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTelemetry(t)
+		k := kafkatest.New(t, kafka.WithHook(c.hook))
+		k.CreateTopic("orders", 1)
+		cfg := orders()
+		cfg.Order, cfg.Parallelism = kafka.OrderByKey, 4
+		k.Start(kafka.NewConsumer(cfg, func(ctx context.Context, m *kafka.Message) error {
+			switch string(m.Key) {
+			case "fails":
+				return errors.New("fails")
+			case "slow":
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}))
+		for _, key := range []string{"fails", "fails", "slow", "good"} {
+			k.Send("orders", key, "v")
+		}
+		time.Sleep(10 * time.Second)
+		for name, want := range map[string]float64{
+			"kafka.consumer.waiting_messages": 1, "kafka.consumer.backing_off_messages": 1,
+			"kafka.consumer.workers": 1, "kafka.consumer.done_above_position_messages": 1,
+			"kafka.consumer.inflight_messages": 2, "kafka.consumer.buffered_messages": 3,
+		} {
+			assert.Equal(t, want, c.total(name), name)
+		}
+	})
 }
 
 func TestA38_LagGauges(t *testing.T) {
