@@ -398,10 +398,11 @@ func TestReadyListsTheFirst(t *testing.T) {
 // A subscriber gets the events until it stops, and its panic harms nothing.
 func TestSubscribe(t *testing.T) {
 	m := New(&fakeDriver{}, quiet())
-	var got, other []Event
+	var got []Event
+	var other recorder // the shutdown reports its end on a goroutine of its own
 	stop := m.Subscribe(func(e Event) { got = append(got, e) })
 	m.Subscribe(func(e Event) {
-		other = append(other, e)
+		other.Event(e)
 		assert.ErrorIs(t, m.Shutdown(t.Context()), ErrInside)
 		panic("subscriber")
 	})
@@ -412,5 +413,5 @@ func TestSubscribe(t *testing.T) {
 	m.event(CommitFailed{JobName: "b"})
 	assert.Equal(t, []Event{CommitFailed{JobName: "a"}}, got)
 	<-m.stopped
-	assert.Len(t, other, 3)
+	assert.Len(t, eventsOf[Event](&other), 3)
 }
