@@ -403,7 +403,9 @@ func TestSubscribe(t *testing.T) {
 	stop := m.Subscribe(func(e Event) { got = append(got, e) })
 	m.Subscribe(func(e Event) {
 		other.Event(e)
-		assert.ErrorIs(t, m.Shutdown(t.Context()), ErrInside)
+		if e == (CommitFailed{JobName: "b"}) { // the last one that the test reports itself
+			assert.ErrorIs(t, m.Shutdown(t.Context()), ErrInside)
+		}
 		panic("subscriber")
 	})
 	assert.NotNil(t, m.Subscribe(nil))
