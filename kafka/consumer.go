@@ -10,7 +10,8 @@ import (
 // A Consumer handles the values of records. It is what a team writes.
 //
 // The methods of one consumer are called by one goroutine for each partition
-// that is assigned, so by several at once. A nil error means that the record is
+// that is assigned, so by several at once, and by up to [ConsumerConfig].Parallelism for
+// each partition where [ConsumerConfig].Order allows that. A nil error means that the record is
 // done and may be committed. An error or a panic fails the record. What happens to it
 // then is said by a mark on the error, such as [Skip], or else by
 // [ConsumerConfig].Failure: by default it is handled again after a backoff, before any

@@ -31,7 +31,8 @@
 // has acknowledged its copy in the dead-letter topic. That holds when a handler returns
 // an error, panics or calls runtime.Goexit, and when a commit, the connection or the
 // process fails. Records of one partition are handled one after the other, in
-// order; several partitions are handled at the same time. No record is skipped
+// order, unless [ConsumerConfig].Order allows several at once; several partitions are
+// handled at the same time. No record is skipped
 // because of its size or its content, and none because of its handler's failures unless
 // the program asks for that.
 //

@@ -17,7 +17,8 @@ const (
 
 	// OpReceive is a partition's lane that waits for records and takes what is
 	// there: it starts without records and ends with those that are to be handed
-	// to the handler next. It ends without records when the partition is halted.
+	// to the handler next. It ends without records when the partition is halted. With
+	// OrderByKey and OrderNone it is one record, and no wait.
 	OpReceive
 
 	// OpProcess is one delivery of one record to the handler: every attempt and
