@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/finished"
 )
 
 // A ruled is a consumer with a failure policy whose handler and forwarder do what a plan
@@ -43,6 +44,7 @@ type ruled struct {
 	at        map[int32]int      // calls, by partition
 	live      map[int32]int      // counts claims
 	committed map[int32]int64
+	beside    map[int32]string // metadata
 	broken    []string
 	held      bool // as events say
 	struck    map[string]int
@@ -316,9 +318,32 @@ func (r *ruled) commit(_ context.Context, marks []driver.Mark) error {
 				r.complain("partition %d: %d is committed, and %d is not done", p, m.Offset, o)
 			}
 		}
-		r.committed[p] = max(r.committed[p], m.Offset)
+		if m.Offset < r.committed[p] {
+			continue // of a claim before
+		}
+		r.committed[p], r.beside[p] = m.Offset, m.Metadata
+		for _, o := range r.above(p) {
+			if !r.done[recordKey{TopicPartition{"orders", p}, o}] {
+				r.complain("partition %d: beside %d it is committed that %d is done, and it is not", p, m.Offset, o)
+			}
+			r.struck["known above"]++
+		}
 	}
 	return nil
+}
+
+// above returns the offsets that are committed to be done above the position.
+func (r *ruled) above(p int32) (offsets []int64) {
+	runs, err := finished.Decode(finished.Place{Topic: "orders", Partition: p}, r.committed[p], r.next[p], r.beside[p])
+	if err != nil {
+		r.complain("partition %d: %v", p, err)
+	}
+	for _, run := range runs {
+		for o := run.From; o < run.To; o++ {
+			offsets = append(offsets, o)
+		}
+	}
+	return offsets
 }
 
 func (r *ruled) check(t *rapid.T) {
@@ -340,11 +365,15 @@ func (r *ruled) assign(p int32) {
 	for o := range r.next[p] {
 		delete(r.doneNow, recordKey{TopicPartition{"orders", p}, o})
 	}
+	for _, o := range r.above(p) {
+		r.doneNow[recordKey{TopicPartition{"orders", p}, o}] = true
+	}
+	text := r.beside[p]
 	r.live[p]++
 	r.claim[p] = &driver.Claim{Start: start} // until the real one is known
 	end := r.next[p]
 	r.mu.Unlock()
-	cl := r.c.assign(p, start)
+	cl := r.c.assignWith(p, start, text)
 	r.mu.Lock()
 	r.claim[p] = cl
 	r.mu.Unlock()
@@ -398,8 +427,11 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 				plan:    rapid.SliceOfN(rapid.SampledFrom(handlerPlans), 3, 12).Draw(t, "plan"),
 				letters: rapid.SliceOfN(rapid.SampledFrom(letterPlans), 2, 6).Draw(t, "letters"),
 				calls:   map[recordKey]int{}, done: map[recordKey]bool{}, doneNow: map[recordKey]bool{}, struck: map[string]int{},
-				running: map[string]int{}, at: map[int32]int{}, most: 1, all: 3, live: map[int32]int{}, committed: map[int32]int64{},
+				running: map[string]int{}, at: map[int32]int{}, most: 1, all: 3, live: map[int32]int{}, committed: map[int32]int64{}, beside: map[int32]string{},
 			}
+			known := &endingDriver{}
+			known.end.Store(1 << 40)
+			r.d = &known.fakeDriver
 			r.d.commit = r.commit
 			cfg := testConfig()
 			cfg.MaxBatchSize = 4
@@ -419,7 +451,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 				cfg.Order, cfg.Parallelism, cfg.MaxConcurrency = r.order, r.most, r.all
 				r.struck["many"]++
 			}
-			r.m = New(r.d, quiet(), WithHook(&eventFunc{f: r.Event}))
+			r.m = New(known, quiet(), WithHook(&eventFunc{f: r.Event}))
 			defer r.stop(t)
 			require.NoError(t, r.m.RegisterConsumer(context.Background(), r.consumer(kind, cfg)))
 			r.m.jobs["job"].forwarder = r
@@ -500,7 +532,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 	}
 	outcomes := slices.Concat(handlerPlans, []string{
 		"letter ack", "letter transient", "letter unknown", "letter no target", "letter slow",
-		"many", "resolve keep", "resolve skip", "resolve dead letter",
+		"many", "known above", "resolve keep", "resolve skip", "resolve dead letter",
 	})
 	// A short run makes too few histories for each outcome to strike in one round.
 	missing := func() bool {

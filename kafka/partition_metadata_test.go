@@ -48,8 +48,8 @@ func startEnding(t *testing.T, end int64, cfg ConsumerConfig, w *worked, opts ..
 }
 
 // assignWith makes a claim with metadata beside its start.
-func (c *fakeConsumer) assignWith(start int64, text string) *driver.Claim {
-	cl := &driver.Claim{Topic: c.cfg.Topics[0], Start: start, Metadata: text}
+func (c *fakeConsumer) assignWith(partition int32, start int64, text string) *driver.Claim {
+	cl := &driver.Claim{Topic: c.cfg.Topics[0], Partition: partition, Start: start, Metadata: text}
 	c.mu.Lock()
 	c.claims = append(c.claims, cl)
 	h := c.h
@@ -101,7 +101,7 @@ func TestWhatIsDoneAboveThePositionIsNotHandledAgain(t *testing.T) {
 
 				next := &worked{}
 				d := startEnding(t, 8, parallel(o, 1), next)
-				after := d.assignWith(0, got.Metadata)
+				after := d.assignWith(0, 0, got.Metadata)
 				d.h.Deliver(after, keyed(0, "x", "a", "b"))
 				d.h.Deliver(after, keyed(3, "x", "c", "d", "e", "f"))
 				pass(5 * time.Second)
@@ -137,7 +137,7 @@ func TestForeignMetadataIsIgnored(t *testing.T) {
 					var out lines
 					w := &worked{}
 					c := startEnding(t, tt.end, parallel(o, 1), w, logTo(&out))
-					cl := c.assignWith(tt.start, tt.text)
+					cl := c.assignWith(0, tt.start, tt.text)
 					c.h.Deliver(cl, keyed(tt.start, "a", "b", "c", "d"))
 					pass(5 * time.Second)
 					assert.Len(t, w.ended(), 4)
@@ -156,7 +156,7 @@ func TestNoCommitMetadata(t *testing.T) {
 		cfg := parallel(OrderByKey, 2)
 		cfg.NoCommitMetadata = true
 		c := startEnding(t, 5, cfg, w)
-		cl := c.assignWith(0, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}}))
+		cl := c.assignWith(0, 0, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}}))
 		c.h.Deliver(cl, keyed(0, "x", "a", "b", "c"))
 		pass(5 * time.Second)
 		assert.ElementsMatch(t, []string{"a1", "b2", "c3"}, w.ended())
@@ -196,7 +196,7 @@ func TestMetadataThatIsNotReadYetIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}})
 		c := startEnding(t, 5, parallel(OrderByKey, 2), &worked{})
-		cl := c.assignWith(0, text)
+		cl := c.assignWith(0, 0, text)
 		pass(time.Minute)
 		c.revoke(cl)
 		assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
