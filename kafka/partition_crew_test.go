@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -618,4 +619,126 @@ func TestTheRowOfDeadLetters(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A thousand keys, 64 at once, a handler of 5 ms: at least 60 times as fast as one after
+// the other.
+func TestAThousandKeysSixtyFourAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const records = 10_000
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(5 * time.Millisecond); return nil }}
+		_, c := startMany(t, parallel(OrderByKey, 64), w)
+		cl := c.assign(0, 0)
+		random := rand.New(rand.NewPCG(1, 2))
+		keys := make([]string, records)
+		for i := range keys {
+			keys[i] = fmt.Sprint(random.IntN(1000))
+		}
+		began := time.Now()
+		c.h.Deliver(cl, keyed(0, keys...))
+		for len(w.ended()) < records {
+			pass(5 * time.Millisecond)
+		}
+		assert.Less(t, time.Since(began), records*5*time.Millisecond/60)
+		assert.False(t, w.twice)
+	})
+}
+
+// One key is stuck, and 999 others keep their rate of 5,000 records per second.
+func TestAStuckKeyBesideGoodOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seconds, rate = 100, 5_000
+		var done atomic.Int64
+		stuck := make(chan struct{})
+		cfg := parallel(OrderByKey, 64)
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+			if string(m.Key) == "0" {
+				<-stuck
+			} else {
+				time.Sleep(5 * time.Millisecond)
+			}
+			done.Add(1)
+			return nil
+		}))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		keys := make([]string, rate)
+		for i := range keys {
+			keys[i] = fmt.Sprint(i % 1000)
+		}
+		for s := range seconds {
+			c.h.Deliver(cl, keyed(int64(s*rate), keys...))
+			pass(time.Second)
+			if !assert.Equal(t, int64((s+1)*rate/1000*999), done.Load(), "after %d s", s+1) {
+				break
+			}
+			if !assert.False(t, c.isPaused(cl), "after %d s: %+v", s+1, state(t, m).Partitions[0]) {
+				break
+			}
+		}
+		close(stuck)
+		pass(time.Minute)
+		assert.Equal(t, int64(seconds*rate), c.latest())
+	})
+}
+
+// An opsHook checks that an operation ends with the records that it began with, and
+// counts outcomes.
+type opsHook struct {
+	NopHook
+	mu    sync.Mutex
+	open  map[int64]int // deliveries, by offset
+	mixed bool
+	ends  map[string]int
+}
+
+func (h *opsHook) Start(ctx context.Context, op *Op) (context.Context, OpToken) {
+	if op.Kind != OpProcess && op.Kind != OpAttempt {
+		return ctx, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if op.Kind == OpProcess {
+		h.open[op.Records[0].Offset]++
+	}
+	return ctx, op.Records[0].Offset
+}
+
+func (h *opsHook) End(token OpToken, op *Op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mixed = h.mixed || op.Records[0].Offset != token.(int64)
+	h.ends[op.Kind.String()+" "+op.Outcome.String()]++
+	if op.Kind == OpProcess {
+		h.open[token.(int64)]--
+	}
+}
+
+// Each lane has operations of its own: those of records that are handled at once are not
+// mixed up, and each ends once.
+func TestOperationsOfRecordsThatAreHandledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			time.Sleep(time.Duration(1+m.Offset%3) * time.Second)
+			if m.Offset%4 == 0 && m.Attempt == 1 {
+				return errHandler
+			}
+			return nil
+		}}
+		h := &opsHook{open: map[int64]int{}, ends: map[string]int{}}
+		_, c := startMany(t, parallel(OrderNone, 5), w, WithHook(h))
+		c.h.Deliver(c.assign(0, 0), keyed(0, make([]string, 20)...))
+		pass(time.Minute)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		assert.False(t, h.mixed)
+		assert.Equal(t, map[string]int{"process done": 20, "attempt done": 20, "attempt failed": 5}, h.ends)
+		assert.Len(t, h.open, 20)
+		for offset, n := range h.open {
+			assert.Zero(t, n, "%d", offset)
+		}
+	})
 }
