@@ -145,21 +145,20 @@ func retryTimeout(session time.Duration) func(key int16) time.Duration {
 	}
 }
 
-// doubting returns a function that dials by line, except once after an answer has not come in
-// time. Kgo looks for the coordinator of a group only when it cannot connect to the one that
+// doubting returns a function that dials by line, except right after a broker has not answered
+// in time. Kgo looks for the coordinator of a group only when it cannot connect to the one that
 // it knows; one that is frozen accepts connections.
 func doubting(line *dialer.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if line.TakeSilence() {
+		if line.Doubts(addr) {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: errSilent}
 		}
 		return line.DialContext(ctx, network, addr)
 	}
 }
 
-// errSilent makes kgo look for the coordinator again. It is temporary: kgo may be dialing
-// another broker, to ask it for the coordinator, and would give up the heartbeat, and with it
-// the membership, at an error that is not.
+// errSilent is temporary. Kgo may be dialing the broker to ask it for the coordinator. After an
+// error that is not temporary it looks once more, and then gives the membership up.
 var errSilent error = silentError{}
 
 type silentError struct{}

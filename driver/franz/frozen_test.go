@@ -226,11 +226,3 @@ func TestJoinMayTakeLongerThanAHeartbeat(t *testing.T) {
 	defer second.mu.Unlock()
 	assert.Empty(t, second.errs, "the join failed")
 }
-
-// TestSilenceIsTemporary: kgo may dial another broker, to ask it for the coordinator. It gives
-// the membership up at an error of that dial that is not temporary.
-func TestSilenceIsTemporary(t *testing.T) {
-	err := &net.OpError{Op: "dial", Net: "tcp", Err: errSilent}
-	assert.ErrorIs(t, err, errSilent)
-	assert.True(t, err.Temporary())
-}

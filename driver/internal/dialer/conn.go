@@ -73,7 +73,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		if !c.ended.Load() {
-			c.dialer.silent.Store(true)
+			c.dialer.noteSilence(c.addr)
 		}
 		c.hangUp()
 	}

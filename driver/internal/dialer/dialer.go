@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -32,6 +31,10 @@ const (
 
 	// HandshakeTimeout bounds a TLS handshake.
 	HandshakeTimeout = 5 * time.Second
+
+	// doubtTime is short beside the pause before a client tries again, and long beside
+	// the time in which it dials again at once, or for other requests.
+	doubtTime = 50 * time.Millisecond
 
 	// maxAddress is the length of the longest name in DNS, with room for a port and
 	// an IPv6 zone. The name that a broker gives itself can be longer.
@@ -82,7 +85,9 @@ type Dialer struct {
 	// broker. A cluster has few of these.
 	produces map[string]int64
 
-	silent atomic.Bool // an answer has not come in time
+	// silent has the addresses as they were dialed from which an answer has not come in
+	// time. A cluster has few of these.
+	silent map[string]time.Time // when Doubts has first reported it, or zero
 }
 
 // New returns a Dialer that makes TLS connections if t is not nil. It waits no longer
@@ -90,7 +95,7 @@ type Dialer struct {
 // members of a group. If answer is 0, only the wait for the address of a coordinator is
 // bounded. An answer that is longer than maxAnswer bytes breaks its connection.
 func New(t *tls.Config, answer time.Duration, maxAnswer int) *Dialer {
-	d := &Dialer{tls: t, answer: answer, max: maxAnswer, conns: map[*conn]struct{}{}, produces: map[string]int64{}}
+	d := &Dialer{tls: t, answer: answer, max: maxAnswer, conns: map[*conn]struct{}{}, produces: map[string]int64{}, silent: map[string]time.Time{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
@@ -238,7 +243,37 @@ func (d *Dialer) IsSevered() bool { return d.ctx.Err() != nil }
 func (d *Dialer) Plaintext() bool { return d.tls == nil }
 
 // TakeSilence reports whether an answer has not come in time since the last call.
-func (d *Dialer) TakeSilence() bool { return d.silent.Swap(false) }
+func (d *Dialer) TakeSilence() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	silent := len(d.silent) > 0
+	clear(d.silent)
+	return silent
+}
+
+// Doubts reports whether an answer has not come in time from the broker that is dialed at an
+// address, until doubtTime after it has first reported that.
+func (d *Dialer) Doubts(addr string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	since, silent := d.silent[addr]
+	switch {
+	case !silent:
+		return false
+	case since.IsZero():
+		d.silent[addr] = time.Now()
+	case time.Since(since) > doubtTime:
+		delete(d.silent, addr)
+		return false
+	}
+	return true
+}
+
+func (d *Dialer) noteSilence(addr string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.silent[addr] = time.Time{}
+}
 
 // Produces returns how many produce requests the client has begun to write to the broker
 // that it dials at an address.
