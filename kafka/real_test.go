@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -12,10 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
 	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/kafka"
 )
+
+// realDriver returns the driver of the tests on a real broker: the one whose turn it is, or
+// the Sarama driver.
+func realDriver() driver.Driver {
+	if os.Getenv("GOPKG_DRIVER") == "franz" {
+		return franz.Driver{}
+	}
+	return sarama.Driver{}
+}
 
 // TestReal is what a user sees of a real Kafka that is not as it should be:
 // the state and the reason, attempts with backoff, recovery, and nothing lost.
@@ -56,7 +68,7 @@ func run(t *testing.T, brokers, topic string, change func(*kafka.ConsumerConfig)
 	if change != nil {
 		change(&cfg)
 	}
-	m := newManager(t, sarama.Driver{})
+	m := newManager(t, realDriver())
 	require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, func(_ context.Context, r *kafka.Message) error {
 		time.Sleep(5 * time.Millisecond)
 		mu.Lock()

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -57,7 +56,7 @@ func newPoisoned(t *testing.T, cluster *kafkacluster.Cluster, letters int) *pois
 	}
 	require.NoError(t, cluster.CreateTopic(t.Context(), p.topic, poisonPartitions, nil))
 	require.NoError(t, cluster.CreateTopic(t.Context(), p.dlq, letters, nil))
-	p.m = newManager(t, sarama.Driver{})
+	p.m = newManager(t, realDriver())
 	cfg := kafka.ConsumerConfig{
 		JobName: "orders", Topic: p.topic, ConsumerGroup: p.topic, BootstrapServers: cluster.Bootstrap(),
 		InitialOffset: kafka.OffsetOldest,

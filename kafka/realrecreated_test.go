@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -90,7 +89,7 @@ type switchable struct {
 func startRecreated(t *testing.T, brokers, topic string, initial kafka.InitialOffset) *switchable {
 	t.Helper()
 	r := new(switchable)
-	r.m = newManager(t, sarama.Driver{}, kafka.WithHook(&r.events))
+	r.m = newManager(t, realDriver(), kafka.WithHook(&r.events))
 	require.NoError(t, r.m.RegisterConsumer(t.Context(), kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName: "orders", Topic: topic, ConsumerGroup: topic, BootstrapServers: brokers, InitialOffset: initial,
 		SessionTimeout: 6 * time.Second, HeartbeatInterval: time.Second,

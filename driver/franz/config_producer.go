@@ -6,15 +6,18 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
 const (
-	maxMessageBytes = 64 << 20 // of one message; a request has 100 MiB
-	batchBytes      = 128      // the most that a batch takes beside its messages
-	minBatchBytes   = 512      // kgo allows no less
+	maxMessageBytes = 100 << 20 // of one message; no larger request is what a broker accepts by default
+	batchBytes      = 128       // the most that a batch takes beside its messages
+	minBatchBytes   = 512       // kgo allows no less
+	requestBytes    = 64 << 10  // the most that a request takes beside a batch
 )
 
 // maxBatch is the most that a batch of kgo's can take, which has room for the largest message.
@@ -56,9 +59,11 @@ func (d Driver) producerOptions(cfg driver.ProducerConfig, line *dialer.Dialer) 
 		return nil, err
 	}
 	opts = append(opts,
+		kgo.MaxVersions(namesOnly()),
 		kgo.RequiredAcks(acks),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(int32(maxBatch(cfg))),
+		kgo.BrokerMaxWriteBytes(int32(max(maxMessageBytes, maxBatch(cfg)+requestBytes))),
 		kgo.ProducerLinger(0),
 		kgo.RecordPartitioner(java{}),
 		kgo.ProduceRequestTimeout(requestTimeout),
@@ -77,6 +82,15 @@ func (d Driver) producerOptions(cfg driver.ProducerConfig, line *dialer.Dialer) 
 		opts = append(opts, kgo.DisableIdempotentWrite())
 	}
 	return d.extend(opts, producerSafety)
+}
+
+// namesOnly returns the versions of requests by which kgo's producer learns no topic's ID. Once it
+// knows one, it fails each message to a topic that was deleted and created again, for as long as the
+// client lives. A producer means the topic's name.
+func namesOnly() *kversion.Versions {
+	v := versions()
+	v.SetMaxKeyVersion(int16(kmsg.Metadata), 9)
+	return v
 }
 
 // checkProducer rejects fields that contradict each other or that kgo cannot honour.

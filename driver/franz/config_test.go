@@ -101,6 +101,16 @@ func TestProducerFieldsRefused(t *testing.T) {
 	}
 }
 
+// TestLargestMessageOfTheCore: the core allows 100 MiB, and its producer of dead letters asks for
+// that by default.
+func TestLargestMessageOfTheCore(t *testing.T) {
+	cfg := producerConfig([]string{"127.0.0.1:1"})
+	cfg.MaxMessageBytes = 100 << 20
+	assert.NoError(t, Driver{}.ValidateProducer(cfg))
+	cfg.MaxMessageBytes++
+	wantInvalid(t, Driver{}.ValidateProducer(cfg), "MaxMessageBytes", "")
+}
+
 func TestEverySettingOfAProducerIsHonoured(t *testing.T) {
 	for acks, want := range map[driver.RequiredAcks]kgo.Acks{
 		driver.WaitForAll: kgo.AllISRAcks(), driver.WaitForLocal: kgo.LeaderAck(), driver.NoResponse: kgo.NoAck(),
