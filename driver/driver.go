@@ -367,6 +367,8 @@ type Producer interface {
 
 // A Message is one record to be sent.
 type Message struct {
+	// Topic is the name of the topic. If the topic is deleted and created again, the driver
+	// must send to the new one; messages may fail meanwhile.
 	Topic string
 
 	// Partition is the partition to send to. With -1 the driver must choose as Java's

@@ -19,6 +19,7 @@ func topicChecks() []check {
 		{"RecreatedTopicIsAnother", "When a topic is deleted and created again, its claims must be Lost, h.Error must get a DataLossError with Recreated set, and the claims of the new incarnation must start at its beginning.", recreatedTopicIsAnother},
 		{"RecreatedTopicIsReadWhole", "The claims of a new incarnation must start at its beginning, regardless of InitialOffset.", recreatedTopicIsReadWhole},
 		{"OldPositionNeverCounts", "A position from the old incarnation of a topic must never apply to the new one.", oldPositionNeverCounts},
+		{"ProducerFollowsItsTopic", "If a topic is deleted and created again, the producer must send to the new one; messages may fail meanwhile.", producerFollowsItsTopic},
 		{"StartThatSkipsIsReported", "A NoPositionError must report a claim that starts without a committed position, if the start skips records.", startThatSkipsIsReported},
 	}
 }
@@ -253,6 +254,17 @@ func (m *member) reportedRecreation(topic string, from, to int64) bool {
 	return slices.ContainsFunc(m.errs, func(err error) bool {
 		gap, ok := errors.AsType[*driver.DataLossError](err)
 		return ok && gap.Recreated && gap.Topic == topic && gap.From == from && gap.To == to
+	})
+}
+
+func producerFollowsItsTopic(e *env) {
+	recreater := ability[TopicRecreater](e)
+	topic := e.topic(1)
+	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
+	wantDelivered(e, p.produceAll(topic, 0, "old")...)
+	e.must(recreater.RecreateTopic(e.context(), topic, 1))
+	e.eventually("a message to be stored in the new topic", func() bool {
+		return p.produceAll(topic, 0, "new")[0].outcome() == nil && len(e.read(topic, 0)) > 0
 	})
 }
 

@@ -57,6 +57,17 @@ func wrongSends() []wrong {
 				return p.Producer.Produce(ctx, m)
 			}
 		}},
+		{name: "keeps to a topic's ID", fails: "ProducerFollowsItsTopic", producer: func(p *producer) {
+			var known sync.Map // topic to ID
+			p.produce = func(ctx context.Context, m *driver.Message) error {
+				id := p.h.broker.TopicID(m.Topic)
+				if first, _ := known.LoadOrStore(m.Topic, id); first != any(id) {
+					go m.Acker.Ack(&driver.Error{Code: "UNKNOWN_TOPIC_ID"})
+					return nil
+				}
+				return p.Producer.Produce(ctx, m)
+			}
+		}},
 		{name: "answers twice", fails: "AckedOnce", producer: eachAck(func(_ *producer, _ *driver.Message, err error, ack func(error)) {
 			ack(err)
 			ack(err)
