@@ -263,9 +263,17 @@ func producerFollowsItsTopic(e *env) {
 	p := e.producer(func(cfg *driver.ProducerConfig) { cfg.MaxRetries = 3 })
 	wantDelivered(e, p.produceAll(topic, 0, "old")...)
 	e.must(recreater.RecreateTopic(e.context(), topic, 1))
-	e.eventually("a message to be stored in the new topic", func() bool {
-		return p.produceAll(topic, 0, "new")[0].outcome() == nil && len(e.read(topic, 0)) > 0
+	stored := 0 // in a row: a driver may notice the new topic between two messages
+	e.eventually("ten messages in a row to be stored in the new topic", func() bool {
+		time.Sleep(100 * time.Millisecond)
+		if stored++; p.produceAll(topic, 0, "new")[0].outcome() != nil {
+			stored = 0
+		}
+		return stored == 10
 	})
+	if n := len(e.read(topic, 0)); n < 10 {
+		e.errorf("the new topic has %d records, want the 10 that were acknowledged", n)
+	}
 }
 
 func startThatSkipsIsReported(e *env) {
