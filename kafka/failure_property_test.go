@@ -60,7 +60,7 @@ var (
 )
 
 // errExits is an error about which Classify ends the goroutine.
-var errExits = errors.New("Classify exits")
+var errExits = errors.New("its Classify exits")
 
 func exits(err error) Failure {
 	if errors.Is(err, errExits) {

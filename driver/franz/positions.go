@@ -133,7 +133,7 @@ func (o *positions) pin(ctx context.Context, s *session, by member, positions ma
 		return nil, nil
 	}
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
-		refused, err = o.committer.startSome(ctx, s.eras, func() (member, error) {
+		refused, err = o.committer.start(ctx, s.eras, func() (member, error) {
 			if now, ok := s.member(); !ok || now != by || ctx.Err() != nil {
 				return member{}, errSuperseded
 			}

@@ -43,7 +43,7 @@ func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, by m
 	}
 	begins, failed := o.beginnings(ctx, o.leaders, slices.Collect(maps.Keys(froms)))
 	if len(begins) > 0 {
-		refused, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
+		refused, err := o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, begins)
 		if otherMembers(err) {
 			return nil
 		}
