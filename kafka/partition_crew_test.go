@@ -427,7 +427,8 @@ func TestAHoldOverSeveralCrews(t *testing.T) {
 		synctest.Wait()
 		assert.Len(t, w.called(), 1)
 		ps := state(t, m).Partitions[1]
-		assert.Equal(t, []int{5, 1, 0}, []int{ps.Undone, ps.BackingOff, ps.Workers}, "one waits at the gate")
+		assert.Equal(t, []int{5, 0}, []int{ps.Undone, ps.Workers})
+		assert.Contains(t, []int{1, 2, 3}, ps.BackingOff, "lanes at the gate: those that took a record before the first was there")
 		up.Store(true)
 		pass(5 * time.Minute)
 		assert.Len(t, w.ended(), 6)
