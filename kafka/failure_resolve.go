@@ -11,7 +11,8 @@ import (
 // tries it now, FailureDeadLetter forwards it, FailureSkip goes on without it. A record
 // that waits to be forwarded is sent now with FailureKeep and FailureDeadLetter. nil says
 // that this is done next, unless the partition is given up before. RecordForwarded,
-// ForwardFailed and RecordSkipped report the outcome.
+// ForwardFailed and RecordSkipped report the outcome. While the consumer is held, a record
+// that is to be tried waits for the end of the hold.
 //
 // Resolve acts only if exactly that record has failed, or waits to be forwarded, in this
 // process, and else returns an error that wraps ErrNotFailing; so a second call does
@@ -29,6 +30,9 @@ import (
 func (m *Manager) Resolve(ctx context.Context, jobName string, p TopicPartition, offset int64, do Failure) error {
 	if ctx != nil && ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if err := m.ready(); err != nil {
+		return err
 	}
 	if caller := m.caller(); caller != "" {
 		return fmt.Errorf("kafka: resolve record %v at offset %d of consumer %q inside %s: %w", p, offset, jobName, caller, ErrInside)

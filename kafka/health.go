@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,10 +25,13 @@ func WithStuckAfter(d time.Duration) Option {
 
 // Ready reports whether the process does its part: nil once each consumer that is
 // switched on has joined its group since its last start, with or without partitions. It
-// is an error while one is starting or backing off, before StartAllConsumers, and from
-// the beginning of a shutdown on, when it wraps ErrClosed. A disabled consumer is
-// switched off, and is none of those. A consumer that has joined stays ready while its
-// brokers are away, until its driver gives up.
+// is an error while one is starting or backing off, or is switched on before
+// StartAllConsumers, and from the beginning of a shutdown on, when it wraps ErrClosed. A
+// disabled consumer is switched off, and is none of those. A consumer that has joined stays
+// ready while its brokers are away, until its driver gives up.
+//
+// A manager without consumers is ready, so a program that registers them by Run answers
+// probes only after that.
 //
 // It is meant for a readiness probe, and for a deployment that waits for it. It asks no
 // broker.
@@ -76,12 +81,12 @@ func (m *Manager) report(ask func(*job) []error) error {
 // awaited returns why the job is not ready, if so.
 func (j *job) awaited() []error {
 	j.mu.Lock()
-	st, on, s := j.status, j.wish.on, j.session
+	st, w, s := j.status, j.wish, j.session
 	j.mu.Unlock()
 	switch {
-	case !on:
+	case !w.on:
 		return nil
-	case s != nil && st.state != StateStopping && isClosed(s.member.joined):
+	case s != nil && s.committer.offs == w.offs && st.state != StateStopping && isClosed(s.member.joined):
 		return nil
 	case st.state == StateOff:
 		return []error{fmt.Errorf("kafka: consumer %q is switched on and has not been started", j.name())}
@@ -95,21 +100,28 @@ func (j *job) awaited() []error {
 func (j *job) stuck() (all []error) {
 	for _, p := range j.workers.busy() {
 		o := j.watch.look(p)
-		limit := j.watch.limit
-		if o.what == isReady {
-			limit += p.env.batchLinger // a batch may wait for so long to fill
-		}
-		if still := time.Since(o.called); o.what == isWaiting || still <= limit {
-			continue
-		} else if o.what == isReady {
+		still := time.Since(o.ready)
+		if o.what == isReady && still > j.watch.limit+p.env.batchLinger { // a batch may wait for so long to fill
 			all = append(all, fmt.Errorf("kafka: consumer %q: the record of %v at offset %d has been ready for %v and was not handed out",
 				j.name(), keyOf(p.claim), o.position, still.Truncate(time.Second)))
-		} else {
+		}
+		c, calling := longest(o.calls)
+		if still := time.Since(c.since); calling && still > j.watch.limit {
 			all = append(all, fmt.Errorf("kafka: consumer %q: the handler of %v has been at offset %d for %v",
-				j.name(), keyOf(p.claim), o.position, still.Truncate(time.Second)))
+				j.name(), keyOf(p.claim), c.offset, still.Truncate(time.Second)))
 		}
 	}
 	return all
+}
+
+// longest returns the call that has run for the longest time, if there is one.
+func longest(calls []call) (c call, some bool) {
+	for i, o := range calls {
+		if i == 0 || o.since.Before(c.since) {
+			c = o
+		}
+	}
+	return c, len(calls) > 0
 }
 
 // stuckLimit returns how long a call may run.
@@ -143,24 +155,42 @@ type watch struct {
 // A sight is what a partition was found at.
 type sight struct {
 	stance
-	stood  time.Time // since when its position is the same
-	called time.Time // since when the call, or what else it is at, is the same
+	stood time.Time // since when its position is the same
+	ready time.Time // since when the stance is the same
+	calls []call    // in order of offset
+}
+
+// A call is a call of the handler that is under way. A partition with a crew can have many,
+// at any of its offsets: one that does not return is found though the record at the
+// position waits, or has been dropped with its claim.
+type call struct {
+	offset int64
+	again  int       // how many calls for records that had failed came before
+	since  time.Time // when it was first seen
+}
+
+// began returns since when a call is under way, of which the sight before knew.
+func (o *sight) began(c call, now time.Time) time.Time {
+	i, found := slices.BinarySearchFunc(o.calls, c.offset, func(o call, offset int64) int { return cmp.Compare(o.offset, offset) })
+	if found && o.calls[i].again == c.again {
+		return o.calls[i].since
+	}
+	return now
 }
 
 // A stance is where a partition is and what it does there.
 type stance struct {
 	what     stanceKind
 	position int64
-	calls    int // that came again
 }
 
 type stanceKind int
 
 const (
 	isIdle    stanceKind = iota // it has no record
-	isWaiting                   // there is a reason why no handler is called
-	isReady                     // a record could be handed out
-	isCalling                   // a handler is called
+	isWaiting                   // there is a reason why no handler is called for the one at its position
+	isReady                     // that one could be handed out
+	isCalling                   // a handler is called for it
 )
 
 func newWatch(j *job, limit time.Duration) *watch {
@@ -217,16 +247,20 @@ func (w *watch) lookAtAll() (records bool) {
 // look notes what p is at, and returns it with the times since when. Of a partition
 // without records it keeps nothing.
 func (w *watch) look(p *partition) sight {
-	now, s := time.Now(), p.stance()
+	now := time.Now()
+	s, calls := p.stance()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before, known := w.seen[p]
-	o := sight{s, now, now}
+	o := sight{s, now, now, calls}
 	if known && before.position == s.position {
 		o.stood = before.stood
 		if before.stance == s {
-			o.called = before.called
+			o.ready = before.ready
 		}
+	}
+	for i, c := range calls {
+		calls[i].since = before.began(c, now)
 	}
 	if s.what == isIdle {
 		delete(w.seen, p)
@@ -247,44 +281,52 @@ func (w *watch) close() {
 	}
 }
 
-// stance returns what p is at. A failing record that waits, or whose copy is being sent,
-// is a reason; so are a hold and the end of the claim. A lane that has not begun waits for
-// the handler of an earlier claim.
-func (p *partition) stance() stance {
+// stance returns what p is at, and the calls of the handler that are under way. A failing
+// record that waits, or whose copy is being sent, is a reason; so are a hold, the end of the
+// claim, and other partitions that have all places of MaxConcurrency. A lane that has not
+// begun waits for the handler of an earlier claim.
+func (p *partition) stance() (s stance, calls []call) {
 	var ps PartitionStatus
 	p.intake.fill(&ps)
-	failing, calls, calling := p.standing(&ps)
-	s := stance{position: ps.Position, calls: calls}
+	failing, calls := p.standing(&ps)
+	s.position = ps.Position
 	switch {
 	case p.ended():
+		return s, nil
 	case failing:
 		s.what = isWaiting
-	case calling:
+	case slices.ContainsFunc(calls, func(c call) bool { return c.offset == ps.Position }):
 		s.what = isCalling
-	case ps.Buffered == 0:
-	case !p.brake.free() || p.goroutine.Load() == 0:
+	case ps.Buffered == 0 && len(calls) == 0:
+	case !p.brake.free() || p.goroutine.Load() == 0 || p.crew != nil && p.env.places.asked(p.crew):
 		s.what = isWaiting
 	default:
 		s.what = isReady
 	}
-	return s
+	return s, calls
 }
 
-// standing says what the lane is at that has the record at the position of ps: whether
-// the record has failed and waits, how many calls of the handler there were for records
-// that had failed, and whether a handler is called. Of a crew, no lane may have it.
-func (p *partition) standing(ps *PartitionStatus) (failing bool, calls int, calling bool) {
+// standing reports whether the record at the position of ps has failed and waits, and
+// returns the calls of the handler that are under way, in order of offset.
+func (p *partition) standing(ps *PartitionStatus) (failing bool, calls []call) {
 	if p.crew == nil {
-		failing, calls = p.lane.failing.standing()
-		return failing, calls, ps.InFlight > 0
+		waits, again := p.lane.failing.standing()
+		if !waits && ps.InFlight > 0 {
+			calls = []call{{offset: ps.Position, again: again}}
+		}
+		return waits, calls
 	}
 	p.crew.each(func(s *seat) {
-		if s.offset == ps.Position {
-			failing, calls = s.lane.failing.standing()
-			failing, calling = failing || s.waits, true
+		waits, again := s.lane.failing.standing()
+		switch waits = waits || s.waits; {
+		case !waits:
+			calls = append(calls, call{offset: s.offset, again: again})
+		case s.offset == ps.Position:
+			failing = true
 		}
 	})
-	return failing, calls, calling
+	slices.SortFunc(calls, func(a, b call) int { return cmp.Compare(a.offset, b.offset) })
+	return failing, calls
 }
 
 // standing reports whether a record has failed and is not with the handler, and counts

@@ -259,6 +259,66 @@ func TestStragglerIsStuck(t *testing.T) {
 	})
 }
 
+// Records of several partitions take turns at the places of MaxConcurrency: one that waits
+// for its turn for longer than the bound is not stuck.
+func TestWaitingForAPlaceIsNotStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(ctx context.Context, _ *Message) error {
+			select {
+			case <-time.After(4 * time.Minute):
+			case <-ctx.Done():
+			}
+			return nil
+		}}
+		cfg := parallel(OrderByKey, 2)
+		cfg.MaxConcurrency = 1
+		m, c := startMany(t, cfg, w)
+		for p := range int32(3) {
+			c.h.Deliver(c.assign(p, 0), keyed(0, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"))
+		}
+		for range 210 {
+			pass(17 * time.Second)
+			assert.NoError(t, m.Healthy())
+		}
+		assert.Equal(t, 1, w.most)
+		assert.Greater(t, len(w.ended()), 10)
+	})
+}
+
+// With records that are handled many at once, a call that does not return is found at
+// whatever offset: while the record at the position fails, and after the claim has ended.
+func TestStuckAboveThePosition(t *testing.T) {
+	for _, order := range []Order{OrderByKey, OrderNone} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			w := &worked{handle: func(_ context.Context, m *Message) error {
+				switch string(m.Key) {
+				case "bad":
+					time.Sleep(20 * time.Second)
+					return errHandler
+				case "stuck":
+					<-release
+				}
+				return nil
+			}}
+			m, c := startMany(t, parallel(order, 4), w)
+			cl := c.assign(0, 0)
+			c.h.Deliver(cl, keyed(0, "bad", "a", "stuck", "b"))
+			pass(4 * time.Minute)
+			assert.NoError(t, m.Healthy())
+			pass(6*time.Minute + time.Second)
+			assert.Greater(t, count(w.called(), "bad0"), 4)
+			assert.EqualError(t, m.Healthy(), `kafka: consumer "job": the handler of orders/0 has been at offset 2 for 9m46s`)
+			c.revoke(cl)
+			pass(6 * time.Minute)
+			assert.ErrorContains(t, m.Healthy(), `the handler of orders/0 has been at offset 2 for 1`)
+			close(release)
+			pass(time.Second)
+			assert.NoError(t, m.Healthy())
+		})
+	}
+}
+
 // A copy to the dead letters that is not acknowledged is no stuck handler.
 func TestForwardingIsNotStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -358,6 +418,9 @@ func TestReadyBeforeTheStart(t *testing.T) {
 	assert.NoError(t, m.Healthy())
 	assert.Error(t, new(Manager).Ready())
 	assert.Error(t, new(Manager).Healthy())
+	for _, none := range []*Manager{nil, {}} {
+		assert.EqualError(t, none.Resolve(t.Context(), "job", TopicPartition{}, 0, FailureKeep), "kafka: manager was not made by New")
+	}
 }
 
 // Switched off and on, or started again after a failure, a consumer has to join again.
@@ -378,6 +441,15 @@ func TestReadyFollowsTheLatestStart(t *testing.T) {
 		assert.Error(t, m.Ready())
 		synctest.Wait()
 		assert.NoError(t, m.Ready())
+
+		j := m.jobs["job"] // as off and on at once leave it, until the session has seen that
+		j.mu.Lock()
+		j.wish.offs++
+		j.mu.Unlock()
+		assert.Error(t, m.Ready())
+		j.mu.Lock()
+		j.wish.offs--
+		j.mu.Unlock()
 	})
 }
 

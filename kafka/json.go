@@ -59,6 +59,11 @@ func jsonValue(v any) any {
 		if v.IsZero() {
 			return nil
 		}
+		// A producer can date a record as it likes. Package json would refuse the year,
+		// and with it everything that stands beside this record.
+		if y := v.Year(); y < 0 || y > 9999 {
+			return v.UTC().Format(time.RFC3339Nano)
+		}
 	case error:
 		if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() {
 			return nil

@@ -57,6 +57,22 @@ func TestFault_D5_StatusAsJSON(t *testing.T) {
 
 type plainStatus ConsumerStatus
 
+// D5: a record that is dated beyond the year 9999, such as in microseconds by mistake, does
+// not keep the status from being read.
+func TestFault_D5_TimesAsJSON(t *testing.T) {
+	for ms, want := range map[int64]any{
+		1_700_000_000_000:     "2023-11-14T22:13:20Z",
+		1_700_000_000_000_000: "55840-11-07T22:13:20Z",
+		-99_999_999_999_999:   "-1199-02-15T14:13:20.001Z",
+	} {
+		got, err := json.Marshal([]ConsumerStatus{{JobName: "orders", Partitions: []PartitionStatus{{Oldest: time.UnixMilli(ms).UTC()}}}})
+		require.NoError(t, err)
+		var status []struct{ Partitions []struct{ Oldest any } }
+		require.NoError(t, json.Unmarshal(got, &status))
+		assert.Equal(t, want, status[0].Partitions[0].Oldest)
+	}
+}
+
 // D5: every kind of error.
 func TestFault_D5_ErrorsAsJSON(t *testing.T) {
 	var typedNil *PanicError

@@ -31,6 +31,16 @@ func newPlaces(most int) *places {
 // contended reports whether a lane waits for a place.
 func (p *places) contended() bool { return p != nil && p.waiting.Load() }
 
+// asked reports whether a lane of c waits for a place.
+func (p *places) asked(c *crew) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(c.asking) > 0
+}
+
 // ask gives s a place, or lets it wait for one: then its goroutine begins when it gets it.
 // A seat whose partition is halted waits for nothing; its lane takes no record.
 func (p *places) ask(s *seat) (got bool) {

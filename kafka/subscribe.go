@@ -7,8 +7,8 @@ import (
 )
 
 // Subscribe calls f for every event from now on, as [Hook].Event is called, until stop is
-// called or the manager has shut down. f may still be called once while stop returns. It
-// serves what is added to a manager that exists, such as a page for operators; a hook
+// called or the manager has shut down. stop does not wait for calls of f that are under way.
+// Use it for what is attached to a running manager, such as a page for operators; a hook
 // that should see everything is given to New.
 func (m *Manager) Subscribe(f func(Event)) (stop func()) {
 	if m.ready() != nil || f == nil {
