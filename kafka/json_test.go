@@ -62,7 +62,7 @@ type plainStatus ConsumerStatus
 func TestFault_D5_TimesAsJSON(t *testing.T) {
 	for ms, want := range map[int64]any{
 		1_700_000_000_000:     "2023-11-14T22:13:20Z",
-		1_700_000_000_000_000: "55840-11-07T22:13:20Z",
+		1_700_000_000_000_000: "55840-11-08T22:13:20Z",
 		-99_999_999_999_999:   "-1199-02-15T14:13:20.001Z",
 	} {
 		got, err := json.Marshal([]ConsumerStatus{{JobName: "orders", Partitions: []PartitionStatus{{Oldest: time.UnixMilli(ms).UTC()}}}})
