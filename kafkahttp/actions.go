@@ -45,6 +45,9 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errBad}, args...)...)
 }
 
+// errAtWork is the answer while the handler is at the record.
+var errAtWork = errors.New("the handler is at the record, so that nothing was done; ask again when that call has failed")
+
 func (h *handler) switchConsumer(_ context.Context, o *order) (string, error) {
 	if o.On == nil {
 		return "", bad("on is missing: true or false")
@@ -83,10 +86,14 @@ func (h *handler) resolve(ctx context.Context, o *order) (string, error) {
 	defer cancel()
 	err := h.source.Resolve(ctx, o.Consumer, p, *o.Offset, do)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "", errors.New("the handler is at " + record + ", so that nothing was done; ask again when that call has failed")
+		return "", errAtWork
+	}
+	trying := "Trying " + record + " now."
+	if s, e := h.source.Consumer(o.Consumer); e == nil && s.Held != nil {
+		trying = "The consumer is held: " + record + " is tried when the hold ends."
 	}
 	return map[kafka.Failure]string{
-		kafka.FailureKeep:       "Trying " + record + " now.",
+		kafka.FailureKeep:       trying,
 		kafka.FailureSkip:       "Skipping " + record + ".",
 		kafka.FailureDeadLetter: "Sending " + record + " to the dead letters; an event says when it is there.",
 	}[do], err
@@ -113,7 +120,7 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request) {
 	}
 	done, err := do(h, r.Context(), o)
 	switch {
-	case err != nil && h.hideErrors && !errors.Is(err, errBad):
+	case err != nil && h.hideErrors && !own(err):
 		h.refuse(w, r, codeOf(err), "the manager has refused that")
 	case err != nil:
 		h.refuse(w, r, codeOf(err), text(err))
@@ -126,8 +133,21 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// own reports whether err has no text of another program's in it.
+func own(err error) bool {
+	for _, known := range []error{errBad, errAtWork, kafka.ErrUnknownConsumer, kafka.ErrNotFailing, kafka.ErrClosed} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
 func codeOf(err error) int {
+	var large *http.MaxBytesError
 	switch {
+	case errors.As(err, &large):
+		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errMedia):
 		return http.StatusUnsupportedMediaType
 	case errors.Is(err, errBad):
@@ -156,7 +176,7 @@ func readOrder(w http.ResponseWriter, r *http.Request) (*order, error) {
 	switch {
 	case isForm(r):
 		if err := r.ParseForm(); err != nil {
-			return nil, bad("%v", err)
+			return nil, bad("%w", err)
 		}
 		if err := o.fromForm(r.PostForm); err != nil {
 			return nil, err
@@ -165,7 +185,7 @@ func readOrder(w http.ResponseWriter, r *http.Request) (*order, error) {
 		d := json.NewDecoder(r.Body)
 		d.DisallowUnknownFields()
 		if err := d.Decode(o); err != nil {
-			return nil, bad("%v", err)
+			return nil, bad("%w", err)
 		}
 		if _, err := d.Token(); err != io.EOF {
 			return nil, bad("something follows the JSON object")
@@ -211,7 +231,7 @@ func (o *order) fromForm(f url.Values) error {
 // refuse answers that a request is not carried out: as JSON, or as a page for a browser.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		h.writePage(w, code, &page{Title: http.StatusText(code), Up: r.Method == http.MethodPost, Problem: why})
+		h.writePage(w, code, &page{Title: http.StatusText(code), Up: strings.Count(r.URL.Path, "/") > 1, Post: r.Method == http.MethodPost, Problem: why})
 		return
 	}
 	writeJSON(w, code, problem{why})
@@ -221,20 +241,31 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, code int, why s
 // number only, so that no link can put words on the page.
 type notices struct {
 	mu    sync.Mutex
-	texts map[string]string
+	texts map[string]notice
 	order []string
 }
 
-const keptNotices = 100
+// A notice is what was done, and when.
+type notice struct {
+	text string
+	at   time.Time
+}
+
+// A notice is forgotten after noticeFor, so that a bookmark or a late reload does not repeat
+// it, and when there are keptNotices younger ones.
+const (
+	keptNotices = 100
+	noticeFor   = time.Minute
+)
 
 func (n *notices) add(done string) (id string) {
 	id = rand.Text()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.texts == nil {
-		n.texts = make(map[string]string)
+		n.texts = make(map[string]notice)
 	}
-	n.texts[id] = done
+	n.texts[id] = notice{done, time.Now()}
 	if n.order = append(n.order, id); len(n.order) > keptNotices {
 		delete(n.texts, n.order[0])
 		n.order = n.order[1:]
@@ -245,5 +276,8 @@ func (n *notices) add(done string) (id string) {
 func (n *notices) get(id string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.texts[id]
+	if one := n.texts[id]; time.Since(one.at) < noticeFor {
+		return one.text
+	}
+	return ""
 }

@@ -13,13 +13,25 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// consumers answers with all consumers, without null for none.
+// consumers answers with all consumers, without null for none. It writes one after the
+// other: all of them at once can be tens of megabytes.
 func (h *handler) consumers(w http.ResponseWriter, _ *http.Request) {
-	all := h.source.Consumers()
-	for i := range all {
-		all[i] = h.seen(all[i])
+	w.Header().Set("Content-Type", "application/json")
+	before := "["
+	for _, s := range h.source.Consumers() {
+		body, err := json.Marshal(h.seen(s))
+		if err != nil {
+			body, _ = json.Marshal(problem{"a consumer cannot be encoded"})
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", before, body); err != nil {
+			return
+		}
+		before = ",\n"
 	}
-	writeJSON(w, http.StatusOK, append([]kafka.ConsumerStatus{}, all...))
+	if before == "[" {
+		fmt.Fprint(w, before)
+	}
+	fmt.Fprint(w, "]\n")
 }
 
 func (h *handler) consumer(w http.ResponseWriter, r *http.Request) {

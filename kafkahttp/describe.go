@@ -23,7 +23,7 @@ func lines(all []entry) []line {
 	var ls []line
 	for _, e := range all {
 		l := describe(e.Event)
-		l.ID, l.At, l.Job = e.ID, e.At, jobOf(e.Event)
+		l.ID, l.At, l.Job = e.ID, e.At, e.job
 		l.Text, l.Err = printable(l.Text), printable(l.Err)
 		ls = append(ls, l)
 	}

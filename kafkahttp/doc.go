@@ -7,7 +7,7 @@
 //	mux.Handle("/kafka/", http.StripPrefix("/kafka", kafkahttp.New(manager)))
 //
 // The path has to end with a slash: links on the page are relative. Make one handler per
-// manager; it follows the manager until that has shut down.
+// manager; it follows the manager until that has shut down, and then ends its streams.
 //
 //	GET  /                   the page: consumers, those that stand still first
 //	GET  /consumer?name=N    the page of one consumer, with its partitions
@@ -26,10 +26,13 @@
 //
 // The handler knows no users. Every caller sees names of consumers, topics, groups and
 // clients, offsets, and the texts of errors, which can quote data; never payloads, keys or
-// the values of headers. [WithoutErrors] leaves the texts out. With
-// [WithControls] it also changes what runs. Put the program's authentication in front:
+// the values of headers. [WithoutErrors] replaces the texts. With
+// [WithControls] it also changes what runs. Put the program's authentication in front of
+// all but the probes, whose answers name consumers and quote errors, too:
 //
 //	page := http.StripPrefix("/kafka", kafkahttp.New(manager, kafkahttp.WithControls()))
+//	mux.Handle("GET /kafka/ready", page)
+//	mux.Handle("GET /kafka/healthy", page)
 //	mux.Handle("/kafka/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 //		if !isOperator(r) {
 //			http.Error(w, "forbidden", http.StatusForbidden)
@@ -39,7 +42,8 @@
 //	}))
 //
 // Requests of other sites are refused by http.CrossOriginProtection, so that a page
-// elsewhere cannot press a button in an operator's browser.
+// elsewhere cannot press a button in an operator's browser. A proxy in front has to pass the
+// Host on. DNS rebinding is not stopped by that, but by authentication.
 //
 // # Actions
 //
@@ -58,4 +62,12 @@
 // that accepts text/event-stream gets those, and then each new one. After a reconnect it
 // goes on behind its Last-Event-ID; an event named missed says how many are gone. A reader
 // that does not read for ten seconds is dropped.
+//
+// # Shutdown
+//
+// Streams end when the manager has shut down. http.Server.Shutdown waits for them, so it
+// comes after Manager.Shutdown, or the program's context is the BaseContext of the server,
+// which ends them at once:
+//
+//	server := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }}
 package kafkahttp

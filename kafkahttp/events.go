@@ -2,6 +2,7 @@ package kafkahttp
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -22,6 +23,8 @@ type entry struct {
 	At    time.Time   `json:"at"`
 	Type  string      `json:"type"` // such as StateChanged
 	Event kafka.Event `json:"event"`
+
+	job string // that the event is about, or ""
 }
 
 // Events are the latest events. Readers take them from here by number, so that a slow
@@ -40,9 +43,11 @@ func newEvents(now time.Time) *events {
 }
 
 func (b *events) add(e kafka.Event) {
+	one := entry{Type: reflect.TypeOf(e).Name(), Event: e, job: jobOf(e)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ring[b.next%keptEvents] = entry{b.next, time.Now(), reflect.TypeOf(e).Name(), e}
+	one.ID, one.At = b.next, time.Now()
+	b.ring[b.next%keptEvents] = one
 	b.next++
 	close(b.added)
 	b.added = make(chan struct{})
@@ -64,13 +69,13 @@ func (b *events) since(from int64) (all []entry, missed int64, more <-chan struc
 	return all, missed, b.added
 }
 
-// latest returns the n latest events for which is holds, the youngest first.
-func (b *events) latest(n int, is func(kafka.Event) bool) (all []entry) {
+// latest returns the n latest events of a job, or of all for "", the youngest first.
+func (b *events) latest(n int, job string) (all []entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := b.next - 1; i >= max(1, b.next-keptEvents) && len(all) < n; i-- {
-		if e := b.ring[i%keptEvents]; is(e.Event) {
-			all = append(all, e)
+		if e := &b.ring[i%keptEvents]; job == "" || e.job == job {
+			all = append(all, *e)
 		}
 	}
 	return all
@@ -89,18 +94,32 @@ func (b *events) after(lastID string) int64 {
 	return min(n+1, b.next)
 }
 
-// serveEvents answers with a list, or with a stream for a reader that asks for one.
+// all reports whether every event before number from is all there is.
+func (b *events) all(from int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return from >= b.next
+}
+
+// serveEvents answers with a list, or with a stream for a reader that asks for one. The
+// stream ends with the manager. A reader that has all by then gets no content, so that it
+// does not connect again.
 func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		all, _, _ := h.events.since(1)
 		writeJSON(w, http.StatusOK, append([]entry{}, all...))
 		return
 	}
-	s := newStream(w)
 	last := r.Header.Get("Last-Event-ID")
 	from := h.events.after(last)
 	resumes := last != "" && from > 1
-	for {
+	if h.hasEnded() && h.events.all(from) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	s := h.newStream(w, r)
+	for s != nil {
+		ended := h.hasEnded() // before what is left is read
 		all, missed, more := h.events.since(from)
 		if missed > 0 && resumes {
 			s.printf("event: missed\ndata: {\"missed\":%d}\n\n", missed)
@@ -112,7 +131,11 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 			}
 			from = e.ID + 1
 		}
-		if !s.await(r, more) {
+		if ended {
+			s.flush()
+			return
+		}
+		if !s.await(r, more, h.ended) {
 			return
 		}
 	}
@@ -120,9 +143,10 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 
 // A stream writes server-sent events.
 type stream struct {
-	w   http.ResponseWriter
-	c   *http.ResponseController
-	err error
+	w    http.ResponseWriter
+	c    *http.ResponseController
+	slow time.Duration // the longest time that a write may take
+	err  error
 }
 
 const (
@@ -133,10 +157,21 @@ const (
 	quiet = 15 * time.Second
 )
 
-func newStream(w http.ResponseWriter) *stream {
+// newStream begins a stream. It returns nil if the answer is complete: to HEAD, which has no
+// body that could end, and where the writer cannot flush, so that nothing would arrive.
+func (h *handler) newStream(w http.ResponseWriter, r *http.Request) *stream {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
-	s := &stream{w: w, c: http.NewResponseController(w)}
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	s := &stream{w: w, c: http.NewResponseController(w), slow: h.slow}
+	_ = s.c.SetReadDeadline(time.Time{}) // http.Server.ReadTimeout would end the stream
+	s.limit()
+	if s.err = s.c.Flush(); errors.Is(s.err, http.ErrNotSupported) {
+		h.refuse(w, r, http.StatusNotImplemented, "this server cannot stream: its http.ResponseWriter has no Flush")
+		return nil
+	}
 	s.printf("retry: 2000\n\n")
 	return s
 }
@@ -158,21 +193,30 @@ func (s *stream) write(b []byte) {
 }
 
 // limit bounds the next write. A ResponseWriter that knows no deadline has none.
-func (s *stream) limit() { _ = s.c.SetWriteDeadline(time.Now().Add(slowReader)) }
+func (s *stream) limit() { _ = s.c.SetWriteDeadline(time.Now().Add(s.slow)) }
 
-// await flushes, and waits for more, or sends a comment when it has been quiet. It returns
-// false when the reader is gone.
-func (s *stream) await(r *http.Request, more <-chan struct{}) bool {
+// flush sends what was written, and returns false when the reader is gone. Then there is no
+// deadline until the next write: with HTTP/2 one that passes ends the stream, although no
+// write is under way, and with HTTP/1 the next request of the connection would have it.
+func (s *stream) flush() bool {
 	if s.err == nil {
 		s.err = s.c.Flush()
 	}
-	if s.err != nil {
+	_ = s.c.SetWriteDeadline(time.Time{})
+	return s.err == nil
+}
+
+// await flushes, and waits for more or for the end, or sends a comment when it has been
+// quiet. It returns false when the reader is gone.
+func (s *stream) await(r *http.Request, more, ended <-chan struct{}) bool {
+	if !s.flush() {
 		return false
 	}
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	select {
 	case <-more:
+	case <-ended:
 	case <-timer.C:
 		s.printf(": still here\n\n")
 	case <-r.Context().Done():

@@ -197,15 +197,25 @@ func TestQuietStream(t *testing.T) {
 // The page follows: one rendering for all readers, sent when it has changed.
 func TestLivePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "orders", State: kafka.StateOff}}}
+		now := time.Now()
+		s := &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "orders", State: kafka.StateOff, Since: now.Add(-10 * time.Second), NextRetry: now.Add(time.Hour)}}}
 		h := newTest(t, s)
+		h.event(kafka.HandlerFailed{JobName: "orders"})
 		one, two, of := newReader(-1), newReader(-1), newReader(-1)
 		stopOne, _ := follow(h, "/live", "", one)
 		stopTwo, _ := follow(h, "/live", "", two)
-		stopOf, _ := follow(h, "/live?name=orders", "", of)
+		stopOf, _ := follow(h, "/live?name=Orders", "", of)
+		again := newReader(-1)
+		stopAgain, _ := follow(h, "/live?name=orders", "", again)
 		synctest.Wait()
 		assert.Equal(t, 1, strings.Count(one.text(), "event: page\n"))
 		assert.Len(t, h.live.pages, 2)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.Equal(t, 1, strings.Count(one.text(), "event: page\n"), "times alone are no change")
+		assert.Equal(t, 1, strings.Count(of.text(), "event: page\n"))
+		assert.Contains(t, one.text(), `<main id=\"main\">`)
+		assert.NotContains(t, one.text(), " ago")
 		h.event(kafka.CommitFailed{JobName: "orders"})
 		time.Sleep(liveEvery + time.Millisecond)
 		synctest.Wait()
@@ -215,10 +225,96 @@ func TestLivePage(t *testing.T) {
 		stopOne()
 		stopTwo()
 		stopOf()
+		stopAgain()
 		synctest.Wait()
 		assert.Empty(t, h.live.pages)
 		assert.Equal(t, http.StatusNotFound, get(t, h, "/live?name=none").Code)
 	})
+}
+
+// Streams end with the manager, after what is left. A reader that has all by then is not to
+// come again.
+func TestStreamsEndWithTheManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTest(t, everything("x"))
+		events, page := newReader(-1), newReader(-1)
+		_, eventsEnded := follow(h, "/events", "", events)
+		_, pageEnded := follow(h, "/live", "", page)
+		synctest.Wait()
+		h.event(commitFailed(1))
+		h.event(kafka.ShutdownEnded{})
+		<-eventsEnded
+		<-pageEnded
+		assert.Equal(t, []string{"1", "2"}, events.ids())
+		synctest.Wait()
+		assert.Empty(t, h.live.pages)
+		assert.Equal(t, http.StatusNoContent, get(t, h, "/live").Code)
+		late := newReader(-1)
+		_, lateEnded := follow(h, "/events", h.events.epoch+"-1", late)
+		<-lateEnded
+		assert.Equal(t, []string{"2"}, late.ids())
+		r := httptest.NewRequest("GET", "/events", nil)
+		r.Header.Set("Accept", "text/event-stream")
+		r.Header.Set("Last-Event-ID", h.events.epoch+"-2")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		assert.Equal(t, http.StatusNoContent, w.Code)
+		assert.Contains(t, get(t, h, "/events").Body.String(), "ShutdownEnded", "the list stays")
+	})
+}
+
+// HEAD has no body that could go on, and a writer that cannot flush would never show one:
+// the answer to both is complete at once, and no page is rendered for them.
+func TestStreamsThatCannotBe(t *testing.T) {
+	h := newTest(t, everything("x"))
+	for _, path := range []string{"/events", "/live", "/live?name=job+x"} {
+		for method, code := range map[string]int{"HEAD": 200, "GET": 501} {
+			r := httptest.NewRequest(method, path, nil)
+			r.Header.Set("Accept", "text/event-stream")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+			assert.Equal(t, code, w.Code, "%s %s", method, path)
+			assert.NotContains(t, w.Body.String(), "retry")
+		}
+		assert.Empty(t, h.live.pages)
+	}
+}
+
+// With HTTP/2 a stream outlives its quiet times: no deadline is left from the latest write.
+func TestQuietStreamOverHTTP2(t *testing.T) {
+	h := newTest(t, &fakeSource{})
+	h.slow = 500 * time.Millisecond
+	server := httptest.NewUnstartedServer(h)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	defer server.CloseClientConnections()
+	for _, path := range []string{"/events", "/live"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("Accept", "text/event-stream")
+		res, err := server.Client().Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		assert.Equal(t, 2, res.ProtoMajor)
+		text := bufio.NewReader(res.Body)
+		next := func() string {
+			for {
+				line, err := text.ReadString('\n')
+				if err != nil {
+					return err.Error()
+				}
+				if strings.HasPrefix(line, "data: ") {
+					return line
+				}
+			}
+		}
+		h.event(commitFailed(1))
+		next()
+		time.Sleep(3 * h.slow) // the deadline of the latest write would be over
+		h.event(commitFailed(2))
+		assert.Contains(t, next(), "data: ", path)
+	}
 }
 
 // Over a real connection: server-sent events as a client sees them.

@@ -3,8 +3,10 @@ package kafkahttp
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/aarontianqx/gopkg/kafka"
@@ -18,8 +20,8 @@ type Option struct{ apply func(*handler) }
 // refused with 403, and the page has no buttons.
 func WithControls() Option { return Option{func(h *handler) { h.controls = true }} }
 
-// WithoutErrors leaves the texts of errors out, which can quote data: of the page, of
-// JSON, of events and of the probes' answers. That there is an error still shows.
+// WithoutErrors replaces the texts of errors, which can quote data, on the page, in JSON, in
+// events and in the probes' answers. That there is an error still shows.
 func WithoutErrors() Option { return Option{func(h *handler) { h.hideErrors = true }} }
 
 // A source is what a handler asks of a manager.
@@ -47,6 +49,10 @@ type handler struct {
 	live    *live
 	notices notices
 	inner   http.Handler
+
+	slow  time.Duration // how long a reader of a stream may keep a write waiting
+	once  sync.Once
+	ended chan struct{} // closed when the manager has shut down
 }
 
 // New returns a handler that shows m, as the package comment describes. A nil m, or one
@@ -54,7 +60,7 @@ type handler struct {
 func New(m *kafka.Manager, opts ...Option) http.Handler { return newHandler(m, opts...) }
 
 func newHandler(s source, opts ...Option) *handler {
-	h := &handler{source: s}
+	h := &handler{source: s, slow: slowReader, ended: make(chan struct{})}
 	for _, o := range opts {
 		if o.apply != nil {
 			o.apply(h)
@@ -65,18 +71,40 @@ func newHandler(s source, opts ...Option) *handler {
 	h.live = newLive(h.fragment)
 	h.inner = h.routes()
 	s.Subscribe(h.event)
+	// No event comes from a manager that has shut down, or is none.
+	if err := s.Ready(); errors.Is(err, kafka.ErrClosed) || err != nil && len(s.Consumers()) == 0 {
+		h.end()
+	}
 	h.history.begin()
 	return h
 }
 
-// event keeps an event. The last one ends the history.
+// end ends the history and the streams.
+func (h *handler) end() {
+	h.once.Do(func() {
+		h.history.end()
+		close(h.ended)
+	})
+}
+
+// hasEnded reports whether the manager has shut down.
+func (h *handler) hasEnded() bool {
+	select {
+	case <-h.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// event keeps an event. The last one ends what follows the manager.
 func (h *handler) event(e kafka.Event) {
 	if h.hideErrors {
 		e = withoutErrors(e)
 	}
 	h.events.add(e)
 	if _, ended := e.(kafka.ShutdownEnded); ended {
-		h.history.end()
+		h.end()
 	}
 }
 
@@ -95,7 +123,11 @@ func (h *handler) routes() http.Handler {
 	mux.HandleFunc("GET /ready", h.probe(source.Ready, "ready"))
 	mux.HandleFunc("GET /healthy", h.probe(source.Healthy, "healthy"))
 	mux.HandleFunc("POST /actions/{action}", h.act)
-	return http.NewCrossOriginProtection().Handler(mux)
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.refuse(w, r, http.StatusForbidden, "this request comes from another site, or a proxy has changed its Host")
+	}))
+	return protection.Handler(mux)
 }
 
 // policy lets the page load its own style and script, and nothing else from anywhere.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -156,6 +157,9 @@ func TestHostileNames(t *testing.T) {
 				assert.True(t, json.Valid([]byte(text)), path)
 			}
 			assert.NotContains(t, text, "\x1b", path)
+			if path == "/" {
+				assert.NotContains(t, text, "\u202e", path)
+			}
 		}
 	}
 }
@@ -216,6 +220,10 @@ func TestWithoutErrors(t *testing.T) {
 	w := post(t, h, "/actions/end-hold", "application/json", `{"consumer":"x"}`)
 	assert.Equal(t, http.StatusConflict, w.Code)
 	assert.NotContains(t, w.Body.String(), secret)
+	for _, own := range []error{kafka.ErrUnknownConsumer, kafka.ErrNotFailing, kafka.ErrClosed} {
+		s.err = own
+		assert.Contains(t, post(t, h, "/actions/end-hold", "application/json", `{"consumer":"x"}`).Body.String(), own.Error())
+	}
 	assert.Equal(t, "reason: "+secret, s.consumers[0].Reason.Error(), "the status itself is not changed")
 	assert.Equal(t, "held: "+secret, s.consumers[0].Held.Err.Error())
 	assert.Equal(t, "handler: "+secret, s.consumers[0].Partitions[0].LastError.Error())
@@ -235,6 +243,9 @@ func replaceErrors(e kafka.Event, err error) kafka.Event {
 		return e
 	case kafka.CallbackPanicked:
 		e.Err = &kafka.PanicError{Value: err}
+		return e
+	case kafka.ShutdownEnded:
+		e.Err = err
 		return e
 	}
 	return e
@@ -303,7 +314,7 @@ func TestRefusedActions(t *testing.T) {
 		{"switch", asJSON, `{"consumer":"job x","on":"yes"}`, 400},
 		{"switch", asJSON, `{"consumer":"job x","on":true,"also":1}`, 400},
 		{"switch", asJSON, `{"consumer":"job x","on":true}{}`, 400},
-		{"switch", asJSON, `{"consumer":"job x","on":true,"do":"` + strings.Repeat("x", 10<<10) + `"}`, 400},
+		{"switch", asJSON, `{"consumer":"job x","on":true,"do":"` + strings.Repeat("x", 10<<10) + `"}`, 413},
 		{"switch", "text/plain", `{"consumer":"job x","on":true}`, 415},
 		{"switch", "", `{"consumer":"job x","on":true}`, 415},
 		{"switch", "multipart/form-data; boundary=x", `--x--`, 415},
@@ -311,6 +322,7 @@ func TestRefusedActions(t *testing.T) {
 		{"switch", asForm, "consumer=%zz&on=true", 400},
 		{"switch", asForm, "consumer=job+x&on=true&also=1", 400},
 		{"switch", asForm, "", 400},
+		{"switch", asForm, "consumer=job+x&on=true&do=" + strings.Repeat("x", 10<<10), 413},
 		{"resolve", asJSON, `{"consumer":"job x","partition":"orders/0","do":"keep"}`, 400},
 		{"resolve", asJSON, `{"consumer":"job x","offset":1,"do":"keep"}`, 400},
 		{"resolve", asJSON, `{"consumer":"job x","partition":"orders/-1","offset":1,"do":"keep"}`, 400},
@@ -368,6 +380,43 @@ func TestForms(t *testing.T) {
 	assert.Equal(t, http.StatusBadRequest, refused.Code)
 	assert.Contains(t, refused.Body.String(), "Not done.")
 	assert.Contains(t, refused.Body.String(), `href="../style.css"`)
+
+	r = httptest.NewRequest("POST", "/ops/kafka/", nil)
+	r.Header.Set("Accept", "text/html")
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	refused = httptest.NewRecorder()
+	h.ServeHTTP(refused, r)
+	assert.Equal(t, http.StatusForbidden, refused.Code)
+	assert.Contains(t, refused.Body.String(), "another site")
+	assert.Contains(t, refused.Body.String(), `href="style.css"`)
+}
+
+// A GET does not read its body, which has no bound.
+func TestGetReadsNoBody(t *testing.T) {
+	h := newTest(t, everything("x"), WithControls())
+	for _, path := range []string{"/", "/consumer?name=job+x", "/live?name=none", "/consumers"} {
+		body := &countingReader{}
+		r := httptest.NewRequest("GET", path, body)
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		assert.Zero(t, body.reads, path)
+	}
+}
+
+// A countingReader counts the reads.
+type countingReader struct{ reads int }
+
+func (r *countingReader) Read([]byte) (int, error) {
+	r.reads++
+	return 0, io.EOF
+}
+
+// While a consumer is held a record is tried when the hold ends, and the answer says so.
+func TestResolveUnderAHold(t *testing.T) {
+	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "x", Held: &kafka.HeldStatus{}}}}, WithControls())
+	act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`,
+		"The consumer is held: the record of orders/0 at offset 1 is tried when the hold ends.")
+	act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"skip","confirm":true}`, "Skipping the record of orders/0 at offset 1.")
 }
 
 // A record that the handler is at is not waited for as long as the handler takes.
@@ -383,16 +432,23 @@ func TestResolveOfARecordAtWork(t *testing.T) {
 	})
 }
 
-// The notices are bounded.
+// The notices are bounded, and are not repeated later.
 func TestNotices(t *testing.T) {
-	var n notices
-	first := n.add("first")
-	assert.Equal(t, "first", n.get(first))
-	for range keptNotices {
-		n.add("more")
-	}
-	assert.Empty(t, n.get(first))
-	assert.Len(t, n.texts, keptNotices)
+	synctest.Test(t, func(t *testing.T) {
+		var n notices
+		first := n.add("first")
+		assert.Equal(t, "first", n.get(first))
+		for range keptNotices {
+			n.add("more")
+		}
+		assert.Empty(t, n.get(first))
+		assert.Len(t, n.texts, keptNotices)
+		last := n.add("last")
+		time.Sleep(noticeFor - time.Second)
+		assert.Equal(t, "last", n.get(last))
+		time.Sleep(time.Second)
+		assert.Empty(t, n.get(last))
+	})
 }
 
 // Below a prefix every link of a page leads somewhere.
@@ -412,12 +468,23 @@ func TestLinksBelowAPrefix(t *testing.T) {
 	}
 }
 
-// A nil manager, and one that New has not made, have nothing to show.
+// A nil manager, one that New has not made, and one that has shut down have nothing to
+// follow.
 func TestNoManager(t *testing.T) {
-	for _, m := range []*kafka.Manager{nil, {}} {
-		h := New(m)
+	closed := kafkatest.New(t).Manager
+	require.NoError(t, closed.Shutdown(t.Context()))
+	for _, m := range []*kafka.Manager{nil, {}, closed} {
+		h := New(m, WithControls())
 		assert.Equal(t, http.StatusOK, get(t, h, "/").Code)
 		assert.Equal(t, http.StatusServiceUnavailable, get(t, h, "/ready").Code)
-		h.(*handler).history.end()
+		assert.Equal(t, http.StatusNoContent, get(t, h, "/live").Code)
+		assert.Nil(t, h.(*handler).history.timer)
+		for action, order := range map[string]string{
+			"switch": `{"consumer":"x","on":true}`, "end-hold": `{"consumer":"x"}`, "resolve": `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`,
+		} {
+			assert.GreaterOrEqual(t, post(t, h, "/actions/"+action, "application/json", order).Code, 400, action)
+		}
 	}
+	h := New(kafkatest.New(t).Manager)
+	assert.False(t, h.(*handler).hasEnded(), "it has no consumers yet")
 }

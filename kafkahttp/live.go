@@ -27,8 +27,8 @@ type livePage struct {
 	stop    chan struct{} // closed when the last reader has gone
 }
 
-// A page is rendered again after liveEvery, or after many times what that took, so that
-// it never takes more than a few percent of a core.
+// A page is rendered again after liveEvery, or after 50 times the time that rendering took,
+// so that it never takes more than a few percent of a core.
 const (
 	liveEvery = 2 * time.Second
 	liveShare = 50
@@ -82,10 +82,15 @@ func (l *live) run(name string, p *livePage) {
 }
 
 func (l *live) publish(p *livePage, html []byte) {
-	data, _ := json.Marshal(string(html)) // a string always can be
+	var b bytes.Buffer
+	b.WriteString("event: page\ndata: ")
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)     // it is no part of a page, and would be a quarter longer
+	_ = e.Encode(string(html)) // a string always can be; this ends the line
+	b.WriteByte('\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.data = append(append([]byte("event: page\ndata: "), data...), "\n\n"...)
+	p.data = b.Bytes()
 	p.version++
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -98,25 +103,35 @@ func (l *live) now(p *livePage) (data []byte, version int, more <-chan struct{})
 	return p.data, p.version, p.changed
 }
 
-// serveLive sends versions of a page, by the name of a consumer, or of the overview.
+// serveLive sends versions of a page, by the name of a consumer, or of the overview, until
+// the manager has shut down.
 func (h *handler) serveLive(w http.ResponseWriter, r *http.Request) {
-	name := r.FormValue("name")
+	name := r.URL.Query().Get("name") // FormValue would read a body, without a bound
 	if name != "" {
-		if _, err := h.source.Consumer(name); err != nil {
+		one, err := h.source.Consumer(name)
+		if err != nil {
 			h.refuse(w, r, http.StatusNotFound, text(err))
 			return
 		}
+		name = one.JobName // the same page for all cases of the letters
+	}
+	if h.hasEnded() {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	s := h.newStream(w, r)
+	if s == nil {
+		return
 	}
 	p := h.live.join(name)
 	defer h.live.leave(name, p)
-	s, sent := newStream(w), 0
-	for {
+	for sent := 0; ; {
 		data, version, more := h.live.now(p)
 		if version != sent {
 			s.write(data)
 			sent = version
 		}
-		if !s.await(r, more) {
+		if !s.await(r, more, h.ended) || h.hasEnded() {
 			return
 		}
 	}

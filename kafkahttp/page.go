@@ -22,10 +22,11 @@ type page struct {
 	Title    string
 	Live     string // the address of its updates; empty for a page that has none
 	Up       bool   // it is one directory below the others
+	Post     bool   // it answers a POST
 	Controls bool
-	Now      time.Time
-	Note     string // what was done
-	Problem  string // why a request was refused
+	Now      time.Time // zero in an update, whose relative times the script fills in
+	Note     string    // what was done
+	Problem  string    // why a request was refused
 
 	Overview bool
 	Counts   []count
@@ -65,6 +66,7 @@ type part struct {
 	Level    level
 	Whys     []why
 	Forwards bool
+	Held     bool
 }
 
 // Name returns topic/number.
@@ -75,6 +77,13 @@ func (p *part) Name() string {
 // Fails reports whether a record can be resolved.
 func (p *part) Fails() bool { return p.LastError != nil || p.Errors > 0 }
 
+// goesOn reports whether records of the partition are handled although one fails: with
+// OrderByKey or OrderNone, unless all that are left wait.
+func (p *part) goesOn() bool {
+	waits := p.Waiting > 0 && p.Undone == p.Waiting+p.BackingOff
+	return p.Undone > 0 && p.Fails() && !waits && p.StuckSince.IsZero() && p.FetchError == nil
+}
+
 // maxParts is how many partitions a consumer's page shows, the most urgent ones.
 const maxParts = 1000
 
@@ -84,12 +93,12 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 		r.Level = max(r.Level, w.Level)
 	}
 	for i := range s.Partitions {
-		p := &part{PartitionStatus: &s.Partitions[i], Consumer: s.JobName, Forwards: s.Forwards}
+		p := &part{PartitionStatus: &s.Partitions[i], Consumer: s.JobName, Forwards: s.Forwards, Held: s.Held != nil}
 		p.Whys = whyPartition(p.PartitionStatus, s.Held != nil, now)
 		for _, w := range p.Whys {
 			p.Level = max(p.Level, w.Level)
 		}
-		if p.Level >= levelWarn {
+		if p.Level >= levelWarn && !p.goesOn() {
 			r.Standing++
 		}
 		if p.Level >= levelWarn && (r.Worst == nil || p.Level > r.Worst.Level || p.Level == r.Worst.Level && p.Lag > r.Worst.Lag) {
@@ -104,8 +113,20 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 	return r
 }
 
+// WorstFirst reports whether the worst partition is more urgent than what is to be said of
+// the consumer.
+func (r *row) WorstFirst() bool {
+	return r.Worst != nil && (len(r.Whys) == 0 || r.Worst.Level > r.Whys[0].Level)
+}
+
 // Link returns the address of the consumer's page.
 func (r *row) Link() string { return "consumer?" + url.Values{"name": {r.JobName}}.Encode() }
+
+// JSON returns the address of the consumer's status.
+func (r *row) JSON() string { return "consumers/" + url.PathEscape(r.JobName) }
+
+// ID returns what is the consumer's on the page. A name can have blanks, and an ID cannot.
+func (r *row) ID() string { return "c-" + url.QueryEscape(r.JobName) }
 
 // TopicList returns the topics for people.
 func (r *row) TopicList() string {
@@ -121,7 +142,7 @@ func (r *row) Label() string {
 		return "held"
 	case r.Standing > 0:
 		return "stands still"
-	case r.Level == levelWarn:
+	case r.Level >= levelWarn:
 		return "in trouble"
 	case len(r.Partitions) == 0:
 		return "standby"
@@ -155,7 +176,7 @@ func (h *handler) overviewPage() *page {
 			p.Counts = append(p.Counts, c)
 		}
 	}
-	p.Events = lines(h.events.latest(30, func(kafka.Event) bool { return true }))
+	p.Events = lines(h.events.latest(30, ""))
 	return p
 }
 
@@ -174,27 +195,29 @@ func (h *handler) onePage(name string) (*page, error) {
 	}
 	return &page{
 		Title: s.JobName, Live: "live?" + url.Values{"name": {s.JobName}}.Encode(), Controls: h.controls, Now: now, One: r,
-		Events: lines(h.events.latest(50, func(e kafka.Event) bool { return jobOf(e) == s.JobName })),
+		Events: lines(h.events.latest(50, s.JobName)),
 	}, nil
 }
 
 func (h *handler) overview(w http.ResponseWriter, r *http.Request) {
 	p := h.overviewPage()
-	p.Note = h.notices.get(r.FormValue("note"))
+	p.Note = h.notices.get(r.URL.Query().Get("note")) // FormValue would read a body, without a bound
 	h.writePage(w, http.StatusOK, p)
 }
 
 func (h *handler) consumerPage(w http.ResponseWriter, r *http.Request) {
-	p, err := h.onePage(r.FormValue("name"))
+	query := r.URL.Query()
+	p, err := h.onePage(query.Get("name"))
 	if err != nil {
 		h.writePage(w, http.StatusNotFound, &page{Title: "Not found", Problem: text(err)})
 		return
 	}
-	p.Note = h.notices.get(r.FormValue("note"))
+	p.Note = h.notices.get(query.Get("note"))
 	h.writePage(w, http.StatusOK, p)
 }
 
-// fragment renders the part of a page that is kept up to date.
+// fragment renders the part of a page that is kept up to date, without relative times: they
+// would make it another one each time, though nothing has changed.
 func (h *handler) fragment(name string) ([]byte, bool) {
 	p := (*page)(nil)
 	if name == "" {
@@ -204,6 +227,7 @@ func (h *handler) fragment(name string) ([]byte, bool) {
 	} else {
 		return nil, false
 	}
+	p.Now = time.Time{}
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, "main", p); err != nil {
 		return nil, false
@@ -211,9 +235,12 @@ func (h *handler) fragment(name string) ([]byte, bool) {
 	return clean(b.Bytes()), true
 }
 
-// clean replaces control characters, which names could have, and what is not UTF-8.
+// clean replaces control characters, which names could have, also those that turn the
+// direction of a text, and what is not UTF-8.
 func clean(html []byte) []byte {
-	control := func(r rune) bool { return r < ' ' && r != '\n' || r == 0x7f }
+	control := func(r rune) bool {
+		return r < ' ' && r != '\n' || r >= 0x7f && (r == 0x7f || unicode.Is(unicode.Bidi_Control, r))
+	}
 	if !utf8.Valid(html) {
 		html = bytes.ToValidUTF8(html, []byte("\ufffd"))
 	}
@@ -273,11 +300,20 @@ func plural(n int, thing string) string {
 
 func absolute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// since and until say in words how long ago or ahead a time is. The script says the same.
-func since(t, now time.Time) string { return span(now.Sub(t)) + " ago" }
+// since and until say in words how long ago or ahead a time is, or nothing if now is zero.
+// The script says the same.
+func since(t, now time.Time) string {
+	if now.IsZero() {
+		return ""
+	}
+	return span(now.Sub(t)) + " ago"
+}
 
 func until(t, now time.Time) string {
-	if !t.After(now) {
+	switch {
+	case now.IsZero():
+		return ""
+	case !t.After(now):
 		return "now"
 	}
 	return "in " + span(t.Sub(now))
@@ -298,8 +334,8 @@ func span(d time.Duration) string {
 
 // A graph is the lag over the last minutes, drawn in a box of 120 by 24.
 type graph struct {
-	Points string // of a polyline; empty if there is nothing to draw
-	Label  string
+	Lines []string // the points of polylines, one per stretch in which the lag is known
+	Label string   // empty if there is nothing to draw
 }
 
 func newGraph(lags []int64) graph {
@@ -307,13 +343,25 @@ func newGraph(lags []int64) graph {
 	if first < 0 || len(lags)-first < 6 { // a minute
 		return graph{}
 	}
-	top := max(slices.Max(lags), 1)
-	var b strings.Builder
-	for i := first; i < len(lags); i++ {
-		x := 120 * (historyKept - len(lags) + i) / (historyKept - 1)
-		fmt.Fprintf(&b, "%d,%d ", x, 23-22*max(lags[i], 0)/top)
+	most := slices.Max(lags)
+	g := graph{Label: fmt.Sprintf("Lag over the last %d min: from %s to %s, at most %s.",
+		max(len(lags)*int(historyEvery/time.Second)/60, 1), number(lags[first]), known(lags[len(lags)-1]), number(most))}
+	var line []string
+	for i := first; i <= len(lags); i++ {
+		if i < len(lags) && lags[i] >= 0 {
+			x := 120 * (historyKept - len(lags) + i) / (historyKept - 1)
+			line = append(line, fmt.Sprintf("%d,%d", x, 23-22*lags[i]/max(most, 1)))
+		} else if len(line) > 0 {
+			g.Lines, line = append(g.Lines, strings.Join(line, " ")), nil
+		}
 	}
-	minutes := len(lags) * int(historyEvery/time.Second) / 60
-	return graph{strings.TrimSpace(b.String()),
-		fmt.Sprintf("Lag over the last %d min: from %s to %s, at most %s.", max(minutes, 1), number(max(lags[first], 0)), number(max(lags[len(lags)-1], 0)), number(top))}
+	return g
+}
+
+// known is number for a text that is read out.
+func known(n int64) string {
+	if n < 0 {
+		return "unknown"
+	}
+	return number(n)
 }

@@ -64,8 +64,12 @@ func TestWhy(t *testing.T) {
 		{part(kafka.PartitionStatus{LastError: down, Errors: 1, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed 9 times."},
 		{part(kafka.PartitionStatus{LastError: down, ForwardError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The copy of offset 7 to the dead letters fails."},
+		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 1, BackingOff: 1}), "in trouble", levelBad, "The record at offset 7 has failed 9 times."},
+		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 9, BackingOff: 1, Waiting: 5, Workers: 3}), "in trouble", levelBad, "The record at offset 7 has failed 9 times."},
+		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 9, BackingOff: 1, Waiting: 8}), "stands still", levelBad, "The record at offset 7 has failed 9 times."},
+		{part(kafka.PartitionStatus{StuckSince: now, Position: 7, Undone: 3}), "stands still", levelBad, "A handler does not return, though its time is up."},
 		{part(kafka.PartitionStatus{StuckSince: now, Position: 7}), "stands still", levelBad, "The handler does not return from offset 7, though its time is up."},
-		{part(kafka.PartitionStatus{InFlight: 1, Position: 7, StandsSince: now.Add(-time.Minute)}), "stands still", levelWarn, "The handler has been at offset 7 for long."},
+		{part(kafka.PartitionStatus{InFlight: 1, Position: 7, StandsSince: now.Add(-time.Minute)}), "stands still", levelWarn, "The handler has been at offset 7 for a long time."},
 		{part(kafka.PartitionStatus{InFlight: 1, Position: 7, StandsSince: now.Add(-time.Second)}), "running", levelWell, ""},
 		{part(kafka.PartitionStatus{Buffered: 1, Position: 7, StandsSince: now.Add(-time.Minute)}), "stands still", levelWarn, "Offset 7 is ready and is not handed out."},
 		{part(kafka.PartitionStatus{FetchError: down}), "stands still", levelBad, "Nothing more can be read."},
@@ -82,9 +86,42 @@ func TestWhy(t *testing.T) {
 		assert.Equal(t, tt.label, r.Label(), tt.text)
 		assert.Equal(t, tt.level, r.Level, tt.text)
 		if r.Level >= levelWarn {
-			assert.NotContains(t, get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{tt.status}}), "/").Body.String(), "are well", tt.text)
+			assert.NotContains(t, get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{tt.status}}), "/").Body.String(), "</b> well", tt.text)
 		}
 	}
+}
+
+// A record that fails is more urgent than what passes, or may pass, by itself.
+func TestUrgentReasonFirst(t *testing.T) {
+	down := errors.New("down")
+	s := kafka.ConsumerStatus{JobName: "orders", State: kafka.StateRunning, Switch: true, DriverError: down, CommitError: down, PolicyError: down}
+	for i := range 25 {
+		s.TopicErrors = append(s.TopicErrors, kafka.TopicError{Topic: fmt.Sprint("topic-", i), Partition: -1, Err: down})
+	}
+	page := func(path string) string {
+		return get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}), path).Body.String()
+	}
+	assert.Contains(t, page("/"), "Positions cannot be committed.")
+	one := page("/consumer?name=orders")
+	assert.Equal(t, maxTopics, strings.Count(one, " cannot be read.</b>")-1)
+	assert.Contains(t, one, "5 more topics or partitions cannot be read.")
+	s.Partitions = []kafka.PartitionStatus{{Topic: "orders", Partition: 1, LastError: down, Errors: 2, Failing: 7}}
+	for _, path := range []string{"/", "/consumer?name=orders"} {
+		assert.Contains(t, page(path), "<b>orders/1</b> The record at offset 7 has failed 2 times.", path)
+	}
+	s = kafka.ConsumerStatus{JobName: "orders", State: kafka.StateRunning, Switch: true, DriverError: down}
+	assert.Contains(t, page("/"), "The connection to the brokers has had an error.", "it comes before the standby")
+}
+
+// What a page says of the other records of a partition in which one fails.
+func TestOtherRecords(t *testing.T) {
+	p := kafka.PartitionStatus{LastError: errors.New("down"), Errors: 1, Failing: 7}
+	assert.Equal(t, "The handler is at it again. Later records of this partition wait for it.", whyPartition(&p, false, time.Now())[0].Help)
+	p.Undone, p.BackingOff, p.Waiting, p.DoneAbove, p.Workers, p.NextRetry = 1234, 2, 3, 4, 5, time.Now().Add(time.Minute)
+	assert.Equal(t, "Records that need not wait for it go on. Of this partition, failed and waiting: 2; behind an earlier record of their key: 3; done above the position: 4.",
+		whyPartition(&p, false, time.Now())[0].Help)
+	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "orders", State: kafka.StateRunning, Partitions: []kafka.PartitionStatus{p}}}})
+	assert.Contains(t, get(t, h, "/consumer?name=orders").Body.String(), "<dt>Done above</dt><dd>4</dd>")
 }
 
 // The most urgent consumer comes first, and its worst partition with it.
@@ -123,12 +160,15 @@ func TestButtons(t *testing.T) {
 	assert.Equal(t, []string{"Switch on"}, buttons(kafka.ConsumerStatus{}))
 	assert.Equal(t, []string{"Switch on"}, buttons(kafka.ConsumerStatus{State: kafka.StateDisabled}))
 	assert.Empty(t, buttons(kafka.ConsumerStatus{State: kafka.StateStopped}))
+	assert.Empty(t, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateStopped}))
 	assert.Equal(t, []string{"Switch orders off"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning}))
 	assert.Equal(t, []string{"Switch orders off", "Start now"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateBackingOff}))
 	assert.Equal(t, []string{"Switch orders off", "End the hold"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Held: &kafka.HeldStatus{}}))
 	assert.Equal(t, []string{"Switch orders off", "Try offset 7 now", "Skip offset 7"}, buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Partitions: failing}))
 	assert.Equal(t, []string{"Switch orders off", "Try offset 7 now", "Send offset 7 to the dead letters", "Skip offset 7"},
 		buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Forwards: true, Partitions: failing}))
+	assert.Equal(t, []string{"Switch orders off", "End the hold", "Skip offset 7"},
+		buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Held: &kafka.HeldStatus{}, Partitions: failing}))
 }
 
 // many returns consumers with partitions, of which the first of each fails.
@@ -215,7 +255,9 @@ func TestWords(t *testing.T) {
 	assert.Equal(t, "12", number(12))
 	assert.Equal(t, graph{}, newGraph(nil))
 	assert.Equal(t, graph{}, newGraph([]int64{-1, -1, 3, 3, 3, 3, 3}))
-	assert.Equal(t, "109,23 111,23 113,23 115,23 117,1 120,12", newGraph([]int64{0, 0, 0, 0, 10, 5}).Points)
+	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,1 120,12"}, "Lag over the last 1 min: from 0 to 5, at most 10."}, newGraph([]int64{0, 0, 0, 0, 10, 5}))
+	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,23 120,23"}, "Lag over the last 1 min: from 0 to 0, at most 0."}, newGraph([]int64{0, 0, 0, 0, 0, 0}))
+	assert.Equal(t, graph{[]string{"107,1 109,1", "113,1 115,1 117,1"}, "Lag over the last 1 min: from 3 to unknown, at most 3."}, newGraph([]int64{-1, 3, 3, -1, 3, 3, 3, -1}))
 	assert.Empty(t, text(nil))
 	assert.Less(t, len(printable(strings.Repeat("ä", 5000))), maxText+10)
 }

@@ -25,11 +25,10 @@ type fakeSource struct {
 	ready     error
 	healthy   error
 
-	mu        sync.Mutex
-	did       []string
-	err       error // of what is done
-	block     bool  // Resolve waits for the end of its context
-	subscribe func(kafka.Event)
+	mu    sync.Mutex
+	did   []string
+	err   error // of what is done
+	block bool  // Resolve waits for the end of its context
 }
 
 func (s *fakeSource) Consumers() []kafka.ConsumerStatus {
@@ -38,7 +37,7 @@ func (s *fakeSource) Consumers() []kafka.ConsumerStatus {
 
 func (s *fakeSource) Consumer(name string) (kafka.ConsumerStatus, error) {
 	for _, c := range s.consumers {
-		if c.JobName == name {
+		if strings.EqualFold(c.JobName, name) {
 			return c, nil
 		}
 	}
@@ -49,10 +48,7 @@ func (s *fakeSource) Producers() []kafka.ProducerStatus { return s.producers }
 func (s *fakeSource) Ready() error                      { return s.ready }
 func (s *fakeSource) Healthy() error                    { return s.healthy }
 
-func (s *fakeSource) Subscribe(f func(kafka.Event)) (stop func()) {
-	s.subscribe = f
-	return func() {}
-}
+func (s *fakeSource) Subscribe(func(kafka.Event)) (stop func()) { return func() {} }
 
 func (s *fakeSource) do(format string, args ...any) error {
 	s.mu.Lock()
@@ -119,7 +115,7 @@ func everything(word string) *fakeSource {
 	}
 }
 
-// events are one of each kind.
+// allEvents are one of each kind, and the last one.
 func allEvents(word string) []kafka.Event {
 	err := errors.New(word)
 	tp := kafka.TopicPartition{Topic: "topic-" + word, Partition: 3}
@@ -142,6 +138,7 @@ func allEvents(word string) []kafka.Event {
 		kafka.NoPosition{JobName: job, Topic: tp.Topic, Start: 1},
 		kafka.CallbackPanicked{ProducerID: word, Err: &kafka.PanicError{Value: word}},
 		kafka.SendFailed{ProducerID: word, Topic: word, Err: err},
+		kafka.ShutdownEnded{Err: err},
 	}
 }
 

@@ -1,15 +1,17 @@
 package kafkahttp
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// A level says how urgent something is. Its text is a class of the style sheet, and stands
-// on the page, so that no colour alone says it.
+// A level says how urgent something is. Its text is a class of the style sheet. A label on
+// the page says the same in words, so that no colour alone says it.
 type level int
 
 const (
@@ -35,8 +37,16 @@ type why struct {
 // longCall is how long a call may run before the page names it as the reason.
 const longCall = 30 * time.Second
 
-// whyConsumer returns what is to be said of a consumer, without its partitions.
-func whyConsumer(s *kafka.ConsumerStatus) (all []why) {
+// whyConsumer returns the reasons why a consumer stands still or is in trouble, without its
+// partitions, the most urgent first.
+func whyConsumer(s *kafka.ConsumerStatus) []why {
+	all := slices.Concat(whyState(s), whyTrouble(s), whyTopics(s))
+	slices.SortStableFunc(all, func(a, b why) int { return cmp.Compare(b.Level, a.Level) })
+	return all
+}
+
+// whyState returns what a consumer's state says.
+func whyState(s *kafka.ConsumerStatus) (all []why) {
 	add := func(w why) { all = append(all, w) }
 	switch s.State {
 	case kafka.StateOff:
@@ -67,6 +77,12 @@ func whyConsumer(s *kafka.ConsumerStatus) (all []why) {
 	if s.State == kafka.StateRunning && len(s.Partitions) == 0 && len(s.TopicErrors) == 0 {
 		add(why{Level: levelOff, Text: "On standby: it has no partitions here.", Help: "The other members of its group have them all. It takes over when one leaves."})
 	}
+	return all
+}
+
+// whyTrouble returns what does not work in a consumer as a whole.
+func whyTrouble(s *kafka.ConsumerStatus) (all []why) {
+	add := func(w why) { all = append(all, w) }
 	if s.Held != nil {
 		add(why{Level: levelWarn, Text: "Held: nothing is handed out.", Err: text(s.Held.Err), Since: s.Held.Since, Next: s.Held.Until,
 			Help: "The handler blames an outage. One record is tried then; end the hold when the outage is over."})
@@ -80,12 +96,24 @@ func whyConsumer(s *kafka.ConsumerStatus) (all []why) {
 	if s.DriverError != nil && (s.Reason == nil || text(s.Reason) != text(s.DriverError)) {
 		add(why{Level: levelWarn, Text: "The connection to the brokers has had an error.", Err: text(s.DriverError), Since: s.DriverErrorAt})
 	}
-	for _, e := range s.TopicErrors {
+	return all
+}
+
+// maxTopics is how many topics that cannot be read a page names.
+const maxTopics = 20
+
+// whyTopics returns which topics cannot be read, and which handlers have outlived their claim.
+func whyTopics(s *kafka.ConsumerStatus) (all []why) {
+	add := func(w why) { all = append(all, w) }
+	for _, e := range s.TopicErrors[:min(len(s.TopicErrors), maxTopics)] {
 		at := e.Topic
 		if e.Partition >= 0 {
 			at = kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}.String()
 		}
 		add(why{Level: levelWarn, Text: at + " cannot be read.", Err: text(e.Err), Since: e.At})
+	}
+	if n := len(s.TopicErrors) - maxTopics; n > 0 {
+		add(why{Level: levelWarn, Text: fmt.Sprintf("%d more topics or partitions cannot be read.", n), Help: "The JSON has all of them."})
 	}
 	if n := len(s.Stragglers); n > 0 {
 		var names []string
@@ -105,7 +133,16 @@ func more(n int) string {
 	return fmt.Sprintf(" and %d more", n)
 }
 
-// whyPartition returns what is to be said of a partition, the most urgent first.
+// others says what becomes of the other records of a partition in which one fails.
+func others(p *kafka.PartitionStatus) string {
+	if p.Undone == 0 { // it is known with OrderByKey and OrderNone
+		return "Later records of this partition wait for it."
+	}
+	return fmt.Sprintf("Records that need not wait for it go on. Of this partition, failed and waiting: %s; behind an earlier record of their key: %s; done above the position: %s.",
+		number(int64(p.BackingOff)), number(int64(p.Waiting)), number(int64(p.DoneAbove)))
+}
+
+// whyPartition returns the reasons why a partition stands still, the most urgent first.
 func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) (all []why) {
 	add := func(w why) { all = append(all, w) }
 	failing := p.LastError != nil || p.Errors > 0
@@ -119,7 +156,7 @@ func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) (all []why
 			times = fmt.Sprintf("has failed %d times", p.Errors)
 		}
 		w := why{Level: levelBad, Text: fmt.Sprintf("The record at offset %d %s.", p.Failing, times), Err: text(p.LastError), Since: p.StandsSince, Next: p.NextRetry,
-			Help: "Later records of this partition wait for it."}
+			Help: others(p)}
 		if held {
 			w.Level, w.Next = levelWarn, time.Time{}
 		}
@@ -130,11 +167,15 @@ func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) (all []why
 	}
 	switch {
 	case !p.StuckSince.IsZero():
-		add(why{Level: levelBad, Text: fmt.Sprintf("The handler does not return from offset %d, though its time is up.", p.Position), Since: p.StuckSince, Help: "Only a restart of the process helps."})
+		w := why{Level: levelBad, Text: fmt.Sprintf("The handler does not return from offset %d, though its time is up.", p.Position), Since: p.StuckSince, Help: "Only a restart of the process helps."}
+		if p.Undone > 0 { // it may be at any of them
+			w.Text = "A handler does not return, though its time is up."
+		}
+		add(w)
 	case !failing && p.InFlight > 0 && standsLong(p, now):
-		add(why{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for long.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."})
+		add(why{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for a long time.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."})
 	case !failing && !held && p.Buffered > 0 && p.InFlight == 0 && standsLong(p, now):
-		add(why{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run."})
+		add(why{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run, or others have all places of MaxConcurrency."})
 	}
 	if p.FetchError != nil {
 		add(why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	m := kafka.New(broker, kafka.WithLogger(slog.New(slog.DiscardHandler)))
-	server := &http.Server{Handler: routes(m)}
+	server := &http.Server{Handler: routes(m), ReadHeaderTimeout: 10 * time.Second}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		return err
@@ -52,12 +52,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fmt.Fprintf(out, "http://%s/kafka/\n", listener.Addr())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	sending, stop := context.WithCancel(ctx)
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		send(ctx, broker)
+		send(sending, broker)
 	}()
 	err = m.Run(ctx, emails(), payments())
+	stop() // also if Run has failed before ctx ended
 	<-sent
 	err = errors.Join(err, server.Close())
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {

@@ -191,7 +191,7 @@ func blocksIn(file, text string) (all []block) {
 
 // importable are the packages that a fragment may use without importing them.
 var importable = map[string]string{
-	"context": "context", "errors": "errors", "fmt": "fmt", "json": "encoding/json", "log": "log",
+	"context": "context", "errors": "errors", "fmt": "fmt", "json": "encoding/json", "log": "log", "net": "net",
 	"http": "net/http", "os": "os", "slog": "log/slog", "synctest": "testing/synctest", "testing": "testing",
 	"time": "time", "tls": "crypto/tls",
 

@@ -12,6 +12,7 @@
   const times = () => {
     for (const t of document.querySelectorAll("#main time")) {
       const ahead = (Date.parse(t.dateTime) - Date.now()) / 1000;
+      if (isNaN(ahead)) continue; // a year that no script knows
       const text = t.dataset.until === undefined ? span(-ahead) + " ago" : ahead > 0 ? "in " + span(ahead) : "now";
       if (t.textContent !== text) t.textContent = text;
     }
@@ -32,6 +33,7 @@
     for (const { name } of [...a.attributes]) {
       if (!b.hasAttribute(name) && !(a.nodeName === "DETAILS" && name === "open")) a.removeAttribute(name);
     }
+    if (a.nodeName === "TIME") return; // an update leaves the relative times to this script
     const byId = new Map();
     for (const c of a.children) if (c.id) byId.set(c.id, c);
     let at = a.firstChild;
@@ -53,14 +55,36 @@
     }
   };
 
-  const stream = new EventSource(document.body.dataset.live);
-  stream.onopen = () => { link.classList.remove("lost"); link.textContent = "Live"; };
-  stream.onerror = () => { link.classList.add("lost"); link.textContent = "Not connected: what you see may be old"; };
-  stream.addEventListener("page", (e) => {
+  const update = (e) => {
     const next = new DOMParser().parseFromString(JSON.parse(e.data), "text/html").getElementById("main");
+    const focused = document.activeElement;
     if (next) sync(document.getElementById("main"), next);
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true }); // it has moved
     times();
-  });
+  };
+
+  // A tab that does not show has no stream: a browser has few connections per site. After an
+  // answer that is no stream, such as a proxy's while the program restarts, the browser gives
+  // up, and this tries again.
+  let stream, again;
+  const close = () => {
+    clearTimeout(again);
+    if (stream) stream.close();
+    stream = undefined;
+  };
+  const open = () => {
+    close();
+    stream = new EventSource(document.body.dataset.live);
+    stream.onopen = () => { link.classList.remove("lost"); link.textContent = "Live"; };
+    stream.onerror = (e) => {
+      link.classList.add("lost");
+      link.textContent = "Not connected: what you see may be old";
+      if (e.target.readyState === EventSource.CLOSED && e.target === stream) again = setTimeout(open, 5000);
+    };
+    stream.addEventListener("page", update);
+  };
+  document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
+  if (!document.hidden) open();
   setInterval(times, 1000);
   times();
 })();

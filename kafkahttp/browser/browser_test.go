@@ -287,6 +287,18 @@ func TestLive(t *testing.T) {
 	assert.Equal(t, 1, value[int](b, "window.loaded"), "it was not loaded again")
 	assert.Equal(t, "Kafka", value[string](b, "document.title"))
 	b.await("Live")
+	assert.Positive(t, value[int](b, "document.querySelectorAll('#main time').length"))
+	assert.Zero(t, value[int](b, "[...document.querySelectorAll('#main time')].filter(t => !/ ago|now|in /.test(t.textContent)).length"), "times have words after an update")
+
+	hidden := func(is bool) {
+		value[bool](b, fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))", is))
+	}
+	hidden(true)
+	require.NoError(t, s.SetConsumerSwitch("orders", true))
+	s.WaitState("orders", kafka.StateRunning)
+	hidden(false)
+	b.await("1 well")
+	assert.Equal(t, 1, value[int](b, "window.loaded"), "it was not loaded again")
 	assert.Empty(t, b.complaints)
 }
 
