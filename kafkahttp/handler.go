@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,11 +143,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Frame-Options", "DENY")
 	header.Set("Referrer-Policy", "same-origin")
 	header.Set("Cache-Control", "no-store")
+	if !isClean(r.URL.EscapedPath()) {
+		h.refuse(w, r, http.StatusNotFound, "there is no such page")
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && !h.controls {
 		h.refuse(w, r, http.StatusForbidden, "this page was made without controls")
 		return
 	}
 	h.inner.ServeHTTP(w, r)
+}
+
+// isClean reports whether http.ServeMux would leave a path as it is. It redirects all others
+// to a path that lacks the prefix which the program has stripped.
+func isClean(p string) bool {
+	clean := path.Clean(p)
+	if clean != "/" && strings.HasSuffix(p, "/") {
+		clean += "/"
+	}
+	return strings.HasPrefix(p, "/") && clean == p
 }
 
 //go:embed assets

@@ -468,6 +468,19 @@ func TestLinksBelowAPrefix(t *testing.T) {
 	}
 }
 
+// A path that is not clean is no page: a redirect would lead out of the prefix.
+func TestPathsThatAreNotClean(t *testing.T) {
+	h := http.StripPrefix("/ops/kafka", newTest(t, everything("x")))
+	for path, code := range map[string]int{
+		"/ops/kafka": 404, "/ops/kafka//": 404, "/ops/kafka//ready": 404, "/ops/kafka/./ready": 404, "/ops/kafka/x/../ready": 404,
+		"/ops/kafka/": 200, "/ops/kafka/events": 200, "/ops/kafka/events/": 404, "/ops/kafka/consumers/job%20x": 200,
+	} {
+		w := get(t, h, path)
+		assert.Equal(t, code, w.Code, path)
+		assert.Empty(t, w.Header().Get("Location"), path)
+	}
+}
+
 // A nil manager, one that New has not made, and one that has shut down have nothing to
 // follow.
 func TestNoManager(t *testing.T) {
