@@ -352,6 +352,7 @@ func TestHistory(t *testing.T) {
 		h := newTest(t, s)
 		assert.NotContains(t, get(t, h, "/").Body.String(), "<svg")
 		time.Sleep(time.Hour)
+		synctest.Wait() // for what is taken at this very moment
 		assert.Len(t, h.history.of("orders"), historyKept)
 		assert.Equal(t, int64(7), h.history.of("orders")[0])
 		assert.Equal(t, int64(-1), h.history.of("none")[0])
