@@ -15,7 +15,7 @@ import (
 // done and may be committed. An error or a panic fails the record. What happens to it
 // then is said by a mark on the error, such as [Skip], or else by
 // [ConsumerConfig].Failure: by default it is handled again after a backoff, before any
-// later record of its partition.
+// later record of its partition or, with OrderByKey, of its key.
 //
 // ctx carries the values of the context given to StartAllConsumers. It is cancelled
 // when the partition is revoked or lost, when the consumer is switched off, and

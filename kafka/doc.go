@@ -61,7 +61,8 @@
 //
 // A handler's error fails its record. The partition waits 1s, then 2s, 4s, and so
 // on up to 60s, and hands the same record out again after each wait, until the
-// handler succeeds. Meanwhile all other partitions, the membership and the
+// handler succeeds. With OrderByKey only the record's key waits, and with OrderNone only
+// the record. Meanwhile all other partitions, the membership and the
 // heartbeats continue. By default a failing record never switches its consumer off. It
 // shows in the status of its partition, in [HandlerFailed] and in the log.
 //

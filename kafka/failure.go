@@ -102,6 +102,7 @@ func (l *lane) decide() verdict {
 		case l.brake.halted():
 			return leave
 		case wait > 0:
+			l.giveWay()
 			l.await(wait)
 		case !l.gate():
 		case !l.placed():

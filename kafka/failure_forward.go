@@ -54,6 +54,7 @@ func (l *lane) forward() {
 	if len(letters) == 0 {
 		return
 	}
+	l.giveWay()
 	l.failing.note(l.open)
 	for i, answer := range l.send(letters) {
 		if f := letters[i]; answer.err == nil {

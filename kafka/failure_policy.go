@@ -14,7 +14,7 @@ type Failure int
 // What can happen to a record whose handler has failed.
 const (
 	// FailureKeep tries the record again, after a backoff, before any later record of
-	// its partition.
+	// its partition or, with OrderByKey, of its key.
 	FailureKeep Failure = iota
 	// FailureDeadLetter copies the record to the dead-letter topic. It is done when a
 	// broker has acknowledged the copy.
@@ -53,9 +53,9 @@ func (f *Failure) UnmarshalText(text []byte) error {
 }
 
 // A FailurePolicy says what happens to a record whose handler fails. The zero value
-// tries it again, with ConsumerConfig.Backoff, forever. A failing record holds up its
-// own partition only, unless FailureStop or FailureHold is asked for, or
-// DeadLetterConfig.MaxInARow is reached: these concern the whole consumer.
+// tries it again, with ConsumerConfig.Backoff, forever. A failing record holds up what
+// ConsumerConfig.Order says, and its own partition at most, unless FailureStop or FailureHold
+// is asked for, or DeadLetterConfig.MaxInARow is reached: these concern the whole consumer.
 //
 // A record is done only if its handler returned nil, if it was skipped and hooks have
 // got RecordSkipped, or if a broker has acknowledged its copy in the dead-letter topic.

@@ -241,6 +241,13 @@ func (h *hold) withdraw(t *gateTicket) {
 	h.giveBack(t)
 }
 
+// probes reports whether t is the probe.
+func (h *hold) probes(t *gateTicket) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.probe == t
+}
+
 // abandon gives back the leave of t to probe, which came to nothing.
 func (h *hold) abandon(t *gateTicket) {
 	h.mu.Lock()

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -55,6 +56,7 @@ type seat struct {
 	chunk  lanes.Chunk      // the lane's record, or none; its goroutine's
 	one    [1]driver.Record // the same; its goroutine's
 	passed bool             // the record is done, and the window does not know; its goroutine's
+	kicked bool             // it has left the queue for a place because an operator asked; its goroutine's
 
 	offset int64 // of the record, or -1
 	placed bool  // it has a place
@@ -181,7 +183,7 @@ func (s *seat) end() {
 	owned := s.giveUp()
 	clean := l.i == len(l.run.Records) && len(l.open) == 0
 	l.run.Records, s.one[0], l.i, l.attempt = nil, driver.Record{}, 0, 0
-	s.offset = -1
+	s.offset, s.kicked = -1, false
 	c.live--
 	if clean && len(c.seats)-c.live <= c.most {
 		s.next, c.free = c.free, s
@@ -191,7 +193,7 @@ func (s *seat) end() {
 	seats := c.staff()
 	last := c.live == 0 && c.brake.halted()
 	dry := c.live == 0 && c.window.Counts().Undone == 0
-	unmet, turned := c.intake.judge()
+	unmet, turned := c.judge()
 	c.intake.mu.Unlock()
 	if moved {
 		c.env.schedule.moved()
@@ -213,6 +215,15 @@ func (s *seat) end() {
 		c.env.schedule.ranEmpty()
 	}
 	c.intake.settle(unmet, turned)
+}
+
+// judge is the intake's, but no halted partition is paused or resumed: its claim ends, or
+// has ended. Called under the intake's mutex.
+func (c *crew) judge() (unmet, turned bool) {
+	if c.brake.halted() {
+		return false, c.intake.count()
+	}
+	return c.intake.judge()
 }
 
 // arrived notes that the lane looks for a record. Called under the intake's mutex.
@@ -252,7 +263,7 @@ func (s *seat) take() bool {
 		l.run.Advance(0, 0)
 	}
 	seats := c.staff()
-	unmet, turned := c.intake.judge()
+	unmet, turned := c.judge()
 	c.intake.mu.Unlock()
 	if moved {
 		c.env.schedule.moved()
@@ -309,7 +320,7 @@ func (s *seat) finish() {
 	c.intake.mu.Lock()
 	s.settle()
 	seats := c.staff()
-	unmet, turned := c.intake.judge()
+	unmet, turned := c.judge()
 	c.intake.mu.Unlock()
 	c.begin(seats)
 	c.intake.settle(unmet, turned)
@@ -356,6 +367,14 @@ func (l *lane) yield() {
 	}
 }
 
+// giveWay gives back a place that the record at hand does not need yet. An operator's
+// order can come together with the place: then the record is to be sent, or waits again.
+func (l *lane) giveWay() {
+	if l.seat != nil && l.seat.placed {
+		l.seat.park(false)
+	}
+}
+
 // placed waits for a place in the lane's crew, if the record at hand needs one, and
 // reports whether it had one: after a wait everything has to be looked at again.
 func (l *lane) placed() bool {
@@ -370,6 +389,9 @@ func (l *lane) placed() bool {
 		return true
 	}
 	s.unpark()
+	if l.ticket != nil && !l.env.hold.probes(l.ticket) {
+		l.ticket = nil // another record was the probe meanwhile
+	}
 	return false
 }
 
@@ -382,29 +404,46 @@ func (s *seat) recovered() {
 	}
 }
 
-// unpark waits for a place, unless the partition is halted. One for a probe is the next.
+// unpark waits for a place, unless the partition is halted or an operator asks for
+// something. One for a probe is the next, and so is one for a lane that has left the queue
+// for an operator.
 func (s *seat) unpark() {
 	c := s.crew
 	c.intake.mu.Lock()
-	if s.lane.ticket != nil {
+	if s.lane.ticket != nil || s.kicked {
 		c.returning = append([]*seat{s}, c.returning...)
 	} else {
 		c.returning = append(c.returning, s)
 	}
+	s.kicked = false
 	seats := c.staff()
 	c.intake.mu.Unlock()
 	c.begin(seats)
 	select {
 	case <-s.resume:
 	case <-c.brake.haltC:
-		c.intake.mu.Lock()
-		for i, r := range c.returning {
-			if r == s {
-				c.returning = append(c.returning[:i:i], c.returning[i+1:]...)
-				break
-			}
-		}
-		c.intake.mu.Unlock()
+		s.unqueue()
+	case <-s.lane.asked():
+		s.unqueue()
+		s.kicked = true
+	}
+}
+
+// unqueue takes the seat out of those that wait for a place, unless it has got one
+// meanwhile. When the partition is halted all of them leave, and the first one empties the
+// queue: to search a long queue for each of them would take long.
+func (s *seat) unqueue() {
+	c := s.crew
+	c.intake.mu.Lock()
+	if c.brake.halted() {
+		c.returning = nil
+	} else if i := slices.Index(c.returning, s); i >= 0 {
+		c.returning = slices.Concat(c.returning[:i], c.returning[i+1:])
+	}
+	placed := s.placed
+	c.intake.mu.Unlock()
+	if placed {
+		<-s.resume
 	}
 }
 

@@ -743,3 +743,226 @@ func TestOperationsOfRecordsThatAreHandledAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Records that wait behind a failing one pause their partition when they exceed its bound,
+// and not when they fill half of it.
+func TestRecordsBehindAFailingOneFillTheWholeQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := parallel(OrderByKey, 2)
+		cfg.MaxBufferedMessages = 10
+		w := &worked{handle: bad}
+		_, c := startMany(t, cfg, w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, "x", "x", "x", "x", "x", "x", "x", "a", "b", "c", "d", "e"))
+		pass(10 * time.Second)
+		assert.Len(t, w.ended(), 5)
+		assert.Equal(t, []string{"pause 0", "resume 0"}, c.pauseLog())
+		c.h.Deliver(cl, keyed(12, "x", "x", "x", "x", "f"))
+		pass(10 * time.Second)
+		assert.Len(t, w.ended(), 6)
+		assert.True(t, c.isPaused(cl), "eleven wait")
+	})
+}
+
+// A position that passes a transaction marker is committed, though no record comes.
+func TestAPositionThatMovesWithoutARecordIsCommitted(t *testing.T) {
+	for _, o := range []Order{OrderByPartition, OrderByKey, OrderNone} {
+		t.Run(o.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, c := startMany(t, parallel(o, 1), &worked{})
+				cl := c.assign(0, 0)
+				c.h.Deliver(cl, keyed(0, "a"))
+				pass(5 * time.Second)
+				assert.Equal(t, int64(1), c.latest())
+				c.h.Deliver(cl, driver.Batch{Next: 2})
+				pass(5 * time.Second)
+				assert.Equal(t, int64(2), c.latest())
+			})
+		})
+	}
+}
+
+// A partition that is revoked is not resumed while its handlers end.
+func TestARevokedCrewIsNotResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := parallel(OrderNone, 4)
+		cfg.MaxBufferedMessages = 4
+		w := &worked{handle: func(context.Context, *Message) error { time.Sleep(time.Second); return nil }}
+		_, c := startMany(t, cfg, w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, make([]string, 6)...))
+		synctest.Wait()
+		assert.Equal(t, []string{"pause 0"}, c.pauseLog())
+		c.revoke(cl)
+		assert.Len(t, w.ended(), 4)
+		assert.Equal(t, []string{"pause 0"}, c.pauseLog())
+	})
+}
+
+// hanging fails records of keys that begin with x or, a moment later, y, and hangs for that time at those
+// that begin with h.
+func hanging(d time.Duration) func(context.Context, *Message) error {
+	return func(_ context.Context, m *Message) error {
+		switch m.Key[0] {
+		case 'x':
+			return errHandler
+		case 'y':
+			time.Sleep(10 * time.Millisecond)
+			return errHandler
+		case 'h':
+			time.Sleep(d)
+		}
+		return nil
+	}
+}
+
+// An operator decides on a record that is due while all places are with handlers that
+// hang. One that is to be tried now is the next to get a place.
+func TestResolveReachesARecordThatWaitsForAPlace(t *testing.T) {
+	p := TopicPartition{Topic: "orders"}
+	resolve := func(t *testing.T, m *Manager, offset int64, do Failure) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.NoError(t, m.Resolve(ctx, "job", p, offset, do))
+	}
+	t.Run("skip", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &worked{handle: hanging(time.Hour)}
+			m, c := startMany(t, parallel(OrderByKey, 2), w)
+			c.h.Deliver(c.assign(0, 0), keyed(0, "x", "h", "hh", "x"))
+			pass(10 * time.Second)
+			assert.Equal(t, 2, w.running())
+			resolve(t, m, 0, FailureSkip)
+			pass(time.Second)
+			ps := state(t, m).Partitions[0]
+			assert.Equal(t, int64(1), ps.Position)
+			assert.NotContains(t, w.called(), "x3", "all places are taken")
+			pass(2 * time.Hour)
+			assert.Contains(t, w.called(), "x3")
+		})
+	})
+	t.Run("keep", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &worked{handle: hanging(time.Hour)}
+			m, c := startMany(t, parallel(OrderByKey, 1), w)
+			c.h.Deliver(c.assign(0, 0), keyed(0, "x", "y", "h"))
+			pass(10 * time.Second)
+			assert.Equal(t, []string{"x0", "y1", "h2"}, w.called())
+			resolve(t, m, 1, FailureKeep)
+			pass(time.Hour)
+			assert.Equal(t, []string{"x0", "y1", "h2", "y1", "x0"}, w.called()[:5])
+		})
+	})
+}
+
+// An order to forward a record comes together with the place for which the record has
+// waited. Its copy takes an hour, and another record has the place meanwhile.
+func TestAnOrderThatComesWithAPlaceGivesThePlaceBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fw := &fakeForwarder{answer: func(ctx context.Context, _ forwarding) error {
+			select {
+			case <-time.After(time.Hour):
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}}
+		cfg := parallel(OrderByKey, 1)
+		cfg.Failure = deadLetters(100)
+		w := &worked{handle: hanging(time.Hour)}
+		d := &fakeDriver{}
+		m := startForwarding(t, d, NewConsumer(cfg, w.call), fw)
+		c := d.consumer(t)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "h", "a"))
+		pass(10 * time.Second)
+		failing := m.jobs["job"].session.claims.live()[0].failingOf(0)
+		failing.enqueue(0, order{FailureDeadLetter, make(chan error, 1)}) // and its kick comes too late
+		pass(time.Hour)
+		assert.Equal(t, [][]int64{{0}}, fw.offsets())
+		assert.Equal(t, []string{"h1", "a2"}, w.ended())
+		pass(2 * time.Hour)
+		assert.Equal(t, int64(3), c.latest())
+	})
+}
+
+// A record is the probe of a hold, and waits for a place until that hold is over. The leave
+// does not let it through the next hold.
+func TestALateLeaveToProbeOpensNoLaterHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var again atomic.Bool
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			switch k := m.Key[0]; {
+			case k == 'x' && m.Attempt == 1:
+				return errHandler
+			case k == 'h':
+				time.Sleep(10 * time.Minute)
+			case k == 'y':
+				time.Sleep(500 * time.Millisecond)
+				return Hold(errHandler, time.Minute)
+			case k == 'v' && !again.Swap(true):
+				return Hold(errHandler, time.Hour)
+			}
+			return nil
+		}}
+		m, c := startMany(t, parallel(OrderByKey, 1), w)
+		one, two, three := c.assign(0, 0), c.assign(1, 0), c.assign(2, 0)
+		c.h.Deliver(one, keyed(0, "x", "h"))
+		c.h.Deliver(two, keyed(0, "y"))
+		pass(2 * time.Second)
+		assert.NotNil(t, state(t, m).Held)
+		c.lose(two)
+		pass(2 * time.Minute) // x is the probe for one minute, and has no place
+		c.h.Deliver(three, keyed(0, "z", "v"))
+		synctest.Wait()
+		assert.Equal(t, []string{"z0"}, w.ended(), "the next probe ends the hold")
+		assert.NotNil(t, state(t, m).Held, "and v begins another one")
+		pass(10 * time.Minute)
+		assert.Equal(t, []string{"z0", "h1"}, w.ended())
+		assert.Equal(t, 1, count(w.called(), "x0"), "it waits at the gate")
+		pass(3 * time.Hour)
+		assert.ElementsMatch(t, []string{"z0", "h1", "v1", "x0"}, w.ended())
+	})
+}
+
+// Thousands of records that wait for a place leave the queue at a halt, without a copy of
+// it for each.
+func TestALongQueueForPlacesEndsAtOnce(t *testing.T) {
+	const records = 4000
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: hanging(time.Hour)}
+		_, c := startMany(t, parallel(OrderNone, 1), w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, append(slices.Repeat([]string{"x"}, records), "h")...))
+		pass(10 * time.Minute)
+		assert.Equal(t, 1, w.running(), "all others wait for its place")
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		c.lose(cl)
+		synctest.Wait()
+		runtime.ReadMemStats(&after)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(records*records*8/4))
+		pass(2 * time.Hour)
+	})
+}
+
+// While a commit of what is done above a standing position fails, the status says why.
+func TestTheErrorOfACommitOfMetadataIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		d := &fakeDriver{commit: func(context.Context, []driver.Mark) error {
+			if !up.Load() {
+				return errDial
+			}
+			return nil
+		}}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewConsumer(parallel(OrderByKey, 2), (&worked{handle: bad}).call))
+		c := d.consumer(t)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "a"))
+		pass(10 * time.Second)
+		assert.ErrorIs(t, state(t, m).CommitError, errDial)
+		up.Store(true)
+		pass(10 * time.Second)
+		assert.NoError(t, state(t, m).CommitError)
+	})
+}

@@ -61,14 +61,20 @@ func (in *intake) callDriver(pause bool) {
 }
 
 // judgeQueue sets or lifts pauseQueue: above a bound it is set, and lifted when
-// half is gone. It does the same with pauseDone. Called under the mutex.
+// half is gone. It is also lifted when the queue is within its bounds and no record is
+// ready. Otherwise records that wait behind a failing one would stop their partition
+// when they fill half of the queue.
+//
+// pauseDone is set while the window is full, and lifted as soon as it is not. Records that
+// fail keep it from having more room than that, so half might never be free. Called under
+// the mutex.
 func (in *intake) judgeQueue() {
 	n, bytes := in.window.Len(), in.window.Bytes()
 	most, mostBytes := in.env.maxMessages, in.env.maxBytes
 	switch {
 	case n > most || bytes > mostBytes:
 		in.flow.set(pauseQueue)
-	case n <= most/2 && bytes <= mostBytes/2:
+	case n <= most/2 && bytes <= mostBytes/2, in.window.Idle():
 		in.flow.lift(pauseQueue)
 	}
 	if in.window.Full() {

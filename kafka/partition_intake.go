@@ -40,6 +40,7 @@ type shelf interface {
 	Len() int
 	Bytes() int
 	Full() bool // nothing more should be fetched, though Len and Bytes are small
+	Idle() bool // no record is ready to be handed out, though some may wait behind others
 	Undone() (handed int, oldest time.Time)
 	Discard()
 }
@@ -56,10 +57,14 @@ func newIntake(e *env, c *driver.Claim) *intake {
 	return in
 }
 
-// A serialShelf holds no finished records, so it is never full of them.
+// A serialShelf is the window of one lane.
 type serialShelf struct{ *window.Window }
 
+// Full is always false: no finished records are held.
 func (serialShelf) Full() bool { return false }
+
+// Idle is always false: what waits is the lane's next.
+func (serialShelf) Idle() bool { return false }
 
 // A laneShelf is the window of a crew.
 type laneShelf struct{ *lanes.Window }
@@ -67,6 +72,7 @@ type laneShelf struct{ *lanes.Window }
 func (w laneShelf) Push(b driver.Batch) { w.Window.Push(b) }
 func (w laneShelf) Len() int            { return w.Counts().Undone }
 func (w laneShelf) Bytes() int          { return w.Counts().Bytes }
+func (w laneShelf) Idle() bool          { return w.Counts().Ready == 0 }
 func (w laneShelf) Discard()            { w.Close() }
 func (w laneShelf) Undone() (handed int, oldest time.Time) {
 	_, oldest, _ = w.Oldest()
@@ -86,12 +92,17 @@ func (in *intake) deliver(b driver.Batch) {
 	waiting := in.waiting
 	in.waiting = false
 	var seats *seat
-	if in.crew != nil {
+	dry := false
+	if in.crew != nil { // no lane looks after a position that moves without a record
 		seats = in.crew.staff()
+		dry = in.window.Len() == 0 && in.durable() > in.committed.Load()
 	}
 	in.mu.Unlock()
 	if seats != nil {
 		in.crew.begin(seats)
+	}
+	if dry {
+		in.env.schedule.ranEmpty()
 	}
 	if waiting {
 		select {
@@ -187,6 +198,13 @@ func (in *intake) undone() int64 {
 
 // ahead reports whether something may be committed that is not durable.
 func (in *intake) ahead() bool { return in.position() > in.committed.Load() }
+
+// unsaved is ahead, and also reports whether something that is done above the position is
+// not durable.
+func (in *intake) unsaved() bool {
+	_, news := in.mark()
+	return news
+}
 
 // fill sets what a status says of the records.
 func (in *intake) fill(ps *PartitionStatus) {

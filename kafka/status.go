@@ -195,7 +195,7 @@ func (j *job) snapshot() ConsumerStatus {
 		if ps.Errors > cs.Errors {
 			cs.Errors, cs.NextRetry = ps.Errors, ps.NextRetry
 		}
-		if p.intake.ahead() {
+		if st.commitErr != nil && p.intake.unsaved() {
 			cs.CommitError = st.commitErr
 		}
 	}
