@@ -257,6 +257,13 @@ type Claim struct {
 	// if there is none, and where the driver itself decided on Start.
 	Metadata string
 
+	// End is the end of the log when the claim was made: an answer of the partition's
+	// leader that the driver asked for after it had Start and Metadata, and never a later
+	// one. At ReadCommitted it may be where the first open transaction begins. It is -1 if
+	// it is unknown, and where Metadata is empty it may be. What Metadata says of offsets
+	// from End on is ignored: other records may get them later.
+	End int64
+
 	// Generation is the generation of the group under which the claim was assigned, or,
 	// with ConsumerProtocol, the member's epoch. It is for logs: the driver fences
 	// commits, and a claim may outlive its generation in a cooperative rebalance.

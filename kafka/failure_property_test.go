@@ -373,7 +373,7 @@ func (r *ruled) assign(p int32) {
 	r.claim[p] = &driver.Claim{Start: start} // until the real one is known
 	end := r.next[p]
 	r.mu.Unlock()
-	cl := r.c.assignWith(p, start, text)
+	cl := r.c.assignWith(p, start, end, text)
 	r.mu.Lock()
 	r.claim[p] = cl
 	r.mu.Unlock()
@@ -429,8 +429,7 @@ func TestOneRuleUnderRandomFailures(t *testing.T) {
 				calls:   map[recordKey]int{}, done: map[recordKey]bool{}, doneNow: map[recordKey]bool{}, struck: map[string]int{},
 				running: map[string]int{}, at: map[int32]int{}, most: 1, all: 3, live: map[int32]int{}, committed: map[int32]int64{}, beside: map[int32]string{},
 			}
-			known := &endingDriver{}
-			known.end.Store(1 << 40)
+			known := &grownDriver{}
 			r.d = &known.fakeDriver
 			r.d.commit = r.commit
 			cfg := testConfig()

@@ -1,10 +1,12 @@
 package kafka
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/finished"
 )
 
 // A ledger counts the failures of a job's records by offset. It outlives the claims,
@@ -105,6 +107,21 @@ func (g *ledger) clear(key TopicPartition, offset int64) {
 	of := g.failures[key]
 	for o := range of {
 		if o <= offset {
+			delete(of, o)
+		}
+	}
+	if len(of) == 0 {
+		delete(g.failures, key)
+	}
+}
+
+// clearRuns strikes out the records of a partition that lie in runs.
+func (g *ledger) clearRuns(key TopicPartition, runs []finished.Run) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	of := g.failures[key]
+	for o := range of {
+		if slices.ContainsFunc(runs, func(r finished.Run) bool { return r.From <= o && o < r.To }) {
 			delete(of, o)
 		}
 	}

@@ -46,7 +46,7 @@ type shelf interface {
 }
 
 func newIntake(e *env, c *driver.Claim) *intake {
-	in := &intake{env: e, claim: c, wake: make(chan struct{}, 1), beside: newBeside(e, c)}
+	in := &intake{env: e, claim: c, wake: make(chan struct{}, 1)}
 	in.committed.Store(c.Start)
 	if e.many {
 		in.window = laneShelf{lanes.New(lanes.Config{Start: c.Start, Keyed: e.keyed, Unnamed: !e.metadata})}
@@ -54,6 +54,7 @@ func newIntake(e *env, c *driver.Claim) *intake {
 		in.serial = window.New(c.Start)
 		in.window = serialShelf{in.serial}
 	}
+	in.heed()
 	return in
 }
 
@@ -82,7 +83,6 @@ func (w laneShelf) Undone() (handed int, oldest time.Time) {
 // deliver queues a batch, wakes the lane if it waits, and pauses the claim if the
 // queue is above its bounds.
 func (in *intake) deliver(b driver.Batch) {
-	in.heed()
 	in.mu.Lock()
 	in.push(b)
 	if in.trouble.err != nil {

@@ -19,57 +19,52 @@ import (
 // A beside is what lies beside a partition's committed position. The intake's mutex guards
 // it.
 type beside struct {
-	text  string         // what was acknowledged last, or was found
-	found bool           // the text that was found is still to be read
-	known []finished.Run // what was found to be done, and has not been delivered; in order, and empty with a crew
-	runs  []finished.Run // used again for each commit
+	text   string         // what was acknowledged last, or was found
+	strike bool           // the text that was found has to go, though the position may stand
+	known  []finished.Run // what was found to be done, and has not been delivered; in order, and empty with a crew
+	runs   []finished.Run // used again for each commit
 }
 
 // errNoEnd is why a text is not read: it may name offsets that the log no longer has.
 var errNoEnd = errors.New("the driver does not know the end of the log")
-
-func newBeside(e *env, c *driver.Claim) beside {
-	return beside{text: c.Metadata, found: c.Metadata != "" && e.readMetadata}
-}
 
 // place returns what the sum of a text covers. Contracts name no topic by an ID.
 func (in *intake) place() finished.Place {
 	return finished.Place{Topic: in.claim.Topic, Partition: in.claim.Partition}
 }
 
-// heed reads what was found beside the start of the claim. It waits for the first
-// delivery, because only then the driver knows the end of the log: what was done beyond
-// it, in a log that has been cut off since, is not.
+// heed reads what was found beside the start of the claim, before anything is delivered.
 //
-// Deliver is called by one goroutine at a time for a claim, so heed reads once.
+// The end of the log when the claim was made bounds what it says. If it names offsets
+// beyond that end, the log has been cut off since, and other records get these offsets
+// later. The end at the first delivery would be too late: such records may
+// have been written by then.
+//
+// A text that reaches beyond the end is taken away, even while the position stands. The
+// log grows, and a later owner would find the text within its end.
 func (in *intake) heed() {
-	in.mu.Lock()
-	found := in.beside.found
-	in.mu.Unlock()
-	if !found {
+	in.beside.text = in.claim.Metadata
+	if in.claim.Metadata == "" || !in.env.readMetadata {
 		return
 	}
-	done, err := in.decode()
-	in.mu.Lock()
-	in.beside.found = false
+	done, err := finished.Decode(in.place(), in.claim.Start, in.claim.End, in.claim.Metadata)
+	if err != nil {
+		if errors.Is(err, finished.ErrBeyondEnd) {
+			in.beside.strike = true
+			if in.claim.End < 0 {
+				err = errNoEnd
+			}
+		}
+		in.env.log.Warn("kafka: metadata beside the committed position is ignored: records above it that were done are handled again",
+			"topic", in.claim.Topic, "partition", in.claim.Partition, "offset", in.claim.Start, "error", loggable(err))
+		return
+	}
 	if w, many := in.window.(laneShelf); many {
 		w.Known(done)
 	} else {
 		in.beside.known = done
 	}
-	in.mu.Unlock()
-	if err != nil {
-		in.env.log.Warn("kafka: metadata beside the committed position is ignored: records above it that were done are handled again",
-			"topic", in.claim.Topic, "partition", in.claim.Partition, "offset", in.claim.Start, "error", loggable(err))
-	}
-}
-
-func (in *intake) decode() ([]finished.Run, error) {
-	end := highWatermark(in.env.driver, in.claim)
-	if end < 0 {
-		return nil, errNoEnd
-	}
-	return finished.Decode(in.place(), in.claim.Start, end, in.claim.Metadata)
+	in.env.ledger.clearRuns(keyOf(in.claim), done) // another member has handled them
 }
 
 // push adds a batch to the window, without the records that were found to be done. A
@@ -113,8 +108,8 @@ func (in *intake) mark() (m driver.Mark, news bool) {
 	m.Claim, m.Offset = in.claim, in.durable()
 	committed := in.committed.Load()
 	w, many := in.window.(laneShelf)
-	if !many || !in.env.metadata || in.beside.found {
-		return m, m.Offset > committed
+	if !many || !in.env.metadata {
+		return m, m.Offset > committed || in.beside.strike && m.Offset == committed
 	}
 	m.Offset, in.beside.runs = w.Progress(in.beside.runs[:0])
 	m.Metadata = finished.Encode(in.place(), m.Offset, in.beside.runs)
@@ -126,5 +121,12 @@ func (in *intake) acknowledged(m driver.Mark) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.committed.Store(m.Offset)
-	in.beside.text = m.Metadata
+	in.beside.text, in.beside.strike = m.Metadata, false
+}
+
+// stale reports whether a commit has to take away the text that was found.
+func (in *intake) stale() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.beside.strike
 }

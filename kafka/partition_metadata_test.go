@@ -16,40 +16,34 @@ import (
 	"github.com/aarontianqx/gopkg/kafka/internal/finished"
 )
 
-// An endingDriver is a fakeDriver that knows the end of each log, as the test sets it.
-type endingDriver struct {
-	fakeDriver
-	end atomic.Int64
-}
+// A grownDriver is a fakeDriver whose logs have grown beyond all offsets of the tests since
+// the claims were made.
+type grownDriver struct{ fakeDriver }
 
-type endingConsumer struct {
-	*fakeConsumer
-	d *endingDriver
-}
+type grownConsumer struct{ *fakeConsumer }
 
-func (c endingConsumer) HighWatermark(*driver.Claim) int64 { return c.d.end.Load() }
+func (c grownConsumer) HighWatermark(*driver.Claim) int64 { return 1000 }
 
-func (d *endingDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+func (d *grownDriver) OpenConsumer(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
 	c, err := d.fakeDriver.OpenConsumer(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return endingConsumer{c.(*fakeConsumer), d}, nil
+	return grownConsumer{c.(*fakeConsumer)}, nil
 }
 
-// startEnding is startMany over a log that ends at end.
-func startEnding(t *testing.T, end int64, cfg ConsumerConfig, w *worked, opts ...Option) *fakeConsumer {
-	d := &endingDriver{}
-	d.end.Store(end)
+// startGrown is startMany over a grownDriver.
+func startGrown(t *testing.T, cfg ConsumerConfig, w *worked, opts ...Option) (*Manager, *fakeConsumer) {
+	d := &grownDriver{}
 	m := New(d, append([]Option{quiet()}, opts...)...)
 	t.Cleanup(func() { stop(t, m) })
 	startOn(t, m, NewConsumer(cfg, w.call))
-	return d.consumer(t)
+	return m, d.consumer(t)
 }
 
-// assignWith makes a claim with metadata beside its start.
-func (c *fakeConsumer) assignWith(partition int32, start int64, text string) *driver.Claim {
-	cl := &driver.Claim{Topic: c.cfg.Topics[0], Partition: partition, Start: start, Metadata: text}
+// assignWith makes a claim of a log that ends at end, with metadata beside its start.
+func (c *fakeConsumer) assignWith(partition int32, start, end int64, text string) *driver.Claim {
+	cl := &driver.Claim{Topic: c.cfg.Topics[0], Partition: partition, Start: start, Metadata: text, End: end}
 	c.mu.Lock()
 	c.claims = append(c.claims, cl)
 	h := c.h
@@ -86,7 +80,7 @@ func TestWhatIsDoneAboveThePositionIsNotHandledAgain(t *testing.T) {
 		t.Run(o.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := failKey("x")
-				c := startEnding(t, 8, parallel(OrderByKey, 4), w)
+				_, c := startGrown(t, parallel(OrderByKey, 4), w)
 				cl := c.assign(0, 0)
 				c.h.Deliver(cl, keyed(0, "x", "a", "b", "x", "c"))
 				pass(5 * time.Second)
@@ -100,8 +94,8 @@ func TestWhatIsDoneAboveThePositionIsNotHandledAgain(t *testing.T) {
 				assert.Len(t, c.committed(cl), n, "what has not changed is not written again")
 
 				next := &worked{}
-				d := startEnding(t, 8, parallel(o, 1), next)
-				after := d.assignWith(0, 0, got.Metadata)
+				_, d := startGrown(t, parallel(o, 1), next)
+				after := d.assignWith(0, 0, 8, got.Metadata)
 				d.h.Deliver(after, keyed(0, "x", "a", "b"))
 				d.h.Deliver(after, keyed(3, "x", "c", "d", "e", "f"))
 				pass(5 * time.Second)
@@ -136,8 +130,8 @@ func TestForeignMetadataIsIgnored(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var out lines
 					w := &worked{}
-					c := startEnding(t, tt.end, parallel(o, 1), w, logTo(&out))
-					cl := c.assignWith(0, tt.start, tt.text)
+					_, c := startGrown(t, parallel(o, 1), w, logTo(&out))
+					cl := c.assignWith(0, tt.start, tt.end, tt.text)
 					c.h.Deliver(cl, keyed(tt.start, "a", "b", "c", "d"))
 					pass(5 * time.Second)
 					assert.Len(t, w.ended(), 4)
@@ -155,8 +149,8 @@ func TestNoCommitMetadata(t *testing.T) {
 		w := failKey("x")
 		cfg := parallel(OrderByKey, 2)
 		cfg.NoCommitMetadata = true
-		c := startEnding(t, 5, cfg, w)
-		cl := c.assignWith(0, 0, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}}))
+		_, c := startGrown(t, cfg, w)
+		cl := c.assignWith(0, 0, 5, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}}))
 		c.h.Deliver(cl, keyed(0, "x", "a", "b", "c"))
 		pass(5 * time.Second)
 		assert.ElementsMatch(t, []string{"a1", "b2", "c3"}, w.ended())
@@ -170,7 +164,7 @@ func TestMetadataAtTheEndOfAClaim(t *testing.T) {
 		t.Run(fmt.Sprint("lost ", lost), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := failKey("x")
-				c := startEnding(t, 5, parallel(OrderByKey, 2), w)
+				_, c := startGrown(t, parallel(OrderByKey, 2), w)
 				cl := c.assign(0, 0)
 				c.h.Deliver(cl, keyed(0, "x", "a"))
 				synctest.Wait()
@@ -190,16 +184,69 @@ func TestMetadataAtTheEndOfAClaim(t *testing.T) {
 	}
 }
 
-// Metadata that was found is not taken away before it is read, however long nothing
-// comes.
-func TestMetadataThatIsNotReadYetIsLeft(t *testing.T) {
+// Metadata that was found stays while nothing gets done, however long nothing comes.
+func TestMetadataThatWasFoundStays(t *testing.T) {
+	for _, o := range []Order{OrderByKey, OrderByPartition} {
+		t.Run(o.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				text := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}})
+				_, c := startGrown(t, parallel(o, 1), &worked{})
+				cl := c.assignWith(0, 0, 5, text)
+				pass(time.Minute)
+				c.revoke(cl)
+				assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
+			})
+		})
+	}
+}
+
+// A log was cut off below offsets that were done, and new records get these offsets after
+// the claim was made. They are handled, however far the log has grown by the first delivery.
+// And the text is taken away at once: the next owner would find it within the log.
+func TestNewRecordsAtOffsetsThatWereDoneAreHandled(t *testing.T) {
+	for _, o := range []Order{OrderByKey, OrderByPartition} {
+		for _, end := range []int64{100, 105, -1} {
+			t.Run(fmt.Sprint(o, " ", end), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := &worked{}
+					_, c := startGrown(t, parallel(o, 1), w)
+					cl := c.assignWith(0, 100, end, finished.Encode(orders0, 100, []finished.Run{{From: 101, To: 110}}))
+					pass(5 * time.Second)
+					assert.Equal(t, driver.Mark{Claim: cl, Offset: 100}, c.mark())
+					n := len(c.committed(cl))
+					pass(time.Hour)
+					assert.Len(t, c.committed(cl), n, "once is enough")
+					c.h.Deliver(cl, keyed(100, make([]string, 20)...))
+					pass(5 * time.Second)
+					assert.Len(t, w.ended(), 20)
+					assert.Equal(t, int64(120), c.latest())
+				})
+			})
+		}
+	}
+}
+
+// Failures of records that another member has done meanwhile are forgotten.
+func TestFailuresOfRecordsThatAreDoneElsewhereAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		text := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}})
-		c := startEnding(t, 5, parallel(OrderByKey, 2), &worked{})
-		cl := c.assignWith(0, 0, text)
-		pass(time.Minute)
+		var up atomic.Bool
+		w := &worked{handle: func(context.Context, *Message) error {
+			if !up.Load() {
+				return errHandler
+			}
+			return nil
+		}}
+		m, c := startGrown(t, parallel(OrderByKey, 2), w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, "x", "y", "z"))
+		pass(5 * time.Second)
 		c.revoke(cl)
-		assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
+		up.Store(true)
+		next := c.assignWith(0, 0, 3, finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 2}}))
+		c.h.Deliver(next, keyed(0, "x", "y", "z"))
+		pass(5 * time.Second)
+		assert.ElementsMatch(t, []string{"x0", "z2"}, w.ended())
+		assert.False(t, m.jobs["job"].ledger.has(keyOf(next)))
 	})
 }
 

@@ -93,6 +93,9 @@ func (c *claims) Assign(claims []*driver.Claim) {
 			p.brake.halt(nil)
 		}
 		go p.work(c.env.workers.enlist(p))
+		if p.intake.stale() {
+			c.env.schedule.moved()
+		}
 	}
 	c.reflow()
 	c.env.event(PartitionsAssigned{JobName: c.env.job, Group: c.env.group, Partitions: topicPartitions(parts)})

@@ -15,6 +15,7 @@ func metadataChecks() []check {
 		{"SameMetadataIsNotSent", "A mark at Start, or at what the claim has committed, succeeds without a request if its Metadata is what was last acknowledged or read there.", sameMetadataIsNotSent},
 		{"MetadataBelowThePositionIsNotSent", "A mark below Start, or below what the claim has committed, succeeds and changes nothing, whatever its Metadata is.", metadataBelowThePositionIsNotSent},
 		{"ForeignMetadataIsPassed", "Metadata of a claim may be another program's, and a driver must pass it as it is.", foreignMetadataIsPassed},
+		{"EndIsKnownBesideMetadata", "End is the end of the log when the claim was made. It may be unknown where Metadata is empty.", endIsKnownBesideMetadata},
 		{"TooLargeMetadataIsLeftOut", "If a broker refuses a mark with OFFSET_METADATA_TOO_LARGE, Commit must send the same mark once more without Metadata, and the Consumer must send no Metadata from then on. The driver must report the refusal to h.Error once.", tooLargeMetadataIsLeftOut},
 	}
 }
@@ -187,6 +188,23 @@ func foreignMetadataIsPassed(e *env) {
 	a := e.join(cfg)
 	for p, c := range a.waitClaims(3) {
 		e.wantClaim(c, 5, foreign[p])
+	}
+}
+
+func endIsKnownBesideMetadata(e *env) {
+	ability[MetadataReader](e)
+	cfg := tenRecords(e, 2)
+	a, claims := joinTen(e, cfg, 2, 0)
+	a.mark(claims[0], 4, "mark 1")
+	a.mark(claims[1], 10, "mark 2")
+	a.stop()
+	e.send(cfg.Topics[0], 1, numbered("w", 3)...)
+
+	b := e.join(cfg)
+	for p, c := range b.waitClaims(2) {
+		if want := []int64{10, 13}[p]; c.End != want {
+			e.errorf("the End of the claim of partition %d is %d, want %d", p, c.End, want)
+		}
 	}
 }
 

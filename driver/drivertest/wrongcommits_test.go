@@ -143,6 +143,14 @@ func wrongCommits() []wrong {
 				h.Handler.Assign(claims)
 			}
 		})},
+		{name: "does not ask for the end of the log", fails: "EndIsKnownBesideMetadata", consumer: eachHandler(func(h *handler) {
+			h.assign = func(claims []*driver.Claim) {
+				for _, c := range claims {
+					c.End = -1
+				}
+				h.Handler.Assign(claims)
+			}
+		})},
 		{name: "refuses metadata that is too large", fails: "TooLargeMetadataIsLeftOut", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			if slices.ContainsFunc(marks, tooLarge) {
 				return refuse(marks, &driver.Error{Code: "OFFSET_METADATA_TOO_LARGE"})

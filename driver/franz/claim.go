@@ -48,7 +48,7 @@ func (s *session) newClaim(p partition, start int64, by member) *claim {
 		among: s.claims, session: s, where: p, member: by.id, era: s.eras[p.Topic],
 		committed: -1, begun: start, ended: make(chan struct{}), wanted: make(chan struct{}),
 	}
-	cl.public = &driver.Claim{Topic: p.Topic, Partition: p.ID, Start: start, Generation: by.generation, Backend: cl}
+	cl.public = &driver.Claim{Topic: p.Topic, Partition: p.ID, Start: start, End: -1, Generation: by.generation, Backend: cl}
 	cl.high.Store(-1)
 	cl.next.Store(start)
 	cl.moved.Store(time.Now().UnixNano())
@@ -58,6 +58,9 @@ func (s *session) newClaim(p partition, start int64, by member) *claim {
 // from notes what is known of the claim's start beside its offset.
 func (cl *claim) from(at startAt) *claim {
 	cl.metadata, cl.public.Metadata = at.metadata, at.metadata
+	if at.metadata != "" {
+		cl.public.End = at.end
+	}
 	if at.epoch >= 0 {
 		cl.epochs.note(at.at-1, at.epoch)
 	}

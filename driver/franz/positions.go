@@ -31,6 +31,7 @@ type positions struct {
 type startAt struct {
 	at       int64  // or startUnknown
 	metadata string // that is committed beside it
+	end      int64  // of the log, if there is metadata; or -1
 	epoch    int32  // of the leader, that is committed beside it, or -1
 	parted   int64  // where the log was cut back below at, or -1
 }
@@ -40,7 +41,7 @@ func startingAt(offset int64) startAt { return startAt{at: offset, epoch: -1, pa
 
 // committedAt returns a start that was committed.
 func committedAt(p place) startAt {
-	return startAt{at: p.Offset, metadata: p.metadata, epoch: p.Epoch, parted: -1}
+	return startAt{at: p.Offset, metadata: p.metadata, end: -1, epoch: p.Epoch, parted: -1}
 }
 
 // A place is a committed position.
@@ -77,6 +78,7 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 	for p, parted := range ask.cutBack(ctx, found) {
 		starts[p] = startAt{at: found[p].Offset, epoch: found[p].Epoch, parted: parted}
 	}
+	o.findEnds(ctx, ask, starts)
 	if err := o.restartAssigned(ctx, ask, s, by, reborn, fetched, starts, failed); err != nil {
 		return nil, nil, err
 	}
@@ -87,6 +89,23 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 		o.owed.Settle(p)
 	}
 	return starts, failed, nil
+}
+
+// findEnds asks for the ends of those logs beside whose position metadata was found. A claim
+// begins without it if its leader does not answer: then its metadata is ignored, and
+// nothing is lost.
+func (o *positions) findEnds(ctx context.Context, ask *leaders, starts map[partition]startAt) {
+	var beside []partition
+	for p, at := range starts {
+		if at.metadata != "" {
+			beside = append(beside, p)
+		}
+	}
+	for p, end := range ask.highs(ctx, beside) {
+		at := starts[p]
+		at.end = end
+		starts[p] = at
+	}
 }
 
 // startFresh decides for partitions without a position.

@@ -122,7 +122,7 @@ func (r *run) newClaim(tp TopicPartition, l *partitionLog) *claim {
 	}
 	k.Claim = driver.Claim{
 		Topic: tp.Topic, Partition: tp.Partition,
-		Start: start.offset, Metadata: start.metadata, Generation: r.c.place.generation, Backend: k,
+		Start: start.offset, Metadata: start.metadata, End: l.end, Generation: r.c.place.generation, Backend: k,
 	}
 	return k
 }

@@ -36,6 +36,7 @@ type positions struct {
 type startAt struct {
 	at       int64  // or -1
 	metadata string // that is committed beside it
+	end      int64  // of the log, if there is metadata; or -1
 	skip     int64  // records below it are not delivered: Sarama starts before them
 }
 
@@ -56,7 +57,11 @@ func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start star
 		return startAt{at: at}, nil
 	case at >= 0:
 		metadata, err := o.metadata(s, p, at)
-		return startAt{at: at, metadata: metadata}, err
+		start = startAt{at: at, metadata: metadata, end: -1}
+		if err == nil && metadata != "" {
+			start.end = o.end(s.sess.Context(), p)
+		}
+		return start, err
 	}
 	begin, err := o.offset(s.sess.Context(), p, ibm.OffsetOldest)
 	if err != nil {
@@ -137,6 +142,18 @@ func (o *positions) metadata(s *session, p partition, at int64) (string, error) 
 			return "", s.sess.Context().Err()
 		}
 	}
+}
+
+// end returns the end of the log of p, or -1 if its leader does not answer in time. The
+// claim begins without it: then its metadata is ignored, and nothing is lost.
+func (o *positions) end(ctx context.Context, p partition) int64 {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	end, err := o.offset(ctx, p, ibm.OffsetNewest)
+	if err != nil {
+		return -1
+	}
+	return end
 }
 
 // offset asks for the beginning or the end of one partition, until its leader answers or

@@ -205,7 +205,11 @@ func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGro
 		skip: start.skip, era: s.eras[topic], committed: -1, metadata: start.metadata, signal: make(chan struct{}, 1),
 	}
 	cl.public = &driver.Claim{
-		Topic: topic, Partition: id, Start: start.at, Metadata: start.metadata, Generation: sess.GenerationID(), Backend: cl,
+		Topic: topic, Partition: id, Start: start.at, Metadata: start.metadata, End: -1,
+		Generation: sess.GenerationID(), Backend: cl,
+	}
+	if start.metadata != "" {
+		cl.public.End = start.end
 	}
 	return cl
 }

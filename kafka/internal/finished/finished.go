@@ -116,7 +116,7 @@ func uvarintSize(n int64) int { return (bits.Len64(uint64(n)) + 6) / 7 }
 // Decode returns the runs that [Encode] has put into text for the same place and
 // committed position, or none for an empty text. The runs rise and do not touch, and
 // the first one begins above the position. end is the end of the log, the offset after
-// its last record; while it is not known the caller must wait, and a negative end makes
+// its last record, when the caller became the owner. A negative end is unknown, and makes
 // every run one beyond the end.
 //
 // With an error there are no runs, and nothing above the position is finished.
