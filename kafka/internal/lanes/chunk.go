@@ -51,19 +51,6 @@ func (c *Chunk) Next() (*driver.Record, bool) {
 // learns of it from Settle or Take.
 func (c *Chunk) Done() { c.word.And(^uint64(atHand)) }
 
-// Slot returns the slot of the record at hand. Only the goroutine of the chunk may call
-// it, between Next and the end of that record.
-func (c *Chunk) Slot() Slot {
-	_, begun, _ := c.load()
-	return c.taken[begun-1].slot
-}
-
-// Left returns how many records of the chunk have not begun.
-func (c *Chunk) Left() int {
-	_, begun, end := c.load()
-	return end - begun
-}
-
 // Take settles c, gives back what is left of it, and fills it with up to limit of the
 // slots that are ready, about the oldest first. It returns how many: 0 if none is ready,
 // or if a record of c is still at hand.
@@ -143,29 +130,4 @@ func (w *Window) putBack(at Slot) {
 	s.state = ready
 	w.counts.Ready++
 	w.ready.unshift(w.slots, at.index, s.seq)
-}
-
-// Fail settles c, and lets the record at hand back off. It returns the slot, for Ready
-// or Finish. Only the goroutine of the chunk may call it, with the lock, after Next has
-// returned a record.
-func (w *Window) Fail(c *Chunk) Slot {
-	return w.let(c, w.BackOff)
-}
-
-// Return settles c, and makes the record at hand ready again, before all others, as if
-// it had not begun. Only the goroutine of the chunk may call it, with the lock, after
-// Next has returned a record.
-func (w *Window) Return(c *Chunk) Slot {
-	return w.let(c, func(at Slot) bool { w.putBack(at); return true })
-}
-
-// let does something with the record at hand other than to finish it.
-func (w *Window) let(c *Chunk, do func(Slot) bool) Slot {
-	w.Settle(c)
-	at := c.taken[c.settled].slot
-	do(at)
-	c.taken[c.settled] = taken{}
-	c.settled++
-	c.Done()
-	return at
 }

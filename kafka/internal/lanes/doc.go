@@ -11,13 +11,13 @@
 //
 //	waits ──▶ ready ──▶ runs ──▶ done
 //	            ▲         │
-//	            ├─────────┤
-//	            └─ backs off
+//	            └─────────┘
 //
 // [Window.Take] gives ready slots to one goroutine, as a [Chunk], about the oldest first.
 // So a key that has more records than others is not held up by them, and the position
-// follows closely. A slot that has failed backs off: it keeps its lane, and no goroutine.
-// [Window.Ready] ends that.
+// follows closely. A slot that runs and has not begun can be ready again; see
+// [Window.GiveBack]. A slot whose record fails runs until it is done: the goroutine that
+// has it decides what becomes of it.
 //
 // # Done
 //

@@ -44,7 +44,7 @@ func runsAbove(start int64, lengths ...int) (runs []finished.Run) {
 	return runs
 }
 
-// Goroutines take, begin, finish, fail and give back in any order, and the window is
+// Goroutines take, begin, finish and give back in any order, and the window is
 // what the model says after each step.
 func TestWindowAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -72,17 +72,13 @@ func TestWindowAgainstModel(t *testing.T) {
 			"take":     func(t *rapid.T) { p.take(t, some(t), rapid.IntRange(1, 16).Draw(t, "limit")) },
 			"next":     func(t *rapid.T) { p.begin(t, some(t)) },
 			"next2":    func(t *rapid.T) { p.begin(t, some(t)) },
-			"fail":     func(t *rapid.T) { p.let(t, some(t), true) },
-			"return":   func(t *rapid.T) { p.let(t, some(t), false) },
 			"giveBack": func(t *rapid.T) { p.giveBack(t, some(t)) },
 			"settle": func(t *rapid.T) {
 				h := some(t)
 				p.settle(h)
 				p.w.Settle(&h.Chunk)
 			},
-			"direct": func(t *rapid.T) {
-				p.direct(t, rapid.IntRange(0, 1000).Draw(t, "n"), rapid.IntRange(0, 2).Draw(t, "what"))
-			},
+			"direct": func(t *rapid.T) { p.direct(t, rapid.IntRange(0, 1000).Draw(t, "n")) },
 			"close": func(t *rapid.T) {
 				if rapid.IntRange(0, 20).Draw(t, "close") == 20 {
 					p.m.close()
@@ -130,14 +126,10 @@ func FuzzWindow(f *testing.F) {
 				p.take(t, h, 1+x>>4)
 			case 2, 9, 10, 11:
 				p.begin(t, h)
-			case 3:
-				p.let(t, h, true)
-			case 4:
-				p.let(t, h, false)
-			case 5:
+			case 3, 4, 5:
 				p.giveBack(t, h)
 			case 6, 12:
-				p.direct(t, x, int(op>>4))
+				p.direct(t, x)
 			case 7:
 				p.settle(h)
 				p.w.Settle(&h.Chunk)

@@ -103,7 +103,7 @@ func (m *model) take(records []taken) (es []*entryOf, ok bool) {
 }
 
 func (m *model) finish(e *entryOf) bool {
-	if e.done || e.how != running && e.how != backsOff {
+	if e.done || e.how != running {
 		return false
 	}
 	e.done = true
@@ -116,25 +116,6 @@ func (m *model) finish(e *entryOf) bool {
 			break
 		}
 	}
-	return true
-}
-
-func (m *model) backOff(e *entryOf) bool {
-	if e.done || e.how != running {
-		return false
-	}
-	e.how = backsOff
-	if m.closed {
-		e.how = dropped
-	}
-	return true
-}
-
-func (m *model) retry(e *entryOf) bool {
-	if e.done || e.how != backsOff {
-		return false
-	}
-	e.how = ready
 	return true
 }
 
@@ -198,8 +179,6 @@ func (m *model) counts() (c Counts) {
 			c.Ready++
 		case running:
 			c.Running++
-		case backsOff:
-			c.BackingOff++
 		case dropped:
 			continue
 		}
@@ -214,7 +193,6 @@ type pair struct {
 	w      *Window
 	m      *model
 	chunks []*holder
-	failed []*entryOf // back off, or did
 }
 
 // A holder is a chunk and its model.
@@ -275,7 +253,6 @@ func (p *pair) giveBack(t require.TestingT, h *holder) {
 }
 
 func (p *pair) begin(t require.TestingT, h *holder) {
-	require.Equal(t, len(h.es)-h.begun, h.Left())
 	r, ok := h.Next()
 	require.Equal(t, h.begun < len(h.es), ok)
 	h.hand = ok
@@ -283,32 +260,13 @@ func (p *pair) begin(t require.TestingT, h *holder) {
 		e := h.es[h.begun]
 		h.begun++
 		require.Same(t, e.Record, r)
-		require.Equal(t, e.slot, h.Slot())
+		require.Equal(t, e.slot, h.taken[h.begun-1].slot)
 		require.True(t, p.m.free(e), "%d is handed out before another one of its key", e.Offset)
 	}
 }
 
-// let fails the record at hand, or returns it.
-func (p *pair) let(t require.TestingT, h *holder, fail bool) {
-	if !h.hand {
-		return
-	}
-	p.settle(h)
-	e := h.es[h.known]
-	h.known++
-	h.hand = false
-	if fail {
-		p.m.backOff(e)
-		p.failed = append(p.failed, e)
-		require.Equal(t, e.slot, p.w.Fail(&h.Chunk))
-		return
-	}
-	p.m.giveBack(e)
-	require.Equal(t, e.slot, p.w.Return(&h.Chunk))
-}
-
-// direct does something with any slot that was ever taken; most of these are stale.
-func (p *pair) direct(t require.TestingT, n int, what int) {
+// direct finishes any slot that was ever taken, and that no chunk has: these are stale.
+func (p *pair) direct(t require.TestingT, n int) {
 	var es []*entryOf
 	for _, e := range p.m.records {
 		held := slices.ContainsFunc(p.chunks, func(h *holder) bool { return slices.Contains(h.es[h.known:], e) })
@@ -319,14 +277,8 @@ func (p *pair) direct(t require.TestingT, n int, what int) {
 	if len(es) == 0 {
 		return
 	}
-	switch e := es[n%len(es)]; what % 3 {
-	case 0:
-		require.Equal(t, p.m.finish(e), p.w.Finish(e.slot), "finish %d", e.Offset)
-	case 1:
-		require.Equal(t, p.m.retry(e), p.w.Ready(e.slot), "ready %d", e.Offset)
-	case 2:
-		require.Equal(t, p.m.backOff(e), p.w.BackOff(e.slot), "back off %d", e.Offset)
-	}
+	e := es[n%len(es)]
+	require.Equal(t, p.m.finish(e), p.w.Finish(e.slot), "finish %d", e.Offset)
 }
 
 func (p *pair) push(t require.TestingT, b driver.Batch) {
@@ -429,9 +381,6 @@ func (p *pair) drain(t require.TestingT) {
 			h.hand = false
 		}
 		p.giveBack(t, h)
-	}
-	for _, e := range p.failed {
-		require.Equal(t, p.m.retry(e), p.w.Ready(e.slot))
 	}
 	for i := 0; ; i++ {
 		h := p.chunks[i%len(p.chunks)]

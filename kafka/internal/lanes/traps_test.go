@@ -81,17 +81,16 @@ func TestNothingWaitsWithoutLanes(t *testing.T) {
 func TestSlotsOutliveGrowth(t *testing.T) {
 	w := keyed("a", "b", "c", "a", "b", "c")
 	taken := takeAll(w, 3)
-	require.True(t, w.BackOff(taken[1]))
 	for i := range 5000 {
 		pushKeys(w, fmt.Sprintf("key-%d", i%1700), "a")
 	}
 	require.Greater(t, len(w.slots), 5000)
 	require.True(t, w.Finish(taken[0]))
 	require.EqualValues(t, 1, w.Position())
-	require.True(t, w.Ready(taken[1]))
+	require.True(t, w.Finish(taken[1]))
 	require.True(t, w.Finish(taken[2]))
 	seen := map[string]int64{}
-	for n := 0; n < 5000*2+4; {
+	for n := 0; n < 5000*2+3; {
 		slots := takeAll(w, 1)
 		require.Len(t, slots, 1)
 		for o, slot := range slots {
@@ -221,50 +220,12 @@ func TestNothingIsTakenAfterClose(t *testing.T) {
 func TestFinishAfterClose(t *testing.T) {
 	w := keyed("a", "b", "c", "d")
 	taken := takeAll(w, 3)
-	require.True(t, w.BackOff(taken[0]))
 	w.Close()
-	require.False(t, w.Ready(taken[0]))
 	require.True(t, w.Finish(taken[1]))
 	position, runs := w.Progress(nil)
 	require.Zero(t, position)
 	require.Equal(t, []finished.Run{{From: 1, To: 2}}, runs)
-	require.True(t, w.BackOff(taken[2]))
-	require.Equal(t, Counts{Done: 1}, w.Counts())
-}
-
-// Records that fail have no goroutine while they back off, and no priority after it:
-// others go on, however many fail.
-func TestFailingRecordsLetOthersGoOn(t *testing.T) {
-	const failing, good = 200, 200
-	w := New(Config{Keyed: true})
-	for i := range failing {
-		pushKeys(w, fmt.Sprint("bad-", i))
-	}
-	var c Chunk
-	for range failing {
-		require.Equal(t, 1, w.Take(&c, 1))
-		c.Next()
-		w.Fail(&c)
-	}
-	for i := range good {
-		pushKeys(w, fmt.Sprint("good-", i))
-	}
-	require.Equal(t, failing, w.Counts().BackingOff)
-	calls := 0
-	for i := w.slots[0].next; i != 0; i = w.slots[i].next {
-		w.Ready(Slot{i, w.slots[i].seq})
-	}
-	for done := 0; done < good; calls++ {
-		require.Equal(t, 1, w.Take(&c, 1))
-		r, _ := c.Next()
-		if r.Offset < failing {
-			w.Ready(w.Fail(&c))
-			continue
-		}
-		c.Done()
-		done++
-	}
-	require.Less(t, calls, 2*good+failing+64, "the failing records come before the good ones again and again")
+	require.Equal(t, Counts{Undone: 2, Bytes: 2 * (new(driver.Record).Size() + 1), Running: 2, Done: 1}, w.Counts())
 }
 
 // 16 keys are in one chunk, and the first record blocks: any other goroutine can have
@@ -297,18 +258,6 @@ func TestChunkThatBlocksGivesTheRestBack(t *testing.T) {
 	require.False(t, ok)
 	w.Settle(&stuck)
 	require.EqualValues(t, 16, w.Position())
-}
-
-// A record that was returned counts as never begun.
-func TestReturnedRecordComesNext(t *testing.T) {
-	w := keyed("a", "b", "a")
-	var c Chunk
-	require.Equal(t, 1, w.Take(&c, 1))
-	c.Next()
-	slot := w.Return(&c)
-	require.Equal(t, Counts{Undone: 3, Bytes: w.counts.Bytes, Waiting: 1, Ready: 2}, w.Counts())
-	require.Equal(t, 1, w.Take(&c, 1))
-	require.Equal(t, slot, c.taken[0].slot)
 }
 
 // The position is the oldest record that is not done, and passes holes at the end when
@@ -501,18 +450,12 @@ func TestQueueDeeperThanItsBuckets(t *testing.T) {
 	}
 	w.Push(driver.Batch{Records: records})
 	var c Chunk
-	for i := range n {
-		require.Equal(t, 1, w.Take(&c, 1))
+	for range n {
+		require.NotZero(t, w.Take(&c, 3)) // the first one is done, and the others are given back
 		c.Next()
-		if i%3 == 0 {
-			w.Ready(w.Fail(&c))
-		}
 		c.Done()
 	}
-	for w.Take(&c, 100) > 0 {
-		for ok := true; ok; _, ok = c.Next() {
-		}
-	}
+	require.Zero(t, w.Take(&c, 1))
 	require.EqualValues(t, n, w.Position())
 }
 
@@ -546,9 +489,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	var runs []finished.Run
 	step := func() {
 		c := &chunks[l.random.IntN(len(chunks))]
-		if r, ok := c.Next(); ok && r.Offset%10 == 0 {
-			l.w.Ready(l.w.Fail(c))
-		}
+		c.Next()
 		c.Done()
 		l.w.Take(c, 1)
 		_, runs = l.w.Progress(runs[:0])
@@ -595,18 +536,9 @@ func TestGoroutines(t *testing.T) {
 					if !assert.True(t, busy[key].TryLock(), "key %d is handled twice at once", key) {
 						return
 					}
-					fail := random.IntN(20) == 0
-					if !fail {
-						assert.GreaterOrEqual(t, r.Offset, last[key], "key %d", key)
-						last[key] = r.Offset
-					}
+					assert.GreaterOrEqual(t, r.Offset, last[key], "key %d", key)
+					last[key] = r.Offset
 					busy[key].Unlock()
-					if fail {
-						mu.Lock()
-						slot := w.Fail(c)
-						assert.True(t, w.Ready(slot))
-						mu.Unlock()
-					}
 				}
 			}
 		})

@@ -72,11 +72,10 @@ type slot struct {
 type state uint8
 
 const (
-	waits    state = iota // behind an earlier slot of its lane
-	ready                 // in the ready queue
-	running               // in a chunk
-	backsOff              // failed; nothing has it
-	dropped               // never handed out again
+	waits   state = iota // behind an earlier slot of its lane
+	ready                // in the ready queue
+	running              // in a chunk
+	dropped              // never handed out again
 )
 
 // A Slot names a record that is not done. It stays what it is while the window grows,
@@ -91,10 +90,9 @@ type Counts struct {
 	Undone int // all that are not done
 	Bytes  int // what these cost
 
-	Waiting    int // behind an earlier one of their key
-	Ready      int
-	Running    int // in chunks, begun or not
-	BackingOff int
+	Waiting int // behind an earlier one of their key
+	Ready   int
+	Running int // in chunks, begun or not
 
 	Done int // records above the position that are done
 }
@@ -180,7 +178,7 @@ func (w *Window) add(r *driver.Record) bool {
 // The first slot of a lane never waits. It is made ready here, when the lane was empty,
 // or by leave, when it becomes the first; and nothing makes a slot wait again. A slot
 // that is not done is the first of its lane, or behind one that is. So if any is not
-// done, one is ready, runs or backs off: something can go on.
+// done, one is ready or runs: something can go on.
 func (w *Window) enter(i uint32, s *slot) {
 	if w.cfg.Keyed && s.record.Key != nil {
 		s.hash, s.keyed = uint32(maphash.Bytes(w.seed, s.record.Key)), true
@@ -191,32 +189,30 @@ func (w *Window) enter(i uint32, s *slot) {
 			return
 		}
 	}
-	w.makeReady(i, s, s.seq)
+	w.makeReady(i, s)
 }
 
 // leave takes a slot that is done out of its lane, of which it is the first, and makes
 // the next one ready.
 //
-// The first slot of a lane is the only one of its key that is ready, runs or backs off:
-// enter and leave make a slot ready only when no other one is before it, and before
+// The first slot of a lane is the only one of its key that is ready or runs: enter and leave make a slot ready only when no other one is before it, and before
 // leave is called again for the lane this slot is done. So one key is never handled
 // twice at once, and its records are handled in the order of their offsets.
 func (w *Window) leave(i uint32, s *slot) {
 	switch {
 	case s.behind != 0:
 		w.counts.Waiting--
-		next := &w.slots[s.behind]
-		w.makeReady(s.behind, next, next.seq)
+		w.makeReady(s.behind, &w.slots[s.behind])
 	case s.keyed:
 		w.lanes.remove(s.hash, i)
 	}
 }
 
-// makeReady puts a slot into the ready queue, by its own number or by a later one.
-func (w *Window) makeReady(i uint32, s *slot, since uint64) {
+// makeReady puts a slot into the ready queue.
+func (w *Window) makeReady(i uint32, s *slot) {
 	s.state = ready
 	w.counts.Ready++
-	w.ready.push(w.slots, i, since)
+	w.ready.push(w.slots, i, s.seq)
 }
 
 // newSlot returns a slot that no record has.
@@ -238,25 +234,18 @@ func (w *Window) find(s Slot) *slot {
 	return &w.slots[s.index]
 }
 
-// Finish says that the record of a slot is done, which runs or backs off. It reports
-// whether that is news.
+// Finish says that the record of a slot is done, which runs. It reports whether that is
+// news.
 //
 // Only Finish makes a slot done. The position moves in Push and Finish only, to the
 // oldest slot that is left, or to the end of what was pushed if none is: so it never
 // passes a record that is not done.
 func (w *Window) Finish(at Slot) bool {
 	s := w.find(at)
-	if s == nil {
+	if s == nil || s.state != running {
 		return false
 	}
-	switch s.state {
-	case running:
-		w.counts.Running--
-	case backsOff:
-		w.counts.BackingOff--
-	default:
-		return false
-	}
+	w.counts.Running--
 	w.counts.Undone--
 	w.counts.Bytes -= s.size
 	if !w.closed {
@@ -375,38 +364,6 @@ func (w *Window) shrink() {
 	w.runs.shrink()
 }
 
-// BackOff says that the record of a slot that runs has failed. It keeps its lane until
-// Ready or Finish is called with the slot. BackOff reports whether the slot ran.
-func (w *Window) BackOff(at Slot) bool {
-	s := w.find(at)
-	if s == nil || s.state != running {
-		return false
-	}
-	w.counts.Running--
-	if w.closed {
-		w.drop(s)
-		return true
-	}
-	s.state = backsOff
-	w.counts.BackingOff++
-	return true
-}
-
-// Ready makes a slot that backs off ready. It reports whether it backed off: a timer may
-// come when an operator has decided, or the window is closed.
-//
-// Its turn comes as if it had been pushed just now. Otherwise records that fail again
-// and again, which are the oldest, would come before all others each time.
-func (w *Window) Ready(at Slot) bool {
-	s := w.find(at)
-	if s == nil || s.state != backsOff {
-		return false
-	}
-	w.counts.BackingOff--
-	w.makeReady(at.index, s, w.seq)
-	return true
-}
-
 // Close drops all records that do not run: none of them is handed out any longer, and
 // Push adds none. The position stays below them, because a commit that is under way may
 // still ask for it. Records that run may still be finished.
@@ -421,7 +378,7 @@ func (w *Window) Close() {
 		}
 	}
 	w.ready, w.lanes.entries, w.lanes.used = queue{}, nil, 0
-	w.counts.Waiting, w.counts.Ready, w.counts.BackingOff = 0, 0, 0
+	w.counts.Waiting, w.counts.Ready = 0, 0
 }
 
 // drop releases the record of a slot, which is never handed out again.
