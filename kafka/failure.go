@@ -19,7 +19,7 @@ type verdict int
 
 const (
 	again   verdict = iota // hand out what is left of them
-	allDone                // they are safe, and the position has moved
+	allDone                // none of them waits for anything: those that had failed are done
 	leave                  // the partition is being given up
 )
 

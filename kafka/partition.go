@@ -26,7 +26,7 @@ type partition struct {
 	lane   *lane // nil if there is a crew
 	crew   *crew // nil if there is one lane
 
-	done  chan struct{} // closed when the lane has handed out its last record
+	done  chan struct{} // closed when the lane or the crew has handed out its last record
 	clear chan struct{} // closed when done, and before is clear too
 
 	// before is the partition of the claim before on the same topic and number, if
@@ -57,7 +57,7 @@ func newPartition(e *env, c *driver.Claim) *partition {
 	return p
 }
 
-// ended reports whether the lane has handed out its last record.
+// ended reports whether the lane or the crew has handed out its last record.
 func (p *partition) ended() bool { return isClosed(p.done) }
 
 // deliver queues a batch, unless nothing is handed out any longer.

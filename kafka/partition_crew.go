@@ -37,7 +37,7 @@ type crew struct {
 	live      int            // those with one
 	taken     int            // places
 	coming    int            // of these, those of lanes that have not looked for a record yet
-	failed    int            // lanes whose record has failed, or waits at the gate
+	failed    int            // lanes whose record has failed, or waits at the gate; a status shows them as BackingOff
 	returning []*seat        // of these, those that wait for a place, in order
 	turn      bool           // the latest record that was taken had failed before
 	gated     int            // lanes that have a record, and wait or will wait at the gate

@@ -11,8 +11,8 @@ import (
 	"github.com/aarontianqx/gopkg/kafka/internal/window"
 )
 
-// A lane is the goroutine that hands out the records of a partition one after the
-// other, with its cursor. Nothing of it is touched by another goroutine, but for the
+// A lane is a goroutine that hands out records of a partition one after the other, with
+// its cursor: all of them, or in a crew those that it gets. Nothing of it is touched by another goroutine, but for the
 // progress of its run, which the window reads, and for failing.
 type lane struct {
 	env     *env
