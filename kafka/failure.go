@@ -77,6 +77,7 @@ func (l *lane) settle() {
 	}
 	l.obey()
 	l.align()
+	l.failing.note(l.open) // first: an operator may act on the report at once
 	l.report()
 	l.settled = true
 }

@@ -344,3 +344,24 @@ func TestResolveInsideAHook(t *testing.T) {
 		assert.NoError(t, m.Resolve(t.Context(), "job", TopicPartition{"orders", 0}, 0, FailureSkip), "outside")
 	})
 }
+
+// An operator may act on the report of a failure at once: the record is known by then.
+func TestAFailureIsKnownWhenItIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Manager
+		var known []int64
+		hook := &eventFunc{f: func(e Event) {
+			if _, ok := e.(HandlerFailed); ok {
+				known = append(known, state(t, m).Partitions[0].Failing)
+			}
+		}}
+		d := &fakeDriver{}
+		cfg := testConfig()
+		cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+		m = start(t, d, cfg, func(context.Context, []byte) error { return errHandler }, WithHook(hook))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 0)
+		pass(time.Second)
+		assert.Equal(t, []int64{0}, known)
+	})
+}
