@@ -3,7 +3,9 @@ package franz
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -116,15 +118,29 @@ func TestBatchesBehindAFailedOneAreUnknown(t *testing.T) {
 	})
 }
 
-// TestMessagesGivenUpAreNotWritten: kgo gives the messages of a batch back after it has built
-// the request, and before it writes it.
+// TestMessagesGivenUpAreNotWritten: kgo gives the messages of a batch back after it has built the
+// request, and before it writes it; or before it builds it, and then the partition is in the request
+// without a batch. What else is in the request is written.
 func TestMessagesGivenUpAreNotWritten(t *testing.T) {
 	p := newProducer(driver.ProducerConfig{RequiredAcks: driver.WaitForAll})
-	l := p.topic("t").lane(0)
-	w := &produceConn{Conn: unwritable{t: t}, p: p}
-	_, err := w.Write(produceRequest("t", 0, 2))
-	assert.ErrorIs(t, err, net.ErrClosed)
-	assert.Empty(t, l.flight)
+	for i := range int32(3) {
+		p.topic("t").lane(i).entered.Add(1)
+	}
+	wire := new(written)
+	w := &produceConn{Conn: wire, p: p}
+	b := produceRequest(parts{"t": {0: 2, 1: 0, 2: 1}, "u": {0: 0}})
+	n, err := w.Write(b)
+	assert.NoError(t, err)
+	assert.Equal(t, len(b), n)
+	assert.Equal(t, produceRequest(parts{"t": {2: 1}}), wire.bytes)
+	for i, want := range []int{0, 0, 1} {
+		assert.Len(t, p.topic("t").lane(int32(i)).flight, want, "batches of partition %d that have no answer", i)
+	}
+
+	b = produceRequest(parts{"u": {0: 0}})
+	_, err = w.Write(b)
+	assert.NoError(t, err)
+	assert.Equal(t, produceRequest(nil), wire.bytes, "nothing is left, and kgo waits for an answer")
 }
 
 // TestWrittenWhileGivenBackIsUnknown: a batch is written while kgo gives back its messages.
@@ -144,25 +160,37 @@ func TestWrittenWhileGivenBackIsUnknown(t *testing.T) {
 	}
 }
 
-// unwritable fails the test when it is written to.
-type unwritable struct {
+// A written notes what was written last.
+type written struct {
 	net.Conn
-	t *testing.T
+	bytes []byte
 }
 
-func (u unwritable) Write(b []byte) (int, error) {
-	assert.Fail(u.t, "the batch was written")
+func (w *written) Write(b []byte) (int, error) {
+	w.bytes = b
 	return len(b), nil
 }
 
-// produceRequest is a request with one batch of so many records.
-func produceRequest(topic string, partition int32, records int) []byte {
-	batch := kmsg.RecordBatch{Magic: 2, LastOffsetDelta: int32(records - 1), NumRecords: int32(records)}
-	part := kmsg.NewProduceRequestTopicPartition()
-	part.Partition, part.Records = partition, batch.AppendTo(nil)
-	rt := kmsg.NewProduceRequestTopic()
-	rt.Topic, rt.Partitions = topic, append(rt.Partitions, part)
+// parts are the records of the batch of each topic and partition. 0 is a partition without a batch.
+type parts map[string]map[int32]int
+
+// produceRequest is a request with a batch for each of them, in order.
+func produceRequest(all parts) []byte {
 	req := kmsg.NewProduceRequest()
-	req.Version, req.Topics = 9, append(req.Topics, rt)
+	req.Version = 9
+	for _, topic := range slices.Sorted(maps.Keys(all)) {
+		rt := kmsg.NewProduceRequestTopic()
+		rt.Topic = topic
+		for _, partition := range slices.Sorted(maps.Keys(all[topic])) {
+			part := kmsg.NewProduceRequestTopicPartition()
+			part.Partition = partition
+			if n := int32(all[topic][partition]); n > 0 {
+				batch := kmsg.RecordBatch{Magic: 2, LastOffsetDelta: n - 1, NumRecords: n}
+				part.Records = batch.AppendTo(nil)
+			}
+			rt.Partitions = append(rt.Partitions, part)
+		}
+		req.Topics = append(req.Topics, rt)
+	}
 	return kmsg.NewRequestFormatter().AppendRequest(nil, &req, 1)
 }

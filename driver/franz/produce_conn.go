@@ -3,8 +3,8 @@ package franz
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -67,17 +67,11 @@ type outBatch struct {
 
 // Write implements net.Conn. kgo writes a request by one call.
 func (w *produceConn) Write(b []byte) (int, error) {
-	x, ok := w.p.sendingOf(b)
+	x, rest, ok := w.p.sendingOf(b)
 	answers := w.p.cfg.RequiredAcks != driver.NoResponse
 	if !ok {
 		w.noteLogin(b)
 		return w.Conn.Write(b)
-	}
-	for _, o := range x.batches {
-		if !o.lane.has(o.n) {
-			w.lose()
-			return 0, errWithdrawn
-		}
 	}
 	for i := range x.batches {
 		o := &x.batches[i]
@@ -88,7 +82,7 @@ func (w *produceConn) Write(b []byte) (int, error) {
 		w.waiting = append(w.waiting, x)
 		w.mu.Unlock()
 	}
-	n, err := w.Conn.Write(b)
+	n, err := w.Conn.Write(rest)
 	switch {
 	case err != nil && answers:
 		w.lose()
@@ -100,11 +94,11 @@ func (w *produceConn) Write(b []byte) (int, error) {
 	default:
 		x.unwrite()
 	}
+	if err == nil {
+		n = len(b)
+	}
 	return n, err
 }
-
-// errWithdrawn has kgo connect and build the request again, without the batch.
-var errWithdrawn = fmt.Errorf("the messages of a batch were given up before it was written: %w", net.ErrClosed)
 
 // Read implements net.Conn.
 func (w *produceConn) Read(b []byte) (int, error) {
@@ -271,11 +265,16 @@ func partOf(resp *kmsg.ProduceResponse, l *lane) *kmsg.ProduceResponseTopicParti
 	return nil
 }
 
-// sendingOf reads a request. It reports false if it is none to produce.
-func (p *producer) sendingOf(b []byte) (x sending, ok bool) {
+// sendingOf reads a request. It reports false if it is none to produce. It returns the batches
+// that are to be written, and the request with no others.
+//
+// A batch is left out if kgo has given its records back: the caller may have sent them again. If
+// kgo did so before it built the request, the partition is there without a batch; a broker of
+// Kafka 4.3 fails at that, and never answers.
+func (p *producer) sendingOf(b []byte) (x sending, rest []byte, ok bool) {
 	const head = lengthBytes + 2 + 2 + 4 + 2 // and the key, the version, the correlation ID, the length of the client ID
 	if len(b) < head || binary.BigEndian.Uint16(b[lengthBytes:]) != uint16(kmsg.Produce) {
-		return x, false
+		return x, b, false
 	}
 	x.version = int16(binary.BigEndian.Uint16(b[6:]))
 	x.correlation = int32(binary.BigEndian.Uint32(b[8:]))
@@ -288,18 +287,29 @@ func (p *producer) sendingOf(b []byte) (x sending, ok bool) {
 		body = body[1:]
 	}
 	if req.ReadFrom(body) != nil {
-		return x, false
+		return x, b, false
 	}
+	whole := true
 	for i := range req.Topics {
-		t := p.topic(req.Topics[i].Topic)
-		for j := range req.Topics[i].Partitions {
-			part := &req.Topics[i].Partitions[j]
-			if n := recordsIn(part.Records); n > 0 {
-				x.batches = append(x.batches, outBatch{lane: t.lane(part.Partition), n: n})
+		rt := &req.Topics[i]
+		t := p.topic(rt.Topic)
+		rt.Partitions = slices.DeleteFunc(rt.Partitions, func(part kmsg.ProduceRequestTopicPartition) bool {
+			o := outBatch{lane: t.lane(part.Partition), n: recordsIn(part.Records)}
+			if o.n == 0 || !o.lane.has(o.n) {
+				whole = false
+				return true
 			}
-		}
+			x.batches = append(x.batches, o)
+			return false
+		})
 	}
-	return x, true
+	if whole {
+		return x, b, true
+	}
+	req.Topics = slices.DeleteFunc(req.Topics, func(rt kmsg.ProduceRequestTopic) bool { return len(rt.Partitions) == 0 })
+	rest = req.AppendTo(slices.Clone(b[:len(b)-len(body)]))
+	binary.BigEndian.PutUint32(rest, uint32(len(rest)-lengthBytes))
+	return x, rest, true
 }
 
 // recordsIn returns how many records a batch holds.
