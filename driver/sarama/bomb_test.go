@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"sync"
@@ -22,15 +24,22 @@ import (
 
 const mebi = 1 << 20
 
-// heapPeak samples the memory of the process until it is called back, and returns
+// gcPercent keeps garbage, of which there is at any time as much as the runtime likes, out of
+// the measure.
+const gcPercent = 10
+
+// heapPeak samples the memory that the process uses until it is called back, and returns
 // the largest growth in between.
 func heapPeak(t *testing.T) (stop func() int) {
 	t.Helper()
 	now := func() int {
-		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(s)
 		return int(s[0].Value.Uint64())
 	}
+	percent := debug.SetGCPercent(gcPercent)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
+	runtime.GC()
 	before, peak := now(), 0
 	done := make(chan struct{})
 	var sampling sync.WaitGroup
@@ -188,7 +197,7 @@ func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
 	s := &store{}
 	for p := range 2 {
 		var of [][]byte
-		for i := range 20 {
+		for i := range 40 {
 			of = append(of, batch(int64(i), 0, 1, 4, heavy))
 			if p == 1 {
 				of[i] = plain(int64(i), 1)
@@ -200,13 +209,13 @@ func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
 	peak := heapPeak(t)
 	m := startStore(t, s, 32*mebi)
 	m.waitFor(t, 4*patienceTest, "delivery of all", func() bool { // it is work, also for the race detector
-		return len(m.offsets(0)) >= 20 && len(m.offsets(1)) >= 20
+		return len(m.offsets(0)) >= 40 && len(m.offsets(1)) >= 40
 	})
 	p := peak()
 	t.Logf("the heap has grown by %d MiB", p/mebi)
-	assert.LessOrEqual(t, p, 350*mebi, "growth of the heap")
+	assert.LessOrEqual(t, p, 300*mebi, "growth of the heap")
 	m.recorder.mu.Lock()
 	defer m.recorder.mu.Unlock()
-	assert.Equal(t, upTo(20), m.offsets(0), "offsets of partition 0")
+	assert.Equal(t, upTo(40), m.offsets(0), "offsets of partition 0")
 	assert.Empty(t, m.errs)
 }
