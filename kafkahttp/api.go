@@ -13,8 +13,8 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// consumers answers with all consumers, without null for none. It writes one after the
-// other: all of them at once can be tens of megabytes.
+// consumers writes the status of all consumers: [] if there are none. It encodes one at a
+// time, since all of them can take tens of megabytes.
 func (h *handler) consumers(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	before := "["

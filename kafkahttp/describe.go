@@ -1,6 +1,7 @@
 package kafkahttp
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -38,21 +39,51 @@ func jobOf(e kafka.Event) string {
 	return ""
 }
 
-// describe says an event in a sentence.
+// describe returns an event as a line of the page.
 func describe(e kafka.Event) line {
-	record := func(topic string, partition int32, offset int64) string {
-		return fmt.Sprintf("%s at offset %d", kafka.TopicPartition{Topic: topic, Partition: partition}, offset)
-	}
+	unknown := line{Text: reflect.TypeOf(e).Name() + "."}
+	return cmp.Or(consumerLine(e), partitionLine(e), recordLine(e), producerLine(e), unknown)
+}
+
+// consumerLine describes an event of a consumer or of the manager. For any other event it
+// returns the zero line.
+func consumerLine(e kafka.Event) line {
 	switch e := e.(type) {
 	case kafka.StateChanged:
-		l := levelWell
-		switch e.To {
-		case kafka.StateDisabled:
-			l = levelBad
-		case kafka.StateBackingOff:
-			l = levelWarn
+		return line{Level: levelOf(e.To), Text: fmt.Sprintf("Is %v, was %v.", e.To, e.From), Err: text(e.Reason)}
+	case kafka.ConsumerHeld:
+		if e.Until.IsZero() {
+			return line{Text: "No longer held."}
 		}
-		return line{Level: l, Text: fmt.Sprintf("Is %v, was %v.", e.To, e.From), Err: text(e.Reason)}
+		return line{Level: levelWarn, Text: "Held until " + clock(e.Until) + ".", Err: text(e.Err)}
+	case kafka.CommitFailed:
+		return line{Level: levelWarn, Text: "Commit failed.", Err: text(e.Err)}
+	case kafka.DriverError:
+		at := ""
+		if e.Topic != "" {
+			at = " with " + e.Topic
+		}
+		return line{Level: levelWarn, Text: "The driver has had an error" + at + ".", Err: text(e.Err)}
+	case kafka.ShutdownEnded:
+		return line{Text: fmt.Sprintf("Shut down in %v.", e.Took.Round(time.Millisecond)), Err: text(e.Err)}
+	}
+	return line{}
+}
+
+// levelOf returns how urgent it is that a consumer has come into a state.
+func levelOf(s kafka.State) level {
+	switch s {
+	case kafka.StateDisabled:
+		return levelBad
+	case kafka.StateBackingOff:
+		return levelWarn
+	}
+	return levelWell
+}
+
+// partitionLine describes an event of partitions, as consumerLine does.
+func partitionLine(e kafka.Event) line {
+	switch e := e.(type) {
 	case kafka.PartitionsAssigned:
 		return line{Text: "Assigned " + partitions(e.Partitions) + "."}
 	case kafka.PartitionsRevoked:
@@ -63,47 +94,51 @@ func describe(e kafka.Event) line {
 		return l
 	case kafka.PartitionsLost:
 		return line{Level: levelWarn, Text: "Lost " + partitions(e.Partitions) + ".", Err: text(e.Err)}
-	case kafka.HandlerFailed:
-		next := ""
-		if !e.NextRetry.IsZero() {
-			next = " Next try at " + e.NextRetry.UTC().Format("15:04:05") + "."
-		}
-		return line{Level: levelWarn, Text: fmt.Sprintf("Handler failed %s (%d in a row).%s", record(e.Topic, e.Partition, e.Offset), e.Failures, next), Err: text(e.Err)}
-	case kafka.RecordSkipped:
-		return line{Level: levelWarn, Text: "Skipped " + record(e.Topic, e.Partition, e.Offset) + ".", Err: text(e.Err)}
-	case kafka.RecordForwarded:
-		return line{Level: levelWarn, Text: fmt.Sprintf("Dead letter of %s in %s (%s).", record(e.Topic, e.Partition, e.Offset), e.To.Topic, e.Reason), Err: text(e.Err)}
-	case kafka.ForwardFailed:
-		return line{Level: levelBad, Text: fmt.Sprintf("Dead letter of %s not sent to %s.", record(e.Topic, e.Partition, e.Offset), e.ToTopic), Err: text(e.Err)}
-	case kafka.ConsumerHeld:
-		if e.Until.IsZero() {
-			return line{Text: "No longer held."}
-		}
-		return line{Level: levelWarn, Text: "Held until " + e.Until.UTC().Format("15:04:05") + ".", Err: text(e.Err)}
-	case kafka.CommitFailed:
-		return line{Level: levelWarn, Text: "Commit failed.", Err: text(e.Err)}
-	case kafka.DriverError:
-		at := ""
-		if e.Topic != "" {
-			at = " with " + e.Topic
-		}
-		return line{Level: levelWarn, Text: "The driver has had an error" + at + ".", Err: text(e.Err)}
 	case kafka.DataLoss:
 		how := "are gone"
 		if e.Recreated {
 			how = "are gone: the topic was created again"
 		}
-		return line{Level: levelBad, Text: fmt.Sprintf("Records of %s from offset %d %s; it goes on at %d.", kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.From, how, e.To)}
+		return line{Level: levelBad, Text: fmt.Sprintf("Records of %v from offset %d %s; it goes on at %d.", kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.From, how, e.To)}
 	case kafka.NoPosition:
-		return line{Level: levelWarn, Text: fmt.Sprintf("%s had no committed position; it starts at %d, its log at %d.", kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.Start, e.Begin)}
+		return line{Level: levelWarn, Text: fmt.Sprintf("%v had no committed position; it starts at %d, its log at %d.", kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.Start, e.Begin)}
+	}
+	return line{}
+}
+
+// recordLine describes an event of one record, as consumerLine does.
+func recordLine(e kafka.Event) line {
+	switch e := e.(type) {
+	case kafka.HandlerFailed:
+		next := ""
+		if !e.NextRetry.IsZero() {
+			next = " Next try at " + clock(e.NextRetry) + "."
+		}
+		return line{Level: levelWarn, Text: fmt.Sprintf("Handler failed %s (%d in a row).%s", record(kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.Offset), e.Failures, next), Err: text(e.Err)}
+	case kafka.RecordSkipped:
+		return line{Level: levelWarn, Text: "Skipped " + record(e.TopicPartition, e.Offset) + ".", Err: text(e.Err)}
+	case kafka.RecordForwarded:
+		return line{Level: levelWarn, Text: fmt.Sprintf("Dead letter of %s in %s (%s).", record(e.TopicPartition, e.Offset), e.To.Topic, e.Reason), Err: text(e.Err)}
+	case kafka.ForwardFailed:
+		return line{Level: levelBad, Text: fmt.Sprintf("Dead letter of %s not sent to %s.", record(e.TopicPartition, e.Offset), e.ToTopic), Err: text(e.Err)}
+	}
+	return line{}
+}
+
+// record names a record.
+func record(p kafka.TopicPartition, offset int64) string {
+	return fmt.Sprintf("%v at offset %d", p, offset)
+}
+
+// producerLine describes an event of a producer, as consumerLine does.
+func producerLine(e kafka.Event) line {
+	switch e := e.(type) {
 	case kafka.CallbackPanicked:
 		return line{Level: levelBad, Text: "A callback of producer " + e.ProducerID + " has panicked.", Err: text(e.Err)}
 	case kafka.SendFailed:
 		return line{Level: levelBad, Text: "Producer " + e.ProducerID + " has not sent a message to " + e.Topic + ".", Err: text(e.Err)}
-	case kafka.ShutdownEnded:
-		return line{Text: fmt.Sprintf("Shut down in %v.", e.Took.Round(time.Millisecond)), Err: text(e.Err)}
 	}
-	return line{Text: reflect.TypeOf(e).Name() + "."}
+	return line{}
 }
 
 // partitions names the first ones.

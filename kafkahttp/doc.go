@@ -54,7 +54,9 @@
 //	          confirm (true) with skip and dead letter, which cannot be undone
 //	end-hold  consumer
 //
-// The answer says what was done: as {"done": "..."}, or for a form by the page.
+// The answer says what was done: as {"done": "..."}, or for a form by the page. An action
+// that the manager refuses is 409 with {"error": "..."}; resolve waits for five seconds
+// while the handler is at the record.
 //
 // # Events
 //

@@ -94,8 +94,8 @@ func (b *events) after(lastID string) int64 {
 	return min(n+1, b.next)
 }
 
-// all reports whether every event before number from is all there is.
-func (b *events) all(from int64) bool {
+// upToDate reports whether no event has the number from, or a later one.
+func (b *events) upToDate(from int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return from >= b.next
@@ -113,7 +113,7 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	last := r.Header.Get("Last-Event-ID")
 	from := h.events.after(last)
 	resumes := last != "" && from > 1
-	if h.hasEnded() && h.events.all(from) {
+	if h.hasEnded() && h.events.upToDate(from) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -184,7 +184,7 @@ func (s *stream) printf(format string, args ...any) {
 	}
 }
 
-// write writes the same bytes as other readers get.
+// write is printf for bytes that are shared with other readers.
 func (s *stream) write(b []byte) {
 	if s.err == nil {
 		s.limit()

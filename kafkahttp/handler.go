@@ -73,7 +73,7 @@ func newHandler(s source, opts ...Option) *handler {
 	h.live = newLive(h.fragment)
 	h.inner = h.routes()
 	s.Subscribe(h.event)
-	// No event comes from a manager that has shut down, or is none.
+	// A manager that has shut down sends no ShutdownEnded, nor does one that kafka.New did not make.
 	if err := s.Ready(); errors.Is(err, kafka.ErrClosed) || err != nil && len(s.Consumers()) == 0 {
 		h.end()
 	}

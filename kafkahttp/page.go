@@ -38,7 +38,7 @@ type page struct {
 	Events    []line
 }
 
-// A count is how many consumers are so urgent.
+// A count is the number of consumers with one level.
 type count struct {
 	Level level
 	N     int
@@ -75,7 +75,7 @@ func (p *part) Name() string {
 }
 
 // Fails reports whether a record can be resolved.
-func (p *part) Fails() bool { return p.LastError != nil || p.Errors > 0 }
+func (p *part) Fails() bool { return fails(p.PartitionStatus) }
 
 // goesOn reports whether records of the partition are handled although one fails: with
 // OrderByKey or OrderNone, unless all that are left wait.
@@ -113,8 +113,8 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 	return r
 }
 
-// WorstFirst reports whether the worst partition is more urgent than what is to be said of
-// the consumer.
+// WorstFirst reports whether the worst partition is more urgent than every reason that
+// concerns the whole consumer.
 func (r *row) WorstFirst() bool {
 	return r.Worst != nil && (len(r.Whys) == 0 || r.Worst.Level > r.Whys[0].Level)
 }
@@ -125,7 +125,7 @@ func (r *row) Link() string { return "consumer?" + url.Values{"name": {r.JobName
 // JSON returns the address of the consumer's status.
 func (r *row) JSON() string { return "consumers/" + url.PathEscape(r.JobName) }
 
-// ID returns what is the consumer's on the page. A name can have blanks, and an ID cannot.
+// ID returns the id of the consumer's element. A name can have blanks, and an id cannot.
 func (r *row) ID() string { return "c-" + url.QueryEscape(r.JobName) }
 
 // TopicList returns the topics for people.
@@ -219,12 +219,8 @@ func (h *handler) consumerPage(w http.ResponseWriter, r *http.Request) {
 // fragment renders the part of a page that is kept up to date, without relative times: they
 // would make it another one each time, though nothing has changed.
 func (h *handler) fragment(name string) ([]byte, bool) {
-	p := (*page)(nil)
-	if name == "" {
-		p = h.overviewPage()
-	} else if one, err := h.onePage(name); err == nil {
-		p = one
-	} else {
+	p, err := h.pageOf(name)
+	if err != nil {
 		return nil, false
 	}
 	p.Now = time.Time{}
@@ -233,6 +229,14 @@ func (h *handler) fragment(name string) ([]byte, bool) {
 		return nil, false
 	}
 	return clean(b.Bytes()), true
+}
+
+// pageOf returns the page of a consumer, or the overview for "".
+func (h *handler) pageOf(name string) (*page, error) {
+	if name == "" {
+		return h.overviewPage(), nil
+	}
+	return h.onePage(name)
 }
 
 // clean replaces control characters, which names could have, also those that turn the
@@ -273,7 +277,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"until":    until,
 	"absolute": absolute,
 	"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"clock":    func(t time.Time) string { return t.UTC().Format("15:04:05") },
+	"clock":    clock,
 	"plural":   plural,
 	"list":     func(all ...any) []any { return all },
 }).ParseFS(assets, "assets/*.html"))
@@ -297,6 +301,9 @@ func plural(n int, thing string) string {
 	}
 	return number(int64(n)) + " " + thing + "s"
 }
+
+// clock returns the time of day.
+func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
 
 func absolute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
@@ -358,7 +365,7 @@ func newGraph(lags []int64) graph {
 	return g
 }
 
-// known is number for a text that is read out.
+// known is number for a text that screen readers read out.
 func known(n int64) string {
 	if n < 0 {
 		return "unknown"

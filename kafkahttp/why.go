@@ -37,8 +37,8 @@ type why struct {
 // longCall is how long a call may run before the page names it as the reason.
 const longCall = 30 * time.Second
 
-// whyConsumer returns the reasons why a consumer stands still or is in trouble, without its
-// partitions, the most urgent first.
+// whyConsumer returns the reasons why a consumer stands still or has trouble, the most urgent
+// first, except for those of its partitions.
 func whyConsumer(s *kafka.ConsumerStatus) []why {
 	all := slices.Concat(whyState(s), whyTrouble(s), whyTopics(s))
 	slices.SortStableFunc(all, func(a, b why) int { return cmp.Compare(b.Level, a.Level) })
@@ -143,47 +143,60 @@ func others(p *kafka.PartitionStatus) string {
 }
 
 // whyPartition returns the reasons why a partition stands still, the most urgent first.
-func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) (all []why) {
-	add := func(w why) { all = append(all, w) }
-	failing := p.LastError != nil || p.Errors > 0
-	switch {
-	case failing && p.ForwardError != nil:
-		add(why{Level: levelBad, Text: fmt.Sprintf("The copy of offset %d to the dead letters fails.", p.Failing), Err: text(p.ForwardError), Since: p.StandsSince, Next: p.NextRetry,
-			Help: "The handler failed it with: " + text(p.LastError)})
-	case failing:
-		times := "has failed"
-		if p.Errors > 1 {
-			times = fmt.Sprintf("has failed %d times", p.Errors)
-		}
-		w := why{Level: levelBad, Text: fmt.Sprintf("The record at offset %d %s.", p.Failing, times), Err: text(p.LastError), Since: p.StandsSince, Next: p.NextRetry,
-			Help: others(p)}
-		if held {
-			w.Level, w.Next = levelWarn, time.Time{}
-		}
-		if w.Next.IsZero() && !held {
-			w.Help = "The handler is at it again. " + w.Help
-		}
-		add(w)
+func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) []why {
+	all := append(whyRecord(p, held), whyHandler(p, held, now)...)
+	if p.FetchError != nil {
+		all = append(all, why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})
 	}
+	if len(all) == 0 && p.Paused {
+		all = append(all, why{Level: levelBusy, Text: "Fetching waits for the handler, whose queue is full."})
+	}
+	return all
+}
+
+// fails reports whether a record of p has failed.
+func fails(p *kafka.PartitionStatus) bool { return p.LastError != nil || p.Errors > 0 }
+
+// whyRecord returns why the failing record of p is not done, if p has one.
+func whyRecord(p *kafka.PartitionStatus, held bool) []why {
+	switch {
+	case !fails(p):
+		return nil
+	case p.ForwardError != nil:
+		return []why{{Level: levelBad, Text: fmt.Sprintf("The copy of offset %d to the dead letters fails.", p.Failing), Err: text(p.ForwardError), Since: p.StandsSince, Next: p.NextRetry,
+			Help: "The handler failed it with: " + text(p.LastError)}}
+	}
+	times := "has failed"
+	if p.Errors > 1 {
+		times = fmt.Sprintf("has failed %d times", p.Errors)
+	}
+	w := why{Level: levelBad, Text: fmt.Sprintf("The record at offset %d %s.", p.Failing, times), Err: text(p.LastError), Since: p.StandsSince, Next: p.NextRetry, Help: others(p)}
+	switch {
+	case held:
+		w.Level, w.Next = levelWarn, time.Time{}
+	case w.Next.IsZero():
+		w.Help = "The handler is at it again. " + w.Help
+	}
+	return []why{w}
+}
+
+// whyHandler returns what is wrong with the calls of the handler, if something is.
+func whyHandler(p *kafka.PartitionStatus, held bool, now time.Time) []why {
 	switch {
 	case !p.StuckSince.IsZero():
 		w := why{Level: levelBad, Text: fmt.Sprintf("The handler does not return from offset %d, though its time is up.", p.Position), Since: p.StuckSince, Help: "Only a restart of the process helps."}
 		if p.Undone > 0 { // it may be at any of them
 			w.Text = "A handler does not return, though its time is up."
 		}
-		add(w)
-	case !failing && p.InFlight > 0 && standsLong(p, now):
-		add(why{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for a long time.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."})
-	case !failing && !held && p.Buffered > 0 && p.InFlight == 0 && standsLong(p, now):
-		add(why{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run, or others have all places of MaxConcurrency."})
+		return []why{w}
+	case fails(p) || !standsLong(p, now):
+		return nil
+	case p.InFlight > 0:
+		return []why{{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for a long time.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."}}
+	case !held && p.Buffered > 0:
+		return []why{{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run, or others have all places of MaxConcurrency."}}
 	}
-	if p.FetchError != nil {
-		add(why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})
-	}
-	if len(all) == 0 && p.Paused {
-		add(why{Level: levelBusy, Text: "Fetching waits for the handler, whose queue is full."})
-	}
-	return all
+	return nil
 }
 
 func standsLong(p *kafka.PartitionStatus, now time.Time) bool {
