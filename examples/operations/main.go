@@ -8,12 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,49 +25,68 @@ import (
 )
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "operations:", err)
-		os.Exit(1)
+	if err := run(ctx, *addr, os.Stdout); err != nil {
+		log.Fatal("operations: ", err)
 	}
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("operations", flag.ContinueOnError)
-	addr := flags.String("addr", "127.0.0.1:0", "where to listen")
-	if err := flags.Parse(args); err != nil {
+func run(ctx context.Context, addr string, out io.Writer) error {
+	broker, err := newBroker()
+	if err != nil {
 		return err
 	}
-	broker := memory.NewBroker()
-	for topic, partitions := range map[string]int{"emails": 3, "payments": 4, "payments.dlq": 1} {
-		if err := broker.CreateTopic(topic, partitions); err != nil {
-			return err
-		}
-	}
 	m := kafka.New(broker, kafka.WithLogger(slog.New(slog.DiscardHandler)))
-	server := &http.Server{Handler: routes(m), ReadHeaderTimeout: 10 * time.Second}
-	listener, err := net.Listen("tcp", *addr)
+	if err := register(ctx, m, emails(), payments()); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "http://%s/kafka/\n", listener.Addr())
+	server := &http.Server{Handler: routes(m), ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	sending, stop := context.WithCancel(ctx)
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		send(sending, broker)
-	}()
-	err = m.Run(ctx, emails(), payments())
+	var sent sync.WaitGroup
+	sent.Go(func() { send(sending, broker) })
+	err = m.Run(ctx)
 	stop() // also if Run has failed before ctx ended
-	<-sent
+	sent.Wait()
 	err = errors.Join(err, server.Close())
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// newBroker returns a broker with the topics of the program.
+func newBroker() (*memory.Broker, error) {
+	broker := memory.NewBroker()
+	for topic, partitions := range map[string]int{"emails": 3, "payments": 4, "payments.dlq": 1} {
+		if err := broker.CreateTopic(topic, partitions); err != nil {
+			return nil, err
+		}
+	}
+	return broker, nil
+}
+
+// register registers consumers and switches them on, before the probes are served: a
+// manager without consumers is ready.
+func register(ctx context.Context, m *kafka.Manager, consumers ...kafka.Consumer) error {
+	for _, c := range consumers {
+		if err := m.RegisterConsumer(ctx, c); err != nil {
+			return err
+		}
+		if err := m.SetConsumerSwitch(c.GetConfig().JobName, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // routes has the page below /kafka/. A program that others can reach puts its

@@ -25,7 +25,7 @@ func TestOperations(t *testing.T) {
 	defer stop()
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, nil, in) }()
+	go func() { ended <- run(ctx, "127.0.0.1:0", in) }()
 	address, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
 	address = strings.TrimSpace(address)
