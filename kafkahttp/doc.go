@@ -55,8 +55,9 @@
 //	end-hold  consumer
 //
 // The answer says what was done: as {"done": "..."}, or for a form by the page. An action
-// that the manager refuses is 409 with {"error": "..."}; resolve waits for five seconds
-// while the handler is at the record.
+// that is refused says why, as {"error": "..."}: with 400 if the body makes no sense, 404 for
+// an unknown consumer, and 409 if the manager refuses it, or if the handler is still at the
+// record after the five seconds for which resolve waits.
 //
 // # Events
 //
