@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 // A claim is the driver's side of a driver.Claim.
@@ -19,6 +20,8 @@ type claim struct {
 	member string // the member ID under which it was assigned
 	era    int    // of its topic, see topics_incarnation.go
 
+	progress *position.Progress
+
 	high  atomic.Int64 // the high watermark, or -1
 	heard atomic.Int64 // when high was answered, in nanoseconds since 1970
 	next  atomic.Int64 // the offset at which fetching goes on, or -1; one goroutine writes it
@@ -27,43 +30,38 @@ type claim struct {
 	ended  chan struct{} // closed when the claim has ended
 	wanted chan struct{} // closed when a rebalance waits for that
 
-	mu        sync.Mutex // guards what follows, and makes a pause and the end exclude each other
-	paused    bool       // by the core
-	stopped   bool       // kgo has paused it because the core did
-	standing  bool       // kgo has paused it because it cannot be read on
-	held      []driver.Batch
-	done      bool
-	hurried   bool
-	committed int64  // the durable position, or -1
-	metadata  string // that is durable beside the position
-	unsure    bool   // an attempt to change the metadata has not been acknowledged
-	begun     int64  // where it starts; if that is unknown, the first record that has come, or -1
-	epochs    epochs
-	lost      error                   // why, if it was lost
-	cancel    context.CancelCauseFunc // of the running Revoke
+	mu       sync.Mutex // guards what follows, and makes a pause and the end exclude each other
+	paused   bool       // by the core
+	stopped  bool       // kgo has paused it because the core did
+	standing bool       // kgo has paused it because it cannot be read on
+	held     []driver.Batch
+	done     bool
+	hurried  bool
+	begun    int64 // where it starts; if that is unknown, the first record that has come, or -1
+	epochs   epochs
+	lost     error                   // why, if it was lost
+	cancel   context.CancelCauseFunc // of the running Revoke
 }
 
-func (s *session) newClaim(p partition, start int64, by member) *claim {
+func (s *session) newClaim(p partition, start startAt, by member) *claim {
 	cl := &claim{
 		among: s.claims, session: s, where: p, member: by.id, era: s.eras[p.Topic],
-		committed: -1, begun: start, ended: make(chan struct{}), wanted: make(chan struct{}),
+		progress: position.NewProgress(start.at, start.metadata), begun: start.at,
+		ended: make(chan struct{}), wanted: make(chan struct{}),
 	}
-	cl.public = &driver.Claim{Topic: p.Topic, Partition: p.ID, Start: start, End: -1, Generation: by.generation, Backend: cl}
+	cl.public = &driver.Claim{
+		Topic: p.Topic, Partition: p.ID, Start: start.at, Metadata: start.metadata, End: -1,
+		Generation: by.generation, Backend: cl,
+	}
+	if start.metadata != "" {
+		cl.public.End = start.end
+	}
+	if start.epoch >= 0 {
+		cl.epochs.note(start.at-1, start.epoch)
+	}
 	cl.high.Store(-1)
-	cl.next.Store(start)
+	cl.next.Store(start.at)
 	cl.moved.Store(time.Now().UnixNano())
-	return cl
-}
-
-// from notes what is known of the claim's start beside its offset.
-func (cl *claim) from(at startAt) *claim {
-	cl.metadata, cl.public.Metadata = at.metadata, at.metadata
-	if at.metadata != "" {
-		cl.public.End = at.end
-	}
-	if at.epoch >= 0 {
-		cl.epochs.note(at.at-1, at.epoch)
-	}
 	return cl
 }
 
@@ -144,27 +142,11 @@ func (cl *claim) lossCause() error {
 	return cl.lost
 }
 
-// passed reports whether a mark has nothing to do.
-func (cl *claim) passed(offset int64, metadata string) bool {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	at := max(cl.public.Start, cl.committed, 0) // Start may be -1
-	return offset < at || offset == at && metadata == cl.metadata && !cl.unsure
-}
-
-// sending notes that a mark that has not passed is about to be sent.
-func (cl *claim) sending(offset int64) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	cl.unsure = cl.unsure || offset == max(cl.public.Start, cl.committed)
-}
-
 // setCommitted notes that a mark is durable.
 func (cl *claim) setCommitted(offset int64, metadata string) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	if offset >= max(cl.public.Start, cl.committed) {
-		cl.committed, cl.metadata, cl.unsure = offset, metadata, false
+	if cl.progress.Commit(offset, metadata) {
+		cl.mu.Lock()
+		defer cl.mu.Unlock()
 		cl.epochs.forget(offset)
 	}
 }
@@ -173,7 +155,7 @@ func (cl *claim) setCommitted(offset int64, metadata string) {
 func (cl *claim) position() int64 {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return max(cl.begun, cl.committed)
+	return max(cl.begun, cl.progress.Offset())
 }
 
 // epochAt returns the leader epoch of the record before offset, or -1.

@@ -71,40 +71,11 @@ func TestEpochs(t *testing.T) {
 	assert.Len(t, e, 2)
 }
 
-// TestPassedMarks: below the position a mark has passed, and at it if its metadata is known
-// to be there.
-func TestPassedMarks(t *testing.T) {
-	cl := &claim{public: &driver.Claim{Start: 5}, committed: -1, metadata: "read"}
-	passed := func(offset int64, metadata string, want bool) {
-		t.Helper()
-		assert.Equal(t, want, cl.passed(offset, metadata), "mark at %d with %q", offset, metadata)
-	}
-	passed(4, "other", true)
-	passed(5, "read", true)
-	passed(5, "", false)
-	passed(6, "read", false)
-
-	cl.sending(5) // an attempt that is never answered may have been applied
-	passed(5, "read", false)
-	passed(4, "other", true)
-	cl.setCommitted(5, "new")
-	passed(5, "new", true)
-	passed(5, "read", false)
-
-	cl.sending(7)
-	passed(5, "new", true)
-	cl.setCommitted(7, "")
-	passed(7, "", true)
-	passed(6, "new", true)
-	cl.setCommitted(6, "late")
-	passed(7, "", true)
-}
-
 // TestMarkAtStartKeepsTheEpoch: it travels with the epoch that was committed beside Start,
 // since no record before it is delivered.
 func TestMarkAtStartKeepsTheEpoch(t *testing.T) {
 	s := &session{}
-	cl := s.newClaim(partition{Topic: "t"}, 5, noMember).from(startAt{at: 5, metadata: "read", epoch: 3, parted: -1})
+	cl := s.newClaim(partition{Topic: "t"}, startAt{at: 5, metadata: "read", epoch: 3, parted: -1}, noMember)
 	assert.Equal(t, "read", cl.public.Metadata)
 	assert.Equal(t, int32(3), cl.epochAt(5))
 	cl.setCommitted(5, "new")
@@ -113,6 +84,6 @@ func TestMarkAtStartKeepsTheEpoch(t *testing.T) {
 	assert.Equal(t, int32(3), cl.epochAt(5))
 	assert.Equal(t, int32(4), cl.epochAt(6))
 
-	cl = s.newClaim(partition{Topic: "t"}, 5, noMember).from(startingAt(5))
+	cl = s.newClaim(partition{Topic: "t"}, startingAt(5), noMember)
 	assert.Equal(t, int32(-1), cl.epochAt(5))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 const (
@@ -27,8 +27,7 @@ type committer struct {
 	membership  *membership
 	topics      *topics
 	core        *core
-
-	plain atomic.Bool // no metadata is sent: a broker has refused some as too large
+	metadata    position.Metadata
 }
 
 // commit makes marks durable, as [driver.Consumer] asks.
@@ -81,26 +80,9 @@ func (b *commitBatch) screen() bool {
 			b.fail(m, driver.ErrClaimEnded)
 			return true
 		}
-		return m.claim.passed(m.Offset, b.c.metadataOf(m))
+		return m.claim.progress.Passed(m.Offset, b.c.metadata.Of(m.Mark))
 	})
 	return len(b.todo) > 0
-}
-
-// metadataOf returns the metadata that is sent with m.
-func (c *committer) metadataOf(m commitMark) string {
-	if c.plain.Load() {
-		return ""
-	}
-	return m.Metadata
-}
-
-// refused notes that a broker has refused the metadata of a mark, which is tried again
-// without. The report has a goroutine of its own: other commits wait for the caller.
-func (c *committer) refused(m commitMark, err error) {
-	if m.Metadata != "" && !c.plain.Swap(true) {
-		at := m.claim.where
-		go c.core.report(wrap(fmt.Errorf("no metadata is committed from now on: that of %s/%d: %w", driver.Printable(at.Topic, 0), at.ID, err)))
-	}
 }
 
 func (b *commitBatch) fail(m commitMark, err error) {
@@ -142,11 +124,11 @@ func (c *committer) try(ctx context.Context, marks []commitMark) (commitAttempt,
 	req, n := c.coordinator.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
-		m.Metadata = c.metadataOf(m)
+		m.Metadata = c.metadata.Of(m.Mark)
 		marks[i] = m
 		// Under another member ID the claim is about to end: see session.onAssigned.
-		if ok && m.claim.member == by.id && !m.claim.hasEnded() && !m.claim.passed(m.Offset, m.Metadata) {
-			m.claim.sending(m.Offset)
+		if ok && m.claim.member == by.id && !m.claim.hasEnded() && !m.claim.progress.Passed(m.Offset, m.Metadata) {
+			m.claim.progress.Sending(m.Offset)
 			addOffset(req, m.claim.where, m.Offset, m.claim.epochAt(m.Offset), m.Metadata)
 			a.verdicts[i] = nil
 			n++
@@ -177,7 +159,9 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 	case err == nil:
 		m.claim.setCommitted(m.Offset, m.Metadata)
 	case isCode(err, kerr.OffsetMetadataTooLarge):
-		c.refused(m, err)
+		if report := c.metadata.Refuse(m.claim.where, m.Metadata, err); report != nil {
+			go c.core.report(wrap(report)) // not here: other commits wait for this one
+		}
 	}
 	return err
 }

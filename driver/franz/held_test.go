@@ -54,7 +54,7 @@ func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
 	s := &session{c: &consumer{core: k}, claims: newClaims(), turn: newTurn(t.Context()), standings: map[*claim]*standing{}}
 	var claims []*claim
 	for id := range int32(2) {
-		claims = append(claims, s.newClaim(partition{Topic: "t", ID: id}, 0, noMember))
+		claims = append(claims, s.newClaim(partition{Topic: "t", ID: id}, startingAt(0), noMember))
 	}
 	s.assign(claims)
 	other, cl := claims[0], claims[1]

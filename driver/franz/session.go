@@ -294,7 +294,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		default:
 			offsets[p.Topic][p.ID] = kgo.NewOffset().At(at.at) // without an epoch: kgo moves nothing
 		}
-		made = append(made, s.newClaim(p, at.at, by).from(at))
+		made = append(made, s.newClaim(p, at, by))
 	}
 	over := false
 	s.turn.quiet(func() {

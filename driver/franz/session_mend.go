@@ -291,7 +291,7 @@ func (s *session) tryBegin(p partition, h *holding, by member, find func(ctx con
 			return
 		}
 		s.setOffset(p, at.at)
-		s.assign([]*claim{s.newClaim(p, at.at, by).from(at)})
+		s.assign([]*claim{s.newClaim(p, at, by)})
 		s.client.ResumeFetchPartitions(byTopic(p))
 	})
 	return err

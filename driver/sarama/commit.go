@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 const (
@@ -25,8 +25,7 @@ type committer struct {
 	membership  *membership
 	topics      *topics
 	core        *core
-
-	plain atomic.Bool // no metadata is sent: a broker has refused some as too large
+	metadata    position.Metadata
 }
 
 // commit makes marks durable, as [driver.Consumer] asks.
@@ -79,26 +78,9 @@ func (b *commitBatch) screen() bool {
 			b.fail(m, driver.ErrClaimEnded)
 			return true
 		}
-		return m.claim.passed(m.Offset, b.c.metadataOf(m))
+		return m.claim.progress.Passed(m.Offset, b.c.metadata.Of(m.Mark))
 	})
 	return len(b.todo) > 0
-}
-
-// metadataOf returns the metadata that is sent with m.
-func (c *committer) metadataOf(m commitMark) string {
-	if c.plain.Load() {
-		return ""
-	}
-	return m.Metadata
-}
-
-// refused notes that a broker has refused the metadata of a mark, which is tried again
-// without. The report has a goroutine of its own: other commits wait for the caller.
-func (c *committer) refused(m commitMark, err error) {
-	if m.Metadata != "" && !c.plain.Swap(true) {
-		at := m.claim.where
-		go c.core.report(wrap(fmt.Errorf("no metadata is committed from now on: that of %s/%d: %w", driver.Printable(at.Topic, 0), at.ID, err)))
-	}
 }
 
 func (b *commitBatch) fail(m commitMark, err error) {
@@ -140,10 +122,10 @@ func (c *committer) try(broker *ibm.Broker, marks []commitMark) (commitAttempt, 
 	req, n := c.coordinator.commitRequest(by), 0
 	for i, m := range marks {
 		a.verdicts[i] = errNotSent
-		m.Metadata = c.metadataOf(m)
+		m.Metadata = c.metadata.Of(m.Mark)
 		marks[i] = m
-		if ok && !m.claim.hasEnded() && !m.claim.passed(m.Offset, m.Metadata) {
-			m.claim.sending(m.Offset)
+		if ok && !m.claim.hasEnded() && !m.claim.progress.Passed(m.Offset, m.Metadata) {
+			m.claim.progress.Sending(m.Offset)
 			req.AddBlockWithLeaderEpoch(m.Claim.Topic, m.Claim.Partition, m.Offset, -1, 0, m.Metadata)
 			a.verdicts[i] = nil
 			n++
@@ -173,9 +155,11 @@ func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen s
 	k := answered(resp, m.claim.where)
 	switch k {
 	case ibm.ErrNoError:
-		m.claim.setCommitted(m.Offset, m.Metadata)
+		m.claim.progress.Commit(m.Offset, m.Metadata)
 	case ibm.ErrOffsetMetadataTooLarge:
-		c.refused(m, k)
+		if report := c.metadata.Refuse(m.claim.where, m.Metadata, k); report != nil {
+			go c.core.report(wrap(report)) // not here: other commits wait for this one
+		}
 	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
 		c.coordinator.stale = true
 	}

@@ -15,7 +15,7 @@ import (
 
 // hold keeps the position of cl, which ends, for the case that its topic was created again.
 func (o *positions) hold(cl *claim) {
-	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.position())
+	o.restarts.Hold(o.topics.known, cl.era, cl.where, cl.progress.Offset())
 }
 
 // forget drops the positions that were held in topics: another member that holds a partition
@@ -26,7 +26,7 @@ func (o *positions) forget(topics []string) { o.restarts.Forget(topics...) }
 func (o *positions) begin(changed map[string]bool, claims []*claim) {
 	at := map[partition]int64{}
 	for _, cl := range claims {
-		at[cl.where] = cl.position()
+		at[cl.where] = cl.progress.Offset()
 	}
 	for topic := range changed {
 		o.restarts.Begin(topic, at)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 // A session serves one session of Sarama's consumer group, as its ConsumerGroupHandler. It
@@ -202,7 +203,7 @@ func (s *session) newClaim(sess ibm.ConsumerGroupSession, source ibm.ConsumerGro
 	cl := &claim{
 		among: c.claims, session: s, group: c.group, core: c.core, closing: c.closing,
 		where: partition{Topic: topic, ID: id}, source: source, feed: c.inspector.feed([]byte(topic), id),
-		skip: start.skip, era: s.eras[topic], committed: -1, metadata: start.metadata, signal: make(chan struct{}, 1),
+		skip: start.skip, era: s.eras[topic], progress: position.NewProgress(start.at, start.metadata), signal: make(chan struct{}, 1),
 	}
 	cl.public = &driver.Claim{
 		Topic: topic, Partition: id, Start: start.at, Metadata: start.metadata, End: -1,
