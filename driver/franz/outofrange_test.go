@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/outside"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -25,13 +26,10 @@ import (
 func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)
-	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
+	strayed(t, cluster)
 	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
 	require.NoError(t, err)
 	defer admin.Close()
-	ctx := within(t, patienceTest)
-	commitOffset(ctx, t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, 3)
-	deleteBelow(ctx, t, admin, 10)
 
 	var applied atomic.Bool
 	refused := make(chan kmsg.OffsetCommitRequest, 1)
@@ -61,7 +59,7 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	case <-time.After(patienceTest):
 		require.FailNow(t, "the position was not moved")
 	}
-	commitOffset(ctx, t, admin, commit, 10)
+	commitOffset(within(t, patienceTest), t, admin, commit, 10)
 	applied.Store(true)
 	r.waitRecords(t, 10)
 
@@ -77,45 +75,12 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	assert.Equal(t, []driver.DataLossError{{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}}, gaps)
 }
 
-// TestOutOfRangeOfAReplicaAloneIsReported: the replica that answers a fetch has the
-// position outside its log. The leader, asked before the claim begins again, has it inside.
-// That ends Run with no policy.
-func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
-	t.Parallel()
-	for _, policy := range []driver.OutOfRange{driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest} {
-		t.Run(policy.String(), func(t *testing.T) {
-			t.Parallel()
-			cluster := fake(t)
-			seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
-			cfg := consumerConfig(cluster.ListenAddrs())
-			cfg.OutOfRange = policy
-			r := newRecorder()
-			start(t, Driver{}, cfg, r)
-			r.waitRecords(t, 10)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			require.NotEmpty(t, r.errs, "no error was reported")
-			for _, err := range r.errs {
-				assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
-			}
-			assert.Empty(t, r.lost)
-		})
-	}
-}
-
 // TestOutOfRangeStopsWhenTheLogIsKnown: the leader does not say which log it has. That is no
 // reason to stop. When it does, the position is not in it.
 func TestOutOfRangeStopsWhenTheLogIsKnown(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)
-	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
-	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
-	require.NoError(t, err)
-	defer admin.Close()
-	ctx := within(t, patienceTest)
-	commitOffset(ctx, t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, 3)
-	deleteBelow(ctx, t, admin, 10)
+	strayed(t, cluster)
 	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable, Count: -1})
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
 	m.wait(t, "a report", func() bool {
@@ -150,10 +115,7 @@ func TestOutOfRangeWithoutAPosition(t *testing.T) {
 				r := newRecorder()
 				start(t, Driver{}, cfg, r)
 				r.waitRecords(t, 20)
-				admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
-				require.NoError(t, err)
-				defer admin.Close()
-				deleteBelow(within(t, patienceTest), t, admin, 10)
+				require.NoError(t, outside.Of(cluster.ListenAddrs()...).Truncate(within(t, patienceTest), "t", 0, 10))
 				cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
 				r.wait(t, "the next claim", func() bool { return len(r.assigned) == 2 })
 				r.mu.Lock()
@@ -181,16 +143,12 @@ func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg
 	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
 }
 
-// deleteBelow removes the records of partition 0 of t below offset.
-func deleteBelow(ctx context.Context, t *testing.T, client *kgo.Client, offset int64) {
+// strayed lets the position of group g in topic t, 3, leave the log, which has the offsets
+// from 10 to 19.
+func strayed(t *testing.T, cluster *kfake.Cluster) {
 	t.Helper()
-	req := kmsg.NewPtrDeleteRecordsRequest()
-	p := kmsg.NewDeleteRecordsRequestTopicPartition()
-	p.Offset = offset
-	topic := kmsg.NewDeleteRecordsRequestTopic()
-	topic.Topic, topic.Partitions = "t", []kmsg.DeleteRecordsRequestTopicPartition{p}
-	req.Topics = []kmsg.DeleteRecordsRequestTopic{topic}
-	resp, err := req.RequestWith(ctx, client)
-	require.NoError(t, err)
-	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
+	direct, ctx := outside.Of(cluster.ListenAddrs()...), within(t, patienceTest)
+	require.NoError(t, direct.SetCommitted(ctx, "g", "t", 0, 3, ""))
+	require.NoError(t, direct.Truncate(ctx, "t", 0, 10))
 }

@@ -186,58 +186,6 @@ func TestOutOfRangeErrorOfAnOldTopicMayComeLate(t *testing.T) {
 	assert.Equal(t, []string{"old0", "new0"}, r.values())
 }
 
-// TestFault_A1_AnIdleMemberTakesOver: a member that has no claim does not notice by itself
-// that the topic was created again. When it is assigned a partition, its session may have
-// lasted since before. Its first claim belongs to the new topic all the same: it is not lost,
-// and what is committed under it counts.
-func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) {
-	t.Parallel()
-	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
-		t.Run(strategy.String(), func(t *testing.T) {
-			t.Parallel()
-			brokers := fake(t).ListenAddrs()
-			cluster, ctx := outside.Of(brokers...), within(t, 2*patienceTest)
-			require.NoError(t, cluster.CreateTopic(ctx, "re", 1))
-			cfg := consumerConfig(brokers)
-			cfg.Topics, cfg.BalanceStrategies = []string{"re"}, []driver.BalanceStrategy{strategy}
-			var members [2]*running
-			reader := make(chan int, 8)
-			for i := range members {
-				r := newRecorder()
-				r.onRecord = func(_ *driver.Claim, record driver.Record) {
-					if string(record.Value) == "old" {
-						reader <- i
-					}
-				}
-				members[i] = start(t, Driver{}, cfg, r)
-				r.wait(t, "the join", func() bool { return r.joins > 0 })
-			}
-			require.NoError(t, cluster.Send(ctx, "re", 0, driver.Record{Value: []byte("old")}))
-			i := <-reader
-			busy, idle := members[i], members[1-i]
-
-			require.NoError(t, cluster.RecreateTopic(ctx, "re", 1))
-			require.NoError(t, busy.stop(t))
-			idle.wait(t, "a claim", func() bool { return len(idle.live) == 1 })
-			require.NoError(t, sendMany(ctx, cluster, "re", "new", 2))
-			idle.wait(t, "the records of the new topic", func() bool {
-				return slices.ContainsFunc(idle.records, func(g got) bool { return g.value == "new1" })
-			})
-			idle.recorder.mu.Lock()
-			last := idle.records[len(idle.records)-1]
-			idle.recorder.mu.Unlock()
-			assert.NoError(t, idle.Commit(ctx, []driver.Mark{{Claim: last.claim, Offset: 2}}))
-			at, err := cluster.Committed(ctx, cfg.Group, "re", 0)
-			assert.NoError(t, err)
-			assert.EqualValues(t, 2, at, "committed")
-			idle.recorder.mu.Lock()
-			defer idle.recorder.mu.Unlock()
-			assert.Empty(t, idle.lost)
-			assert.Equal(t, []got{{last.claim, 0, 0, "new0"}, {last.claim, 0, 1, "new1"}}, idle.records)
-		})
-	}
-}
-
 // gaps returns the losses of data that were reported; the mutex must be held.
 func (r *recorder) gaps() (gaps []driver.DataLossError) {
 	for _, err := range r.errs {

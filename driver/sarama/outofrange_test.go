@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/outside"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -27,7 +28,8 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	t.Parallel()
 	cluster := fake(t)
 	strayed(t, cluster)
-	admin := byName(t, cluster.ListenAddrs())
+	admin, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0())) // topics by name
+	require.NoError(t, err)
 	defer admin.Close()
 
 	var applied atomic.Bool
@@ -74,33 +76,6 @@ func TestGapIsReportedIfTheAnswerToItsCommitIsLost(t *testing.T) {
 	assert.Equal(t, []driver.DataLossError{{Topic: "t", From: 3, To: 10, Begin: 10, End: 20}}, gaps)
 }
 
-// TestOutOfRangeOfAReplicaAloneIsReported: the replica that answers a fetch has the
-// position outside its log. The leader has it inside. That ends Run with no policy.
-func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) {
-	t.Parallel()
-	for _, policy := range []driver.OutOfRange{driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest} {
-		t.Run(policy.String(), func(t *testing.T) {
-			t.Parallel()
-			cluster := fake(t)
-			seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
-			commitAsNoMember(t, cluster.ListenAddrs(), 0)
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
-			cfg := consumerConfig(cluster.ListenAddrs())
-			cfg.OutOfRange = policy
-			r := newRecorder()
-			start(t, Driver{}, cfg, r)
-			r.waitRecords(t, 10)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			require.NotEmpty(t, r.errs, "no error was reported")
-			for _, err := range r.errs {
-				assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
-			}
-			assert.Empty(t, r.lost)
-		})
-	}
-}
-
 // TestOutOfRangeStopsWhenTheLogIsKnown: the leader does not say which log it has. That is no
 // reason to stop. When it does, the position is not in it.
 func TestOutOfRangeStopsWhenTheLogIsKnown(t *testing.T) {
@@ -110,9 +85,7 @@ func TestOutOfRangeStopsWhenTheLogIsKnown(t *testing.T) {
 	commitAsNoMember(t, cluster.ListenAddrs(), 3)
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
 	m.waitRecords(t, 17)
-	admin := byName(t, cluster.ListenAddrs())
-	defer admin.Close()
-	deleteBelow(within(t, patienceTest), t, admin, 10)
+	require.NoError(t, outside.Of(cluster.ListenAddrs()...).Truncate(within(t, patienceTest), "t", 0, 10))
 	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable, Count: -1})
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
 	m.wait(t, "a report", func() bool {
@@ -135,20 +108,6 @@ func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg
 	topic := kmsg.NewOffsetCommitRequestTopic()
 	topic.Topic, topic.Partitions = "t", []kmsg.OffsetCommitRequestTopicPartition{p}
 	req.Topics = []kmsg.OffsetCommitRequestTopic{topic}
-	resp, err := req.RequestWith(ctx, client)
-	require.NoError(t, err)
-	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
-}
-
-// deleteBelow removes the records of partition 0 of t below offset.
-func deleteBelow(ctx context.Context, t *testing.T, client *kgo.Client, offset int64) {
-	t.Helper()
-	req := kmsg.NewPtrDeleteRecordsRequest()
-	p := kmsg.NewDeleteRecordsRequestTopicPartition()
-	p.Offset = offset
-	topic := kmsg.NewDeleteRecordsRequestTopic()
-	topic.Topic, topic.Partitions = "t", []kmsg.DeleteRecordsRequestTopicPartition{p}
-	req.Topics = []kmsg.DeleteRecordsRequestTopic{topic}
 	resp, err := req.RequestWith(ctx, client)
 	require.NoError(t, err)
 	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
@@ -187,25 +146,13 @@ func strayed(t *testing.T, cluster *kfake.Cluster) {
 	t.Helper()
 	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
 	commitAsNoMember(t, cluster.ListenAddrs(), 3)
-	admin := byName(t, cluster.ListenAddrs())
-	defer admin.Close()
-	deleteBelow(within(t, patienceTest), t, admin, 10)
+	require.NoError(t, outside.Of(cluster.ListenAddrs()...).Truncate(within(t, patienceTest), "t", 0, 10))
 }
 
 // commitAsNoMember commits offset for partition 0 of t, for group g, which has no members.
 func commitAsNoMember(t *testing.T, brokers []string, offset int64) {
 	t.Helper()
-	admin := byName(t, brokers)
-	defer admin.Close()
-	commitOffset(within(t, patienceTest), t, admin, kmsg.OffsetCommitRequest{Group: "g", Generation: -1}, offset)
-}
-
-// byName returns a client that names topics by their names.
-func byName(t *testing.T, brokers []string) *kgo.Client {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MaxVersions(kversion.V2_8_0()))
-	require.NoError(t, err)
-	return client
+	require.NoError(t, outside.Of(brokers...).SetCommitted(within(t, patienceTest), "g", "t", 0, offset, ""))
 }
 
 // TestUnknownEndKeepsNoMemberFromJoining: the leader of the only partition whose position

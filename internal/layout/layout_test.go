@@ -60,6 +60,8 @@ var graph = []row{
 		"it decides for any client"},
 	{"driver/internal/incarnation", []string{"driver/internal/position"},
 		"it decides for any client"},
+	{"driver/internal/wiretest", []string{"driver", "internal/outside", "internal/testkit", "github.com/stretchr/testify", "github.com/twmb/franz-go"},
+		"the tests of each driver of Kafka's protocol import it, and nothing that ships does"},
 	{"driver/sarama", []string{"driver", "driver/internal/errorcode", "driver/internal/dialer", "driver/internal/response", "driver/internal/recordbatch", "driver/internal/fetchwire",
 		"driver/internal/position", "driver/internal/incarnation", "driver/internal/credentials",
 		"github.com/IBM/sarama", "github.com/rcrowley/go-metrics"},

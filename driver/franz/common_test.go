@@ -1,0 +1,16 @@
+package franz
+
+import (
+	"testing"
+
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
+)
+
+// common has the tests that this driver shares with the other driver of Kafka's protocol.
+var common = wiretest.Suite{Driver: Driver{}, Fake: fake, Config: consumerConfig}
+
+func TestCommitIsTriedAgain(t *testing.T) { common.CommitIsTriedAgain(t) }
+
+func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOfAReplicaAlone(t) }
+
+func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }

@@ -1,0 +1,142 @@
+package wiretest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/outside"
+	"github.com/aarontianqx/gopkg/internal/testkit"
+)
+
+// numbered returns n records whose values are a prefix and a number.
+func numbered(prefix string, n int) []driver.Record {
+	records := make([]driver.Record, n)
+	for i := range records {
+		records[i].Value = fmt.Append(nil, prefix, i)
+	}
+	return records
+}
+
+// CommitIsTriedAgain: a coordinator fails for a reason that may pass, or leaves the partition
+// out of its answer.
+func (s Suite) CommitIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	const failures = 2
+	for _, c := range []struct {
+		name  string
+		fault kfake.Fault
+		empty int32 // answers without a partition
+	}{
+		{name: "UNKNOWN_SERVER_ERROR", fault: kfake.Fault{Err: kerr.UnknownServerError, Count: failures}},
+		{name: "an incomplete answer", empty: failures},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cluster := s.Fake(t)
+			direct, ctx := outside.Of(cluster.ListenAddrs()...), testkit.Within(t, patience)
+			require.NoError(t, direct.Send(ctx, "t", 0, numbered("v", 10)...))
+			m := s.start(t, s.Config(cluster.ListenAddrs()), nil)
+			claim := m.waitRecords(t, 10)
+			if c.fault.Count > 0 {
+				c.fault.Keys = []kmsg.Key{kmsg.OffsetCommit}
+				cluster.Fault(c.fault)
+			}
+			var asked atomic.Int32
+			cluster.ControlKey(kmsg.OffsetCommit.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				return req.ResponseKind(), nil, asked.Add(1) <= c.empty
+			})
+			require.NoError(t, m.Commit(ctx, []driver.Mark{{Claim: claim, Offset: 5}}))
+			assert.EqualValues(t, failures+1, asked.Load(), "attempts")
+			at, err := direct.Committed(ctx, "g", "t", 0)
+			assert.NoError(t, err)
+			assert.EqualValues(t, 5, at)
+		})
+	}
+}
+
+// OutOfRangeOfAReplicaAlone: the replica that answers a fetch has the position outside its
+// log. The leader has it inside. That is reported, and ends Run with no policy.
+func (s Suite) OutOfRangeOfAReplicaAlone(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []driver.OutOfRange{driver.OutOfRangeStop, driver.OutOfRangeOldest, driver.OutOfRangeNewest} {
+		t.Run(policy.String(), func(t *testing.T) {
+			t.Parallel()
+			cluster := s.Fake(t)
+			direct, ctx := outside.Of(cluster.ListenAddrs()...), testkit.Within(t, patience)
+			require.NoError(t, direct.Send(ctx, "t", 0, numbered("v", 10)...))
+			require.NoError(t, direct.SetCommitted(ctx, "g", "t", 0, 0, ""))
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 2})
+			cfg := s.Config(cluster.ListenAddrs())
+			cfg.OutOfRange = policy
+			m := s.start(t, cfg, nil)
+			m.waitRecords(t, 10)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			require.NotEmpty(t, m.errs, "no error was reported")
+			for _, err := range m.errs {
+				assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(err), "code of %v", err)
+			}
+			assert.Empty(t, m.lost)
+		})
+	}
+}
+
+// IdleMemberTakesOver: a member that has no claim does not notice by itself that the topic was
+// created again. When it is assigned a partition, its session may have lasted since before.
+// Its first claim belongs to the new topic all the same: it is not lost, and what is committed
+// under it counts.
+func (s Suite) IdleMemberTakesOver(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			t.Parallel()
+			brokers := s.Fake(t).ListenAddrs()
+			direct, ctx := outside.Of(brokers...), testkit.Within(t, 2*patience)
+			require.NoError(t, direct.CreateTopic(ctx, "re", 1))
+			cfg := s.Config(brokers)
+			cfg.Topics, cfg.BalanceStrategies = []string{"re"}, []driver.BalanceStrategy{strategy}
+			var members [2]*member
+			reader := make(chan int, 8)
+			for i := range members {
+				m := s.start(t, cfg, func(r driver.Record) {
+					if string(r.Value) == "old0" {
+						reader <- i
+					}
+				})
+				m.wait(t, "the join", func() bool { return m.joins > 0 })
+				members[i] = m
+			}
+			require.NoError(t, direct.Send(ctx, "re", 0, numbered("old", 1)...))
+			i := <-reader
+			busy, idle := members[i], members[1-i]
+
+			require.NoError(t, direct.RecreateTopic(ctx, "re", 1))
+			require.NoError(t, busy.Close(ctx))
+			idle.wait(t, "a claim", func() bool { return len(idle.live) == 1 })
+			require.NoError(t, direct.Send(ctx, "re", 0, numbered("new", 2)...))
+			idle.wait(t, "the records of the new topic", func() bool {
+				n := len(idle.records)
+				return n > 0 && idle.records[n-1].value == "new1"
+			})
+			idle.mu.Lock()
+			got, lost := idle.records, idle.lost
+			idle.mu.Unlock()
+			claim := got[len(got)-1].claim
+			assert.Equal(t, []delivered{{claim, 0, "new0"}, {claim, 1, "new1"}}, got)
+			assert.Empty(t, lost)
+			assert.NoError(t, idle.Commit(ctx, []driver.Mark{{Claim: claim, Offset: 2}}))
+			at, err := direct.Committed(ctx, cfg.Group, "re", 0)
+			assert.NoError(t, err)
+			assert.EqualValues(t, 2, at, "committed")
+		})
+	}
+}

@@ -1,0 +1,156 @@
+// Package wiretest has the tests that the drivers of Kafka's protocol share. Each makes a
+// kfake misbehave. Package drivertest has the tests for which any broker will do.
+package wiretest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
+)
+
+// patience bounds everything that must happen.
+const patience = 30 * time.Second
+
+// A Suite is what the tests need of a driver.
+type Suite struct {
+	Driver driver.Driver
+
+	// Fake returns a cluster with the topic "t" of one partition.
+	Fake func(t testing.TB, opts ...kfake.Opt) *kfake.Cluster
+
+	// Config returns the configuration of a member of the group "g" that reads "t" from
+	// the oldest record.
+	Config func(brokers []string) driver.ConsumerConfig
+}
+
+// A member is a consumer whose Run is in progress, and its Handler.
+type member struct {
+	driver.Consumer
+	onRecord func(driver.Record) // called without the mutex
+
+	mu      sync.Mutex // guards what follows
+	changed chan struct{}
+	joins   int // calls of Assign
+	live    map[*driver.Claim]bool
+	lost    []*driver.Claim
+	records []delivered
+	errs    []error
+}
+
+type delivered struct {
+	claim  *driver.Claim
+	offset int64
+	value  string
+}
+
+// start opens a consumer and runs it until the end of the test.
+func (s Suite) start(t *testing.T, cfg driver.ConsumerConfig, onRecord func(driver.Record)) *member {
+	t.Helper()
+	c, err := s.Driver.OpenConsumer(testkit.Within(t, patience), cfg)
+	require.NoError(t, err)
+	m := &member{Consumer: c, onRecord: onRecord, changed: make(chan struct{}), live: map[*driver.Claim]bool{}}
+	ran := make(chan error, 1)
+	go func() { ran <- c.Run(m) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		assert.NoError(t, m.Close(ctx))
+		assert.NoError(t, <-ran, "Run")
+		assert.Empty(t, m.live, "claims that never ended")
+	})
+	return m
+}
+
+func (m *member) change(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// wait waits until cond is true. It calls cond with the mutex held.
+func (m *member) wait(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	ctx := testkit.Within(t, patience)
+	for {
+		m.mu.Lock()
+		ok, changed := cond(), m.changed
+		m.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			require.FailNow(t, "waited without success for "+what)
+		}
+	}
+}
+
+// waitRecords waits until n records have been delivered, and returns the claim of the latest.
+func (m *member) waitRecords(t *testing.T, n int) (latest *driver.Claim) {
+	t.Helper()
+	m.wait(t, "records", func() bool {
+		if len(m.records) < n {
+			return false
+		}
+		latest = m.records[len(m.records)-1].claim
+		return true
+	})
+	return latest
+}
+
+// Assign implements driver.Handler.
+func (m *member) Assign(claims []*driver.Claim) {
+	m.change(func() {
+		m.joins++
+		for _, c := range claims {
+			m.live[c] = true
+		}
+	})
+}
+
+// Deliver implements driver.Handler.
+func (m *member) Deliver(c *driver.Claim, b driver.Batch) {
+	m.change(func() {
+		for _, r := range b.Records {
+			m.records = append(m.records, delivered{c, r.Offset, string(r.Value)})
+		}
+	})
+	if m.onRecord != nil {
+		for _, r := range b.Records {
+			m.onRecord(r)
+		}
+	}
+}
+
+// Revoke implements driver.Handler.
+func (m *member) Revoke(_ context.Context, claims []*driver.Claim) {
+	m.change(func() { m.end(claims) })
+}
+
+// Lost implements driver.Handler.
+func (m *member) Lost(claims []*driver.Claim, _ error) {
+	m.change(func() {
+		m.end(claims)
+		m.lost = append(m.lost, claims...)
+	})
+}
+
+func (m *member) end(claims []*driver.Claim) {
+	for _, c := range claims {
+		delete(m.live, c)
+	}
+}
+
+// Error implements driver.Handler.
+func (m *member) Error(err error) { m.change(func() { m.errs = append(m.errs, err) }) }
