@@ -222,14 +222,17 @@ func (s *session) reportAt(p partition, err error) {
 
 // startOf returns where the claim of p begins.
 func (s *session) startOf(ctx context.Context, by member, p partition) (startAt, error) {
-	at, err := s.c.coordinator.fetchOffsets(ctx, []partition{p})
+	all, err := s.c.coordinator.committed(ctx, []partition{p})
 	if err == nil {
-		err = kerr.ErrorForCode(at[p].ErrorCode)
+		err = all.Failed[p]
 	}
 	if err != nil {
 		return startAt{}, err
 	}
-	fetched := place{kgo.EpochOffset{Epoch: -1, Offset: at[p].Offset}, text(at[p].Metadata)} // the fetch shows a log that was cut back
+	fetched := place{kgo.EpochOffset{Epoch: -1, Offset: -1}, all.Beside[p]} // the fetch shows a log that was cut back
+	if at, ok := all.At[p]; ok {
+		fetched.Offset = at
+	}
 	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders, s, by, map[partition]place{p: fetched})
 	if err != nil {
 		return startAt{}, err
