@@ -128,6 +128,29 @@ func TestOutOfRangeWithoutAPosition(t *testing.T) {
 	}
 }
 
+// TestOutOfRangeInsideKeepsMetadata: a replica refuses a position that the leader has in its
+// log. The next claim starts there, and has what is committed beside it.
+func TestOutOfRangeInsideKeepsMetadata(t *testing.T) {
+	t.Parallel()
+	cluster := fake(t)
+	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 10)...)
+	require.NoError(t, outside.Of(cluster.ListenAddrs()...).SetCommitted(within(t, patienceTest), "g", "t", 0, 3, "text"))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
+	cfg := consumerConfig(cluster.ListenAddrs())
+	cfg.OutOfRange = driver.OutOfRangeOldest
+	r := newRecorder()
+	start(t, Driver{}, cfg, r)
+	r.wait(t, "the next claim", func() bool { return len(r.assigned) == 2 })
+	r.waitRecords(t, 7)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, c := range r.assigned {
+		assert.Equal(t, int64(3), c.Start, "start of claim %d", i)
+		assert.Equal(t, "text", c.Metadata, "metadata of claim %d", i)
+		assert.Equal(t, int64(10), c.End, "end of claim %d", i)
+	}
+}
+
 // commitOffset commits offset for partition 0 of t in the name of by.
 func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg.OffsetCommitRequest, offset int64) {
 	t.Helper()

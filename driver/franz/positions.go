@@ -37,7 +37,7 @@ type startAt struct {
 }
 
 // startingAt returns a start that the driver itself has decided on.
-func startingAt(offset int64) startAt { return startAt{at: offset, epoch: -1, parted: -1} }
+func startingAt(offset int64) startAt { return startAt{at: offset, end: -1, epoch: -1, parted: -1} }
 
 // committedAt returns a start that was committed.
 func committedAt(p place) startAt {
@@ -76,7 +76,7 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 		}
 	}
 	for p, parted := range ask.cutBack(ctx, found) {
-		starts[p] = startAt{at: found[p].Offset, epoch: found[p].Epoch, parted: parted}
+		starts[p] = startAt{at: found[p].Offset, end: -1, epoch: found[p].Epoch, parted: parted}
 	}
 	o.findEnds(ctx, ask, starts)
 	if err := o.restartAssigned(ctx, ask, s, by, reborn, fetched, starts, failed); err != nil {

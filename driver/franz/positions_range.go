@@ -62,7 +62,7 @@ func (o *positions) locate(ctx context.Context, p partition, st *stray) (at star
 	}
 	at = startingAt(st.from)
 	if offset, ok := all.At[p]; ok {
-		at.at, at.metadata = offset, all.Beside[p]
+		at.at, at.metadata, at.end = offset, all.Beside[p], ends[p]
 	}
 	return at, begins[p], ends[p], nil
 }
