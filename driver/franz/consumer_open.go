@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"reflect"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -125,13 +126,11 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 	return all, err
 }
 
-// bringsDecompressor reports whether opts have a decompressor that is not kgo's, so that
-// nothing bounds it. Kgo makes its own for each client, and no two of these are the same.
+// bringsDecompressor reports whether opts have a decompressor of the user. Kgo bounds its own
+// only, also one that the user has made.
 func bringsDecompressor(opts []kgo.Opt) bool {
-	option := []any{kgo.WithDecompressor}
-	one, err1 := values(opts, option)
-	two, err2 := values(opts, option)
-	return err1 == nil && err2 == nil && same(one[0], two[0])
+	has, err := values(opts, []any{kgo.WithDecompressor})
+	return err != nil || reflect.TypeOf(has[0][0]) != reflect.TypeOf(kgo.DefaultDecompressor())
 }
 
 // retryTimeout returns how long kgo tries a request again. It tries a heartbeat for longer

@@ -12,8 +12,14 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A decompressor that has no bound.
+// An unbound is a decompressor that has no bound.
 type unbound struct{ kgo.Decompressor }
+
+// A hooked is an unbound that no comparison finds equal to itself.
+type hooked struct {
+	kgo.Decompressor
+	hook func()
+}
 
 // TestOptionsOfAConsumerMayNotUndoSafety: the driver has a field for what these set, or relies
 // on it.
@@ -33,6 +39,7 @@ func TestOptionsOfAConsumerMayNotUndoSafety(t *testing.T) {
 		{"Rack", kgo.Rack("elsewhere")},
 		{"FetchMaxPartitionBytes", kgo.FetchMaxPartitionBytes(1 << 10)},
 		{"WithDecompressor", kgo.WithDecompressor(unbound{})},
+		{"WithDecompressor", kgo.WithDecompressor(hooked{nil, func() {}})},
 		{"MaxDecompressBatchBytes", kgo.MaxDecompressBatchBytes(1 << 29)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
