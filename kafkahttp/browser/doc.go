@@ -5,5 +5,6 @@
 // The test looks for chromium, chromium-browser or google-chrome, and is skipped without
 // one, with the reason; with CI=true it fails instead. It checks accessibility with
 // axe-core, which npm downloads into the user's cache once. With -screenshots DIR it writes
-// what the page looks like, for people to look at.
+// what the page looks like, for people to look at. TestPicture with -picture makes the
+// picture of README.md again.
 package browser
