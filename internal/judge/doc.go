@@ -17,6 +17,11 @@
 // Whatever is decided by comparing with the log is decided in Check, so the log
 // may be recorded later than the handling of its records, but before Check.
 //
+// A member handles the records of a partition one after the other, unless [Ordered] says
+// otherwise. With [ByKey] the records of one lane come one after the other, and with
+// [AnyOrder] in any order. A commit may name records above its position as done
+// ([CommitApplied]): they must be, and the next owner must not hand them out again.
+//
 // Events are numbered as they are recorded. What one goroutine does before another
 // one can act on it must be recorded before that: the end of a handler before it
 // returns, a commit before its answer.

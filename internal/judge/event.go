@@ -155,11 +155,13 @@ type HandlerFailed struct {
 // HandlerCancelled reports that the context of a running handler has ended.
 type HandlerCancelled struct{ ID uint64 }
 
-// CommitApplied reports a position that has become durable.
+// CommitApplied reports a position that has become durable, and what lies beside it:
+// Done are the offsets above it that it names as done.
 type CommitApplied struct {
 	Group     string
 	Partition Partition
 	Offset    int64
+	Done      []Span
 }
 
 // Send reports that a message is about to be sent. Sender is the goroutine: one

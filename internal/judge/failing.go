@@ -105,6 +105,11 @@ type openRecord struct {
 	failed  int    // how often it had failed in the member by the latest failure, at most
 	asked   string // by the handler's latest failure
 	named   bool   // that failure was about this record
+
+	// What follows is known where several calls run at once.
+	failedAt time.Time
+	failures int  // in a row, as it was recorded; 0 if it was not
+	timed    bool // something else than the backoff decides when the next call comes
 }
 
 // find returns the place of a record among those that are not done.
@@ -124,13 +129,16 @@ func (c *claim) handOut(rs []Record) {
 }
 
 // close notes that a record is done, and returns it, or nil if it was not open.
-func (c *claim) close(offset int64) *openRecord {
+func (c *claim) close(offset int64, now time.Time) *openRecord {
 	i, found := c.find(offset)
 	if !found {
 		return nil
 	}
 	o := c.open[i]
 	c.open = slices.Delete(c.open, i, i+1)
+	if c.over != nil {
+		c.over[offset] = now
+	}
 	c.rest()
 	return o
 }
@@ -198,7 +206,7 @@ func (j *Judge) failedCall(h *handling) {
 			j.progressed(h.Member, h.claim)
 			delete(j.attempts[key], r.Offset)
 			if h.claim != nil {
-				h.claim.close(r.Offset)
+				h.claim.close(r.Offset, j.now)
 			}
 			continue
 		}
@@ -219,6 +227,7 @@ func (j *Judge) failedCall(h *handling) {
 			if o.named && a.Do != "hold" {
 				o.counted++
 			}
+			o.timed = a.Do != ""
 		}
 		if a.Do != "" || len(h.Records) > 1 {
 			h.claim.timed = true
@@ -254,7 +263,7 @@ func (j *Judge) givenUp(m Member, p Partition, offset int64, attempts int, do st
 	key := claimKey{m, p}
 	for _, c := range []*claim{j.late[key], j.claims[key]} {
 		if c != nil && o == nil {
-			o = c.close(offset)
+			o = c.close(offset, j.now)
 			lives = o != nil && !c.ended
 			j.progressed(m, c)
 		}
@@ -347,7 +356,7 @@ func (j *Judge) copied(e Copied) {
 // checkCopies holds that each copy is what its record is.
 func (j *Judge) checkCopies() {
 	for _, e := range j.copies {
-		j.checkRecord(e.Partition, e.Record, -1)
+		j.checkRecord(hidden{HandleStart: HandleStart{Partition: e.Partition}}, e.Record, -1)
 	}
 	j.copies = nil
 }
@@ -356,7 +365,7 @@ func (j *Judge) resolving(e Resolving) {
 	key := claimKey{e.Member, e.Partition}
 	j.resolved[order{key, e.Offset, e.Do}] = true
 	if c := j.claims[key]; c != nil {
-		c.timed = true
+		c.time()
 	}
 }
 
@@ -403,7 +412,7 @@ func (j *Judge) held(e Held) {
 	j.holds[e.Member] = h
 	for key, c := range j.claims {
 		if key.Member == e.Member {
-			c.timed = true
+			c.time()
 		}
 	}
 }

@@ -38,9 +38,9 @@ func TestJudgeOfFailures(t *testing.T) {
 		{"", join(one, fails(1, 1, ""), Resolving{a, p0, 0, "skip"}, skipped(1), end)},
 		{"", join(named, rest, HandleEnd{2, true}, committed(3), Revoked{a, both, nil, false, 0})},
 		{"", join(held, pause(10*time.Second), begin(3, a, 0, 2), HandleEnd{3, true}, Held{Member: a}, other, HandleEnd{2, true}, committed(1),
-			CommitApplied{"g", p1, 1}, Revoked{a, []Partition{p0, p1}, nil, false, 0})},
+			CommitApplied{"g", p1, 1, nil}, Revoked{a, []Partition{p0, p1}, nil, false, 0})},
 		{"", join(held, later, Releasing{a}, other, HandleEnd{2, true}, begin(3, a, 0, 2), HandleEnd{3, true}, committed(1),
-			CommitApplied{"g", p1, 1}, Revoked{a, []Partition{p0, p1}, nil, false, 0})},
+			CommitApplied{"g", p1, 1, nil}, Revoked{a, []Partition{p0, p1}, nil, false, 0})},
 		{"", join(one, fails(1, 1, "stop"), StoppedBy{a, p0, 0}, Lost{a, both}, Assigned{a, both}, begin(2, a, 0, 1), HandleEnd{2, true}, end)},
 
 		// The position passes a record before the skip is reported, before a broker has

@@ -22,7 +22,7 @@ func (j *Judge) start(e HandleStart) {
 	j.checkAlone(e, c)
 	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
-	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok})
+	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok, j.seq})
 	j.mustFollow(c, e)
 	j.checkHeld(e)
 	if j.expired(e.Member) {
@@ -42,15 +42,25 @@ func (j *Judge) start(e HandleStart) {
 	case c.ended && (!c.lost || j.overdue(c.endedAt)):
 		j.violate("handled-after-revoke-or-loss", "%+v", e)
 	}
-	if c.last < 0 && e.first() < c.start {
+	if (c.last < 0 || c.many()) && e.first() < c.start {
 		j.violate("started-below-committed", "%+v, committed were %d", e, c.start)
+	}
+	for _, r := range e.Records {
+		if covers(c.named, r.Offset) {
+			j.violate("handled-though-named", "%+v, but what was committed beside %d names %v as done", e, c.start, c.named)
+		}
 	}
 	if j.rules.AtMostOnce {
 		j.done(e, 0)
 	}
-	j.checkOrder(c, e)
+	if c.many() {
+		j.checkLanes(c, e)
+	} else {
+		j.checkOrder(c, e)
+	}
 	c.handOut(e.Records)
-	c.first, c.last, c.ok, c.latest = c.open[0].Offset, max(c.last, e.last()), false, h
+	c.first, c.last, c.ok = c.open[0].Offset, max(c.last, e.last()), false
+	c.call(h)
 }
 
 // mustFollow holds that all below what a call gets has been done. A member that is
@@ -58,15 +68,22 @@ func (j *Judge) start(e HandleStart) {
 // claim began, goes on from where it was.
 func (j *Judge) mustFollow(c *claim, e HandleStart) {
 	k := groupPartition{e.Member.Group, e.Partition}
-	if c == nil || c.since > j.group(k).positioned {
-		j.queries = append(j.queries, query{k, e.first(), j.seq, "skipped"})
+	switch {
+	case c != nil && c.since <= j.group(k).positioned:
+	case c == nil || !c.many():
+		j.queries = append(j.queries, query{groupPartition: k, offset: e.first(), seq: j.seq, invariant: "skipped"})
+	case j.laneOf(c, e) != "":
+		j.queries = append(j.queries, query{groupPartition: k, offset: e.first(), seq: j.seq, invariant: "overtaken", lane: j.laneOf(c, e)})
 	}
 }
 
 // onItsWay holds that a claim that has been halted makes no call but the one that
-// was on its way. A shutdown whose time is up ends the contexts before that.
+// was on its way, or as many as may run at once. A shutdown whose time is up ends the
+// contexts before that.
 func (j *Judge) onItsWay(c *claim, e HandleStart) {
-	if c.halted && j.stops[e.Member.Process] == nil {
+	c.onWay++
+	late := c.onWay > max(1, c.Parallelism) || !c.haltedAt.IsZero() && j.overdue(c.haltedAt)
+	if late && j.stops[e.Member.Process] == nil {
 		j.violate("handed-out-after-halt", "%+v", e)
 	}
 	c.halted = true
@@ -81,20 +98,29 @@ type meeting struct {
 }
 
 // checkAlone holds that no other handler is at the partition, unless its member
-// cannot know that it should not be, or does not obey. Two processes learn of
-// one rebalance at the same time, but in any order.
+// cannot know that it should not be, or does not obey, or may have several. Two processes
+// learn of one rebalance at the same time, but in any order.
 func (j *Judge) checkAlone(e HandleStart, c *claim) {
+	all := 1 // handlers of the member
 	for _, h := range j.running {
+		if h.Member == e.Member {
+			all++
+		}
 		if h.Partition != e.Partition || h.Member.Group != e.Member.Group {
 			continue
 		}
 		m := meeting{h, e, c, j.now}
 		switch {
+		case c != nil && c.many() && h.claim == c:
+			j.checkBeside(h, e, c)
 		case h.Member == e.Member:
 			j.violate("two-handlers", "%+v while %+v", e, h.HandleStart)
 		case h.claim != nil && m.claim != nil && !j.severed[h.Member] && !j.severed[e.Member]:
 			j.meetings = append(j.meetings, m)
 		}
+	}
+	if o := j.orders[e.Member]; o.Concurrency > 0 && all > o.Concurrency {
+		j.violate("too-many-handlers", "%+v is number %d of %d in its process", e, all, o.Concurrency)
 	}
 }
 
@@ -186,7 +212,7 @@ func (j *Judge) end(e HandleEnd) {
 	h.over, h.endedAt = true, j.now
 	j.probeEnded(h.Member, h.ID)
 	if h.claim != nil {
-		h.claim.failedAt = j.now
+		h.claim.returned(h, j.now)
 	}
 	if !e.OK {
 		j.failedCall(h)
@@ -195,11 +221,11 @@ func (j *Judge) end(e HandleEnd) {
 	for _, r := range h.Records {
 		delete(j.attempts[claimKey{h.Member, h.Partition}], r.Offset)
 		if h.claim != nil {
-			h.claim.close(r.Offset)
+			h.claim.close(r.Offset, j.now)
 		}
 	}
 	if h.claim != nil && !h.claim.ended {
-		j.streaks[claimKey{h.Member, h.Partition}].handled(h.last())
+		j.streaks[claimKey{h.Member, h.Partition}].handled(h.HandleStart, h.claim.many())
 	}
 	j.progressed(h.Member, h.claim)
 	j.done(h.HandleStart, j.seq)
@@ -219,10 +245,11 @@ func (j *Judge) done(e HandleStart, seq uint64) {
 // by offset. It may continue in a later claim.
 type streak map[int64]int
 
-// handled ends the streaks of the records up to last.
-func (s streak) handled(last int64) {
+// handled ends the streaks of the records up to those of a call, or of these alone if
+// others may come later.
+func (s streak) handled(e HandleStart, alone bool) {
 	for offset := range s {
-		if offset <= last {
+		if offset <= e.last() && (!alone || offset >= e.first()) {
 			delete(s, offset)
 		}
 	}
@@ -252,14 +279,21 @@ func (j *Judge) failed(e HandlerFailed) {
 	before := j.streaks[key][e.Offset]
 	j.streaks[key][e.Offset] = e.Failures
 	c := j.claims[key]
-	if c == nil || c.ended || c.first != e.Offset {
+	if c == nil || c.ended {
 		return // of an earlier claim
 	}
+	i, open := c.find(e.Offset)
+	_, over := c.over[e.Offset]
+	if c.many() && !open && !over || !c.many() && c.first != e.Offset {
+		return // the same
+	}
 	goesOn := before > 0 && before == e.Failures-1
-	if t := j.attempts[key][e.Offset]; c.ok || t == nil || !goesOn && (e.Failures < t.least || e.Failures > t.most) {
+	if t := j.attempts[key][e.Offset]; c.ok || over || t == nil || !goesOn && (e.Failures < t.least || e.Failures > t.most) {
 		j.violate("failures-miscounted", "%+v after %+v attempts, before it %d failures", e, t, before)
 	}
-	c.failures = e.Failures
+	if c.failures = e.Failures; open {
+		c.open[i].failures = e.Failures
+	}
 }
 
 // mustCancel has Check see to it that the context of h has ended.
@@ -288,7 +322,7 @@ func (j *Judge) checkHidden() {
 	for _, e := range j.hidden {
 		next := -1 // the index of the record that must follow
 		for _, r := range e.Records {
-			if next = j.checkRecord(e.Partition, r, next); e.again {
+			if next = j.checkRecord(e, r, next); e.again {
 				next = -1 // those between have been done before
 			}
 		}
@@ -300,9 +334,11 @@ func (j *Judge) checkHidden() {
 type hidden struct {
 	HandleStart
 	again bool // it is about what was left of one before
+	seq   uint64
 }
 
-func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
+func (j *Judge) checkRecord(e hidden, r Record, want int) (next int) {
+	p := e.Partition
 	at, ok := j.places[r.Value]
 	if !ok {
 		j.violate("aborted-read", "%v %+v, which no reader may get", p, r)
@@ -323,8 +359,10 @@ func (j *Judge) checkRecord(p Partition, r Record, want int) (next int) {
 	if want > i {
 		j.violate("handled-twice-or-reordered", "%v %+v behind a later one in one call", p, r)
 	}
+	done := j.group(groupPartition{e.Member.Group, p}).done
 	for ; want >= 0 && want < i; want++ {
-		if !l.records[want].gone {
+		seq, before := done[l.records[want].value]
+		if !l.records[want].gone && (!before || seq > e.seq) {
 			j.violate("skipped", "%v %+v in one call, but not %d before it", p, r, l.records[want].offset)
 		}
 	}

@@ -35,7 +35,7 @@ func (j *Judge) recreated(e Recreated) {
 	for k, g := range j.groups {
 		if k.partition == e.Partition {
 			j.answerQueriesOf(k) // by what was done before
-			g.floor, g.committed, g.through, g.positioned = 0, -1, nil, j.seq
+			g.floor, g.committed, g.named, g.through, g.positioned = 0, -1, nil, nil, j.seq
 		}
 	}
 	*j.log(e.Partition) = partitionLog{damaged: -1}

@@ -25,6 +25,11 @@ type Rules struct {
 	// as done as soon as a handler gets it.
 	AtMostOnce bool
 
+	// Lane returns what a record has in common with those that wait for it where order is
+	// kept by key, from its Record.Key: "" for a record that waits for none. Without Lane
+	// that is the Key.
+	Lane func(key string) string
+
 	MaxErrors  int // failed starts in a row after which a member is disabled
 	BackoffMin time.Duration
 	BackoffMax time.Duration
@@ -63,6 +68,7 @@ type Judge struct {
 	expiring map[Member]time.Time // when their groups remove them
 	switches map[Member]switching
 	owed     []*handling // whose context must have ended by now
+	orders   map[Member]Ordered
 
 	attempts map[claimKey]map[int64]*tries
 	asked    map[uint64][]AskedRecord
@@ -104,6 +110,7 @@ func New(r Rules) *Judge {
 		orphans:  make(map[claimKey][]*openRecord),
 		holds:    make(map[Member]holding),
 		resolved: make(map[order]bool),
+		orders:   make(map[Member]Ordered),
 	}
 }
 
@@ -138,9 +145,11 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 	case Replaced:
 		j.replaced(e)
 	case HandlerCancelled:
-		if h := j.running[e.ID]; h != nil {
-			h.cancelled, h.cancelledAt = true, j.now
-		}
+		j.handlerCancelled(e)
+	case Ordered:
+		j.orders[e.Member] = e
+	case Offered:
+		j.offered(e)
 	case Send:
 		j.send(e)
 	case Answer:
@@ -165,7 +174,7 @@ const tailLength = 400
 
 func (j *Judge) remember(e Event) {
 	switch e.(type) {
-	case Appended, Status:
+	case Appended, Status, Offered:
 		return // too many, and seldom what one looks for
 	}
 	if len(j.tail) == 2*tailLength {

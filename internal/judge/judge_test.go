@@ -71,7 +71,7 @@ func at(seconds int) time.Time {
 	return time.Date(2000, 1, 1, 0, 0, seconds, 0, time.UTC)
 }
 
-func committed(offset int64) Event { return CommitApplied{"g", p0, offset} }
+func committed(offset int64) Event { return CommitApplied{"g", p0, offset, nil} }
 
 func join(parts ...any) (es []Event) {
 	for _, p := range parts {
@@ -281,7 +281,7 @@ func TestEveryInvariantHasAWrongHistory(t *testing.T) {
 			code += string(text)
 		}
 	}
-	names := regexp.MustCompile(`(?:violate\(|j\.seq, )("[a-z-]+")`).FindAllStringSubmatch(code, -1)
+	names := regexp.MustCompile(`(?:violate\(|invariant: )("[a-z-]+")`).FindAllStringSubmatch(code, -1)
 	assert.GreaterOrEqual(t, len(names), 40, "invariants that were found")
 	for _, name := range names {
 		assert.True(t, strings.Contains(tests, "{"+name[1]+", join("), "no wrong history for %s", name[1])

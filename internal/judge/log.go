@@ -16,6 +16,7 @@ type partitionLog struct {
 type record struct {
 	offset int64
 	key    string
+	lane   string
 	value  string
 	gone   bool // and so not owed
 }
@@ -37,18 +38,22 @@ type groupLog struct {
 	positioned uint64            // the event that said so
 	done       map[string]uint64 // by value: the event that said so first
 	committed  int64             // -1 if nothing
+	named      []Span            // what a commit has named as done above that
 
 	// The log's first records that are done or need not be, and the latest event
 	// by which each and all before it were.
 	through []uint64
 }
 
-// A query asks whether all below offset was done before an event.
+// A query asks whether all below offset was done before an event, or all of a lane, or
+// all of a span.
 type query struct {
 	groupPartition
 	offset    int64
 	seq       uint64
 	invariant string
+	lane      string
+	span      Span
 }
 
 func (j *Judge) log(p Partition) *partitionLog {
@@ -99,7 +104,7 @@ func (j *Judge) tellLog(e Event) {
 		k := groupPartition{e.Group, e.Partition}
 		j.answerQueriesOf(k) // by what was done before
 		g := j.group(k)
-		g.floor, g.committed, g.through, g.positioned = e.Offset, e.Offset, nil, j.seq
+		g.floor, g.committed, g.named, g.through, g.positioned = e.Offset, e.Offset, nil, nil, j.seq
 	case CommitApplied:
 		j.committed(e)
 	}
@@ -115,7 +120,7 @@ func (j *Judge) appended(e Appended) {
 		j.violate("duplicate", "%q lies at %+v and at %v %d", e.Value, at, e.Partition, e.Offset)
 	}
 	j.places[e.Value] = place{e.Partition, e.Offset}
-	l.records = append(l.records, record{offset: e.Offset, key: e.Key, value: e.Value, gone: e.Offset < l.reused})
+	l.records = append(l.records, record{offset: e.Offset, key: e.Key, lane: j.rules.lane(e.Key), value: e.Value, gone: e.Offset < l.reused})
 	j.appendedSend(e)
 }
 
@@ -130,6 +135,9 @@ func (j *Judge) truncated(e Truncated) {
 		if k.partition == e.Partition {
 			g.through = g.through[:min(i, len(g.through))]
 			l.reused = max(l.reused, g.committed)
+			if n := len(g.named); n > 0 && g.named[n-1].To > e.End {
+				g.named = nil // it names what is not there, and so counts for nothing
+			}
 		}
 	}
 }
@@ -140,8 +148,11 @@ func (j *Judge) committed(e CommitApplied) {
 	if e.Offset < g.committed {
 		j.violate("commit-moved-back", "%+v, before it %d", e, g.committed)
 	}
-	g.committed = e.Offset
-	j.queries = append(j.queries, query{k, e.Offset, j.seq, "commit-beyond-done"})
+	g.committed, g.named = e.Offset, e.Done
+	j.queries = append(j.queries, query{groupPartition: k, offset: e.Offset, seq: j.seq, invariant: "commit-beyond-done"})
+	for _, s := range e.Done {
+		j.queries = append(j.queries, query{groupPartition: k, offset: s.To, seq: j.seq, invariant: "named-but-not-done", span: s})
+	}
 }
 
 // advance takes the log's records into g.through as far as they are done.
@@ -184,6 +195,9 @@ func (j *Judge) answerQuery(q query) {
 	g.advance(l)
 	i := l.index(q.offset)
 	switch {
+	case i > 0 && i <= len(g.through) && g.through[i-1] <= q.seq: // all is done
+	case q.lane != "" || q.span.To > 0:
+		j.answerPart(q, g, l.records[:i])
 	case i > len(g.through):
 		j.violate(q.invariant, "%v at %d, but %d %q is not done", q.groupPartition, q.offset,
 			l.records[len(g.through)].offset, l.records[len(g.through)].value)

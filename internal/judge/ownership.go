@@ -12,12 +12,20 @@ type claimKey struct {
 
 // A claim is one ownership of one partition by one member.
 type claim struct {
-	latest   *handling // the call made last
-	before   *claim    // the member's claim on the same partition before
+	Ordered              // what its member keeps
+	calls    []*handling // those that run or have ended lately; if one follows the other, the last one
+	before   *claim      // the member's claim on the same partition before
 	context  Context
-	since    uint64 // the event with which it began
-	halted   bool   // a call has been made though its context was over
-	start    int64  // what was committed as it began, or -1
+	since    uint64              // the event with which it began
+	halted   bool                // a call has been made though its context was over
+	start    int64               // what was committed as it began, or -1
+	named    []Span              // and what was named as done above that
+	haltedAt time.Time           // when that context was over, if a handler has noticed; or zero
+	onWay    int                 // calls that have been made though its context was over
+	runs     int                 // calls that run
+	fullAt   time.Time           // when it had as many of them as it may have, at the latest
+	over     map[int64]time.Time // by offset: when what it has handed out was done
+	lasts    map[string]int64    // by lane: the last record that it has handed out
 	ended    bool
 	endedAt  time.Time
 	endBy    time.Time // its topic is gone, so that it must end by then; or zero
@@ -52,8 +60,10 @@ func (j *Judge) tellOwnership(e Event) {
 			if c := j.ending(claimKey{e.Member, p}); e.Calm && (c == nil || c.endBy.IsZero()) {
 				j.checkRevoke(e, p)
 			}
-			if h := j.handler(e.Member, p); h != nil && !slices.Contains(e.Stuck, p) {
-				j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
+			for _, h := range j.handlers(e.Member, p) {
+				if !slices.Contains(e.Stuck, p) {
+					j.violate("revoked-while-handling", "%+v: handler of offset %d runs", e, h.first())
+				}
 			}
 			if slices.Contains(e.Stuck, p) && !j.busy(e, p) {
 				j.violate("stuck-without-a-handler", "%+v: no handler of %v runs", e, p)
@@ -63,7 +73,9 @@ func (j *Judge) tellOwnership(e Event) {
 		j.putOff(e)
 	case Lost:
 		for _, p := range e.Partitions {
-			j.mustCancel(j.handler(e.Member, p))
+			for _, h := range j.handlers(e.Member, p) {
+				j.mustCancel(h)
+			}
 			j.endClaim(e.Member, p, true)
 		}
 	case Severed:
@@ -85,7 +97,7 @@ func (j *Judge) busy(e Revoked, p Partition) bool {
 		}
 	}
 	c := j.ending(claimKey{e.Member, p})
-	return c != nil && c.latest != nil && !c.latest.endedAt.Before(j.now.Add(-e.Took-j.rules.Grace))
+	return c != nil && slices.ContainsFunc(c.calls, func(h *handling) bool { return !h.endedAt.Before(j.now.Add(-e.Took - j.rules.Grace)) })
 }
 
 // checkRevoke holds what a revocation in calm times owes.
@@ -94,15 +106,25 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 		return // its time may be up, and its handlers are let be
 	}
 	c, g := j.ending(claimKey{e.Member, p}), j.group(groupPartition{e.Member.Group, p})
-	if c != nil && c.ok && c.last >= 0 && g.committed <= c.last {
+	if c == nil {
+		return
+	}
+	switch {
+	case c.many():
+		j.checkNamed(e, p, c, g)
+	case c.ok && c.last >= 0 && g.committed <= c.last:
 		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
 	}
-	if began := j.now.Add(-e.Took); c != nil && c.latest != nil && c.latest.ranOn(began) && !c.latest.cancelledBy(began.Add(j.rules.Grace)) {
-		j.violate("handler-not-cancelled", "%+v as %+v began", c.latest.HandleStart, e)
+	began := j.now.Add(-e.Took)
+	for _, h := range c.calls {
+		if h.ranOn(began) && !h.cancelledBy(began.Add(j.rules.Grace)) {
+			j.violate("handler-not-cancelled", "%+v as %+v began", h.HandleStart, e)
+		}
 	}
-	h := j.handler(e.Member, p)
-	if h != nil && (!h.cancelled || h.cancelledAt.Equal(j.now) && j.overdue(h.startedAt)) {
-		j.violate("handler-not-cancelled", "%+v, or too late, at %+v", h.HandleStart, e)
+	for _, h := range j.handlers(e.Member, p) {
+		if !h.cancelled || h.cancelledAt.Equal(j.now) && j.overdue(h.startedAt) {
+			j.violate("handler-not-cancelled", "%+v, or too late, at %+v", h.HandleStart, e)
+		}
 	}
 }
 
@@ -124,8 +146,12 @@ func (j *Judge) assign(m Member, p Partition) {
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
 	}
+	c := &claim{Ordered: j.orders[m], since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
+	if !c.Unnamed {
+		c.named = j.group(k).named
+	}
 	for offset := range j.attempts[key] {
-		if offset < j.group(k).committed {
+		if offset < c.start || covers(c.named, offset) {
 			delete(j.attempts[key], offset)
 		}
 	}
@@ -135,7 +161,8 @@ func (j *Judge) assign(m Member, p Partition) {
 	if b := j.claims[key]; b != nil {
 		j.orphans[key] = append(j.orphans[key], b.open...)
 	}
-	j.claims[key] = &claim{before: forget(j.claims[key]), since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
+	c.before = forget(j.claims[key])
+	j.claims[key] = c
 	for _, other := range j.owners[k] {
 		if other != m && !j.severed[other] {
 			j.overlaps = append(j.overlaps, overlap{k, other, m, j.now})
@@ -272,13 +299,13 @@ func (j *Judge) under(e HandleStart) *claim {
 // is reports whether c may be the claim of ctx.
 func (c *claim) is(ctx Context) bool { return c.context.Context == nil || c.context == ctx }
 
-// handler returns what runs under a member's claim that ends next, or nil.
-func (j *Judge) handler(m Member, p Partition) *handling {
+// handlers returns what runs under a member's claim that ends next.
+func (j *Judge) handlers(m Member, p Partition) (all []*handling) {
 	c := j.ending(claimKey{m, p})
 	for _, h := range j.running {
 		if h.Member == m && h.Partition == p && h.claim == c {
-			return h
+			all = append(all, h)
 		}
 	}
-	return nil
+	return all
 }
