@@ -105,6 +105,8 @@ func (l *lane) decide() verdict {
 		case wait > 0:
 			l.giveWay()
 			l.await(wait)
+		case l.seat != nil && l.i == len(l.run.Records): // skipped or forwarded: it waits at no gate
+			return allDone
 		case !l.gate():
 		case !l.placed():
 		case len(l.open) == 0:

@@ -41,6 +41,7 @@ type crew struct {
 	returning []*seat        // of these, those that wait for a place, in order
 	turn      bool           // the latest record that was taken had failed before
 	gated     int            // lanes that have a record, and wait or will wait at the gate
+	left      int            // records that lanes have left undone as they ended
 
 	asking []*seat // wait for a place of the consumer; the mutex of places guards it
 }
@@ -59,6 +60,7 @@ type seat struct {
 	kicked bool             // it has left the queue for a place because an operator asked; its goroutine's
 
 	offset int64 // of the record, or -1
+	has    bool  // the window does not know that the record is done
 	placed bool  // it has a place
 	owns   bool  // and one of the consumer's
 	coming bool  // its lane has not looked for a record yet
@@ -183,6 +185,10 @@ func (s *seat) end() {
 	owned := s.giveUp()
 	clean := l.i == len(l.run.Records) && len(l.open) == 0
 	l.run.Records, s.one[0], l.i, l.attempt = nil, driver.Record{}, 0, 0
+	if s.has {
+		s.has = false
+		c.left++
+	}
 	s.offset, s.kicked = -1, false
 	c.live--
 	if clean && len(c.seats)-c.live <= c.most {
@@ -240,7 +246,7 @@ func (s *seat) settle() (moved bool) {
 	if !s.passed {
 		return false
 	}
-	s.passed = false
+	s.passed, s.has = false, false
 	s.crew.window.Settle(&s.chunk)
 	return true
 }
@@ -302,7 +308,7 @@ func (s *seat) pick() bool {
 	}
 	c.turn = false
 	r, _ := s.chunk.Next()
-	s.one[0], s.offset = *r, r.Offset
+	s.one[0], s.offset, s.has = *r, r.Offset, true
 	return true
 }
 
@@ -482,5 +488,5 @@ func (c *crew) fill(ps *PartitionStatus) {
 	defer c.intake.mu.Unlock()
 	n := c.window.Counts()
 	ps.Undone, ps.Waiting, ps.DoneAbove = n.Undone, n.Waiting, n.Done
-	ps.BackingOff, ps.Workers = c.failed, max(0, n.Running-c.failed)
+	ps.BackingOff, ps.Workers = c.failed, max(0, n.Running-c.failed-c.left)
 }

@@ -548,6 +548,50 @@ func TestAShutdownDrainsACrew(t *testing.T) {
 	})
 }
 
+// Workers are handlers that run. A lane that has ended has none, whatever it has left
+// undone.
+func TestTheStatusOfACrewThatIsDraining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if m.Key[0] == 'x' {
+				return errHandler
+			}
+			<-release
+			return nil
+		}}
+		m, c := startMany(t, parallel(OrderByKey, 1), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "a", "b"))
+		pass(10 * time.Millisecond)
+		stopped := make(chan error, 1)
+		go func() { stopped <- m.Shutdown(context.Background()) }()
+		synctest.Wait()
+		ps := state(t, m).Partitions[0]
+		assert.Equal(t, [3]int{3, 1, 0}, [3]int{ps.Undone, ps.Workers, ps.BackingOff})
+		close(release)
+		assert.NoError(t, <-stopped)
+	})
+}
+
+// A record that was skipped while its consumer was held is done, and waits for nothing.
+func TestTheStatusOfASkippedRecordInAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worked{handle: func(_ context.Context, m *Message) error {
+			if m.Key[0] == 'h' {
+				return Hold(errHandler, time.Minute)
+			}
+			return errHandler
+		}}
+		m, c := startMany(t, parallel(OrderByKey, 2), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "h"))
+		synctest.Wait()
+		require.NoError(t, m.Resolve(t.Context(), "job", TopicPartition{Topic: "orders"}, 0, FailureSkip))
+		synctest.Wait()
+		ps := state(t, m).Partitions[0]
+		assert.Equal(t, [3]int{1, 0, 1}, [3]int{ps.Undone, ps.Workers, ps.BackingOff})
+	})
+}
+
 // bad fails the records of keys that begin with x.
 func bad(_ context.Context, m *Message) error {
 	if len(m.Key) > 0 && m.Key[0] == 'x' {

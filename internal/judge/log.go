@@ -10,6 +10,7 @@ type partitionLog struct {
 	records   []record
 	reused    int64 // offsets below it were used before a truncation
 	truncated bool
+	cut       int64 // where the lowest truncation cut it off, if it was truncated
 	damaged   int64 // offset of the first record that cannot be read, or -1
 }
 
@@ -130,14 +131,14 @@ func (j *Judge) truncated(e Truncated) {
 	i := l.index(e.End)
 	l.reused = max(l.reused, e.Was)
 	l.records = l.records[:i]
+	if !l.truncated || e.End < l.cut {
+		l.cut = e.End
+	}
 	l.truncated = true
 	for k, g := range j.groups {
 		if k.partition == e.Partition {
 			g.through = g.through[:min(i, len(g.through))]
 			l.reused = max(l.reused, g.committed)
-			if n := len(g.named); n > 0 && g.named[n-1].To > e.End {
-				g.named = nil // it names what is not there, and so counts for nothing
-			}
 		}
 	}
 }

@@ -28,11 +28,13 @@ type Ordered struct {
 }
 
 // Offered reports that a member could hand out records of a partition, by its own
-// count, at a moment at which nothing is under way that would still follow at once.
+// count, at a moment at which nothing is under way that would still follow at once; or
+// that it has Paused the partition though its queue has room.
 type Offered struct {
 	Member    Member
 	Partition Partition
 	Ready     int
+	Paused    bool
 }
 
 // A Span is offsets: From and those after it, up to To, which is not one of them.
@@ -47,6 +49,15 @@ func (o Ordered) many() bool { return o.Order != ByPartition }
 
 func covers(spans []Span, offset int64) bool {
 	return slices.ContainsFunc(spans, func(s Span) bool { return s.From <= offset && offset < s.To })
+}
+
+// heeded returns what a new owner must heed of what a commit names as done: nothing if it
+// names offsets beyond the end of a log that was cut off.
+func (l *partitionLog) heeded(named []Span) []Span {
+	if n := len(named); n > 0 && l.truncated && named[n-1].To > l.cut && named[n-1].To <= l.reused {
+		return nil
+	}
+	return named
 }
 
 func (r Rules) lane(key string) string {
@@ -222,10 +233,12 @@ func (j *Judge) offered(e Offered) {
 	c := j.claims[claimKey{e.Member, e.Partition}]
 	off, told := j.switches[e.Member]
 	switch {
-	case e.Ready <= 0:
+	case e.Ready <= 0 && !e.Paused:
 	case c == nil || c.ended || c.context.Context == nil || c.context.over(): // its end may be near
 	case told && !off.on, j.stops[e.Member.Process] != nil, j.life(e.Member).state != "running":
 	case j.severed[e.Member], !j.expiring[e.Member].IsZero(), j.holds[e.Member].active:
+	case e.Paused:
+		j.violate("stalled", "%+v", e)
 	case c.runs >= c.Parallelism, j.straggles(e, c):
 	case c.Concurrency > 0 && j.runningOf(e.Member) >= c.Concurrency:
 	default:

@@ -52,7 +52,10 @@ func TestJudgeOfOrders(t *testing.T) {
 			done(9), restOf(b, 4))},
 		{"", join(start, of(1, 2, "y"), done(1), names(0, Span{2, 3}), Revoked{a, both, nil, true, 0}, Assigned{a, both}, rest(0, 1, 3, 4))},
 		{"", join(keys, anyOrder, Assigned{a, both}, of(1, 1, "x"), of(2, 0, "x"), done(1), done(2), rest(2, 3, 4))},
-		{"", join(start, call(1, a, 0, "x", t.Context()), Offered{a, p0, 0}, of(2, 2, "y"), Offered{a, p0, 3}, done(2), done(1), rest(1, 3, 4))},
+		{"", join(start, call(1, a, 0, "x", t.Context()), Offered{a, p0, 0, false}, of(2, 2, "y"), Offered{a, p0, 3, false}, done(2), done(1), rest(1, 3, 4))},
+
+		{"", join(above, Truncated{p0, 5, 1}, Positioned{"g", p0, 0}, names(0, Span{2, 3}), Ordered{Member: b, Order: AnyOrder, Parallelism: 1}, Assigned{b, both}, call(2, b, 2, "y", nil), done(2), call(3, b, 0, "x", nil), done(3),
+			names(1), Revoked{b, both, nil, false, 0})},
 
 		{"overtaken", join(start, of(1, 1, "x"))},
 		{"overtaken", join(start, of(1, 1, "x"), done(1), rest(0, 2, 3, 4))},
@@ -78,7 +81,8 @@ func TestJudgeOfOrders(t *testing.T) {
 		{"handler-not-cancelled", join(start, of(1, 0, "x"), of(2, 2, "y"), HandlerCancelled{2}, Lost{a, both})},
 		{"handed-out-after-halt", join(start, of(1, 0, "x"), HandlerCancelled{1}, wait, call(2, a, 2, "y", claim))},
 		{"handed-out-after-halt", join(start, call(1, a, 0, "x", claim), call(2, a, 2, "y", claim), call(3, a, 3, "", claim))},
-		{"stalled", join(start, call(1, a, 0, "x", t.Context()), Offered{a, p0, 1})},
+		{"stalled", join(start, call(1, a, 0, "x", t.Context()), Offered{a, p0, 1, false})},
+		{"stalled", join(start, call(1, a, 0, "x", t.Context()), Offered{a, p0, 0, true})},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			j := New(Rules{MaxErrors: 3, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2})

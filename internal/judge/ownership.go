@@ -148,7 +148,7 @@ func (j *Judge) assign(m Member, p Partition) {
 	}
 	c := &claim{Ordered: j.orders[m], since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
 	if !c.Unnamed {
-		c.named = j.group(k).named
+		c.named = j.log(p).heeded(j.group(k).named)
 	}
 	for offset := range j.attempts[key] {
 		if offset < c.start || covers(c.named, offset) {

@@ -57,6 +57,7 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"missing topic appears", w.appear, false},
 		{"late heartbeats", w.late, false},
 		{"poison", w.poison, false},
+		{"bad key", w.badKey, false},
 		{"dead letters down", w.deadDown, false},
 		{"recreate dead-letter topic", w.recreateDead, false},
 		{"resolve", w.resolve, false},
@@ -133,7 +134,7 @@ func sleep(t *rapid.T) {
 func (w *world) appendRecords(t *rapid.T) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
 		value := w.value("r")
-		w.must(t, w.broker.Send(w.topic(t), value, value))
+		w.must(t, w.broker.Send(w.topic(t), w.key(value), value))
 	}
 }
 
@@ -443,7 +444,7 @@ func (w *world) transaction(t *rapid.T) {
 	w.open = append(w.open, tx)
 	for range rapid.IntRange(1, 5).Draw(t, "records") {
 		value := w.value("t")
-		w.must(t, tx.Send(orders, value, value))
+		w.must(t, tx.Send(orders, w.key(value), value))
 	}
 }
 

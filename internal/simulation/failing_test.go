@@ -245,7 +245,7 @@ func (w *world) poison(t *rapid.T) {
 		w.mu.Lock()
 		w.poisons[string(value)] = o
 		w.mu.Unlock()
-		w.must(t, w.broker.Send(w.topic(t), value, value, memory.Headers(headers(value)...)))
+		w.must(t, w.broker.Send(w.topic(t), w.key(value), value, memory.Headers(headers(value)...)))
 	}
 }
 
@@ -348,12 +348,12 @@ func (w *world) resolve(t *rapid.T) {
 				continue
 			}
 			m, at := n.member(s.Group), judge.Partition{Topic: p.Topic, Number: p.Partition}
-			w.judge.Tell(judge.Resolving{Member: m, Partition: at, Offset: p.Position, Do: do.String()})
+			w.judge.Tell(judge.Resolving{Member: m, Partition: at, Offset: p.Failing, Do: do.String()})
 			patience := seconds(t, "patience s", 1, 60, 600)
 			w.background.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				defer cancel()
-				err := n.manager.Resolve(ctx, s.JobName, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Position, do)
+				err := n.manager.Resolve(ctx, s.JobName, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Failing, do)
 				if err == nil {
 					w.stats.count("failure resolved: " + do.String())
 				}
@@ -481,7 +481,7 @@ func (h hook) failed(e kafka.Event) {
 	switch e := e.(type) {
 	case kafka.RecordSkipped:
 		if e.Offset%4 == 0 {
-			time.Sleep(2 * h.n.w.drawn.interval) // a commit in that time must not pass the record
+			h.n.w.nap(2 * h.n.w.drawn.interval) // a commit in that time must not pass the record
 		}
 		tell(judge.Skipped{Member: h.n.member(e.JobName), Partition: at(e.TopicPartition), Offset: e.Offset, Attempts: e.Attempts})
 		count("failure skipped")

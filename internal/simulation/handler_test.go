@@ -90,6 +90,9 @@ func (n *node) handle(ctx context.Context, group string, e judge.HandleStart, ms
 		w.judge.Tell(judge.HandleEnd{ID: e.ID, OK: ok})
 	}()
 	o, release := w.next()
+	if illness, is := w.illness(e); is {
+		o = illness
+	}
 	bad, poison := w.poisoned(e)
 	if bad != nil {
 		o = poison
@@ -257,15 +260,6 @@ func (w *world) learn(p judge.Partition, r driver.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.locations[string(r.Value)] = location{p, judge.Record{Offset: r.Offset, Key: identity(r.Key, r.Headers), Value: string(r.Value)}}
-}
-
-// identity is the part of a record that must come through unchanged beside its value,
-// as one string: the key and the headers, where nil differs from empty.
-func identity(key []byte, headers []driver.Header) string {
-	if key != nil && len(headers) == 0 {
-		return string(key)
-	}
-	return fmt.Sprintf("%q (nil: %t) with %q", key, key == nil, headers)
 }
 
 // A kept message is one that a handler retains, with a copy of its content.

@@ -153,7 +153,7 @@ func (w *world) appear(t *rapid.T) {
 func (w *world) sendTo(t *rapid.T, topic string) {
 	for range rapid.IntRange(1, 20).Draw(t, "records") {
 		value := w.value("r")
-		w.must(t, w.broker.Send(topic, value, value))
+		w.must(t, w.broker.Send(topic, w.key(value), value))
 	}
 }
 

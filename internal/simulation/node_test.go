@@ -19,6 +19,7 @@ import (
 type node struct {
 	w        *world
 	name     string
+	number   int
 	manager  *kafka.Manager
 	groups   []string
 	opened   atomic.Pointer[kafka.Producer] // a handler may send while it is opened
@@ -32,7 +33,7 @@ type node struct {
 }
 
 func (w *world) newNode() *node {
-	n := &node{w: w, name: fmt.Sprintf("p%d", len(w.nodes)+1)}
+	n := &node{w: w, number: len(w.nodes), name: fmt.Sprintf("p%d", len(w.nodes)+1)}
 	options := []kafka.Option{
 		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout),
 	}
@@ -64,6 +65,7 @@ func (n *node) launch(group string) error {
 }
 
 func (n *node) register(group string) error {
+	n.w.judge.Tell(n.ordering(group).judged(n.member(group), n.w.drawn.kind))
 	if err := n.manager.RegisterConsumer(context.Background(), n.consumer(n.config(group))); err != nil {
 		return err
 	}
@@ -101,6 +103,7 @@ func (n *node) classic(group string) kafka.ConsumerConfig {
 		cfg.TLS, cfg.SASL = security()
 	}
 	d.failing.configure(&cfg)
+	n.ordering(group).configure(&cfg)
 	return cfg
 }
 

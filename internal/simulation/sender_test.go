@@ -45,7 +45,7 @@ func (n *node) sendSync(ctx context.Context, sender, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	value := n.w.value("s")
-	m := &kafka.ProducerMessage{Topic: topic, Key: key(value), Value: value, Headers: headers(value)}
+	m := &kafka.ProducerMessage{Topic: topic, Key: n.w.key(value), Value: value, Headers: headers(value)}
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value)})
 	err := n.producer().SendMessage(ctx, m)
 	n.w.judge.Tell(n.w.answer(m, err))
@@ -90,7 +90,7 @@ func (n *node) sendAsync(ctx context.Context, sender, topic string, then func())
 	defer cancel()
 	value := n.w.value("a")
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender + " " + string(value), Value: string(value), Async: true})
-	n.producer().SendAsync(ctx, topic, key(value), value, func(m *kafka.ProducerMessage, err error) {
+	n.producer().SendAsync(ctx, topic, n.w.key(value), value, func(m *kafka.ProducerMessage, err error) {
 		n.w.judge.Tell(n.w.answer(m, err))
 		then()
 	})
@@ -147,7 +147,7 @@ func (n *node) send(b burst) {
 func (n *node) sendInOrder(ctx context.Context, sender string, b burst, closed *atomic.Bool) {
 	value := n.w.value("b")
 	n.w.judge.Tell(judge.Send{Process: n.name, Sender: sender, Value: string(value), Async: true})
-	message := &kafka.ProducerMessage{Topic: b.topic, Key: key(value), Value: value, Headers: headers(value)}
+	message := &kafka.ProducerMessage{Topic: b.topic, Key: n.w.key(value), Value: value, Headers: headers(value)}
 	if b.first {
 		message.ToPartition = new(int32)
 	}

@@ -39,6 +39,7 @@ type world struct {
 	damaged   map[judge.Partition]int64 // the first record of each that cannot be read
 
 	calmly     atomic.Bool    // quiet, as of the latest step
+	napping    atomic.Int32   // hooks that sleep
 	operations opCount        // that hooks have seen begin, and that have not ended
 	background sync.WaitGroup // sends, shutdowns, and what else waits
 
@@ -58,6 +59,7 @@ type world struct {
 	kept      []kept
 	whole     []judge.Subscription // what groups must begin at the beginning of
 	poisons   map[string]outcome   // records that fail each time, by value
+	illnesses map[string]outcome   // what handlers do with records of a key, by lane
 	unsent    map[sendingOf]bool
 	broken    string // an invariant that another goroutine has found broken
 }
@@ -88,6 +90,8 @@ type settings struct {
 	outOfRange driver.OutOfRange
 	later      bool // one group also reads a topic that does not exist yet
 	failing    failing
+	orderings  map[string][]ordering // of the groups
+	keying     keying
 }
 
 const (
@@ -116,10 +120,11 @@ func (w *world) topics(group string) (names []string) {
 
 func newWorld(t *rapid.T, st *stats) *world {
 	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool), damaged: make(map[judge.Partition]int64),
-		poisons: make(map[string]outcome), unsent: make(map[sendingOf]bool), deadRead: make(map[judge.Partition]int64), deadIDs: make(map[string]int)}
+		poisons: make(map[string]outcome), illnesses: make(map[string]outcome), unsent: make(map[sendingOf]bool), deadRead: make(map[judge.Partition]int64), deadIDs: make(map[string]int)}
 	w.drawn = drawSettings(t)
 	w.judge = judge.New(judge.Rules{
 		AtMostOnce: w.drawn.autoCommit,
+		Lane:       laneOf,
 		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2, Policy: w.drawn.failing.policy(w.drawn.kind),
 	})
 	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe), memory.WithConsumerGroups(memory.ConsumerGroups{
@@ -177,6 +182,11 @@ func drawSettings(t *rapid.T) settings {
 	// the next rebalance.
 	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
 	s.failing = drawFailing(t, &s)
+	s.keying = keying(rapid.IntRange(0, int(keyingCount)-1).Draw(t, "keys"))
+	s.orderings = make(map[string][]ordering)
+	for _, group := range groups {
+		s.orderings[group] = drawOrderings(t, &s)
+	}
 	for o := range outcomeCount {
 		if o >= asksRetry && !s.failing.on {
 			break
@@ -198,7 +208,14 @@ func (w *world) observe(c memory.Commit) {
 		w.judge.Tell(judge.Positioned{Group: c.Group, Partition: p, Offset: c.Offset})
 		return
 	}
-	w.judge.Tell(judge.CommitApplied{Group: c.Group, Partition: p, Offset: c.Offset})
+	done, ok := named(c)
+	if !ok {
+		w.breaks("commit-metadata-unreadable")
+	}
+	if len(done) > 0 {
+		w.stats.count("order commit names what is done above the position")
+	}
+	w.judge.Tell(judge.CommitApplied{Group: c.Group, Partition: p, Offset: c.Offset, Done: done})
 }
 
 // must ends a sequence in which the harness itself has failed.
@@ -216,9 +233,6 @@ func (w *world) value(prefix string) []byte {
 	w.values++
 	return fmt.Appendf(nil, "%s-%d", prefix, w.values)
 }
-
-// key returns one of a few keys for a value.
-func key(value []byte) []byte { return value[len(value)-1:] }
 
 // partitions returns all partitions in order.
 func (w *world) partitions() (ps []judge.Partition) {
@@ -314,6 +328,7 @@ func (w *world) checkStatus(t *rapid.T) {
 				if w.drawn.fetch == 1 && w.drawn.kind != "batch" && p.Buffered > w.drawn.buffered+2 {
 					w.violated(t, "bounded-buffer", fmt.Sprintf("%+v", p))
 				}
+				w.offer(t, n, s, p)
 			}
 		}
 	}
@@ -463,6 +478,7 @@ func (w *world) calm() {
 	w.mu.Lock()
 	w.script = nil
 	clear(w.poisons)
+	clear(w.illnesses)
 	close(w.release)
 	w.release = make(chan struct{})
 	w.mu.Unlock()
