@@ -27,6 +27,10 @@ var (
 	// ErrUnknownOutcome is wrapped by the error of a message that may be in the log:
 	// the driver sent it and got no answer.
 	ErrUnknownOutcome = errors.New("outcome unknown")
+
+	// ErrGroupHasMembers is wrapped by the error of a Group.Commit that the brokers have
+	// refused because the group has members.
+	ErrGroupHasMembers = errors.New("the group has members")
 )
 
 // An Error is a backend's error, classified for the core.

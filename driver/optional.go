@@ -61,3 +61,15 @@ type SessionDeadliner interface {
 type TopicFinder interface {
 	FindTopic(ctx context.Context, topic string) error
 }
+
+// A GroupReader is a Driver that reads what a group has committed, and where the
+// partitions of its topics begin and end, without joining the group, and that commits for
+// a group without members.
+//
+// OpenGroup connects to the cluster. It takes what OpenConsumer takes, of which it uses
+// the settings of the network, Group and Topics. It must return by the end of ctx. The
+// returned group must not depend on ctx. The caller must close it. A driver around another
+// one that is no GroupReader returns an error that wraps errors.ErrUnsupported.
+type GroupReader interface {
+	OpenGroup(ctx context.Context, cfg ConsumerConfig) (Group, error)
+}

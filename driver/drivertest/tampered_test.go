@@ -20,7 +20,7 @@ type wrongHarness struct {
 	expired  atomic.Bool // sessions have been ended
 	shorter  atomic.Bool // a log has lost its end
 
-	consumers, producers atomic.Int32 // opened
+	consumers, producers, groups atomic.Int32 // opened
 
 	mu     sync.Mutex
 	shadow map[position]int64 // what a wrong driver pretends to have committed

@@ -26,12 +26,13 @@ type wrong struct {
 	config   func(cfg *driver.ConsumerConfig)                 // changes what the consumer is asked for
 	consumer func(c *consumer)
 	producer func(p *producer)
+	group    func(g *groupOutside)
 	sends    func(cfg *driver.ProducerConfig) // changes what the producer is asked for
 }
 
 func wrongs() []wrong {
 	return slices.Concat(
-		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongTopics(), wrongProducers(),
+		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongTopics(), wrongProducers(), wrongGroups(),
 	)
 }
 
@@ -95,7 +96,7 @@ func TestSkippedCasesOfTheConsumerProtocol(t *testing.T) {
 }
 
 // opens is what a case opens.
-type opens struct{ consumers, producers bool }
+type opens struct{ consumers, producers, groups bool }
 
 // opensOf runs every case on the right driver, which must pass, and returns what
 // each opens.
@@ -110,7 +111,7 @@ func opensOf(t *testing.T) map[string]opens {
 		})
 		assert.Emptyf(t, r.errors, "%s on the right driver", c.Name)
 		assert.Emptyf(t, r.skipped, "%s on the right driver", c.Name)
-		all[c.Name] = opens{h.consumers.Load() > 0, h.producers.Load() > 0}
+		all[c.Name] = opens{h.consumers.Load() > 0, h.producers.Load() > 0, h.groups.Load() > 0}
 	}
 	return all
 }
@@ -118,9 +119,9 @@ func opensOf(t *testing.T) map[string]opens {
 // matters reports whether a case with these opens can see what is wrong.
 func (w wrong) matters(o opens) bool {
 	if w.denies {
-		return !o.consumers && !o.producers // it is seen where the right driver refuses nothing
+		return !o.consumers && !o.producers && !o.groups // it is seen where the right driver refuses nothing
 	}
-	return o.producers && (w.producer != nil || w.sends != nil) || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
+	return o.groups && w.group != nil || o.producers && (w.producer != nil || w.sends != nil) || o.consumers && (w.consumer != nil || w.config != nil || w.open != nil || w.validate != nil)
 }
 
 // TestEveryCaseCanFail holds the table complete.

@@ -28,6 +28,7 @@ type Broker struct {
 var _ interface {
 	driver.Driver
 	driver.GroupProtocolSupporter
+	driver.GroupReader
 } = (*Broker)(nil)
 
 // An Option changes a new Broker.
