@@ -23,7 +23,7 @@
 // context, and leaves nothing behind after Close. The effect of a fault depends on the
 // call:
 //
-//   - OpenConsumer, OpenProducer: After opens, closes and fails.
+//   - OpenConsumer, OpenProducer, OpenGroup: After opens, closes and fails.
 //   - Run: Before fails without joining. After fails once Delay has passed since the
 //     first Assign: live claims are Lost, and the connection is severed without leaving
 //     the group, as in a crash. Never waits for Close without joining.
@@ -43,5 +43,5 @@
 //   - Ack: the injector is called when the outcome is known. Before and After acknowledge
 //     a message that is in the log with an unknown outcome; a failure stays as it is.
 //     Never withholds the outcome until Close gives up. Delay withholds it for that time.
-//   - Flush, FindTopic: Before, After, Never and Delay have their literal meaning.
+//   - Flush, FindTopic, ReadGroup, CommitGroup: Before, After, Never and Delay have their literal meaning.
 package fault

@@ -20,6 +20,7 @@ var _ interface {
 	driver.ConsumerValidator
 	driver.ProducerValidator
 	driver.GroupProtocolSupporter
+	driver.GroupReader
 } = (*faulty)(nil)
 
 func (d *faulty) ValidateConsumer(cfg driver.ConsumerConfig) error {

@@ -28,11 +28,15 @@ const (
 	Deliver
 	Heartbeat
 	FindTopic
+	OpenGroup
+	ReadGroup
+	CommitGroup
 )
 
 var opNames = [...]string{
 	"OpenConsumer", "OpenProducer", "Run", "Commit", "Mark", "Pause", "Resume",
 	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer", "Deliver", "Heartbeat", "FindTopic",
+	"OpenGroup", "ReadGroup", "CommitGroup",
 }
 
 // String returns the constant's name.
