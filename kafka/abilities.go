@@ -68,3 +68,16 @@ func findTopic(ctx context.Context, p driver.Producer, topic string) error {
 	}
 	return guard(func() error { return f.FindTopic(ctx, topic) })
 }
+
+// openGroup returns a view of cfg's group from outside.
+func openGroup(ctx context.Context, d driver.Driver, cfg driver.ConsumerConfig) (g driver.Group, err error) {
+	reader, ok := d.(driver.GroupReader)
+	if !ok {
+		return nil, fmt.Errorf("the driver %T cannot read groups from outside: %w", d, ErrUnsupported)
+	}
+	err = guard(func() (err error) {
+		g, err = reader.OpenGroup(ctx, cfg)
+		return err
+	})
+	return g, err
+}

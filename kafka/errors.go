@@ -31,6 +31,10 @@ var (
 	// other error of a send means that the message is not in the log.
 	ErrUnknownOutcome = driver.ErrUnknownOutcome
 
+	// ErrUnsupported is wrapped by the answer to a call that needs an ability which the
+	// driver lacks.
+	ErrUnsupported = errors.ErrUnsupported
+
 	// ErrNotFailing is the answer to Resolve for a record that has not failed, or not in
 	// this process, or that is done meanwhile.
 	ErrNotFailing = errors.New("record is not failing")

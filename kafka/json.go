@@ -79,6 +79,9 @@ func (s ConsumerStatus) MarshalJSON() ([]byte, error) { return fieldsJSON(s) }
 // MarshalJSON returns the status with errors as text.
 func (s PartitionStatus) MarshalJSON() ([]byte, error) { return fieldsJSON(s) }
 
+// MarshalJSON returns the lag with its error as text.
+func (l PartitionLag) MarshalJSON() ([]byte, error) { return fieldsJSON(l) }
+
 // MarshalJSON returns the trouble with its error as text.
 func (e TopicError) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 

@@ -40,6 +40,8 @@ type Manager struct {
 	producers    map[string]*Producer // by folded name; nil while it is being opened
 	opening      sync.WaitGroup       // producers that are being opened
 	openingCount int                  // as many
+	asking       sync.WaitGroup       // calls that ask the brokers, such as Lag
+	askingCount  int                  // as many
 	ids          int                  // the number of the latest producer without a name
 	startCtx     context.Context      // for consumers that are registered later; nil before the start
 	unwatch      func() bool          // stops watching startCtx

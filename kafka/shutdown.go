@@ -271,6 +271,7 @@ func (m *Manager) stopAll(began time.Time) {
 			errs = append(errs, fmt.Errorf("kafka: consumer %q: %w", j.name(), j.stopErr))
 		}
 	}
+	m.asking.Wait()
 	m.endStages()
 	m.stopErr = errors.Join(errs...)
 	m.event(ShutdownEnded{Took: time.Since(began), Err: m.endOutcome()})
@@ -319,6 +320,9 @@ func (m *Manager) running() *StopError {
 	defer m.mu.Unlock()
 	if m.openingCount > 0 {
 		e.Running = append(e.Running, fmt.Sprintf("%d producers that are being opened", m.openingCount))
+	}
+	if m.askingCount > 0 {
+		e.Running = append(e.Running, fmt.Sprintf("%d calls of Lag", m.askingCount))
 	}
 	return e
 }

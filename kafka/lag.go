@@ -1,0 +1,147 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A PartitionLag is what is known of one partition of a group. Offsets are -1 while they
+// are not known.
+type PartitionLag struct {
+	Topic     string
+	Partition int32 // -1 is the whole topic, which cannot be read because of Err
+
+	Committed int64 // the durable position of the group; without Err, -1 says that it has none
+
+	// Start is where the group continues: Committed, or where ConsumerConfig.InitialOffset
+	// lets it begin on a partition for which it has no position. With OffsetNewest that is
+	// the end, or the beginning if the group has a position in another partition of the
+	// topic.
+	Start int64
+
+	Begin, End int64 // the first offset of the log, and the one after its last record
+	Lag        int64 // End - Start, and not less than 0
+
+	Err error // why some of this is not known
+}
+
+// Lag returns how far the group of a consumer is behind in each partition of its topics,
+// in the order of the topics, then of the partitions. It asks the brokers, from outside
+// the group: so it works while the consumer is off, disabled or backing off, counts the
+// partitions that other members own, and makes no group rebalance. It opens connections
+// for each call, so it is for an operator's question and not for a loop.
+//
+// A topic or a partition that cannot be read has an error of its own, which does not keep
+// Lag from the others. Positions are those that are committed: what has been handled since
+// counts as lag.
+//
+// Lag ends with ctx, after 30s if ctx has no deadline, and when a shutdown begins. What is
+// known by the end of ctx it returns; that of other partitions is then not known. The
+// error wraps ErrUnknownConsumer, ErrNoDriver, ErrClosed, or ErrUnsupported if the driver
+// cannot read groups from outside.
+func (m *Manager) Lag(ctx context.Context, jobName string) ([]PartitionLag, error) {
+	j, err := m.job(jobName)
+	if err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, errors.New("kafka: lag: ctx is nil")
+	}
+	all, err := m.readGroup(ctx, j)
+	if err != nil && isClosed(m.stopping) {
+		err = ErrClosed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: lag of consumer %q: %w", j.name(), err)
+	}
+	return lags(&j.dcfg, all), nil
+}
+
+// readGroup asks for the group of j. A shutdown ends it, and waits for it.
+func (m *Manager) readGroup(ctx context.Context, j *job) ([]driver.GroupPartition, error) {
+	if err := m.beginAsk(); err != nil {
+		return nil, err
+	}
+	defer m.endAsk()
+	ctx, cancel := m.openContext(ctx)
+	defer cancel()
+	g, err := openGroup(ctx, m.driver, j.dcfg)
+	if err != nil {
+		return nil, err
+	}
+	defer j.closeGroup(ctx, g)
+	var all []driver.GroupPartition
+	err = guard(func() (err error) {
+		all, err = g.Read(ctx)
+		return err
+	})
+	return all, err
+}
+
+// closeGroup closes g. It severs connections and waits for no broker.
+func (j *job) closeGroup(ctx context.Context, g driver.Group) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := guard(func() error { return g.Close(ctx) }); err != nil {
+		j.log.Warn("kafka: closing the view of the group failed", "error", loggable(err))
+	}
+}
+
+// beginAsk counts a call that asks the brokers, so that a shutdown waits for it.
+func (m *Manager) beginAsk() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return ErrClosed
+	case m.driver == nil:
+		return ErrNoDriver
+	}
+	m.asking.Add(1)
+	m.askingCount++
+	return nil
+}
+
+func (m *Manager) endAsk() {
+	m.mu.Lock()
+	m.askingCount--
+	m.mu.Unlock()
+	m.asking.Done()
+}
+
+// lags returns the lag of each partition of a group with the configuration cfg.
+func lags(cfg *driver.ConsumerConfig, all []driver.GroupPartition) []PartitionLag {
+	known := map[string]bool{} // topics in which the group has a position, or may have one
+	for _, p := range all {
+		if p.Committed >= 0 || positionFailed(p) {
+			known[p.Topic] = true
+		}
+	}
+	var ls []PartitionLag
+	for _, p := range all {
+		l := PartitionLag{Topic: p.Topic, Partition: p.Partition, Committed: p.Committed, Begin: p.Begin, End: p.End, Lag: -1, Err: p.Err}
+		switch {
+		case p.Committed >= 0:
+			l.Start = p.Committed
+		case positionFailed(p):
+			l.Start = -1
+		case cfg.Initial(p.Topic) == driver.OffsetOldest, known[p.Topic]:
+			l.Start = p.Begin
+		default:
+			l.Start = p.End
+		}
+		if l.Start >= 0 && l.End >= 0 {
+			l.Lag = max(0, l.End-l.Start)
+		}
+		ls = append(ls, l)
+	}
+	return ls
+}
+
+// positionFailed reports whether the group's position is what is not known of p.
+func positionFailed(p driver.GroupPartition) bool {
+	return p.Err != nil && p.Committed < 0 && p.End >= 0
+}
