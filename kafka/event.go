@@ -98,6 +98,15 @@ type ConsumerHeld struct {
 	Err     error
 }
 
+// PauseChanged is an [Event]: an operator has paused a consumer, or partitions of it, or has
+// resumed them. Without Partitions it is the whole consumer; then Paused false says that no
+// pause is left, of partitions either.
+type PauseChanged struct {
+	JobName    string
+	Paused     bool
+	Partitions []TopicPartition
+}
+
 // CommitFailed is an [Event]: positions are not durable yet. They will be
 // committed again.
 type CommitFailed struct {
@@ -196,6 +205,7 @@ func (e RecordForwarded) MarshalText() ([]byte, error) { return []byte(e.String(
 func (e ForwardFailed) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 func (ConsumerHeld) event()     {}
+func (PauseChanged) event()     {}
 func (RecordSkipped) event()    {}
 func (RecordForwarded) event()  {}
 func (ForwardFailed) event()    {}

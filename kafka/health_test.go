@@ -99,6 +99,13 @@ var situations = []situation{
 		d.consumer(t).deliver(d.consumer(t).assign(0, 0), 0, 9)
 		return m
 	}},
+	{"paused", "", "", "an operator has paused the consumer", func(t *testing.T) *Manager {
+		d := &fakeDriver{}
+		m := start(t, d, testConfig(), nothing)
+		require.NoError(t, m.Pause("job"))
+		d.consumer(t).deliver(d.consumer(t).assign(0, 0), 0, 9)
+		return m
+	}},
 	{"stuck handler", "", `kafka: consumer "job": the handler of orders/0 has been at offset 0 for 59m45s`, "one call runs for longer than WithStuckAfter", func(t *testing.T) *Manager {
 		d := &fakeDriver{}
 		m := startStuck(t, d, testConfig(), hangAtOnce)

@@ -21,7 +21,7 @@ type hold struct {
 	log      *slog.Logger
 	event    func(Event)
 
-	mu      sync.Mutex
+	reports
 	brakes  map[*brake]bool // of the lanes that live
 	active  bool
 	since   time.Time
@@ -35,9 +35,6 @@ type hold struct {
 	timer   *time.Timer    // of the hold, or of the probe
 	epoch   int            // counts timers, so that a late one does nothing
 	timers  sync.WaitGroup
-
-	reports   []func() // not made yet, in order
-	reporting bool     // a goroutine makes them
 }
 
 // A gateTicket is a lane's place at the gate, and afterwards its leave to probe.
@@ -127,37 +124,6 @@ func (h *hold) grow(d time.Duration) time.Duration {
 		return h.wait
 	}
 	return h.wait - time.Duration(float64(h.wait)*min(b.Jitter, 1)*rand.Float64())
-}
-
-// report makes unlock call f. Reports come in the order of what they are about: a lane that
-// a hold's end lets go can hold the consumer again before the end has been reported. The
-// caller holds the mutex.
-func (h *hold) report(f func()) { h.reports = append(h.reports, f) }
-
-// unlock releases the mutex, and makes the reports that are left, unless another goroutine
-// is at it: that one makes them all. Loggers and hooks are called without the mutex.
-func (h *hold) unlock() {
-	if h.reporting || len(h.reports) == 0 {
-		h.mu.Unlock()
-		return
-	}
-	h.reporting = true
-	defer func() { // a hook that ends the goroutine leaves the others' reports to be made
-		h.reporting = false
-		h.unlock()
-	}()
-	for len(h.reports) > 0 {
-		f := h.reports[0]
-		h.reports = h.reports[1:]
-		h.unlocked(f)
-	}
-}
-
-// unlocked calls f without the mutex, which the caller holds.
-func (h *hold) unlocked(f func()) {
-	h.mu.Unlock()
-	defer h.mu.Lock()
-	f()
 }
 
 // after calls f under the mutex when d has passed, unless the timer is set again

@@ -2,17 +2,50 @@ package kafka
 
 import "time"
 
-// gate waits while the consumer is held, and reports whether it was open: after a wait
-// everything has to be looked at again. A lane that is let through as the probe hands out
-// one record.
+// gate waits while the partition is paused or the consumer is held, and reports whether it
+// was open: after a wait everything has to be looked at again. A lane that is let through as
+// the probe hands out one record. The probe of a partition that is paused is another's.
 func (l *lane) gate() (open bool) {
-	if !l.brake.held() || l.ticket != nil {
+	if l.brake.free() {
 		return true
 	}
-	if l.seat != nil {
-		l.seat.park(true)
-		defer l.seat.pastGate()
+	turned := l.brake.turned()
+	switch {
+	case l.brake.paused():
+		l.unprobe()
+		defer l.parkAtGate()()
+		l.awaitTurn(turned)
+	case l.brake.held() && l.ticket == nil:
+		defer l.parkAtGate()()
+		l.awaitProbe(turned)
+	default:
+		return true
 	}
+	return false
+}
+
+// parkAtGate gives back the place of a lane of a crew while it waits at the gate. The
+// function that it returns says that it no longer does.
+func (l *lane) parkAtGate() (past func()) {
+	if l.seat == nil {
+		return func() {}
+	}
+	l.seat.park(true)
+	return l.seat.pastGate
+}
+
+// awaitTurn waits until an operator's pause begins or ends.
+func (l *lane) awaitTurn(turned <-chan struct{}) {
+	select {
+	case <-turned:
+	case <-l.brake.haltC:
+	case <-l.failing.kick:
+	}
+}
+
+// awaitProbe waits while the consumer is held, until this lane may hand out the probe, or
+// something else has to be looked at.
+func (l *lane) awaitProbe(turned <-chan struct{}) {
 	t := &gateTicket{partition: keyOf(l.claim), admit: make(chan admission, 1)}
 	for _, f := range l.open {
 		if t.retry.Before(f.due()) {
@@ -27,8 +60,9 @@ func (l *lane) gate() (open bool) {
 		l.env.hold.withdraw(t)
 	case <-l.failing.kick:
 		l.env.hold.withdraw(t)
+	case <-turned:
+		l.env.hold.withdraw(t)
 	}
-	return false
 }
 
 // admitted follows an admission. Records that have failed wait for its delay.

@@ -27,6 +27,7 @@ type job struct {
 	ledger  *ledger      // failures of records, likewise
 	policy  *policy
 	hold    *hold
+	pauses  *pauses
 	watch   *watch
 	places  *places // of handlers that run, across claims; nil is no bound
 
@@ -91,6 +92,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		ledger:  newLedger(),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
+		pauses:  newPauses(cfg.JobName, log, m.event),
 		places:  newPlaces(cfg.MaxConcurrency),
 	}
 	j.watch = newWatch(j, m.stuckLimit(&cfg))
@@ -139,6 +141,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
 		hold:           j.hold,
+		pauses:         j.pauses,
 		workers:        j.workers,
 		forwarder:      j.forwarder,
 	}

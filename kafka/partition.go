@@ -54,6 +54,7 @@ func newPartition(e *env, c *driver.Claim) *partition {
 	} else {
 		p.lane = newLane(e, c, brake, intake)
 	}
+	e.pauses.enlist(p)
 	return p
 }
 
@@ -101,6 +102,7 @@ func (p *partition) work(before *partition) {
 	ended = true
 	p.closeFailing()
 	p.env.hold.drop(p.brake)
+	p.env.pauses.drop(p)
 	p.brake.cancel(context.Canceled)
 	p.brake.endSends()
 	close(p.done)

@@ -2,12 +2,13 @@ package kafka
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 )
 
 // A brake stops one partition: it lets no further record be handed out, and cancels
-// the context of the handler that runs. It is pulled once and never released. A hold lets
-// it be pulled for a while, too.
+// the context of the handler that runs. It is pulled once and never released. A hold, and
+// an operator's pause, let it be pulled for a while, too.
 //
 // Its flags are one word, so that a lane asks for all of them by one load per record.
 type brake struct {
@@ -22,6 +23,9 @@ type brake struct {
 	// The context of what the lane sends for its claim. It outlives the handler's.
 	sends    context.Context
 	endSends context.CancelFunc
+
+	mu   sync.Mutex
+	turn chan struct{} // closed and replaced when an operator's pause begins or ends
 }
 
 const (
@@ -29,10 +33,11 @@ const (
 	flagGivenUp             // what the handler comes to is not committed any longer
 	flagHeld                // no record is handed out for a while, but for probes; see hold
 	flagFenced              // halted because the session's deadline has passed: nothing is committed
+	flagPaused              // an operator has paused the partition: no record is handed out, probes included
 )
 
 func newBrake(ctx context.Context) *brake {
-	b := &brake{haltC: make(chan struct{})}
+	b := &brake{haltC: make(chan struct{}), turn: make(chan struct{})}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	b.sends, b.endSends = context.WithCancel(context.WithoutCancel(ctx))
 	return b
@@ -45,8 +50,43 @@ func (b *brake) held() bool    { return b.flags.Load()&flagHeld != 0 }
 func (b *brake) halted() bool  { return b.flags.Load()&flagHalted != 0 }
 func (b *brake) givenUp() bool { return b.flags.Load()&flagGivenUp != 0 }
 func (b *brake) fenced() bool  { return b.flags.Load()&flagFenced != 0 }
+func (b *brake) paused() bool  { return b.flags.Load()&flagPaused != 0 }
 
-// setHeld sets or lifts the only flag that does not stay.
+// waits reports that no record is handed out for a while, though a probe may be.
+func (b *brake) waits() bool { return b.flags.Load()&(flagHeld|flagPaused) != 0 }
+
+// bars reports whether no record may be handed out now, or no probe.
+func (b *brake) bars(probe bool) bool {
+	flags := b.flags.Load()
+	if probe {
+		flags &^= flagHeld
+	}
+	return flags&(flagHalted|flagHeld|flagPaused) != 0
+}
+
+// setPaused sets or lifts an operator's pause, and wakes the lanes that wait at the gate.
+func (b *brake) setPaused(paused bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if paused {
+		b.flags.Or(flagPaused)
+	} else {
+		b.flags.And(^uint32(flagPaused))
+	}
+	close(b.turn)
+	b.turn = make(chan struct{})
+}
+
+// turned returns a channel that is closed when an operator's pause begins or ends. A lane
+// asks for it before it asks whether there is a pause. Otherwise this could happen: a lane
+// finds the partition paused, the pause ends, and the lane waits for the end of the next.
+func (b *brake) turned() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.turn
+}
+
+// setHeld sets or lifts the flag of a hold.
 func (b *brake) setHeld(held bool) {
 	if held {
 		b.flags.Or(flagHeld)

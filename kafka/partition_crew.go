@@ -118,10 +118,10 @@ func (c *crew) staff() (first *seat) {
 	return first
 }
 
-// still reports that no lane may take a record that has not been handed out: the consumer
-// is held, and a lane that has one waits at the gate, as the next probe. Called under the
-// intake's mutex.
-func (c *crew) still() bool { return c.gated > 0 && c.brake.held() }
+// still reports that no lane may take a record that has not been handed out: the partition
+// is paused, or the consumer is held, and a lane that has one waits at the gate, as the next
+// probe. Called under the intake's mutex.
+func (c *crew) still() bool { return c.brake.paused() || c.gated > 0 && c.brake.held() }
 
 // seat returns a seat without a goroutine.
 func (c *crew) seat() *seat {
@@ -368,7 +368,7 @@ func (s *seat) giveUp() (owned bool) {
 // yield gives back the lane's place in its crew, if its record has failed or has to wait
 // at the gate.
 func (l *lane) yield() {
-	if fresh := len(l.open) == 0; l.seat != nil && (!fresh || l.brake.held()) {
+	if fresh := len(l.open) == 0; l.seat != nil && (!fresh || l.brake.waits()) {
 		l.seat.park(fresh)
 	}
 }

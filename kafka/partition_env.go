@@ -44,6 +44,7 @@ type env struct {
 	budget   *budget
 	ledger   *ledger
 	hold     *hold
+	pauses   *pauses
 	workers  *workers
 	places   *places // of handlers that run; nil is no bound
 	keeper   keeper

@@ -6,10 +6,21 @@ package kafka
 type pauseReason uint8
 
 const (
-	pauseQueue pauseReason = 1 << iota // the partition's own queue is above its bounds
-	pauseTotal                         // the consumer's queues together are; see budget
-	pauseDone                          // too many records are done above one that is not
+	pauseOperator pauseReason = 1 << PausedByOperator // the operator's; see pauses
+	pauseQueue    pauseReason = 1 << PausedByQueue    // the partition's own queue is above its bounds
+	pauseTotal    pauseReason = 1 << PausedByTotal    // the consumer's queues together are; see budget
+	pauseDone     pauseReason = 1 << PausedByDone     // too many records are done above one that is not
 )
+
+// list returns the reasons for a status.
+func (r pauseReason) list() (all []PauseReason) {
+	for one := range pauseReasonCount {
+		if r&(1<<one) != 0 {
+			all = append(all, one)
+		}
+	}
+	return all
+}
 
 // A flow is why a claim should be paused and whether it is. It is guarded by the
 // intake's mutex, which is not held while the driver is called.

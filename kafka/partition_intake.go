@@ -126,7 +126,7 @@ func (in *intake) take(r *window.Run, limit int) (n int) {
 func (in *intake) takeBatch(r *window.Run, limit int, late bool) (n int, wait bool) {
 	return in.takeBy(r, func() (int, bool) {
 		n, full := in.serial.Batch(limit, in.env.batchBytes)
-		if n > 0 && !full && !late && in.env.batchLinger > 0 && in.flow.reasons == 0 {
+		if n > 0 && !full && !late && in.env.batchLinger > 0 && in.flow.reasons&^pauseOperator == 0 {
 			return 0, true
 		}
 		return in.serial.Gather(r, n), false
@@ -212,7 +212,8 @@ func (in *intake) fill(ps *PartitionStatus) {
 	defer in.mu.Unlock()
 	w := in.window
 	ps.Position, ps.Committed = w.Position(), in.committed.Load()
-	ps.Buffered, ps.BufferedBytes, ps.Paused = w.Len(), w.Bytes(), in.flow.have
+	ps.Buffered, ps.BufferedBytes = w.Len(), w.Bytes()
+	ps.Paused, ps.PausedBy = in.flow.have || in.flow.reasons != 0, in.flow.reasons.list()
 	ps.InFlight, ps.Oldest = w.Undone()
 	ps.FetchError, ps.FetchErrorAt = in.trouble.err, in.trouble.at
 }

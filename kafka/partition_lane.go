@@ -238,7 +238,7 @@ func (l *lane) begin() (ctx context.Context, ok bool) {
 
 // beginWith is begin for records after which begun of the run have been handed out.
 func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Context, ok bool) {
-	if l.i == len(l.run.Records) || l.brake.halted() || l.brake.held() && l.ticket == nil {
+	if l.i == len(l.run.Records) || l.brake.bars(l.ticket != nil) {
 		return nil, false
 	}
 	l.probe, l.ticket = l.ticket, nil

@@ -92,6 +92,7 @@ func (c *claims) Assign(claims []*driver.Claim) {
 		if halted {
 			p.brake.halt(nil)
 		}
+		p.intake.syncFlow() // for a pause of the operator
 		go p.work(c.env.workers.enlist(p))
 		if p.intake.stale() {
 			c.env.schedule.moved()

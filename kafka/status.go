@@ -41,6 +41,12 @@ type ConsumerStatus struct {
 	// Held says why nothing is handed out for a while, if so.
 	Held *HeldStatus
 
+	// Paused says that an operator has paused the consumer as a whole. PausedPartitions are
+	// the partitions that are paused by themselves, owned or not, in order. See
+	// Manager.Pause.
+	Paused           bool
+	PausedPartitions []TopicPartition
+
 	// PolicyError is the latest trouble with ConsumerConfig.Failure since the consumer was
 	// registered: a record that should be a dead letter where none are configured, or a
 	// Classify that panicked, ended its goroutine or returned what is no Failure. Such
@@ -83,9 +89,10 @@ type PartitionStatus struct {
 	HighWatermark int64 // the end of the partition as of the latest fetch
 	Lag           int64 // HighWatermark - Position
 
-	Buffered      int  // records delivered and not released
-	BufferedBytes int  // what they cost
-	Paused        bool // fetching waits for the handler
+	Buffered      int           // records delivered and not released
+	BufferedBytes int           // what they cost
+	Paused        bool          // it is not fetched for a while
+	PausedBy      []PauseReason // why
 
 	// InFlight is the number of records that the handler is at, or that wait to be
 	// tried again.
@@ -178,6 +185,7 @@ func (j *job) snapshot() ConsumerStatus {
 		Skipped:     j.skipped.Load(),
 		Forwards:    j.policy.forwards(),
 	}
+	cs.Paused, cs.PausedPartitions = j.pauses.status()
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {
 		cs.Stragglers = topicPartitions(j.workers.stragglers(nil))

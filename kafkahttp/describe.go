@@ -56,6 +56,8 @@ func consumerLine(e kafka.Event) line {
 			return line{Text: "No longer held."}
 		}
 		return line{Level: levelWarn, Text: "Held until " + clock(e.Until) + ".", Err: text(e.Err)}
+	case kafka.PauseChanged:
+		return line{Text: describePause(e)}
 	case kafka.CommitFailed:
 		return line{Level: levelWarn, Text: "Commit failed.", Err: text(e.Err)}
 	case kafka.DriverError:
@@ -139,6 +141,17 @@ func producerLine(e kafka.Event) line {
 		return line{Level: levelBad, Text: "Producer " + e.ProducerID + " has not sent a message to " + e.Topic + ".", Err: text(e.Err)}
 	}
 	return line{}
+}
+
+func describePause(e kafka.PauseChanged) string {
+	did := "Resumed"
+	if e.Paused {
+		did = "Paused"
+	}
+	if len(e.Partitions) == 0 {
+		return did + " by an operator."
+	}
+	return did + " by an operator: " + partitions(e.Partitions) + "."
 }
 
 // partitions names the first ones.

@@ -140,6 +140,8 @@ func (r *row) Label() string {
 		return r.State.String()
 	case r.Held != nil:
 		return "held"
+	case r.Paused:
+		return "paused"
 	case r.Standing > 0:
 		return "stands still"
 	case r.Level >= levelWarn:

@@ -124,6 +124,28 @@ func TestOtherRecords(t *testing.T) {
 	assert.Contains(t, get(t, h, "/consumer?name=orders").Body.String(), "<dt>Done above</dt><dd>4</dd>")
 }
 
+// What a page says of a pause: who has paused, and no fault that is none.
+func TestPaused(t *testing.T) {
+	long := time.Now().Add(-time.Hour)
+	s := kafka.ConsumerStatus{JobName: "orders", State: kafka.StateRunning, Switch: true, Partitions: []kafka.PartitionStatus{
+		{Topic: "orders", Buffered: 3, StandsSince: long, Paused: true, PausedBy: []kafka.PauseReason{kafka.PausedByOperator}},
+	}, PausedPartitions: []kafka.TopicPartition{{Topic: "orders"}, {Topic: "orders", Partition: 8}}}
+	page := func(path string) string {
+		return get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}), path).Body.String()
+	}
+	assert.Contains(t, page("/"), "Paused by an operator: orders/0, orders/8.")
+	assert.Contains(t, page("/consumer?name=orders"), "<b>Paused by an operator.</b>")
+	assert.NotContains(t, page("/consumer?name=orders"), "is not handed out.")
+	s.Paused = true
+	assert.Contains(t, page("/"), "Paused by an operator: nothing is handed out.")
+	assert.Contains(t, page("/"), ">paused<")
+	s.Paused, s.PausedPartitions = false, nil
+	s.Partitions[0] = kafka.PartitionStatus{Topic: "orders", Paused: true, PausedBy: []kafka.PauseReason{kafka.PausedByDone}}
+	assert.Contains(t, page("/consumer?name=orders"), "too many records are done above one that is not")
+	s.Partitions[0].PausedBy = []kafka.PauseReason{kafka.PausedByQueue}
+	assert.Contains(t, page("/consumer?name=orders"), "Fetching waits for the handler, whose queue is full.")
+}
+
 // The most urgent consumer comes first, and its worst partition with it.
 func TestUrgentFirst(t *testing.T) {
 	down := errors.New("down")

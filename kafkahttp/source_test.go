@@ -95,7 +95,8 @@ func everything(word string) *fakeSource {
 		Errors: 3, NextRetry: now.Add(time.Minute), DriverError: fails("driver"), DriverErrorAt: now,
 		Held:        &kafka.HeldStatus{Since: now, Until: now.Add(time.Minute), Err: fails("held")},
 		PolicyError: fails("policy"), CommitError: fails("commit"), DeadLetters: 1234, Skipped: 5, Forwards: true,
-		TopicErrors: []kafka.TopicError{{Topic: "topic-" + word, Partition: -1, Err: fails("topic"), At: now}},
+		PausedPartitions: []kafka.TopicPartition{{Topic: "topic-" + word, Partition: 9}},
+		TopicErrors:      []kafka.TopicError{{Topic: "topic-" + word, Partition: -1, Err: fails("topic"), At: now}},
 		Partitions: []kafka.PartitionStatus{{
 			Topic: "topic-" + word, Partition: 0, Position: 42, Committed: 41, HighWatermark: 1242, Lag: 1200,
 			Buffered: 10, BufferedBytes: 1000, Paused: true, InFlight: 1, StandsSince: now.Add(-time.Hour), Oldest: now.Add(-2 * time.Hour),
@@ -132,6 +133,8 @@ func allEvents(word string) []kafka.Event {
 		kafka.ForwardFailed{JobName: job, TopicPartition: tp, ToTopic: word, Err: err},
 		kafka.ConsumerHeld{JobName: job, Until: time.Now(), Err: err},
 		kafka.ConsumerHeld{JobName: job},
+		kafka.PauseChanged{JobName: job, Paused: true, Partitions: tps},
+		kafka.PauseChanged{JobName: job},
 		kafka.CommitFailed{JobName: job, Err: err},
 		kafka.DriverError{JobName: job, Topic: tp.Topic, Err: err},
 		kafka.DataLoss{JobName: job, Topic: tp.Topic, From: 1, To: 2, Recreated: true},

@@ -87,6 +87,11 @@ func whyTrouble(s *kafka.ConsumerStatus) (all []why) {
 		add(why{Level: levelWarn, Text: "Held: nothing is handed out.", Err: text(s.Held.Err), Since: s.Held.Since, Next: s.Held.Until,
 			Help: "The handler blames an outage. One record is tried then; end the hold when the outage is over."})
 	}
+	if s.Paused {
+		add(why{Level: levelOff, Text: "Paused by an operator: nothing is handed out.", Help: "Resume it to go on. Other instances are not affected, and a restart forgets it."})
+	} else if len(s.PausedPartitions) > 0 {
+		add(why{Level: levelOff, Text: "Paused by an operator: " + partitions(s.PausedPartitions) + ".", Help: "Their records are not handed out here, whether they are owned or not."})
+	}
 	if s.CommitError != nil {
 		add(why{Level: levelWarn, Text: "Positions cannot be committed.", Err: text(s.CommitError), Help: "Handled records come again after a restart. It goes on trying."})
 	}
@@ -144,11 +149,18 @@ func others(p *kafka.PartitionStatus) string {
 
 // whyPartition returns the reasons why a partition stands still, the most urgent first.
 func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) []why {
+	paused := slices.Contains(p.PausedBy, kafka.PausedByOperator)
+	held = held || paused
 	all := append(whyRecord(p, held), whyHandler(p, held, now)...)
 	if p.FetchError != nil {
 		all = append(all, why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})
 	}
-	if len(all) == 0 && p.Paused {
+	switch {
+	case paused:
+		all = append(all, why{Level: levelOff, Text: "Paused by an operator."})
+	case len(all) == 0 && slices.Contains(p.PausedBy, kafka.PausedByDone):
+		all = append(all, why{Level: levelBusy, Text: "Fetching waits: too many records are done above one that is not."})
+	case len(all) == 0 && p.Paused:
 		all = append(all, why{Level: levelBusy, Text: "Fetching waits for the handler, whose queue is full."})
 	}
 	return all
