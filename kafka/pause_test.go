@@ -471,6 +471,7 @@ func newPausing(t *rapid.T) *pausing {
 	case cfg.Order == OrderByPartition && rapid.Bool().Draw(t, "batch"):
 		cfg.MaxBatchSize, cfg.BatchLinger = 4, time.Second
 		consumer = NewBatchConsumer(cfg, func(_ context.Context, ms []*Message) error {
+			p.begin(ms)
 			for _, m := range ms {
 				if err := p.handle(m); err != nil {
 					return err
@@ -483,7 +484,10 @@ func newPausing(t *rapid.T) *pausing {
 			cfg.Parallelism = rapid.IntRange(1, 4).Draw(t, "parallelism")
 			cfg.MaxConcurrency = rapid.IntRange(0, 3).Draw(t, "concurrency")
 		}
-		consumer = NewConsumer(cfg, func(_ context.Context, m *Message) error { return p.handle(m) })
+		consumer = NewConsumer(cfg, func(_ context.Context, m *Message) error {
+			p.begin([]*Message{m})
+			return p.handle(m)
+		})
 	}
 	p.m = New(p.d, quiet())
 	require.NoError(t, p.m.RegisterConsumer(context.Background(), consumer))
@@ -493,13 +497,18 @@ func newPausing(t *rapid.T) *pausing {
 	return p
 }
 
-// handle is called at once when a record is handed out. In a test that lets everything come
-// to rest before each step, no record is on its way when a pause begins.
+// begin is called when records are handed out. The test lets everything come to rest before
+// each step, so that none are on their way when a pause begins.
+func (p *pausing) begin(ms []*Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all || p.some[ms[0].Partition] {
+		p.broken = append(p.broken, fmt.Sprintf("partition %d was handed out offset %d while paused", ms[0].Partition, ms[0].Offset))
+	}
+}
+
 func (p *pausing) handle(m *Message) error {
 	p.mu.Lock()
-	if p.all || p.some[m.Partition] {
-		p.broken = append(p.broken, fmt.Sprintf("partition %d was handed out offset %d while paused", m.Partition, m.Offset))
-	}
 	do := choose(p.plan, recordKey{TopicPartition{m.Topic, m.Partition}, m.Offset}, m.Attempt)
 	if m.Attempt > 3 {
 		do = "ok"
