@@ -614,11 +614,13 @@ func (p *pausing) own(n int32) {
 	}
 	c := p.consumer()
 	start := int64(0)
+	c.mu.Lock()
 	for _, m := range c.durable {
 		if m.Claim.Partition == n {
 			start = max(start, m.Offset)
 		}
 	}
+	c.mu.Unlock()
 	p.claims[n] = c.assign(n, start)
 	if start < p.next[n] {
 		c.deliver(p.claims[n], start, p.next[n]-1)
