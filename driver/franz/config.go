@@ -14,6 +14,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 const (
@@ -22,6 +23,7 @@ const (
 	metadataMaxAge = time.Minute            // how old metadata may be
 	maxRead        = 100 << 20              // bytes of the longest answer
 	maxPending     = 64                     // requests that wait for an answer on one connection
+	apiKeys        = 128                    // more than Kafka has
 )
 
 // A cluster is what a consumer and a producer have in common: which brokers, and how to reach
@@ -43,12 +45,18 @@ func newLine(t *tls.Config, answer time.Duration) *dialer.Dialer {
 
 // versions returns the newest version of each request that the driver's clients send. A
 // position is addressed by the topic's name, not by its ID; and a produce request, which
-// the driver reads, likewise.
+// the driver reads, likewise. No answer is newer than what the connections can check.
 func versions() *kversion.Versions {
 	v := kversion.Stable()
 	v.SetMaxKeyVersion(0, 12) // Produce
 	v.SetMaxKeyVersion(8, 9)  // OffsetCommit
 	v.SetMaxKeyVersion(9, 9)  // OffsetFetch
+	for key := range int16(apiKeys) {
+		stable, ok := v.LookupMaxKeyVersion(key)
+		if newest, followed := response.Newest(key); ok && followed && stable > newest {
+			v.SetMaxKeyVersion(key, newest)
+		}
+	}
 	return v
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
 // A session is one life of a member in its group: one kgo client with its connections. It
@@ -412,6 +413,14 @@ func (s *session) OnGroupManageError(err error) {
 // OnBrokerConnect implements kgo's hook. Kgo does not report an outage otherwise.
 func (s *session) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err != nil && !s.isOver() && !errors.Is(err, errSilent) {
+		s.c.outage(err)
+	}
+}
+
+// OnBrokerRead implements kgo's hook. Kgo asks again after a broken answer to a fetch, and does
+// not report it.
+func (s *session) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
+	if broken := new(response.Error); errors.As(err, &broken) && !s.isOver() {
 		s.c.outage(err)
 	}
 }

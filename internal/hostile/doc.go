@@ -7,6 +7,7 @@
 //	go run ./internal/hostile -short     those of CI, less than a minute
 //	go run ./internal/hostile -row H2,H6 some
 //	go run ./internal/hostile -real      H1 and H5 on a real Kafka, too
+//	go run ./internal/hostile -driver franz
 //
 // A row passes when the process lives, stays below 1 GiB of resident memory with
 // Go's own limit off, asks the hostile peer no more often than the row allows, shows

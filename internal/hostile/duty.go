@@ -8,14 +8,21 @@ import (
 	"os"
 	"time"
 
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/franz"
+	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
 // childVariable holds the duty of a process that is a victim.
 const childVariable = "GOPKG_HOSTILE_CHILD"
 
+// drivers are those that a victim can have.
+var drivers = map[string]driver.Driver{"sarama": sarama.Driver{}, "franz": franz.Driver{}}
+
 // A duty is what a victim's process has to do.
 type duty struct {
+	Driver  string // its name, in drivers
 	Healthy string // bootstrap servers of the innocent
 	Hostile string // and of the victims
 

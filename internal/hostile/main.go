@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -24,6 +25,7 @@ import (
 
 // options are what the command line says.
 type options struct {
+	driver   string
 	short    bool
 	rows     string
 	real     bool
@@ -34,6 +36,7 @@ type options struct {
 func main() {
 	runChild()
 	var o options
+	flag.StringVar(&o.driver, "driver", cmp.Or(os.Getenv("GOPKG_DRIVER"), "sarama"), "sarama or franz; GOPKG_DRIVER if that is set") // CI gives the drivers turns
 	flag.BoolVar(&o.short, "short", false, "only the rows that CI runs")
 	flag.StringVar(&o.rows, "row", "", "comma-separated rows, as H2,H6; all if empty")
 	flag.BoolVar(&o.real, "real", false, "also the rows on a real Kafka")
@@ -54,6 +57,9 @@ func main() {
 
 // run runs the rows that are wanted, and prints each as it ends.
 func (o options) run(ctx context.Context, out io.Writer) (passed bool, err error) {
+	if drivers[o.driver] == nil {
+		return false, fmt.Errorf("no driver is %q: sarama and franz are", o.driver)
+	}
 	rows := o.pick(table())
 	if len(rows) == 0 {
 		return false, fmt.Errorf("no row is %q", o.rows)
@@ -77,7 +83,7 @@ func (o options) run(ctx context.Context, out io.Writer) (passed bool, err error
 		}
 		running.Go(func() {
 			defer func() { <-free }()
-			got := r.play(ctx, real)
+			got := r.play(ctx, o.driver, real)
 			mu.Lock()
 			defer mu.Unlock()
 			fmt.Fprintln(out, got.line())
@@ -115,11 +121,12 @@ func (o options) cluster(ctx context.Context, rows []row) (*kafkacluster.Cluster
 }
 
 // play sets the stage for a row, lets a victim loose on it, and judges.
-func (r row) play(ctx context.Context, real *kafkacluster.Cluster) outcome {
+func (r row) play(ctx context.Context, driver string, real *kafkacluster.Cluster) outcome {
 	began := time.Now()
 	o := outcome{row: r}
 	s := &stage{}
 	defer s.close()
+	s.Driver = driver
 	s.Topics, s.Consumer, s.Session = []string{"t"}, true, 6*time.Second
 	if s.For = r.bears; s.For == 0 {
 		s.For = 6 * time.Second

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
-	"github.com/aarontianqx/gopkg/driver/sarama"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
@@ -60,7 +59,7 @@ func (w *countingWriter) Write(b []byte) (int, error) {
 func (d duty) perform() (*report, error) {
 	p := &process{duty: d}
 	p.out.Victim.Handled = map[string]int64{}
-	p.manager = kafka.New(sarama.Driver{}, kafka.WithLogger(slog.New(slog.NewTextHandler(&p.log, nil))))
+	p.manager = kafka.New(drivers[d.Driver], kafka.WithLogger(slog.New(slog.NewTextHandler(&p.log, nil))))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stopInnocent, err := p.innocent(ctx)

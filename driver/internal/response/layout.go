@@ -47,12 +47,19 @@ const (
 	SASLAuthenticate = 36
 )
 
+// Newest returns the newest version of an API whose answers a Follower follows. ok is false if
+// it follows none: those of APIVersions, and of an API that these drivers do not use.
+func Newest(key int16) (version int16, ok bool) {
+	formats, ok := layouts[key]
+	return int16(len(formats)) - 1, ok
+}
+
 // layouts has no APIVersions: its answer may have an older version than the request. It
 // is short.
 var layouts = compileAll(map[int16]layout{
 	Produce:          {9, 12, "[= s [= 4 2 8 8@2 8@5 [@8 4 s T ] s@8 T ] T ] t@1 T"},
-	Fetch:            {12, 17, "t@1 2@7 4@7 [= s@0-12 u@13 [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
-	ListOffsets:      {6, 10, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
+	Fetch:            {12, 18, "t@1 2@7 4@7 [= s@0-12 u@13 [= 4 2 8 8@4 8@5 [@4 8 8 T ] 4@11 b T ] T ] T"},
+	ListOffsets:      {6, 11, "t@2 [= s [= 4 2 [@0-0 8 ] 8@1 8@1 4@4 T ] T ] T"},
 	Metadata:         {9, 13, "t@3 [< 4 s 4 s@1 T ] s@2 4@1 [ 2 s u@10 1@1 [ 2 4 4 4@7 [ 4 ] [ 4 ] [@5 4 ] T ] 4@8 T ] 4@8-10 2@13 T"},
 	OffsetCommit:     {8, 10, "t@3 [= s@0-9 u@10 [= 4 2 T ] T ] T"},
 	OffsetFetch:      {6, 10, "t@3 [@8 s [ s@0-9 u@10 [ 4 8 4 s 2 T ] T ] 2 T ] [@0-7 s [ 4 8 4@5 s 2 T ] T ] 2@2-7 T"},
