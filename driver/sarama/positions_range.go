@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	ibm "github.com/IBM/sarama"
 
@@ -34,30 +35,46 @@ func (o *positions) stray(p partition, err error) {
 }
 
 // outside returns the error of a position that is certainly not in the log, or nil if it is in
-// the log, or if the cluster does not answer: that passes by itself. A group without a
-// position has nothing that could be compared, so err, which shows how that was found, counts.
+// the log, or if the cluster does not answer in time: that passes by itself. A broker that has
+// just started refuses the position before it knows the group, so outside asks again.
 func (o *positions) outside(ctx context.Context, p partition, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
+	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
+		if outside, ok := o.compare(ctx, p, err); ok {
+			return outside
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// compare compares the group's position in p with the log. It returns the error of one that is
+// outside. A group without a position has nothing that could be compared, so err, which shows
+// how that was found, counts. Ok is false if the cluster does not answer.
+func (o *positions) compare(ctx context.Context, p partition, err error) (outside error, ok bool) {
 	_ = o.refresh(p.Topic) // its leader may be another; an error shows below
 	all, failed := o.coordinator.committed(ctx, []partition{p})
+	if failed != nil || all.Failed[p] != nil {
+		return nil, false
+	}
 	at, ok := all.At[p]
-	switch {
-	case failed != nil, all.Failed[p] != nil:
-		return nil
-	case !ok:
-		return err
+	if !ok {
+		return err, true
 	}
 	begins, beginErr := o.leaders.all([]partition{p}, ibm.OffsetOldest)
 	ends, endErr := o.leaders.all([]partition{p}, ibm.OffsetNewest)
 	if beginErr != nil || endErr != nil {
-		return nil
+		return nil, false
 	}
 	verdict, gap := position.Judge(p, at, true, begins[p], ends[p], o.cfg.OutOfRange, nil)
 	if verdict == position.Inside {
-		return nil
+		return nil, true
 	}
-	return outOfRange(p, gap, err)
+	return outOfRange(p, gap, err), true
 }
 
 // outOfRange is the error of a position that is not in the log.
