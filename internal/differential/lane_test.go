@@ -133,9 +133,16 @@ func (l *lane) consumerConfig(group string) driver.ConsumerConfig {
 	}
 }
 
+// openings is how often a member is opened until that succeeds. A broker on a busy machine may be
+// silent for longer than a connection waits; the library opens again, too.
+const openings = 3
+
 // start opens a member and has it run.
 func (l *lane) start(cfg driver.ConsumerConfig) *member {
 	consumer, err := l.sys.Driver().OpenConsumer(l.ctx, cfg)
+	for n := 1; n < openings && err != nil && !errors.Is(err, driver.ErrPermanent); n++ {
+		consumer, err = l.sys.Driver().OpenConsumer(l.ctx, cfg)
+	}
 	if l.fails("open a consumer", err) {
 		return nil
 	}

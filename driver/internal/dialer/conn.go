@@ -23,7 +23,7 @@ type conn struct {
 	pause   pause
 
 	ended  atomic.Bool           // the client waits no longer for an answer
-	broken atomic.Pointer[error] // why the connection is unusable: it brought no answer
+	broken atomic.Pointer[error] // why the connection is unusable: it brought no answer, or none in time
 	gone   chan struct{}         // closed with the connection
 	hangUp func() error          // closes raw and gone, once
 }
@@ -74,6 +74,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		if !c.ended.Load() {
 			c.dialer.noteSilence(c.addr)
+			var late error = lateError{c.wait()}
+			c.broken.Store(&late)
 		}
 		c.hangUp()
 	}
@@ -96,6 +98,9 @@ func (c *conn) Read(b []byte) (int, error) {
 //
 // A limit that has passed ends a wait: kgo does so when the context of a request ends.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	if err := c.broken.Load(); err != nil {
+		return *err
+	}
 	if !t.IsZero() && !t.After(time.Now()) {
 		c.ended.Store(true)
 	}
@@ -105,6 +110,14 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 		}
 	}
 	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if err := c.broken.Load(); err != nil {
+		return *err
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // lookupWait bounds the wait for the address of a coordinator, and for the first answer on a

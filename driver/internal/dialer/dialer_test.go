@@ -2,6 +2,7 @@ package dialer
 
 import (
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/aarontianqx/gopkg/driver/internal/response"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -79,4 +81,30 @@ func settled(t *testing.T, what, function string, want int) {
 		buf := make([]byte, 1<<20)
 		return strings.Count(string(buf[:runtime.Stack(buf, true)]), function) == want
 	}, patience, 10*time.Millisecond, what)
+}
+
+// TestLateAnswerIsTheReason: a client that goes on with a connection on which an answer was late
+// gets that as the reason, and not that the connection is closed.
+func TestLateAnswerIsTheReason(t *testing.T) {
+	const wait = 50 * time.Millisecond
+	l := New(nil, wait, 100<<20)
+	defer l.Sever()
+	c, err := l.Dial("tcp", silentPort(t))
+	require.NoError(t, err)
+	defer c.Close()
+	far := time.Now().Add(time.Hour)
+	request := make([]byte, 100)
+	request[5] = response.Metadata
+	_, err = c.Write(request)
+	require.NoError(t, err)
+	require.NoError(t, c.SetReadDeadline(far))
+	_, err = c.Read(make([]byte, 100))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	_, write := c.Write(request)
+	_, read := c.Read(request)
+	for _, err := range []error{write, read, c.SetReadDeadline(far), c.SetWriteDeadline(far)} {
+		assert.ErrorIs(t, err, net.ErrClosed)
+		assert.EqualError(t, err, "no answer has come within 50ms, so the connection was closed")
+		assert.Equal(t, "REQUEST_TIMED_OUT", ClassifyLoss(err))
+	}
 }

@@ -3,11 +3,13 @@ package dialer
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/response"
@@ -21,6 +23,24 @@ func (e *HandshakeError) Error() string { return e.Err.Error() }
 
 // Unwrap returns that failure.
 func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// A lateError is returned for what is asked of a connection on which an answer has not come in
+// time: it is closed. A client that goes on with it would report only that.
+type lateError struct{ after time.Duration }
+
+// Error says for how long the answer was awaited.
+func (e lateError) Error() string {
+	return fmt.Sprintf("no answer has come within %v, so the connection was closed", e.after.Round(time.Millisecond))
+}
+
+// Timeout returns true.
+func (e lateError) Timeout() bool { return true }
+
+// Temporary returns false: to read on from the connection would not help.
+func (e lateError) Temporary() bool { return false }
+
+// Is reports that the connection is closed.
+func (e lateError) Is(target error) bool { return target == net.ErrClosed }
 
 // ClassifyRefusal returns the code and the kind of an error that shows that the peer
 // broke the protocol, or that there is no TLS connection with it. The code is empty for
