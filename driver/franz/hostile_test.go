@@ -48,9 +48,9 @@ func TestFault_H6_FetchAnswerOfManyTopics(t *testing.T) {
 	m.waitRecords(t, 1)
 }
 
-// TestAnswersAreFollowed: no request of a client is newer than the answers that its connections
+// TestFault_H6_EveryVersionIsFollowed: no request of a client is newer than the answers that its connections
 // can check, also with a newer kgo.
-func TestAnswersAreFollowed(t *testing.T) {
+func TestFault_H6_EveryVersionIsFollowed(t *testing.T) {
 	max := versions()
 	for key := range int16(apiKeys) {
 		newest, followed := response.Newest(key)
