@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
@@ -26,7 +27,7 @@ type committer struct {
 	coordinator *coordinator
 	membership  *membership
 	topics      *topics
-	core        *core
+	core        *core.Calls
 	metadata    position.Metadata
 }
 
@@ -160,7 +161,7 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 		m.claim.setCommitted(m.Offset, m.Metadata)
 	case isCode(err, kerr.OffsetMetadataTooLarge):
 		if report := c.metadata.Refuse(m.claim.where, m.Metadata, err); report != nil {
-			go c.core.report(wrap(report)) // not here: other commits wait for this one
+			go c.core.Report(wrap(report)) // not here: other commits wait for this one
 		}
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
@@ -28,7 +29,7 @@ type consumer struct {
 	base   context.Context // of client; its end severs it
 	cut    context.CancelFunc
 
-	core        *core
+	core        *core.Calls
 	claims      *claims
 	membership  *membership
 	topics      *topics
@@ -136,7 +137,7 @@ func (c *consumer) outage(err error) {
 	}
 	c.mu.Unlock()
 	if due {
-		c.core.report(err)
+		c.core.Report(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/fetchwire"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
@@ -196,7 +197,7 @@ func (d Driver) newConsumer(cfg driver.ConsumerConfig) *consumer {
 	c := &consumer{
 		cfg: cfg, driver: d, cluster: clusterOf(cfg),
 		line: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
-		core: new(core), claims: newClaims(), outages: map[string]time.Time{},
+		core: new(core.Calls), claims: newClaims(), outages: map[string]time.Time{},
 		closing: make(chan struct{}), finished: make(chan struct{}), closed: make(chan struct{}),
 	}
 	c.base, c.cut = context.WithCancel(context.Background())
@@ -205,7 +206,7 @@ func (d Driver) newConsumer(cfg driver.ConsumerConfig) *consumer {
 	c.membership = newMembership(cfg, c.core, c.closing)
 	c.topics = newTopics(cfg.Topics, c.membership, c.core)
 	c.topics.restart, c.topics.extend = c.restart, c.extend
-	c.line.Report, c.line.Closing = c.core.report, c.closing
+	c.line.Report, c.line.Closing = c.core.Report, c.closing
 	return c
 }
 
@@ -239,7 +240,7 @@ func (c *consumer) open(ctx context.Context) error {
 // and hears their answers, and shows fetches to in.
 func (c *consumer) newMemberLine(in *inspector) *dialer.Dialer {
 	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, c.cfg.HeartbeatInterval))
-	line.Report, line.Closing = c.core.report, c.closing
+	line.Report, line.Closing = c.core.Report, c.closing
 	line.Heard = c.membership.heard
 	line.Wrap = func(conn net.Conn) net.Conn { return fetchwire.New(conn, in, fetchwire.LengthFirst) }
 	line.Slow = func(key int16) bool { return key == response.Fetch || key == response.ListOffsets }

@@ -31,7 +31,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	watch.Wait()
 	c.topics.asking.Wait()
 	c.revokes.Wait()
-	c.core.close()
+	c.core.Close()
 	return err
 }
 
@@ -44,7 +44,7 @@ func (c *consumer) begin(h driver.Handler) (bool, error) {
 	if c.running {
 		return false, invalid(errors.New("Run: called for the second time"))
 	}
-	c.core.setHandler(h)
+	c.core.SetHandler(h)
 	c.running = true
 	return true, nil
 }
@@ -65,7 +65,7 @@ func (c *consumer) serve() error {
 		case isPermanent(err), isCode(err, kerr.SaslAuthenticationFailed):
 			return err // if it is not permanent it is a refused token, and the core starts again
 		case err != nil && !errors.Is(err, errNoTopic):
-			c.core.report(err)
+			c.core.Report(err)
 		}
 		select {
 		case <-time.After(pace.next(err, time.Since(began))):
@@ -131,7 +131,7 @@ func (c *consumer) extend(ctx context.Context, seen survey, appeared []string) {
 	before := c.topics.subscription()
 	pins, failed, err := c.positions.pinNewest(ctx, s.eras, seen, appeared)
 	if err != nil {
-		c.core.report(c.wrap(err)) // the next look tries it again
+		c.core.Report(c.wrap(err)) // the next look tries it again
 		return
 	}
 	if appeared, err = c.topics.without(appeared, failed); err != nil {

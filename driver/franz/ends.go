@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 type endAsker struct {
 	claims  *claims
 	leaders *leaders
-	core    *core
+	core    *core.Calls
 
 	asking sync.WaitGroup
 
@@ -40,7 +41,7 @@ type endAsker struct {
 	stuck map[*claim]*stall
 }
 
-func newEndAsker(claims *claims, leaders *leaders, core *core) *endAsker {
+func newEndAsker(claims *claims, leaders *leaders, core *core.Calls) *endAsker {
 	return &endAsker{claims: claims, leaders: leaders, core: core, busy: map[int32]bool{}, stuck: map[*claim]*stall{}}
 }
 
@@ -122,7 +123,7 @@ func (a *endAsker) look(ctx context.Context, led []*claim, now time.Time) {
 		if !news {
 			continue
 		}
-		a.core.report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: next,
+		a.core.Report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: next,
 			Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf("nothing could be read for %v, though the log goes on to %d",
 				now.Sub(st.since).Round(time.Second), ends[cl.where])}})
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 )
 
 // TestFault_E3_APausedClaimHoldsOneFetch: a claim that the core has paused keeps the batch
@@ -49,8 +50,8 @@ func TestFault_E3_APausedClaimHoldsOneFetch(t *testing.T) {
 // before either of the batches is delivered.
 func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
 	r := newRecorder()
-	k := new(core)
-	k.setHandler(r)
+	k := new(core.Calls)
+	k.SetHandler(r)
 	s := &session{c: &consumer{core: k}, claims: newClaims(), turn: newTurn(t.Context()), standings: map[*claim]*standing{}}
 	var claims []*claim
 	for id := range int32(2) {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
@@ -25,7 +26,7 @@ type membership struct {
 	timeout     time.Duration // of the session
 	interval    time.Duration // of heartbeats
 	coordinator *coordinator
-	core        *core
+	core        *core.Calls
 	closing     <-chan struct{} // closed when the consumer begins to close
 
 	base     time.Time
@@ -40,7 +41,7 @@ type membership struct {
 	session *session   // nil between two sessions
 }
 
-func newMembership(cfg driver.ConsumerConfig, core *core, closing <-chan struct{}) *membership {
+func newMembership(cfg driver.ConsumerConfig, core *core.Calls, closing <-chan struct{}) *membership {
 	return &membership{
 		timeout: cfg.SessionTimeout, interval: cfg.HeartbeatInterval, core: core, closing: closing,
 		base: time.Now(), begun: make(chan struct{}, 1),

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -249,7 +250,7 @@ func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) {
 // TestLateJoinBringsNoMembership: kgo calls back for a join while the session leaves, or after
 // it has left.
 func TestLateJoinBringsNoMembership(t *testing.T) {
-	m := newMembership(driver.ConsumerConfig{SessionTimeout: time.Minute}, new(core), nil)
+	m := newMembership(driver.ConsumerConfig{SessionTimeout: time.Minute}, new(core.Calls), nil)
 	old, next := new(session), new(session)
 	m.enter(old)
 	m.joined(old)

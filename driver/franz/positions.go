@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
@@ -21,7 +22,7 @@ type positions struct {
 	leaders     *leaders
 	committer   *committer
 	topics      *topics
-	core        *core
+	core        *core.Calls
 
 	owed     position.Owed         // pins that could not be made durable before a join
 	restarts *incarnation.Restarts // partitions of topics that were created again
@@ -136,7 +137,7 @@ func (o *positions) reportNoPosition(p partition, at, begin int64) {
 		return
 	}
 	err := &driver.NoPositionError{Topic: p.Topic, Partition: p.ID, Start: at, Begin: begin}
-	o.core.report(&driver.Error{Code: err.ErrorType(), Err: err})
+	o.core.Report(&driver.Error{Code: err.ErrorType(), Err: err})
 }
 
 // errSuperseded is why a start is not made durable: the member has a newer generation, or

@@ -93,7 +93,7 @@ func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p pa
 	verdict, gap := o.judge(p, at.at, begin, end, st)
 	switch {
 	case verdict == position.Inside:
-		o.core.report(wrap(st.err)) // it happens again, so it must be reported
+		o.core.Report(wrap(st.err)) // it happens again, so it must be reported
 		select {
 		case <-time.After(insidePause):
 		case <-ctx.Done():
@@ -111,6 +111,6 @@ func (o *positions) moveIntoLog(ctx context.Context, s *session, by member, p pa
 			return at, err
 		}
 	}
-	o.core.report(&driver.Error{Code: gap.ErrorType(), Err: gap})
+	o.core.Report(&driver.Error{Code: gap.ErrorType(), Err: gap})
 	return startingAt(gap.To), nil
 }

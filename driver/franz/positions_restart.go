@@ -28,7 +28,7 @@ func (o *positions) restarted(p partition, from, to int64) {
 	gap := &driver.DataLossError{
 		Topic: p.Topic, Partition: p.ID, From: from, To: to, Recreated: true, Begin: to, End: -1,
 	}
-	o.core.report(&driver.Error{Code: gap.ErrorType(), Err: gap})
+	o.core.Report(&driver.Error{Code: gap.ErrorType(), Err: gap})
 }
 
 // restartHeld makes beginnings durable, between two sessions, for the partitions that the
@@ -58,7 +58,7 @@ func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, by m
 		}
 	}
 	for p, err := range failed {
-		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+		o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func (s *session) reportLost(cause error) {
 	s.reported = true
 	s.mu.Unlock()
 	if !reported {
-		s.c.core.report(membershipLost(cause))
+		s.c.core.Report(membershipLost(cause))
 	}
 }
 
@@ -220,8 +220,8 @@ func (s *session) assign(claims []*claim) {
 	for _, cl := range claims {
 		s.claims.admit(cl)
 	}
-	defer s.c.core.recovered("Assign")
-	s.c.core.handler.Assign(public(claims))
+	defer s.c.core.Recovered("Assign")
+	s.c.core.Handler.Assign(public(claims))
 }
 
 // onFetched is called by kgo with the answer to its question for positions, just before
@@ -406,7 +406,7 @@ func (s *session) OnGroupManageError(err error) {
 	case isCode(err, kerr.SaslAuthenticationFailed): // a token that was refused: its source has another one next time
 		s.end(err)
 	default:
-		s.c.core.report(cause)
+		s.c.core.Report(cause)
 	}
 }
 

@@ -13,8 +13,8 @@ func (s *session) giveUp(claims []*claim, cause error) {
 		return
 	}
 	s.ended(claims)
-	defer s.c.core.recovered("Lost")
-	s.c.core.handler.Lost(public(claims), cause)
+	defer s.c.core.Recovered("Lost")
+	s.c.core.Handler.Lost(public(claims), cause)
 }
 
 // ended takes out claims that have ended. The core need not have been called.
@@ -71,8 +71,8 @@ func (s *session) revoke(claims []*claim) {
 	done := make(chan struct{})
 	c.revokes.Go(func() {
 		defer close(done)
-		defer c.core.recovered("Revoke")
-		c.core.handler.Revoke(ctx, public(claims))
+		defer c.core.Recovered("Revoke")
+		c.core.Handler.Revoke(ctx, public(claims))
 	})
 	select {
 	case <-done:
@@ -132,7 +132,7 @@ func (s *session) depart(by member) {
 	ctx, cancel := context.WithTimeout(s.c.hard, leaveWait)
 	defer cancel()
 	if err := s.c.positions.restartHeld(ctx, s.c.topics.known.Eras(), by); err != nil {
-		s.c.core.report(wrap(err))
+		s.c.core.Report(wrap(err))
 	}
 	s.mu.Lock()
 	owes := s.owes

@@ -33,7 +33,7 @@ type standing struct {
 // again with each look that finds it.
 func (s *session) damaged(cl *claim, d *recordbatch.Damage) {
 	s.standAt(cl, d)
-	s.c.core.report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: d.Offset, Err: d.Err})
+	s.c.core.Report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: d.Offset, Err: d.Err})
 }
 
 // unreadable is called by a goroutine of kgo that reads an answer in which d is hidden. What
@@ -216,7 +216,7 @@ func (s *session) startLater(p partition, why error) {
 
 func (s *session) reportAt(p partition, err error) {
 	if err != nil {
-		s.c.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
+		s.c.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: wrap(err)})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
 
@@ -48,12 +49,12 @@ func (s *session) deliverHeld() {
 func (s *session) give(cl *claim, b driver.Batch) {
 	defer func() {
 		if p := recover(); p != nil {
-			err := handlerPanic("Deliver", p)
-			s.c.core.report(err)
+			err := core.Panic("Deliver", p)
+			s.c.core.Report(err)
 			s.reread(cl, err)
 		}
 	}()
-	s.c.core.handler.Deliver(cl.public, b)
+	s.c.core.Handler.Deliver(cl.public, b)
 }
 
 // deliver hands over what a poll has brought. Errors come first: kgo reports a log that was
@@ -160,7 +161,7 @@ func (s *session) failed(p partition, err error) {
 // the position. Kgo leaves it alone from then on, so the session ends after a while.
 func (s *session) unstarted(p partition, err error) {
 	if p.Topic == "" {
-		s.c.core.report(wrap(err))
+		s.c.core.Report(wrap(err))
 		return
 	}
 	if s.holdingOf(p) != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 )
 
@@ -40,7 +41,7 @@ type topics struct {
 	names       []string
 	coordinator *coordinator
 	membership  *membership
-	core        *core
+	core        *core.Calls
 	known       *incarnation.Topics
 	doubts      chan struct{} // the topics have to be looked at
 
@@ -58,7 +59,7 @@ type topics struct {
 	reports    map[string]reported // the latest report, by topic
 }
 
-func newTopics(names []string, m *membership, core *core) *topics {
+func newTopics(names []string, m *membership, core *core.Calls) *topics {
 	return &topics{
 		names: names, membership: m, core: core,
 		known: incarnation.New(), doubts: make(chan struct{}, 1),
@@ -185,7 +186,7 @@ func (t *topics) report(topic string, reason error) {
 	}
 	t.mu.Unlock()
 	if due {
-		t.core.report(&driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: wrap(reason)})
+		t.core.Report(&driver.PartitionError{Topic: topic, Partition: -1, Offset: -1, Err: wrap(reason)})
 	}
 }
 

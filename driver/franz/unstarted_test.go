@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 )
 
 // TestTroubleOfATopicEndsNoSession: kgo reports with each look at the metadata that a topic,
@@ -33,8 +34,8 @@ func TestTroubleOfATopicEndsNoSession(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRecorder()
-				k := new(core)
-				k.setHandler(r)
+				k := new(core.Calls)
+				k.SetHandler(r)
 				s := &session{
 					c:      &consumer{core: k, topics: &topics{core: k, reports: map[string]reported{}}},
 					claims: newClaims(),

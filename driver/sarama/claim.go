@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
@@ -16,7 +17,7 @@ type claim struct {
 	among   *claims
 	session *session
 	group   ibm.ConsumerGroup
-	core    *core
+	core    *core.Calls
 	closing <-chan struct{} // closed when the consumer begins to close
 
 	public *driver.Claim

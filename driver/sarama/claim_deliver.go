@@ -9,7 +9,7 @@ import (
 // deliver hands records to the core until the claim is taken away: until the
 // session or the consumer ends, or until Sarama closes the channel.
 func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struct{}) {
-	defer cl.core.recovered("Deliver")
+	defer cl.core.Recovered("Deliver")
 	for {
 		if cl.paused.Load() && !cl.awaitResume(done) {
 			return
@@ -20,7 +20,7 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 				return
 			}
 			if records := cl.gather(m, messages); len(records) > 0 {
-				cl.core.handler.Deliver(cl.public, driver.Batch{Records: records})
+				cl.core.Handler.Deliver(cl.public, driver.Batch{Records: records})
 			}
 		case <-done:
 			return

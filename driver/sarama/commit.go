@@ -10,6 +10,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
@@ -24,7 +25,7 @@ type committer struct {
 	coordinator *coordinator
 	membership  *membership
 	topics      *topics
-	core        *core
+	core        *core.Calls
 	metadata    position.Metadata
 }
 
@@ -158,7 +159,7 @@ func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen s
 		m.claim.progress.Commit(m.Offset, m.Metadata)
 	case ibm.ErrOffsetMetadataTooLarge:
 		if report := c.metadata.Refuse(m.claim.where, m.Metadata, k); report != nil {
-			go c.core.report(wrap(report)) // not here: other commits wait for this one
+			go c.core.Report(wrap(report)) // not here: other commits wait for this one
 		}
 	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
 		c.coordinator.stale = true

@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
@@ -27,7 +28,7 @@ type consumer struct {
 	split       *splitClient
 	group       ibm.ConsumerGroup
 
-	core        *core
+	core        *core.Calls
 	claims      *claims
 	membership  *membership
 	topics      *topics

@@ -36,7 +36,7 @@ func (c *consumer) handle(err error, where partition) {
 	case isPermanent(err):
 		c.fail(err, where)
 	default:
-		c.core.report(err)
+		c.core.Report(err)
 		if errors.Is(err, ibm.ErrConsumerRetriesExhausted) {
 			c.membership.end(err)
 		}

@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 	"github.com/aarontianqx/gopkg/driver/internal/fetchwire"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
@@ -22,7 +23,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		groups:  newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)),
 		commits: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
 		ends:    newLine(cfg.TLS, requestTimeout),
-		core:    new(core), claims: newClaims(),
+		core:    new(core.Calls), claims: newClaims(),
 		closing: make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -39,7 +40,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		return &ear{Conn: conn, asked: c.membership.asked, heard: c.membership.heard}
 	}
 	for _, l := range []*dialer.Dialer{c.fetches, c.groups, c.commits, c.ends} {
-		l.Report, l.Closing = c.core.report, c.closing
+		l.Report, l.Closing = c.core.Report, c.closing
 	}
 	return c
 }

@@ -36,7 +36,7 @@ func (c *consumer) Run(h driver.Handler) error {
 	c.ends.Sever()
 	watch.Wait()
 	c.revokes.Wait()
-	c.core.close()
+	c.core.Close()
 	return err
 }
 
@@ -49,7 +49,7 @@ func (c *consumer) begin(h driver.Handler) (bool, error) {
 	if c.running {
 		return false, invalid(errors.New("Run: called for the second time"))
 	}
-	c.core.serve(h)
+	c.core.SetHandler(h)
 	c.running = true
 	return true, nil
 }
@@ -70,7 +70,7 @@ func (c *consumer) serve() error {
 		case isPermanent(err) && !c.topics.passes(err), isCode(err, ibm.ErrSASLAuthenticationFailed):
 			return err // if it is not permanent it is a refused token, and the core starts again
 		case err != nil && !errors.Is(err, errNoTopic):
-			c.core.report(err)
+			c.core.Report(err)
 		}
 		if time.Since(began) >= shortSession && err == nil {
 			c.topics.settled()
@@ -180,7 +180,7 @@ func (c *consumer) onAssignment(claims map[string][]int32, _ int32) {
 		}
 	}
 	if c.membership.assign(assigned) {
-		defer c.core.recovered("Assign")
-		c.core.handler.Assign(nil)
+		defer c.core.Recovered("Assign")
+		c.core.Handler.Assign(nil)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
 
@@ -37,7 +38,7 @@ type standing struct {
 // time to time.
 type mender struct {
 	claims   *claims
-	core     *core
+	core     *core.Calls
 	troubled chan struct{} // a partition cannot be read on
 
 	// One goroutine uses what follows.
@@ -45,7 +46,7 @@ type mender struct {
 	stuck map[*claim]time.Time // since when; has been reported
 }
 
-func newMender(claims *claims, core *core) *mender {
+func newMender(claims *claims, core *core.Calls) *mender {
 	return &mender{
 		claims: claims, core: core, troubled: make(chan struct{}, 1),
 		stand: map[*claim]*standing{}, stuck: map[*claim]time.Time{},
@@ -113,7 +114,7 @@ func (m *mender) standAt(cl *claim, t *recordbatch.Damage, now time.Time) {
 	}
 	if s.reported != t {
 		s.reported = t
-		m.core.report(damageAt(cl.where, t))
+		m.core.Report(damageAt(cl.where, t))
 	}
 	if cl.isStanding() && now.After(s.next) && cl.tryAgain() {
 		s.wait = min(2*s.wait, lastLook)
@@ -132,7 +133,7 @@ func (m *mender) stuckAt(cl *claim, since, now time.Time) {
 		return
 	}
 	m.stuck[cl] = since
-	m.core.report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
+	m.core.Report(&driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
 		Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 			"nothing could be read for %v, though the log goes on to %d", now.Sub(since).Round(time.Second), cl.feed.end.Load())}})
 }

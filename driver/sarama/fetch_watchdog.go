@@ -8,6 +8,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 )
 
 // watchEvery is the time between two looks of the watchdog.
@@ -27,7 +28,7 @@ const watchEvery = time.Minute
 type watchdog struct {
 	claims  *claims
 	leaders *leaders
-	core    *core
+	core    *core.Calls
 	closing <-chan struct{} // closed when the consumer begins to close
 }
 
@@ -76,7 +77,7 @@ func (w *watchdog) check(last map[*claim]pulse) map[*claim]pulse {
 			err := &driver.PartitionError{Topic: cl.where.Topic, Partition: cl.where.ID, Offset: cl.feed.position(),
 				Err: &driver.Error{Code: "FETCH_STALLED", Err: fmt.Errorf(
 					"nothing was fetched since the log ended at %d, and it ends at %d: the group is joined again", p.end, leader)}}
-			w.core.report(err)
+			w.core.Report(err)
 			end(err)
 			return nil
 		}

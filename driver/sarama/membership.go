@@ -11,6 +11,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/response"
 )
 
@@ -27,7 +28,7 @@ type membership struct {
 	cooperative bool
 	coordinator *coordinator
 	claims      *claims
-	core        *core
+	core        *core.Calls
 	closing     <-chan struct{} // closed when the consumer begins to close
 
 	base     time.Time
@@ -45,7 +46,7 @@ type membership struct {
 	assigned map[partition]bool
 }
 
-func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, core *core, closing <-chan struct{}) *membership {
+func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, core *core.Calls, closing <-chan struct{}) *membership {
 	return &membership{
 		timeout: cfg.SessionTimeout, interval: cfg.HeartbeatInterval,
 		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),

@@ -9,6 +9,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
 )
 
@@ -29,7 +30,7 @@ type splitClient struct {
 	line       *dialer.Dialer // of coord
 	membership *membership
 	topics     *topics
-	core       *core
+	core       *core.Calls
 	cfg        driver.ConsumerConfig
 	version    ibm.KafkaVersion
 	closing    <-chan struct{}        // closed when the consumer begins to close
@@ -71,7 +72,7 @@ func (s *splitClient) Coordinator(group string) (*ibm.Broker, error) {
 			s.membership.end(&driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf("%w: %w", errSessionExpired, err)})
 			return nil, err
 		}
-		s.core.report(wrap(err))
+		s.core.Report(wrap(err))
 		select {
 		case <-time.After(retry):
 		case <-s.closing:

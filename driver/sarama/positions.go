@@ -9,6 +9,7 @@ import (
 	ibm "github.com/IBM/sarama"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/core"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
@@ -22,7 +23,7 @@ type positions struct {
 	committer   *committer
 	membership  *membership
 	topics      *topics
-	core        *core
+	core        *core.Calls
 	refresh     func(topics ...string) error // reads the metadata of topics again
 
 	owed     position.Owed         // pins that could not be made durable before a join
@@ -131,7 +132,7 @@ func (o *positions) metadata(s *session, p partition, at int64) (string, error) 
 			return all.Beside[p], nil
 		}
 		if !reported && s.sess.Context().Err() == nil {
-			o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
+			o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
 		}
 		if isPermanent(err) {
 			return "", nil
@@ -166,7 +167,7 @@ func (o *positions) offset(ctx context.Context, p partition, which int64) (int64
 			return offsets[p], err
 		}
 		if !reported {
-			o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
+			o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
 		}
 		_ = o.refresh(p.Topic) // the leader may be another
 		select {
@@ -184,7 +185,7 @@ func (o *positions) reportNoPosition(p partition, start, begin int64) {
 		return
 	}
 	err := &driver.NoPositionError{Topic: p.Topic, Partition: p.ID, Start: start, Begin: begin}
-	o.core.report(&driver.Error{Code: err.ErrorType(), Err: err})
+	o.core.Report(&driver.Error{Code: err.ErrorType(), Err: err})
 }
 
 // pin makes the start of a claim of s durable, however often that must be tried. An

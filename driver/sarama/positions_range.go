@@ -109,7 +109,7 @@ func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topi
 	}
 	o.reportGaps(moved)
 	for _, err := range inside {
-		o.core.report(err)
+		o.core.Report(err)
 	}
 	if len(gaps) == 0 {
 		return nil, nil
@@ -175,7 +175,7 @@ func (o *positions) forgetAstray(topics map[string]bool) {
 
 func (o *positions) reportGaps(some map[partition]astray) {
 	for _, a := range some {
-		o.core.report(&driver.Error{Code: a.gap.ErrorType(), Err: a.gap})
+		o.core.Report(&driver.Error{Code: a.gap.ErrorType(), Err: a.gap})
 	}
 }
 

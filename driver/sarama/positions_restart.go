@@ -42,7 +42,7 @@ func (o *positions) restarted(p partition, from, to int64) {
 	gap := &driver.DataLossError{
 		Topic: p.Topic, Partition: p.ID, From: from, To: to, Recreated: true, Begin: to, End: -1,
 	}
-	o.core.report(&driver.Error{Code: gap.ErrorType(), Err: gap})
+	o.core.Report(&driver.Error{Code: gap.ErrorType(), Err: gap})
 }
 
 // restartHeld makes beginnings durable, between two sessions, for the partitions that the
@@ -114,7 +114,7 @@ func (o *positions) refusals(failed map[partition]error) (map[partition]error, e
 // inTrouble reports partitions whose leaders or positions are not known.
 func (o *positions) inTrouble(failed map[partition]error) {
 	for p, err := range failed {
-		o.core.report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: o.coordinator.wrap(err)})
+		o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: o.coordinator.wrap(err)})
 	}
 }
 

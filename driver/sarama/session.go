@@ -48,7 +48,7 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	s.c.membership.enter(s)
 	s.c.positions.forget(s.topics)
 	if len(sess.Claims()) == 0 {
-		s.c.core.handler.Assign(nil)
+		s.c.core.Handler.Assign(nil)
 	}
 	s.mu.Lock()
 	s.look = lookedIn(sess.GenerationID())
@@ -116,7 +116,7 @@ func (s *session) reportLost(cause error) {
 	s.reported = true
 	s.mu.Unlock()
 	if !reported {
-		s.c.core.report(membershipLost(cause))
+		s.c.core.Report(membershipLost(cause))
 	}
 }
 
@@ -146,8 +146,8 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		cl.stand()
 	}
 	func() {
-		defer c.core.recovered("Assign")
-		c.core.handler.Assign([]*driver.Claim{cl.public})
+		defer c.core.Recovered("Assign")
+		c.core.Handler.Assign([]*driver.Claim{cl.public})
 	}()
 	cl.deliver(source.Messages(), sess.Context().Done())
 	s.yield(cl, c.reason(cl, sess.Context()))

@@ -71,8 +71,8 @@ func (s *session) yield(cl *claim, lost error) {
 		return
 	}
 	cl.finish()
-	defer c.core.recovered("Lost")
-	c.core.handler.Lost([]*driver.Claim{cl.public}, lost)
+	defer c.core.Recovered("Lost")
+	c.core.Handler.Lost([]*driver.Claim{cl.public}, lost)
 }
 
 // watched runs revoke, and beside it one watch for all claims of the session.
@@ -119,8 +119,8 @@ func (c *consumer) revoke(cl *claim, session context.Context) {
 	done := make(chan struct{})
 	c.revokes.Go(func() {
 		defer close(done)
-		defer c.core.recovered("Revoke")
-		c.core.handler.Revoke(ctx, []*driver.Claim{cl.public})
+		defer c.core.Recovered("Revoke")
+		c.core.Handler.Revoke(ctx, []*driver.Claim{cl.public})
 	})
 	select {
 	case <-done:
