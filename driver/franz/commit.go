@@ -161,7 +161,7 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 		m.claim.setCommitted(m.Offset, m.Metadata)
 	case isCode(err, kerr.OffsetMetadataTooLarge):
 		if report := c.metadata.Refuse(m.claim.where, m.Metadata, err); report != nil {
-			go c.core.Report(wrap(report)) // not here: other commits wait for this one
+			c.core.ReportAside(wrap(report)) // other commits wait for this one
 		}
 	}
 	return err

@@ -159,7 +159,7 @@ func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen s
 		m.claim.progress.Commit(m.Offset, m.Metadata)
 	case ibm.ErrOffsetMetadataTooLarge:
 		if report := c.metadata.Refuse(m.claim.where, m.Metadata, k); report != nil {
-			go c.core.Report(wrap(report)) // not here: other commits wait for this one
+			c.core.ReportAside(wrap(report)) // other commits wait for this one
 		}
 	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
 		c.coordinator.stale = true

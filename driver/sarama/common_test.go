@@ -11,6 +11,8 @@ var common = wiretest.Suite{Driver: Driver{}, Fake: fake, Config: consumerConfig
 
 func TestCommitIsTriedAgain(t *testing.T) { common.CommitIsTriedAgain(t) }
 
+func TestRefusedMetadataIsReportedAtClose(t *testing.T) { common.RefusedMetadataIsReportedAtClose(t) }
+
 func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOfAReplicaAlone(t) }
 
 func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }

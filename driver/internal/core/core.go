@@ -27,13 +27,30 @@ func (k *Calls) SetHandler(h driver.Handler) {
 
 // Report passes err to Handler.Error, from the start of Run until its end.
 func (k *Calls) Report(err error) {
+	if k.enter() {
+		k.report(err)
+	}
+}
+
+// ReportAside is Report for a caller that others wait for. Close waits for the report, too.
+func (k *Calls) ReportAside(err error) {
+	if k.enter() {
+		go k.report(err)
+	}
+}
+
+// enter notes that a report begins, unless Run has not begun or has ended.
+func (k *Calls) enter() bool {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.over || k.Handler == nil {
-		k.mu.Unlock()
-		return
+		return false
 	}
 	k.reports.Add(1)
-	k.mu.Unlock()
+	return true
+}
+
+func (k *Calls) report(err error) {
 	defer k.reports.Done()
 	k.Handler.Error(err)
 }

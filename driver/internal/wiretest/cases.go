@@ -1,7 +1,9 @@
 package wiretest
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -61,6 +63,37 @@ func (s Suite) CommitIsTriedAgain(t *testing.T) {
 			assert.EqualValues(t, 5, at)
 		})
 	}
+}
+
+// RefusedMetadataIsReportedAtClose: the last commit of a consumer is the first whose metadata
+// the broker refuses. The position is committed without, and the refusal is reported once.
+func (s Suite) RefusedMetadataIsReportedAtClose(t *testing.T) {
+	t.Parallel()
+	cluster := s.Fake(t)
+	outside.LimitMetadata(cluster)
+	direct, ctx := outside.Of(cluster.ListenAddrs()...), testkit.Within(t, patience)
+	require.NoError(t, direct.Send(ctx, "t", 0, numbered("v", 10)...))
+	m := s.start(t, s.Config(cluster.ListenAddrs()), nil)
+	claim := m.waitRecords(t, 10)
+	m.change(func() {
+		m.onRevoke = func(ctx context.Context) {
+			mark := driver.Mark{Claim: claim, Offset: 5, Metadata: strings.Repeat("m", 5000)}
+			assert.NoError(t, m.Commit(ctx, []driver.Mark{mark}))
+		}
+	})
+	require.NoError(t, m.Close(ctx))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var refusals []error
+	for _, err := range m.errs {
+		if testkit.Code(err) == "OFFSET_METADATA_TOO_LARGE" {
+			refusals = append(refusals, err)
+		}
+	}
+	assert.Len(t, refusals, 1, "refusals among %v", m.errs)
+	at, err := direct.Committed(ctx, "g", "t", 0)
+	assert.NoError(t, err)
+	assert.EqualValues(t, 5, at)
 }
 
 // OutOfRangeOfAReplicaAlone: the replica that answers a fetch has the position outside its

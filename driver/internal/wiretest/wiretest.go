@@ -36,13 +36,14 @@ type member struct {
 	driver.Consumer
 	onRecord func(driver.Record) // called without the mutex
 
-	mu      sync.Mutex // guards what follows
-	changed chan struct{}
-	joins   int // calls of Assign
-	live    map[*driver.Claim]bool
-	lost    []*driver.Claim
-	records []delivered
-	errs    []error
+	mu       sync.Mutex                // guards what follows
+	onRevoke func(ctx context.Context) // called without the mutex
+	changed  chan struct{}
+	joins    int // calls of Assign
+	live     map[*driver.Claim]bool
+	lost     []*driver.Claim
+	records  []delivered
+	errs     []error
 }
 
 type delivered struct {
@@ -134,7 +135,13 @@ func (m *member) Deliver(c *driver.Claim, b driver.Batch) {
 }
 
 // Revoke implements driver.Handler.
-func (m *member) Revoke(_ context.Context, claims []*driver.Claim) {
+func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
+	m.mu.Lock()
+	act := m.onRevoke
+	m.mu.Unlock()
+	if act != nil {
+		act(ctx)
+	}
 	m.change(func() { m.end(claims) })
 }
 
