@@ -297,6 +297,7 @@ func TestACrewOutlivesItsClaim(t *testing.T) {
 		pass(2 * time.Minute)
 		assert.Equal(t, 2, count(w.called(), "a0"))
 		assert.Equal(t, int64(2), c.latest())
+		assert.Equal(t, []int64{0}, c.committed(cl), "at the revocation, with b beside it")
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 // A beside is what lies beside a partition's committed position. The intake's mutex guards
 // it.
 type beside struct {
-	text   string         // what was acknowledged last, or was found
+	text   string         // what was acknowledged last, or what a crew has found and read
 	strike bool           // the text that was found has to go, though the position may stand
 	known  []finished.Run // what was found to be done, and has not been delivered; in order, and empty with a crew
 	runs   []finished.Run // used again for each commit
@@ -41,9 +41,9 @@ func (in *intake) place() finished.Place {
 // have been written by then.
 //
 // A text that reaches beyond the end is taken away, even while the position stands. The
-// log grows, and a later owner would find the text within its end.
+// log grows, and a later owner would find the text within its end. Any other text that
+// cannot be read stays until the position moves: no later owner can read it either.
 func (in *intake) heed() {
-	in.beside.text = in.claim.Metadata
 	if in.claim.Metadata == "" || !in.env.readMetadata {
 		return
 	}
@@ -60,6 +60,7 @@ func (in *intake) heed() {
 		return
 	}
 	if w, many := in.window.(laneShelf); many {
+		in.beside.text = in.claim.Metadata
 		w.Known(done)
 	} else {
 		in.beside.known = done
@@ -106,14 +107,13 @@ func (in *intake) mark() (m driver.Mark, news bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	m.Claim, m.Offset = in.claim, in.durable()
-	committed := in.committed.Load()
-	w, many := in.window.(laneShelf)
-	if !many || !in.env.metadata {
-		return m, m.Offset > committed || in.beside.strike && m.Offset == committed
+	if w, many := in.window.(laneShelf); many && in.env.metadata {
+		_, in.beside.runs = w.Progress(in.beside.runs[:0])
+		m.Metadata = finished.Encode(in.place(), m.Offset, in.beside.runs)
 	}
-	m.Offset, in.beside.runs = w.Progress(in.beside.runs[:0])
-	m.Metadata = finished.Encode(in.place(), m.Offset, in.beside.runs)
-	return m, m.Offset > committed || m.Offset == committed && m.Offset >= 0 && m.Metadata != in.beside.text
+	committed := in.committed.Load()
+	stands := m.Offset == committed && m.Offset >= 0
+	return m, m.Offset > committed || stands && (in.beside.strike || m.Metadata != in.beside.text)
 }
 
 // acknowledged notes that a mark is durable.

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -114,16 +113,15 @@ func TestForeignMetadataIsIgnored(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		start, end int64
-		reported   bool
+		want       error // that is reported, if any
 	}{
-		{"Kafka Streams'", "AgAAAXzXQ8k=", 0, 5, true},
-		{"random bytes", "\x00\xff\x17", 0, 5, true},
-		{"of another position", good, 1, 5, true},
-		{"damaged", strings.ToUpper(good[:8]) + good[8:], 0, 5, true},
-		{"beyond the end of the log", good, 0, 2, true},
-		{"a run of 2^31", "gk1.AYCAgIAIAAAAAA", 0, 5, true},
-		{"without an end", good, 0, -1, true},
-		{"none", "", 0, 5, false},
+		{"Kafka Streams'", "AgAAAXzXQ8k=", 0, 5, finished.ErrForeign},
+		{"random bytes", "\x00\xff\x17", 0, 5, finished.ErrForeign},
+		{"of another position", good, 1, 5, finished.ErrSum},
+		{"damaged", good[:4] + "B" + good[5:], 0, 5, finished.ErrSum},
+		{"beyond the end of the log", good, 0, 2, finished.ErrBeyondEnd},
+		{"without an end", good, 0, -1, errNoEnd},
+		{"none", "", 0, 5, nil},
 	} {
 		for _, o := range []Order{OrderByKey, OrderByPartition} {
 			t.Run(tt.name+" "+o.String(), func(t *testing.T) {
@@ -136,7 +134,12 @@ func TestForeignMetadataIsIgnored(t *testing.T) {
 					pass(5 * time.Second)
 					assert.Len(t, w.ended(), 4)
 					assert.Equal(t, tt.start+4, c.latest())
-					assert.Equal(t, tt.reported, len(out.with("metadata beside the committed position is ignored")) == 1)
+					reported := out.with("metadata beside the committed position is ignored")
+					if tt.want == nil {
+						assert.Empty(t, reported)
+					} else if assert.Len(t, reported, 1) {
+						assert.Contains(t, reported[0], tt.want.Error())
+					}
 				})
 			})
 		}
@@ -197,6 +200,31 @@ func TestMetadataThatWasFoundStays(t *testing.T) {
 				assert.Equal(t, driver.Mark{Offset: -1}, c.mark())
 			})
 		})
+	}
+}
+
+// Metadata that cannot be read is nothing that has to be saved. It stays while its
+// partition stands, though a commit carries what another one has done.
+func TestForeignMetadataStaysWhileThePositionStands(t *testing.T) {
+	good := finished.Encode(orders0, 0, []finished.Run{{From: 1, To: 3}})
+	for name, text := range map[string]string{
+		"Kafka Streams'":      "AgAAAXzXQ8k=",
+		"damaged":             good[:4] + "B" + good[5:],
+		"of another position": finished.Encode(orders0, 1, []finished.Run{{From: 2, To: 3}}),
+	} {
+		for _, o := range []Order{OrderByKey, OrderByPartition} {
+			t.Run(name+" "+o.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					_, c := startGrown(t, parallel(o, 1), &worked{})
+					stands, moves := c.assignWith(0, 0, 5, text), c.assign(1, 0)
+					c.h.Deliver(moves, keyed(0, "a"))
+					pass(5 * time.Second)
+					assert.Equal(t, []int64{1}, c.committed(moves))
+					c.revoke(stands)
+					assert.Empty(t, c.committed(stands))
+				})
+			})
+		}
 	}
 }
 
