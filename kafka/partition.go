@@ -48,8 +48,8 @@ func newPartition(e *env, c *driver.Claim) *partition {
 		done:   make(chan struct{}),
 		clear:  make(chan struct{}),
 	}
-	if w, many := intake.window.(laneShelf); many {
-		p.crew = newCrew(e, c, brake, intake, w.Window)
+	if intake.many != nil {
+		p.crew = newCrew(e, c, brake, intake)
 		intake.crew = p.crew
 	} else {
 		p.lane = newLane(e, c, brake, intake)

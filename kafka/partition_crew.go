@@ -70,9 +70,9 @@ type seat struct {
 	goroutine atomic.Uint64 // the lane's latest, for calls that a handler must not make
 }
 
-func newCrew(e *env, c *driver.Claim, b *brake, in *intake, w *lanes.Window) *crew {
+func newCrew(e *env, c *driver.Claim, b *brake, in *intake) *crew {
 	return &crew{
-		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: w,
+		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: in.many,
 		idle: make(chan struct{}, 1), seats: make(map[*seat]bool),
 	}
 }

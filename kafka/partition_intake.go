@@ -22,7 +22,8 @@ type intake struct {
 
 	mu        sync.Mutex
 	window    shelf
-	serial    *window.Window // the same; nil if there is a crew
+	serial    *window.Window // the same, of one lane; nil if there is a crew
+	many      *lanes.Window  // the same, of a crew; nil if there is one lane
 	crew      *crew          // hands out the records; nil if one lane does
 	waiting   bool           // the lane waits for a wake
 	flow      flow
@@ -49,7 +50,8 @@ func newIntake(e *env, c *driver.Claim) *intake {
 	in := &intake{env: e, claim: c, wake: make(chan struct{}, 1)}
 	in.committed.Store(c.Start)
 	if e.many {
-		in.window = laneShelf{lanes.New(lanes.Config{Start: c.Start, Keyed: e.keyed, Unnamed: !e.metadata})}
+		in.many = lanes.New(lanes.Config{Start: c.Start, Keyed: e.keyed, Unnamed: !e.metadata})
+		in.window = laneShelf{in.many}
 	} else {
 		in.serial = window.New(c.Start)
 		in.window = serialShelf{in.serial}

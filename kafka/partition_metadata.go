@@ -59,9 +59,9 @@ func (in *intake) heed() {
 			"topic", in.claim.Topic, "partition", in.claim.Partition, "offset", in.claim.Start, "error", loggable(err))
 		return
 	}
-	if w, many := in.window.(laneShelf); many {
+	if in.many != nil {
 		in.beside.text = in.claim.Metadata
-		w.Known(done)
+		in.many.Known(done)
 	} else {
 		in.beside.known = done
 	}
@@ -107,8 +107,8 @@ func (in *intake) mark() (m driver.Mark, news bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	m.Claim, m.Offset = in.claim, in.durable()
-	if w, many := in.window.(laneShelf); many && in.env.metadata {
-		_, in.beside.runs = w.Progress(in.beside.runs[:0])
+	if in.many != nil && in.env.metadata {
+		_, in.beside.runs = in.many.Progress(in.beside.runs[:0])
 		m.Metadata = finished.Encode(in.place(), m.Offset, in.beside.runs)
 	}
 	committed := in.committed.Load()
