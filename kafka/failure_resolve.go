@@ -99,9 +99,6 @@ func (f *failing) resolve(ctx context.Context, offset int64, do Failure) error {
 	}
 }
 
-// asked returns the channel of the token that says that an operator has asked for something.
-func (l *lane) asked() <-chan struct{} { return l.failing.kick }
-
 // obey carries an operator's orders over to what comes next of open records.
 func (l *lane) obey() {
 	for _, f := range l.open {

@@ -263,7 +263,13 @@ func (s *seat) take() bool {
 	c.intake.mu.Lock()
 	moved := s.settle()
 	s.arrived()
-	got := s.placed && !c.brake.halted() && !yield && !s.handOver() && s.pick()
+	var next *seat // gets the place
+	got := false
+	if s.placed && !c.brake.halted() && !yield {
+		if next = s.handOver(); next == nil {
+			got = s.pick()
+		}
+	}
 	if got {
 		l.run.Records, l.i = s.one[:], 0
 		l.run.Advance(0, 0)
@@ -271,6 +277,9 @@ func (s *seat) take() bool {
 	seats := c.staff()
 	unmet, turned := c.judge()
 	c.intake.mu.Unlock()
+	if next != nil {
+		next.resume <- struct{}{} // never blocks: it has left the queue once, and waits for one token
+	}
 	if moved {
 		c.env.schedule.moved()
 	}
@@ -281,23 +290,23 @@ func (s *seat) take() bool {
 
 // handOver gives the place to a lane whose record has failed and is due, if it is such a
 // lane's turn: they take turns with records that have not been handed out. Probes come
-// first. Called under the intake's mutex.
-func (s *seat) handOver() bool {
+// first. It returns that lane's seat, or nil; the caller sends the seat its token. Called
+// under the intake's mutex.
+func (s *seat) handOver() *seat {
 	c := s.crew
 	if len(c.returning) == 0 {
-		return false
+		return nil
 	}
 	r := c.returning[0]
 	if c.turn && r.lane.ticket == nil && !c.still() && c.window.Counts().Ready > 0 {
-		return false
+		return nil
 	}
 	c.turn = true
 	c.returning = c.returning[1:]
 	r.placed, s.placed = true, false
 	r.owns, s.owns = s.owns, false
 	r.recovered()
-	r.resume <- struct{}{}
-	return true
+	return r
 }
 
 // pick takes a record that is ready, if there is one. Called under the intake's mutex.
@@ -414,10 +423,10 @@ func (s *seat) recovered() {
 // something. One for a probe is the next, and so is one for a lane that has left the queue
 // for an operator.
 func (s *seat) unpark() {
-	c := s.crew
+	c, l := s.crew, s.lane
 	c.intake.mu.Lock()
-	if s.lane.ticket != nil || s.kicked {
-		c.returning = append([]*seat{s}, c.returning...)
+	if l.ticket != nil || s.kicked {
+		c.returning = slices.Insert(c.returning, 0, s)
 	} else {
 		c.returning = append(c.returning, s)
 	}
@@ -429,28 +438,28 @@ func (s *seat) unpark() {
 	case <-s.resume:
 	case <-c.brake.haltC:
 		s.unqueue()
-	case <-s.lane.asked():
-		s.unqueue()
-		s.kicked = true
+	case <-l.failing.kick:
+		s.kicked = !s.unqueue()
 	}
 }
 
 // unqueue takes the seat out of those that wait for a place, unless it has got one
-// meanwhile. When the partition is halted all of them leave, and the first one empties the
+// meanwhile, and reports whether it has. When the partition is halted all of them leave, and the first one empties the
 // queue: to search a long queue for each of them would take long.
-func (s *seat) unqueue() {
+func (s *seat) unqueue() (placed bool) {
 	c := s.crew
 	c.intake.mu.Lock()
 	if c.brake.halted() {
 		c.returning = nil
 	} else if i := slices.Index(c.returning, s); i >= 0 {
-		c.returning = slices.Concat(c.returning[:i], c.returning[i+1:])
+		c.returning = slices.Delete(c.returning, i, i+1)
 	}
-	placed := s.placed
+	placed = s.placed
 	c.intake.mu.Unlock()
 	if placed {
 		<-s.resume
 	}
+	return placed
 }
 
 // pastGate notes that the lane no longer waits at the gate.

@@ -900,6 +900,38 @@ func TestResolveReachesARecordThatWaitsForAPlace(t *testing.T) {
 	})
 }
 
+// An order comes together with the place for which its record has waited. When the record
+// fails again it does not go before another one that waits.
+func TestAnOrderThatComesWithAPlaceCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := hanging(time.Hour)
+		w := &worked{handle: func(ctx context.Context, m *Message) error {
+			if m.Key[0] == 'l' {
+				return Retry(errHandler, 5*time.Second)
+			}
+			return hang(ctx, m)
+		}}
+		m, c := startMany(t, parallel(OrderByKey, 1), w)
+		c.h.Deliver(c.assign(0, 0), keyed(0, "x", "l", "h", "hh"))
+		pass(10 * time.Second)
+		assert.Equal(t, []string{"x0", "l1", "h2"}, w.called())
+		p := m.jobs["job"].session.claims.live()[0]
+		failing := p.failingOf(0)
+		p.intake.mu.Lock()
+		failing.ask(0, FailureKeep) // its lane wakes up, and waits for the mutex
+		var next *seat
+		for s := range p.crew.seats {
+			if s.offset == 2 {
+				next = s.handOver()
+			}
+		}
+		p.intake.mu.Unlock()
+		next.resume <- struct{}{}
+		pass(2 * time.Hour)
+		assert.Equal(t, []string{"x0", "l1", "h2", "x0", "hh3", "l1"}, w.called()[:6])
+	})
+}
+
 // An order to forward a record comes together with the place for which the record has
 // waited. Its copy takes an hour, and another record has the place meanwhile.
 func TestAnOrderThatComesWithAPlaceGivesThePlaceBack(t *testing.T) {

@@ -97,13 +97,11 @@ func (in *intake) deliver(b driver.Batch) {
 	dry := false
 	if in.crew != nil { // no lane looks after a position that moves without a record
 		seats = in.crew.staff()
-		dry = in.window.Len() == 0 && in.durable() > in.committed.Load()
+		dry = in.window.Len() == 0
 	}
 	in.mu.Unlock()
-	if seats != nil {
-		in.crew.begin(seats)
-	}
-	if dry {
+	in.crew.begin(seats)
+	if dry && in.ahead() {
 		in.env.schedule.ranEmpty()
 	}
 	if waiting {
