@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -13,8 +14,8 @@ import (
 // record at a time. It decides alone what becomes of its record, exactly as the lane of
 // a partition that keeps its order does; see failure.go.
 //
-// A partition has so many places, as ConsumerConfig.Parallelism says. A lane whose
-// handler runs has one. A lane whose record has failed gives its place back before it
+// A partition has as many places as ConsumerConfig.Parallelism says. A lane has one
+// while its handler runs. A lane whose record has failed gives its place back before it
 // waits or sends, and another lane takes the next record. When the record is due again
 // its lane queues for a place. So failing records never use up the places.
 //
@@ -25,9 +26,9 @@ type crew struct {
 	claim  *driver.Claim
 	brake  *brake
 	intake *intake
-	most   int           // places
-	row    *row          // of dead letters
-	idle   chan struct{} // holds one token: the partition is halted, and no lane runs
+	most   int            // places
+	row    *row           // of dead letters
+	lanes  sync.WaitGroup // those that have a goroutine, or ask for a place of the consumer
 
 	// What follows is guarded by the intake's mutex, as the window is.
 	window    *lanes.Window
@@ -73,7 +74,7 @@ type seat struct {
 func newCrew(e *env, c *driver.Claim, b *brake, in *intake) *crew {
 	return &crew{
 		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: in.many,
-		idle: make(chan struct{}, 1), seats: make(map[*seat]bool),
+		seats: make(map[*seat]bool),
 	}
 }
 
@@ -86,15 +87,10 @@ func (c *crew) run() {
 	c.begin(seats)
 	<-c.brake.haltC
 	c.dismiss(c.env.places.withdraw(c))
-	for {
-		c.intake.mu.Lock()
-		live := c.live
-		c.intake.mu.Unlock()
-		if live == 0 {
-			return
-		}
-		<-c.idle
-	}
+	c.intake.mu.Lock()
+	c.open = false // no lane is added behind Wait
+	c.intake.mu.Unlock()
+	c.lanes.Wait()
 }
 
 // staff returns seats, linked by next, of as many lanes as have something to do and get a
@@ -113,6 +109,7 @@ func (c *crew) staff() (first *seat) {
 		c.taken++
 		c.coming++
 		c.live++
+		c.lanes.Add(1)
 		s.next, first = first, s
 	}
 	return first
@@ -175,6 +172,7 @@ func (s *seat) work() {
 // end gives up the seat, and its place if it has one.
 func (s *seat) end() {
 	c, l := s.crew, s.lane
+	defer c.lanes.Done()
 	s.goroutine.Store(0)
 	l.hands.rest()
 	c.intake.mu.Lock()
@@ -197,7 +195,6 @@ func (s *seat) end() {
 		delete(c.seats, s)
 	}
 	seats := c.staff()
-	last := c.live == 0 && c.brake.halted()
 	dry := c.live == 0 && c.window.Counts().Undone == 0
 	unmet, turned := c.judge()
 	c.intake.mu.Unlock()
@@ -210,12 +207,6 @@ func (s *seat) end() {
 	c.begin(seats)
 	if c.brake.halted() {
 		l.failing.close()
-	}
-	if last {
-		select {
-		case c.idle <- struct{}{}:
-		default:
-		}
 	}
 	if dry && c.intake.ahead() {
 		c.env.schedule.ranEmpty()

@@ -844,8 +844,46 @@ func TestARevokedCrewIsNotResumed(t *testing.T) {
 	})
 }
 
-// hanging fails records of keys that begin with x or, a moment later, y, and hangs for that time at those
-// that begin with h.
+// A slowKeeper is a keeper whose reflow waits until it is released.
+type slowKeeper struct {
+	keeper
+	released chan struct{}
+}
+
+func (k slowKeeper) reflow() { <-k.released; k.keeper.reflow() }
+
+// A revocation returns when the last lane of a crew has ended, not while it still judges
+// the budget.
+func TestARevocationWaitsForTheEndOfTheLastLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := parallel(OrderByKey, 2)
+		cfg.MaxTotalBufferedBytes = 2000
+		w := &worked{handle: func(ctx context.Context, _ *Message) error { <-ctx.Done(); return ctx.Err() }}
+		m, c := startMany(t, cfg, w)
+		cl := c.assign(0, 0)
+		c.h.Deliver(cl, keyed(0, "a"))
+		synctest.Wait()
+		p := m.jobs["job"].session.claims.live()[0]
+		released := make(chan struct{})
+		p.env.keeper = slowKeeper{p.env.keeper, released}
+		p.intake.mu.Lock()
+		p.intake.many.Push(driver.Batch{Records: []driver.Record{{Offset: 1, Key: []byte("a"), Value: make([]byte, 3000)}}}) // that is not counted yet
+		p.intake.mu.Unlock()
+		revoked := make(chan struct{})
+		go func() {
+			defer close(revoked)
+			c.revoke(cl)
+		}()
+		synctest.Wait()
+		assert.False(t, isClosed(revoked))
+		close(released)
+		synctest.Wait()
+		assert.True(t, isClosed(revoked))
+	})
+}
+
+// hanging fails records of keys that begin with x or, a moment later, y, and hangs for that
+// time at those that begin with h.
 func hanging(d time.Duration) func(context.Context, *Message) error {
 	return func(_ context.Context, m *Message) error {
 		switch m.Key[0] {
