@@ -112,7 +112,7 @@ func (l *lane) decide() verdict {
 		case len(l.open) == 0:
 			return allDone
 		default:
-			l.failing.begin()
+			l.again = true
 			l.open = nil
 			return again
 		}

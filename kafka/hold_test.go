@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
 )
 
 // An outage is a handler that holds while it lasts. It records when it was called.
@@ -599,3 +601,44 @@ func (a asking) Handle(_ context.Context, r slog.Record) error {
 func (a asking) WithAttrs([]slog.Attr) slog.Handler { return a }
 
 func (a asking) WithGroup(string) slog.Handler { return a }
+
+// A record that has failed is due, and a hold begins before it is handed out. It waits at
+// the gate, and counts as a call of the handler only afterwards.
+func TestARecordAtTheGateIsNoCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails, done := true, make(chan struct{})
+		m := start(t, &fakeDriver{}, testConfig(), func(context.Context, []byte) error {
+			if fails {
+				return errHandler
+			}
+			<-done
+			return nil
+		})
+		env := m.jobs["job"].session.claims.env
+		p := newPartition(env, &driver.Claim{Topic: "orders"}) // whose lane the test plays
+		defer env.hold.drop(p.brake)
+		l := p.lane
+		p.deliver(keyed(0, "a"))
+		require.True(t, l.next())
+		l.fail(l.call())
+		require.Equal(t, again, l.decide())
+		env.hold.begin(TopicPartition{Topic: "orders", Partition: 1}, time.Hour, errHandler)
+		require.NoError(t, l.call())
+		fails = false
+		go func() {
+			assert.Equal(t, allDone, l.decide())
+			assert.NoError(t, l.call())
+		}()
+		synctest.Wait()
+		s, calls := p.stance()
+		assert.Equal(t, isWaiting, s.what)
+		assert.Empty(t, calls)
+		env.hold.end()
+		pass(time.Minute)
+		s, calls = p.stance()
+		assert.Equal(t, isCalling, s.what)
+		assert.Len(t, calls, 1)
+		close(done)
+		synctest.Wait()
+	})
+}

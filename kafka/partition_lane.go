@@ -12,8 +12,8 @@ import (
 )
 
 // A lane is a goroutine that hands out records of a partition one after the other, with
-// its cursor: all of them, or in a crew those that it gets. Nothing of it is touched by another goroutine, but for the
-// progress of its run, which the window reads, and for failing.
+// its cursor: all records of the partition, or in a crew those that the lane takes. Other
+// goroutines read only the progress of its run, failing, and since when it is stuck.
 type lane struct {
 	env     *env
 	claim   *driver.Claim
@@ -34,6 +34,7 @@ type lane struct {
 	open    []*failure  // what its handler has failed, until it is handed out again or done
 	failing failing     // the same and more, to others
 	settled bool        // what open has is counted and reported to the end
+	again   bool        // what had failed is to be handed out again, and has not been yet
 	row     *row        // of dead letters, since a record was handled
 	ticket  *gateTicket // leave to hand out one record though the consumer is held
 	probe   *gateTicket // the same, for the attempt under way
@@ -242,6 +243,10 @@ func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Contex
 		return nil, false
 	}
 	l.probe, l.ticket = l.ticket, nil
+	if l.again { // only now: a hold may have begun since the lane decided
+		l.again = false
+		l.failing.begin()
+	}
 	l.attempt++
 	l.size = 1
 	_, before := l.run.Progress()

@@ -57,7 +57,7 @@ var mutations = []mutation{
 	{"failures of a handled record go on", "partition_lane.go", "l.env.ledger.strike(key, records[i].Offset)", "_ = key"},
 	{"failing record disables", "failure.go", "\tl.align()\n", "\tl.align()\n\tif l.open[0].attempts >= l.env.keeper.(*claims).job.cfg.MaxConsecutiveErrors {\n\t\tl.env.keeper.stop(l.open[0].err)\n\t}\n"},
 	{"failed starts never disable", "job.go", "if most := j.cfg.MaxConsecutiveErrors; most != Unlimited && n >= most {", "if false {"},
-	{"record left behind after a failure", "failure.go", "\t\t\tl.failing.begin()\n", "\t\t\tfor _, f := range l.open {\n\t\t\t\tl.hands.done(l, f.record.Offset, OutcomeDone)\n\t\t\t}\n"},
+	{"record left behind after a failure", "failure.go", "\t\t\tl.again = true\n", "\t\t\tfor _, f := range l.open {\n\t\t\t\tl.hands.done(l, f.record.Offset, OutcomeDone)\n\t\t\t}\n"},
 	{"no backoff of a restart", "job.go", "timer := time.NewTimer(wait)", "timer := time.NewTimer(0 * wait)"},
 	{"backoff of a restart blind to the switch", "job.go", "\t\tcase <-timer.C:\n\t\t\treturn\n\t\tcase <-changed:\n", "\t\tcase <-timer.C:\n\t\t\t_ = changed\n\t\t\treturn\n"},
 	{"switch change lost while draining", "job.go", "\tw.ons++\n", ""},
