@@ -222,8 +222,8 @@ type ConsumerConfig struct {
 
 	// Order says which records of a partition may not overtake which, and so what a
 	// slow or a failing record holds up. Default OrderByPartition. A BatchConsumer gets
-	// its records in the order of the partition with OrderNone, too, and refuses
-	// OrderByKey. AutoCommit needs OrderByPartition.
+	// its records in the order of the partition also with OrderNone. Registration refuses
+	// OrderByKey for it. AutoCommit needs OrderByPartition.
 	Order Order
 
 	// Parallelism is how many records of one partition are handled at once, by as many

@@ -22,9 +22,9 @@ const (
 
 // resolveConsumer returns a copy of cfg that shares nothing with it and has
 // every default filled in, and what the driver has to know of it. In the copy
-// Topics names all topics and Topic is empty. The error joins a FieldError for
-// everything that is wrong.
-func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, driver.ConsumerConfig, error) {
+// Topics names all topics and Topic is empty. batch says that it is a BatchConsumer's.
+// The error joins a FieldError for everything that is wrong.
+func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger, batch bool) (ConsumerConfig, driver.ConsumerConfig, error) {
 	if cfg == nil {
 		return ConsumerConfig{}, driver.ConsumerConfig{},
 			&FieldError{Kind: "consumer", Field: "GetConfig", Problem: "returned nil"}
@@ -44,7 +44,7 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger) (ConsumerConfig, dri
 	c.TLS, d.TLS = p.tls(c.TLS)
 	c.SASL, d.SASL = p.sasl(c.SASL, c.TLS != nil)
 	p.failure(&c)
-	p.order(&c)
+	p.order(&c, batch)
 	if err := p.report(log); err != nil {
 		return ConsumerConfig{}, driver.ConsumerConfig{}, err
 	}
@@ -199,8 +199,8 @@ func (p *problems) limits(c *ConsumerConfig) {
 }
 
 // order fills in and checks which records are handled at once. The other limits have
-// been.
-func (p *problems) order(c *ConsumerConfig) {
+// been. For a BatchConsumer it refuses what only single records can have.
+func (p *problems) order(c *ConsumerConfig, batch bool) {
 	if c.Parallelism == 0 {
 		c.Parallelism = 1
 	}
@@ -209,6 +209,8 @@ func (p *problems) order(c *ConsumerConfig) {
 	switch n := c.Parallelism; {
 	case n < 0:
 		p.add("Parallelism", "%d is negative", n)
+	case n > 1 && batch:
+		p.add("Parallelism", "%d is not for a BatchConsumer: its batches are handled one after the other", n)
 	case n > maxParallelism:
 		p.add("Parallelism", "%d is more than %d", n, maxParallelism)
 	case n > 1 && known && !many:
@@ -219,8 +221,13 @@ func (p *problems) order(c *ConsumerConfig) {
 	switch n := c.MaxConcurrency; {
 	case n < 0:
 		p.add("MaxConcurrency", "%d is negative", n)
+	case n > 0 && batch:
+		p.add("MaxConcurrency", "%d is not for a BatchConsumer: its batches are handled one after the other", n)
 	case n > 0 && known && !many:
 		p.add("MaxConcurrency", "%d needs Order to be OrderByKey or OrderNone", n)
+	}
+	if batch && c.Order == OrderByKey {
+		p.add("Order", "%q is not for a BatchConsumer: a batch has records of many keys", c.Order)
 	}
 	if c.AutoCommit && many {
 		p.add("Order", "%q needs AutoCommit to be false: with it the position moves before the handler runs", c.Order)
@@ -229,25 +236,6 @@ func (p *problems) order(c *ConsumerConfig) {
 
 // maxParallelism is the most records of one partition that are handled at once.
 const maxParallelism = 10_000
-
-// checkOrder refuses a batch consumer that wants what only single records can have. The
-// consumer's configuration is right by itself.
-func checkOrder(c Consumer, cfg *ConsumerConfig) error {
-	if _, batch := c.(BatchConsumer); !batch {
-		return nil
-	}
-	p := &problems{kind: "consumer", name: cfg.JobName}
-	if cfg.Order == OrderByKey {
-		p.add("Order", "%q is not for a BatchConsumer: a batch has records of many keys", cfg.Order)
-	}
-	if cfg.Parallelism > 1 {
-		p.add("Parallelism", "%d is not for a BatchConsumer: its batches are handled one after the other", cfg.Parallelism)
-	}
-	if cfg.MaxConcurrency > 0 {
-		p.add("MaxConcurrency", "%d is not for a BatchConsumer: its batches are handled one after the other", cfg.MaxConcurrency)
-	}
-	return p.report(nil)
-}
 
 func (p *problems) decompressed(n *int) {
 	const least, most = 1 << 20, 1 << 30

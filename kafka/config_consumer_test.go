@@ -44,7 +44,7 @@ func refuseConsumers(t *testing.T, rows []badConsumer) {
 		t.Run(row.name, func(t *testing.T) {
 			cfg := goodConsumer()
 			row.spoil(&cfg)
-			got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+			got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 			wantLines(t, err, `kafka: consumer "orders": `, row.want)
 			require.Zero(t, got, "a refused configuration was returned")
 			require.Zero(t, forDriver, "a refused configuration was returned")
@@ -163,7 +163,7 @@ func TestB35_ConsumerFieldsAreChecked(t *testing.T) {
 }
 
 func TestB35_ANilConfigurationIsAnError(t *testing.T) {
-	_, _, err := resolveConsumer(nil, slog.New(slog.DiscardHandler))
+	_, _, err := resolveConsumer(nil, slog.New(slog.DiscardHandler), false)
 	wantLines(t, err, "", `kafka: consumer "": GetConfig: returned nil`)
 }
 
@@ -206,7 +206,7 @@ InstanceID: "a b" has a character outside a-z, A-Z, 0-9, '.', '_' and '-'
 TLS.KeyFile: is empty, and CertFile is set
 SASL.Mechanism: "scram" is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER`
 	for range 20 {
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		wantLines(t, err, `kafka: consumer " a/b": `, want)
 	}
 }
@@ -226,7 +226,7 @@ func TestFieldErrorIsForErrorsAs(t *testing.T) {
 
 func TestConsumerDefaults(t *testing.T) {
 	cfg := goodConsumer()
-	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 	require.NoError(t, err)
 	want := ConsumerConfig{
 		JobName:              "orders",
@@ -276,10 +276,10 @@ func TestConsumerProtocolDefaults(t *testing.T) {
 	for _, rebalance := range []time.Duration{0, 20 * time.Second} {
 		cfg := goodConsumer()
 		cfg.GroupProtocol, cfg.RebalanceTimeout = ConsumerProtocol, rebalance
-		got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		require.NoError(t, err)
 		classic := goodConsumer()
-		want, wantForDriver, err := resolveConsumer(&classic, slog.New(slog.DiscardHandler))
+		want, wantForDriver, err := resolveConsumer(&classic, slog.New(slog.DiscardHandler), false)
 		require.NoError(t, err)
 		want.GroupProtocol, want.BalanceStrategies, want.HeartbeatInterval = ConsumerProtocol, nil, 0
 		want.SessionTimeout, want.RebalanceTimeout = 45*time.Second, or(rebalance, time.Minute)
@@ -288,7 +288,7 @@ func TestConsumerProtocolDefaults(t *testing.T) {
 		tell(&wantForDriver, want)
 		wantForDriver.Logger, forDriver.Logger = nil, nil
 		require.Equal(t, wantForDriver, forDriver)
-		again, _, err := resolveConsumer(&got, slog.New(slog.DiscardHandler))
+		again, _, err := resolveConsumer(&got, slog.New(slog.DiscardHandler), false)
 		require.NoError(t, err)
 		require.Equal(t, got, again)
 	}
@@ -346,7 +346,7 @@ func TestB34_EveryConsumerFieldIsTaken(t *testing.T) {
 		left := name == "GroupProtocol" || name == "AutoCommit" // which refuses a Failure
 		require.Equal(t, left, v.Field(i).IsZero(), "what this test sets of %s", name)
 	}
-	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	got, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 	require.NoError(t, err)
 	want := full()
 	want.Topic, want.Topics = "", []string{"t", "u", "v"}
@@ -384,7 +384,7 @@ func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
 			cfg.HeartbeatInterval = time.Millisecond
 		}
 		var out bytes.Buffer
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)), false)
 		require.NoError(t, err, "%v", row.session)
 		warned := strings.Contains(out.String(), "SessionTimeout") && strings.Contains(out.String(), "consumer=orders")
 		assert.Equal(t, row.warns, warned, "%v: logged %q", row.session, &out)
@@ -394,7 +394,7 @@ func TestSessionTimeoutOutsideTheBrokersDefaultsWarns(t *testing.T) {
 func TestTheDriversLogNamesTheConsumer(t *testing.T) {
 	var out bytes.Buffer
 	cfg := goodConsumer()
-	_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+	_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)), false)
 	require.NoError(t, err)
 	forDriver.Logger.Info("joined")
 	require.Contains(t, out.String(), "consumer=orders")
@@ -404,7 +404,7 @@ func TestTheDriversLogNamesTheConsumer(t *testing.T) {
 func TestDefaultsFitWhatIsSet(t *testing.T) {
 	cfg := testConfig()
 	cfg.SessionTimeout, cfg.Backoff.Max = 2*time.Minute, 500*time.Millisecond
-	got, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	got, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 	require.NoError(t, err)
 	require.Equal(t, 2*time.Minute, got.RebalanceTimeout)
 	require.Equal(t, 500*time.Millisecond, got.Backoff.Min)

@@ -36,8 +36,8 @@ func disentangle(cfg *ConsumerConfig) {
 func TestLaterChangesByTheCallerHaveNoEffectOnAConsumer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	cfg, untouched := entangled(), entangled()
-	got, forDriver, err := resolveConsumer(&cfg, log)
-	want, wantForDriver, err2 := resolveConsumer(&untouched, log)
+	got, forDriver, err := resolveConsumer(&cfg, log, false)
+	want, wantForDriver, err2 := resolveConsumer(&untouched, log, false)
 	require.NoError(t, err)
 	require.NoError(t, err2)
 	require.Equal(t, entangled(), untouched, "the caller's configuration was changed")

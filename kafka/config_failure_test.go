@@ -74,7 +74,7 @@ func TestDefaultsOfDeadLetters(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	cfg := full()
 	cfg.Failure = FailurePolicy{Then: FailureDeadLetter, MaxAttempts: 3, DeadLetter: DeadLetterConfig{Topic: "{topic}.{group}.dlq"}}
-	got, _, err := resolveConsumer(&cfg, log)
+	got, _, err := resolveConsumer(&cfg, log, false)
 	require.NoError(t, err)
 	d := got.Failure.DeadLetter
 	assert.Equal(t, 100, d.MaxInARow)
@@ -92,7 +92,7 @@ func TestDefaultsOfDeadLetters(t *testing.T) {
 
 	given := ProducerConfig{Compression: CompressionGZIP, MaxMessageBytes: 5}
 	cfg.Failure.DeadLetter.Producer = &given
-	got, _, err = resolveConsumer(&cfg, log)
+	got, _, err = resolveConsumer(&cfg, log, false)
 	require.NoError(t, err)
 	p = got.Failure.DeadLetter.Producer
 	assert.Equal(t, cfg.BootstrapServers, p.BootstrapServers)
@@ -102,7 +102,7 @@ func TestDefaultsOfDeadLetters(t *testing.T) {
 	assert.Equal(t, ProducerConfig{Compression: CompressionGZIP, MaxMessageBytes: 5}, given, "the caller's configuration was changed")
 
 	given = ProducerConfig{BootstrapServers: "other:1"}
-	got, _, err = resolveConsumer(&cfg, log)
+	got, _, err = resolveConsumer(&cfg, log, false)
 	require.NoError(t, err)
 	p = got.Failure.DeadLetter.Producer
 	assert.Equal(t, "other:1", p.BootstrapServers)

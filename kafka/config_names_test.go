@@ -107,7 +107,7 @@ func TestBootstrapServersAreTaken(t *testing.T) {
 	} {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
-		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		assert.NoError(t, err, "%q", list)
 		assert.Equal(t, want, forDriver.Brokers, "%q", list)
 	}
@@ -137,7 +137,7 @@ func TestFault_F2_ConnectionStringsShowTheirHeadAtMost(t *testing.T) {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
 		var logged bytes.Buffer
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&logged, nil)))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&logged, nil)), false)
 		require.EqualError(t, err, `kafka: consumer "orders": BootstrapServers`+want)
 		for how, out := range printings(t, err) {
 			noSecret(t, []string{key}, out, "%s of the error of %q", how, list)
@@ -151,14 +151,14 @@ func TestFault_F3_BrokersAreSeparatedByCommasOrWhiteSpace(t *testing.T) {
 	for _, list := range []string{"a:9092 b:9092", "a:9092\nb:9092\n", "a:9092\r\n\tb:9092", "a:9092, b:9092", " a:9092 ,\n b:9092"} {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
-		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, forDriver, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		require.NoError(t, err, "%q", list)
 		assert.Equal(t, want, forDriver.Brokers, "%q", list)
 	}
 	for _, list := range []string{"a:9092;b:9092", "a:9092; b:9092", "a:9092;\nb:9092"} {
 		cfg := goodConsumer()
 		cfg.BootstrapServers = list
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		assert.EqualError(t, err, `kafka: consumer "orders": BootstrapServers[0]: "a:9092" is followed by ';'; separate brokers by commas`)
 	}
 }
@@ -200,7 +200,7 @@ func TestFault_H12_ErrorsAreBoundedWhateverIsWrong(t *testing.T) {
 		cfg := goodConsumer()
 		row.spoil(&cfg)
 		var err error
-		size, objects := allocated(func() { _, _, err = resolveConsumer(&cfg, slog.New(slog.DiscardHandler)) })
+		size, objects := allocated(func() { _, _, err = resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false) })
 		assert.Less(t, objects, uint64(20*million), "%s: objects", row.name)
 		assert.Less(t, size, uint64(600*million), "%s: bytes", row.name)
 		require.ErrorContains(t, err, row.want, row.name)
@@ -218,7 +218,7 @@ func TestFault_H12_UserTextInConfigurationErrorsIsEscaped(t *testing.T) {
 	consumer := func(spoil func(*ConsumerConfig)) error {
 		cfg := goodConsumer()
 		spoil(&cfg)
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		return err
 	}
 	for name, err := range map[string]error{

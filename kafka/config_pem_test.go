@@ -69,7 +69,7 @@ func TestFault_F1_PastedKeysShowNowhere(t *testing.T) {
 			consumer.TLS, producer.TLS = &c, &c
 			var logged bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&logged, nil))
-			_, _, errC := resolveConsumer(&consumer, log)
+			_, _, errC := resolveConsumer(&consumer, log, false)
 			_, _, errP := resolveProducer(producer, "p", log)
 			if taken := field == "KeyFile" && strings.HasPrefix(paste.name, "PEM") && !strings.Contains(paste.name, " ") ||
 				field == "KeyFile" && paste.name == "PEM indented"; taken {
@@ -168,7 +168,7 @@ func TestEndlessFileIsRefused(t *testing.T) {
 	}
 	cfg := goodConsumer()
 	cfg.TLS = &TLSConfig{CAFile: "/dev/zero"}
-	_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 	assert.ErrorContains(t, err, "read /dev/zero: larger than 16 MiB")
 }
 
@@ -189,7 +189,7 @@ func newRenewals(t *testing.T) *renewals {
 	consumer := goodConsumer()
 	consumer.TLS = &TLSConfig{CAFile: r.broker.certFile, ServerName: "broker",
 		CertFile: r.dir + "/client.crt", KeyFile: r.dir + "/client.key"}
-	_, forDriver, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(r.logged, nil)))
+	_, forDriver, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(r.logged, nil)), false)
 	require.NoError(t, err)
 	r.cfg = forDriver.TLS
 	return r

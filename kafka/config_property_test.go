@@ -232,15 +232,15 @@ func TestRandomConsumers(t *testing.T) {
 	v.check(t, func(t *rapid.T) {
 		d := newDraw(t)
 		cfg := d.consumer()
-		got, forDriver, err := resolveConsumer(&cfg, log)
-		_, _, again := resolveConsumer(&cfg, log)
+		got, forDriver, err := resolveConsumer(&cfg, log, false)
+		_, _, again := resolveConsumer(&cfg, log, false)
 		v.count(err)
 		d.judge("consumer", cfg.JobName, err, again)
 		if err != nil {
 			return
 		}
 		require.Empty(t, brokenRelation(got), "a relation that does not hold in %+v", got)
-		fixed, forDriverAgain, err := resolveConsumer(&got, log)
+		fixed, forDriverAgain, err := resolveConsumer(&got, log, false)
 		require.NoError(t, err, "resolved again")
 		require.Equal(t, got, fixed, "resolved again")
 		require.Equal(t, forDriver.Topics, forDriverAgain.Topics, "resolved again")

@@ -95,7 +95,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	producer := goodProducer()
 	producer.TLS, producer.SASL = consumer.TLS, consumer.SASL
 	secrets := []string{testPassword, string(pair.PrivateKey.(ed25519.PrivateKey).Seed())}
-	resolvedC, _, err := resolveConsumer(&consumer, slog.New(slog.DiscardHandler))
+	resolvedC, _, err := resolveConsumer(&consumer, slog.New(slog.DiscardHandler), false)
 	require.NoError(t, err)
 	resolvedP, _, err := resolveProducer(producer, "p", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestErrorsDoNotShowSecrets(t *testing.T) {
 	} {
 		cfg := goodConsumer()
 		cfg.SASL = &s
-		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+		_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 		if !assert.Error(t, err, "%v is accepted", s) {
 			continue
 		}

@@ -110,7 +110,7 @@ func TestB06_TLSThatCanNotBeHonouredIsAnError(t *testing.T) {
 func TestTLSErrorsReachTheirCause(t *testing.T) {
 	cfg := goodConsumer()
 	cfg.TLS = &TLSConfig{CAFile: t.TempDir() + "/none"}
-	_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler))
+	_, _, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	var cause *os.PathError
 	require.ErrorAs(t, err, &cause)
@@ -122,7 +122,7 @@ func secure(t *testing.T, c *TLSConfig) (cfg *tls.Config, logged string) {
 	var out bytes.Buffer
 	consumer := goodConsumer()
 	consumer.TLS = c
-	_, forDriver, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(&out, nil)))
+	_, forDriver, err := resolveConsumer(&consumer, slog.New(slog.NewTextHandler(&out, nil)), false)
 	require.NoError(t, err)
 	return forDriver.TLS, out.String()
 }
@@ -174,7 +174,7 @@ func TestWeakTLSWarns(t *testing.T) {
 func TestARefusedConfigurationDoesNotWarn(t *testing.T) {
 	var out bytes.Buffer
 	cfg := ConsumerConfig{TLS: &TLSConfig{InsecureSkipVerify: true}}
-	_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)))
+	_, _, err := resolveConsumer(&cfg, slog.New(slog.NewTextHandler(&out, nil)), false)
 	require.Error(t, err)
 	require.Empty(t, out.String(), "logged")
 }

@@ -177,10 +177,8 @@ func (m *Manager) prepareJob(c Consumer) (*job, error) {
 	if isNil(c) {
 		return nil, errors.New("kafka: register consumer: handler is nil")
 	}
-	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log)
-	if err == nil {
-		err = checkOrder(c, &cfg)
-	}
+	_, batch := c.(BatchConsumer)
+	cfg, dcfg, err := resolveConsumer(c.GetConfig(), m.log, batch)
 	if err == nil && m.driver != nil {
 		err = checkConsumer(m.driver, cfg.JobName, dcfg)
 	}

@@ -54,6 +54,10 @@ func TestOrdersThatAreRefused(t *testing.T) {
 			"Parallelism: 2 is not for a BatchConsumer: its batches are handled one after the other"},
 		{"bounded batches", batch, func(c *ConsumerConfig) { c.Order, c.MaxConcurrency = OrderNone, 2 },
 			"MaxConcurrency: 2 is not for a BatchConsumer: its batches are handled one after the other"},
+		{"batches in order", batch, func(c *ConsumerConfig) { c.Parallelism = 2 },
+			"Parallelism: 2 is not for a BatchConsumer: its batches are handled one after the other"},
+		{"batches by key, and another problem", batch, func(c *ConsumerConfig) { c.Order, c.SessionTimeout = OrderByKey, -1 },
+			`Order: "by key" is not for a BatchConsumer: a batch has records of many keys`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := testConfig()
