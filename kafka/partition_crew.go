@@ -55,8 +55,8 @@ type seat struct {
 	next   *seat
 	resume chan struct{} // holds one token: the seat has a place again
 
-	chunk  lanes.Chunk      // the lane's record, or none; its goroutine's
-	one    [1]driver.Record // the same; its goroutine's
+	slot   lanes.Slot       // of the lane's latest record; its goroutine's
+	one    [1]driver.Record // that record, or none; its goroutine's
 	passed bool             // the record is done, and the window does not know; its goroutine's
 	kicked bool             // it has left the queue for a place because an operator asked; its goroutine's
 
@@ -238,7 +238,7 @@ func (s *seat) settle() (moved bool) {
 		return false
 	}
 	s.passed, s.has = false, false
-	s.crew.window.Settle(&s.chunk)
+	s.crew.window.Finish(s.slot)
 	return true
 }
 
@@ -303,21 +303,21 @@ func (s *seat) handOver() *seat {
 // pick takes a record that is ready, if there is one. Called under the intake's mutex.
 func (s *seat) pick() bool {
 	c := s.crew
-	if c.still() || c.window.Take(&s.chunk, 1) == 0 {
+	if c.still() {
+		return false
+	}
+	slot, r, ok := c.window.Take()
+	if !ok {
 		return false
 	}
 	c.turn = false
-	r, _ := s.chunk.Next()
-	s.one[0], s.offset, s.has = *r, r.Offset, true
+	s.slot, s.one[0], s.offset, s.has = slot, *r, r.Offset, true
 	return true
 }
 
 // pass says that the record at hand is done. The window learns of it when the lane takes
 // the next one, or ends.
-func (s *seat) pass() {
-	s.chunk.Done()
-	s.passed = true
-}
+func (s *seat) pass() { s.passed = true }
 
 // finish is pass, and the window learns of it at once.
 func (s *seat) finish() {

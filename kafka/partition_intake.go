@@ -72,14 +72,12 @@ func (serialShelf) Idle() bool { return false }
 // A laneShelf is the window of a crew.
 type laneShelf struct{ *lanes.Window }
 
-func (w laneShelf) Push(b driver.Batch) { w.Window.Push(b) }
-func (w laneShelf) Len() int            { return w.Counts().Undone }
-func (w laneShelf) Bytes() int          { return w.Counts().Bytes }
-func (w laneShelf) Idle() bool          { return w.Counts().Ready == 0 }
-func (w laneShelf) Discard()            { w.Close() }
+func (w laneShelf) Len() int   { return w.Counts().Undone }
+func (w laneShelf) Bytes() int { return w.Counts().Bytes }
+func (w laneShelf) Idle() bool { return w.Counts().Ready == 0 }
+func (w laneShelf) Discard()   { w.Close() }
 func (w laneShelf) Undone() (handed int, oldest time.Time) {
-	_, oldest, _ = w.Oldest()
-	return w.Counts().Running, oldest
+	return w.Counts().Running, w.Oldest()
 }
 
 // deliver queues a batch, wakes the lane if it waits, and pauses the claim if the

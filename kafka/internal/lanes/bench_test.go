@@ -52,29 +52,23 @@ func BenchmarkRecord(b *testing.B) {
 		cfg   Config
 		keys  int
 		depth int
-		chunk int // of so many goroutines that 64 records run
 	}{
-		{"1,000 keys", Config{Keyed: true}, 1000, 1000, 1},
-		{"1,000 keys, 10,000 deep", Config{Keyed: true}, 1000, 10000, 1},
-		{"1,000 keys, chunks of 16", Config{Keyed: true}, 1000, 1000, 16},
-		{"no lanes", Config{}, 1000, 1000, 1},
+		{"1,000 keys", Config{Keyed: true}, 1000, 1000},
+		{"1,000 keys, 10,000 deep", Config{Keyed: true}, 1000, 10000},
+		{"no lanes", Config{}, 1000, 1000},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			l := newLoad(bench.cfg, bench.keys, bench.depth)
-			chunks := make([]Chunk, 64/bench.chunk)
+			slots := make([]Slot, 64)
 			order := make([]uint8, 1<<16)
 			for i := range order {
-				order[i] = uint8(l.random.IntN(len(chunks)))
+				order[i] = uint8(l.random.IntN(len(slots)))
 			}
-			step := func(i int) int {
-				c := &chunks[order[i%len(order)]]
-				for range bench.chunk {
-					c.Next()
-				}
-				c.Done()
-				n := l.w.Take(c, bench.chunk)
+			step := func(i int) {
+				s := &slots[order[i%len(order)]]
+				l.w.Finish(*s)
+				*s, _, _ = l.w.Take()
 				l.fill()
-				return n
 			}
 			l.fill()
 			for i := range 20 * bench.depth {
@@ -82,8 +76,8 @@ func BenchmarkRecord(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
-			for i := 0; i < b.N; {
-				i += max(1, step(i))
+			for i := range b.N {
+				step(i)
 			}
 			b.ReportMetric(float64(l.w.counts.Done), "above")
 		})

@@ -10,14 +10,11 @@
 // an empty key is one. A slot is in one of these states:
 //
 //	waits ──▶ ready ──▶ runs ──▶ done
-//	            ▲         │
-//	            └─────────┘
 //
-// [Window.Take] gives ready slots to one goroutine, as a [Chunk], about the oldest first.
-// So a key that has more records than others is not held up by them, and the position
-// follows closely. A slot that runs and has not begun can be ready again; see
-// [Window.GiveBack]. A slot whose record fails runs until it is done: the goroutine that
-// has it decides what becomes of it.
+// [Window.Take] gives a ready slot to a goroutine, about the oldest first. So a key that
+// has more records than others is not held up by them, and the position follows closely.
+// A slot whose record fails runs until it is done: the goroutine that has it decides what
+// becomes of it, and calls [Window.Finish].
 //
 // # Done
 //
@@ -32,6 +29,5 @@
 //
 // # Concurrency
 //
-// A Window has no lock, no goroutine and no timer. Its owner guards it by a mutex. Only
-// [Chunk.Next] and [Chunk.Done] may be called beside any other method.
+// A Window has no lock, no goroutine and no timer. Its owner guards it by a mutex.
 package lanes

@@ -44,8 +44,8 @@ func runsAbove(start int64, lengths ...int) (runs []finished.Run) {
 	return runs
 }
 
-// Goroutines take, begin, finish and give back in any order, and the window is
-// what the model says after each step.
+// Records are taken and finished in any order, and the window is what the model says after
+// each step.
 func TestWindowAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := Config{
@@ -57,32 +57,28 @@ func TestWindowAgainstModel(t *testing.T) {
 		if cfg.Start >= 0 {
 			known = runsAbove(cfg.Start, rapid.SliceOfN(rapid.IntRange(0, 9), 0, 8).Draw(t, "known")...)
 		}
-		p := newPair(cfg, rapid.IntRange(1, 5).Draw(t, "goroutines"), known)
+		p := newPair(cfg, known)
 		p.w.lanes.spread = rapid.SampledFrom([]uint32{math.MaxUint32, 1, 7 | 1<<31}).Draw(t, "hashes")
 		p.w.seq = rapid.SampledFrom([]uint64{0, math.MaxUint32 - 5}).Draw(t, "seq")
 		p.m.most = rapid.SampledFrom([]int{MaxDone, 20}).Draw(t, "most")
 		p.w.most = p.m.most
-		some := func(t *rapid.T) *holder { return rapid.SampledFrom(p.chunks).Draw(t, "goroutine") }
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) { p.check(t) },
 			"push": func(t *rapid.T) {
-				p.push(t, batch(p.m.end-rapid.SampledFrom([]int64{0, 0, 0, 2}).Draw(t, "again"), rapid.IntRange(0, 40).Draw(t, "n"),
+				p.push(batch(p.m.end-rapid.SampledFrom([]int64{0, 0, 0, 2}).Draw(t, "again"), rapid.IntRange(0, 40).Draw(t, "n"),
 					rapid.IntRange(0, len(keys)-1).Draw(t, "key"), rapid.IntRange(0, 3).Draw(t, "before"), rapid.IntRange(0, 3).Draw(t, "after")))
 			},
-			"take":     func(t *rapid.T) { p.take(t, some(t), rapid.IntRange(1, 16).Draw(t, "limit")) },
-			"next":     func(t *rapid.T) { p.begin(t, some(t)) },
-			"next2":    func(t *rapid.T) { p.begin(t, some(t)) },
-			"giveBack": func(t *rapid.T) { p.giveBack(t, some(t)) },
-			"settle": func(t *rapid.T) {
-				h := some(t)
-				p.settle(h)
-				p.w.Settle(&h.Chunk)
+			"take": func(t *rapid.T) {
+				for range rapid.IntRange(1, 16).Draw(t, "n") {
+					p.take(t)
+				}
 			},
-			"direct": func(t *rapid.T) { p.direct(t, rapid.IntRange(0, 1000).Draw(t, "n")) },
+			"finish":  func(t *rapid.T) { p.finish(t, p.m.running(), rapid.IntRange(0, 1000).Draw(t, "n")) },
+			"finish2": func(t *rapid.T) { p.finish(t, p.m.running(), rapid.IntRange(0, 1000).Draw(t, "n")) },
+			"again":   func(t *rapid.T) { p.finish(t, p.m.taken(), rapid.IntRange(0, 1000).Draw(t, "n")) },
 			"close": func(t *rapid.T) {
 				if rapid.IntRange(0, 20).Draw(t, "close") == 20 {
-					p.m.close()
-					p.w.Close()
+					p.close()
 				}
 			},
 		})
@@ -111,34 +107,29 @@ func FuzzWindow(f *testing.F) {
 			}
 			known = runsAbove(start, ints...)
 		}
-		p := newPair(cfg, 3, known)
+		p := newPair(cfg, known)
 		p.w.lanes.spread = []uint32{math.MaxUint32, 1, 7 | 1<<31, 0}[how>>3&3]
 		p.w.seq = []uint64{0, math.MaxUint32 - 5}[how>>5&1]
 		p.m.most = []int{MaxDone, 20}[how>>6&1]
 		p.w.most = p.m.most
 		for i := 0; i+1 < len(ops); i += 2 {
 			x := int(ops[i+1])
-			h := p.chunks[x%len(p.chunks)]
 			switch op := ops[i]; op & 15 {
-			case 0:
-				p.push(t, batch(p.m.end-int64(op>>7), x>>3, x&7+int(op>>6&1), int(op>>4&3), x>>1&3))
-			case 1, 8:
-				p.take(t, h, 1+x>>4)
-			case 2, 9, 10, 11:
-				p.begin(t, h)
-			case 3, 4, 5:
-				p.giveBack(t, h)
+			case 0, 14:
+				p.push(batch(p.m.end-int64(op>>7), x>>3, x&7+int(op>>6&1), int(op>>4&3), x>>1&3))
+			case 1, 7, 8:
+				for range 1 + x>>4 {
+					p.take(t)
+				}
+			case 2, 3, 4, 5, 9, 10, 11:
+				p.finish(t, p.m.running(), x)
 			case 6, 12:
-				p.direct(t, x)
-			case 7:
-				p.settle(h)
-				p.w.Settle(&h.Chunk)
+				p.finish(t, p.m.taken(), x) // it may be done
 			case 13:
-				p.push(t, driver.Batch{Next: p.m.end + int64(x)})
+				p.push(driver.Batch{Next: p.m.end + int64(x)})
 			case 15:
 				if x == 255 {
-					p.m.close()
-					p.w.Close()
+					p.close()
 				}
 			}
 			p.check(t)

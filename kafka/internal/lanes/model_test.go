@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,18 +54,16 @@ func (m *model) free(e *entryOf) bool {
 	panic("not in the window")
 }
 
-func (m *model) push(b driver.Batch) (passed int) {
+func (m *model) push(b driver.Batch) {
 	if m.closed {
-		return 0
+		return
 	}
 	for i := range b.Records {
 		r := &b.Records[i]
 		switch {
 		case r.Offset < m.end:
-			passed++
 			continue
 		case m.isKnown(r.Offset):
-			passed++
 			m.records = append(m.records, &entryOf{Record: r, done: true})
 		default:
 			e := &entryOf{Record: r}
@@ -76,7 +75,6 @@ func (m *model) push(b driver.Batch) (passed int) {
 	if b.Next > 0 {
 		m.end = max(m.end, b.Next)
 	}
-	return passed
 }
 
 // wake makes e ready, if nothing is before it.
@@ -87,19 +85,31 @@ func (m *model) wake(e *entryOf) {
 	}
 }
 
-// take says that these records were taken, and reports whether they could be.
-func (m *model) take(records []taken) (es []*entryOf, ok bool) {
-	for _, taken := range records {
-		i := slices.IndexFunc(m.records, func(e *entryOf) bool { return e.Record == taken.record })
-		if i < 0 || m.records[i].done || m.records[i].how != ready {
-			return es, false
-		}
-		e := m.records[i]
-		e.how, e.slot = running, taken.slot
-		es = append(es, e)
-		m.started = true
+// take says that a record was taken, and returns it, or nil if it could not be.
+func (m *model) take(at Slot, r *driver.Record) *entryOf {
+	i := slices.IndexFunc(m.records, func(e *entryOf) bool { return e.Record == r })
+	if i < 0 || m.records[i].done || m.records[i].how != ready {
+		return nil
 	}
-	return es, true
+	e := m.records[i]
+	e.how, e.slot = running, at
+	m.started = true
+	return e
+}
+
+// taken returns the records that were taken, those that are done included.
+func (m *model) taken() (es []*entryOf) {
+	for _, e := range m.records {
+		if e.slot != (Slot{}) {
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+// running returns the records that were taken and are not done.
+func (m *model) running() []*entryOf {
+	return slices.DeleteFunc(m.taken(), func(e *entryOf) bool { return e.done })
 }
 
 func (m *model) finish(e *entryOf) bool {
@@ -117,15 +127,6 @@ func (m *model) finish(e *entryOf) bool {
 		}
 	}
 	return true
-}
-
-func (m *model) giveBack(es ...*entryOf) {
-	for _, e := range es {
-		e.how = ready
-		if m.closed {
-			e.how = dropped
-		}
-	}
 }
 
 func (m *model) close() {
@@ -190,99 +191,53 @@ func (m *model) counts() (c Counts) {
 
 // A pair is a window and its model, driven side by side.
 type pair struct {
-	w      *Window
-	m      *model
-	chunks []*holder
+	w *Window
+	m *model
 }
 
-// A holder is a chunk and its model.
-type holder struct {
-	Chunk
-	es    []*entryOf
-	begun int
-	hand  bool // the last that has begun is at hand
-	known int  // so many are settled
-}
-
-func newPair(cfg Config, chunks int, known []finished.Run) *pair {
+func newPair(cfg Config, known []finished.Run) *pair {
 	p := &pair{w: New(cfg), m: &model{cfg: cfg, end: cfg.Start, highest: cfg.Start, started: cfg.Start >= 0, known: known}}
 	p.w.Known(known)
 	p.m.most = p.w.most
-	for range chunks {
-		p.chunks = append(p.chunks, new(holder))
-	}
 	return p
 }
 
-// settle finishes what is done of a chunk.
-func (p *pair) settle(h *holder) {
-	done := h.begun
-	if h.hand {
-		done--
+// take takes a record, if one is ready, and reports whether it has.
+func (p *pair) take(t require.TestingT) bool {
+	some := p.m.counts().Ready > 0
+	slot, r, ok := p.w.Take()
+	require.Equal(t, some, ok, "taken")
+	if !ok {
+		require.Zero(t, slot)
+		require.Nil(t, r)
+		return false
 	}
-	for ; h.known < done; h.known++ {
-		p.m.finish(h.es[h.known])
+	for _, e := range p.m.taken() {
+		require.NotEqual(t, e.slot, slot, "%d had the same slot", e.Offset)
 	}
+	e := p.m.take(slot, r)
+	require.NotNil(t, e, "%d is taken and is not ready", r.Offset)
+	require.True(t, p.m.free(e), "%d is handed out before another one of its key", e.Offset)
+	return true
 }
 
-func (p *pair) take(t require.TestingT, h *holder, limit int) {
-	n := p.w.Take(&h.Chunk, limit)
-	p.giveBackModel(h)
-	if h.hand {
-		require.Zero(t, n, "a record is at hand")
+// finish finishes one of some records.
+func (p *pair) finish(t require.TestingT, some []*entryOf, n int) {
+	if len(some) == 0 {
 		return
 	}
-	require.Equal(t, min(limit, p.m.counts().Ready), n, "taken")
-	require.Len(t, h.taken, n)
-	var ok bool
-	h.es, ok = p.m.take(h.taken)
-	require.True(t, ok, "something is taken that is not ready")
-	h.begun, h.known = 0, 0
-}
-
-func (p *pair) giveBackModel(h *holder) int {
-	p.settle(h)
-	rest := h.es[h.begun:]
-	p.m.giveBack(rest...)
-	h.es = h.es[:h.begun]
-	return len(rest)
-}
-
-func (p *pair) giveBack(t require.TestingT, h *holder) {
-	require.Equal(t, p.giveBackModel(h), p.w.GiveBack(&h.Chunk))
-}
-
-func (p *pair) begin(t require.TestingT, h *holder) {
-	r, ok := h.Next()
-	require.Equal(t, h.begun < len(h.es), ok)
-	h.hand = ok
-	if ok {
-		e := h.es[h.begun]
-		h.begun++
-		require.Same(t, e.Record, r)
-		require.Equal(t, e.slot, h.taken[h.begun-1].slot)
-		require.True(t, p.m.free(e), "%d is handed out before another one of its key", e.Offset)
-	}
-}
-
-// direct finishes any slot that was ever taken, and that no chunk has: these are stale.
-func (p *pair) direct(t require.TestingT, n int) {
-	var es []*entryOf
-	for _, e := range p.m.records {
-		held := slices.ContainsFunc(p.chunks, func(h *holder) bool { return slices.Contains(h.es[h.known:], e) })
-		if e.slot.seq != 0 && !held {
-			es = append(es, e)
-		}
-	}
-	if len(es) == 0 {
-		return
-	}
-	e := es[n%len(es)]
+	e := some[n%len(some)]
 	require.Equal(t, p.m.finish(e), p.w.Finish(e.slot), "finish %d", e.Offset)
 }
 
-func (p *pair) push(t require.TestingT, b driver.Batch) {
-	require.Equal(t, p.m.push(b), p.w.Push(b), "records passed over")
+func (p *pair) close() {
+	p.m.close()
+	p.w.Close()
+}
+
+func (p *pair) push(b driver.Batch) {
+	p.m.push(b)
+	p.w.Push(b)
 }
 
 // check compares everything that can be asked.
@@ -295,13 +250,11 @@ func (p *pair) check(t require.TestingT) {
 	at, runs := w.Progress(nil)
 	require.Equal(t, position, at)
 	p.checkRuns(t, position, runs)
-	offset, _, ok := w.Oldest()
-	if e := m.oldest(); e != nil {
-		require.True(t, ok)
-		require.Equal(t, e.Offset, offset, "oldest")
-	} else {
-		require.False(t, ok)
+	var made time.Time
+	if e := m.oldest(); e != nil && e.how != dropped {
+		made = e.Timestamp
 	}
+	require.Equal(t, made, w.Oldest(), "oldest")
 	named := m.cfg.Unnamed || position < 0 || allNamed(position, runs)
 	require.Equal(t, counts.Done >= m.most || !named, w.Full(), "full")
 	p.checkInside(t)
@@ -375,23 +328,8 @@ func (p *pair) checkInside(t require.TestingT) {
 
 // drain hands out what is left, and then everything is done.
 func (p *pair) drain(t require.TestingT) {
-	for _, h := range p.chunks {
-		if h.hand {
-			h.Done()
-			h.hand = false
-		}
-		p.giveBack(t, h)
-	}
-	for i := 0; ; i++ {
-		h := p.chunks[i%len(p.chunks)]
-		p.take(t, h, 7)
-		if len(h.es) == 0 && p.m.counts().Running == 0 {
-			break
-		}
-		for range h.es {
-			p.begin(t, h)
-		}
-		p.begin(t, h)
+	for p.take(t) || len(p.m.running()) > 0 {
+		p.finish(t, p.m.running(), len(p.m.records))
 		p.check(t)
 	}
 	c := p.w.Counts()

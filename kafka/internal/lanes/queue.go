@@ -37,12 +37,6 @@ func (q *queue) push(slots []slot, i uint32, number uint64) {
 	}
 }
 
-// unshift adds a slot before those of its bucket.
-func (q *queue) unshift(slots []slot, i uint32, number uint64) {
-	b, _ := q.bucket(number)
-	b.unshift(slots, i)
-}
-
 // bucket returns the bucket for one more slot, and whether the slot belongs before all.
 func (q *queue) bucket(number uint64) (b *bucket, early bool) {
 	at := number >> numberBits

@@ -19,8 +19,8 @@ type runs struct {
 	cost     int // the sum of finished.Cost
 }
 
-// fewRuns is for how many runs any text has room, unless one is longer than a text can
-// say: each takes 10 bytes at most.
+// Any text has room for fewRuns runs, unless one is longer than a text can say: each takes
+// 10 bytes at most.
 const fewRuns = finished.Room / 10
 
 // A run is offsets that are finished: those of records, and holes between them.

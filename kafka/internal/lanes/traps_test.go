@@ -38,11 +38,13 @@ func pushKeys(w *Window, names ...string) {
 
 // takeAll takes up to n and returns the slots by their offsets.
 func takeAll(w *Window, n int) map[int64]Slot {
-	var c Chunk
-	w.Take(&c, n)
 	slots := map[int64]Slot{}
-	for _, taken := range c.taken {
-		slots[taken.record.Offset] = taken.slot
+	for len(slots) < n {
+		slot, r, ok := w.Take()
+		if !ok {
+			break
+		}
+		slots[r.Offset] = slot
 	}
 	return slots
 }
@@ -202,17 +204,14 @@ func TestReleasedSlotIsNotAnEmptyKey(t *testing.T) {
 // of the lane, and the position stays below it.
 func TestNothingIsTakenAfterClose(t *testing.T) {
 	w := keyed("a", "a", "b", "b", "c")
-	var c Chunk
-	require.Equal(t, 2, w.Take(&c, 2))
-	c.Next()
+	taken := takeAll(w, 1)
 	w.Close()
-	require.Equal(t, 1, w.GiveBack(&c), "what has not begun")
-	_, ok := c.Next() // the first is done
-	require.False(t, ok)
-	require.Zero(t, w.Take(&c, 9))
+	require.True(t, w.Finish(taken[0]))
+	require.Empty(t, takeAll(w, 9))
 	require.Equal(t, Counts{}, w.Counts())
 	require.EqualValues(t, 1, w.Position())
-	require.Zero(t, w.Push(driver.Batch{Records: []driver.Record{{Offset: 9}}, Next: 20}))
+	w.Push(driver.Batch{Records: []driver.Record{{Offset: 9}}, Next: 20})
+	require.Equal(t, Counts{}, w.Counts())
 	require.EqualValues(t, 1, w.Position())
 }
 
@@ -226,38 +225,6 @@ func TestFinishAfterClose(t *testing.T) {
 	require.Zero(t, position)
 	require.Equal(t, []finished.Run{{From: 1, To: 2}}, runs)
 	require.Equal(t, Counts{Undone: 2, Bytes: 2 * (new(driver.Record).Size() + 1), Running: 2, Done: 1}, w.Counts())
-}
-
-// 16 keys are in one chunk, and the first record blocks: any other goroutine can have
-// the other 15, and what was done before a record that blocks counts.
-func TestChunkThatBlocksGivesTheRestBack(t *testing.T) {
-	w := New(Config{Keyed: true})
-	for i := range 16 {
-		pushKeys(w, fmt.Sprint(i))
-	}
-	var stuck, other Chunk
-	require.Equal(t, 16, w.Take(&stuck, 16))
-	for range 3 {
-		stuck.Next()
-	}
-	require.Equal(t, 13, w.GiveBack(&stuck))
-	require.EqualValues(t, 2, w.Position(), "two are done before the one that blocks")
-	require.Zero(t, w.Take(&stuck, 1), "its record is at hand")
-	require.Equal(t, 13, w.Take(&other, 16))
-	for want := int64(3); ; want++ {
-		r, ok := other.Next()
-		if !ok {
-			require.EqualValues(t, 16, want)
-			break
-		}
-		require.Equal(t, want, r.Offset, "the order is kept")
-	}
-	require.Zero(t, w.Take(&other, 16))
-	require.Equal(t, Counts{Undone: 1, Bytes: new(driver.Record).Size() + 1, Running: 1, Done: 13}, w.Counts())
-	_, ok := stuck.Next()
-	require.False(t, ok)
-	w.Settle(&stuck)
-	require.EqualValues(t, 16, w.Position())
 }
 
 // The position is the oldest record that is not done, and passes holes at the end when
@@ -306,7 +273,7 @@ func TestKnownRecordsArePassedOver(t *testing.T) {
 	for i := range records {
 		records[i].Offset = 42 + int64(i)
 	}
-	require.Equal(t, 3, w.Push(driver.Batch{Records: records})) // 42 to 47
+	w.Push(driver.Batch{Records: records}) // 42 to 47
 	require.Equal(t, Counts{Undone: 3, Bytes: 3 * records[0].Size(), Ready: 3, Done: 3}, w.Counts())
 	taken := takeAll(w, 9)
 	require.ElementsMatch(t, []int64{42, 45, 46}, offsetsOf(taken))
@@ -320,7 +287,7 @@ func TestKnownRecordsArePassedOver(t *testing.T) {
 	position, runs = progress()
 	require.EqualValues(t, 50, position, "48 and 49 are known to be done")
 	require.Equal(t, []finished.Run{{From: 60, To: 61}}, runs)
-	require.Equal(t, 2, w.Push(driver.Batch{Records: []driver.Record{{Offset: 48}, {Offset: 49}, {Offset: 50}}}))
+	w.Push(driver.Batch{Records: []driver.Record{{Offset: 48}, {Offset: 49}, {Offset: 50}}})
 	require.Equal(t, 1, w.Counts().Ready)
 	require.Zero(t, w.Counts().Done)
 	w.Push(driver.Batch{Next: 60})
@@ -332,11 +299,10 @@ func TestKnownRecordsArePassedOver(t *testing.T) {
 // the position has moved.
 func TestFullOfDoneRecords(t *testing.T) {
 	w := keyed("stuck")
-	var stuck, c Chunk
-	require.Equal(t, 1, w.Take(&stuck, 1))
-	stuck.Next()
+	stuck := takeAll(w, 1)[0]
 	for w.Counts().Done < MaxDone-1 {
-		if w.Take(&c, 100) == 0 {
+		slot, _, ok := w.Take()
+		if !ok {
 			records := make([]driver.Record, min(1000, MaxDone-1-w.Counts().Done))
 			for i := range records {
 				records[i].Offset = w.end + int64(i)
@@ -344,21 +310,16 @@ func TestFullOfDoneRecords(t *testing.T) {
 			w.Push(driver.Batch{Records: records})
 			continue
 		}
-		for ok := true; ok; _, ok = c.Next() {
-		}
+		w.Finish(slot)
 	}
 	require.False(t, w.Full())
 	require.Less(t, len(w.slots), 1100, "records that are done keep slots")
 	require.Len(t, w.runs.at, 2)
 	pushKeys(w, "nil")
-	require.Equal(t, 1, w.Take(&c, 1))
-	c.Next()
-	c.Done()
-	w.Settle(&c)
+	require.True(t, w.Finish(takeAll(w, 1)[MaxDone]))
 	require.True(t, w.Full())
 	require.Zero(t, w.Position())
-	stuck.Done()
-	w.Settle(&stuck)
+	require.True(t, w.Finish(stuck))
 	require.False(t, w.Full())
 	require.EqualValues(t, MaxDone+1, w.Position())
 }
@@ -409,13 +370,7 @@ func TestPayloadIsReleased(t *testing.T) {
 		w.Push(driver.Batch{Records: []driver.Record{{Offset: 0}}})
 		w.Push(driver.Batch{Records: []driver.Record{*r}})
 	}()
-	var stuck, c Chunk
-	require.Equal(t, 1, w.Take(&stuck, 1))
-	stuck.Next()
-	require.Equal(t, 1, w.Take(&c, 1))
-	c.Next()
-	c.Done()
-	w.Settle(&c)
+	require.True(t, w.Finish(takeAll(w, 2)[1]))
 	runtime.GC()
 	select {
 	case <-released:
@@ -431,13 +386,27 @@ func TestOldestFirst(t *testing.T) {
 	for i := range 4000 {
 		pushKeys(w, "hot", fmt.Sprint("cold-", i))
 	}
-	var c Chunk
-	for i := range int64(4000) {
-		require.Equal(t, 1, w.Take(&c, 1))
-		r, _ := c.Next()
-		c.Done()
+	for i := range 4000 {
+		slot, r, ok := w.Take()
+		require.True(t, ok)
 		require.LessOrEqual(t, r.Offset, w.Position()+64, "taken as number %d", i)
+		require.True(t, w.Finish(slot))
 	}
+}
+
+// A key whose first record took long goes on with its next one before all others.
+func TestAKeyThatWasHeldUpComesFirst(t *testing.T) {
+	w := keyed("hot", "hot")
+	for i := range 1000 {
+		pushKeys(w, fmt.Sprint("cold-", i))
+	}
+	hot := takeAll(w, 1)[0]
+	for _, slot := range takeAll(w, 500) {
+		w.Finish(slot)
+	}
+	require.True(t, w.Finish(hot))
+	_, r, _ := w.Take()
+	require.EqualValues(t, 1, r.Offset)
 }
 
 // Deeper than the queue is long, everything is taken once all the same.
@@ -449,19 +418,17 @@ func TestQueueDeeperThanItsBuckets(t *testing.T) {
 		records[i].Offset = int64(i)
 	}
 	w.Push(driver.Batch{Records: records})
-	var c Chunk
-	for range n {
-		require.NotZero(t, w.Take(&c, 3)) // the first one is done, and the others are given back
-		c.Next()
-		c.Done()
+	taken := takeAll(w, n)
+	require.Len(t, taken, n)
+	require.Empty(t, takeAll(w, 1))
+	for _, slot := range taken {
+		require.True(t, w.Finish(slot))
 	}
-	require.Zero(t, w.Take(&c, 1))
 	require.EqualValues(t, n, w.Position())
 }
 
 func TestWindowForgetsABurst(t *testing.T) {
 	w := New(Config{Keyed: true})
-	var c Chunk
 	for range 3 {
 		for i := range 20 * idleSlots {
 			pushKeys(w, fmt.Sprint(i))
@@ -475,7 +442,7 @@ func TestWindowForgetsABurst(t *testing.T) {
 		for _, slot := range slots {
 			w.Finish(slot)
 		}
-		require.Zero(t, w.Take(&c, 1))
+		require.Empty(t, takeAll(w, 1))
 		require.LessOrEqual(t, cap(w.slots), idleSlots)
 		require.LessOrEqual(t, len(w.lanes.entries), 2*idleSlots)
 		require.LessOrEqual(t, cap(w.runs.at), idleSlots)
@@ -485,13 +452,12 @@ func TestWindowForgetsABurst(t *testing.T) {
 // In the steady state nothing is allocated per record.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	l := newLoad(Config{Keyed: true}, 1000, 1000)
-	chunks := make([]Chunk, 64)
+	slots := make([]Slot, 64)
 	var runs []finished.Run
 	step := func() {
-		c := &chunks[l.random.IntN(len(chunks))]
-		c.Next()
-		c.Done()
-		l.w.Take(c, 1)
+		s := &slots[l.random.IntN(len(slots))]
+		l.w.Finish(*s)
+		*s, _, _ = l.w.Take()
 		_, runs = l.w.Progress(runs[:0])
 		l.fill()
 	}
@@ -501,45 +467,42 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(20_000, step))
 }
 
-// Goroutines hand out records beside each other and take chunks away from each other.
-// No key is handled twice at once or out of order, and nothing is lost.
+// Goroutines hand out records beside each other. No key is handled twice at once or out of
+// order, and nothing is lost.
 func TestGoroutines(t *testing.T) {
 	const records, names = 20_000, 30
 	w := New(Config{Keyed: true})
 	var mu sync.Mutex
-	chunks := make([]Chunk, 8)
 	busy, last := [names]sync.Mutex{}, [names]int64{}
 	var group sync.WaitGroup
-	for g := range chunks {
+	for g := range 8 {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(g)))
-			c := &chunks[g]
 			for {
 				mu.Lock()
 				for w.end < records && w.Counts().Undone < 500 {
 					pushKeys(w, string([]byte{byte(random.IntN(names))}), string([]byte{byte(random.IntN(names))}))
 				}
-				if random.IntN(4) == 0 {
-					w.GiveBack(&chunks[random.IntN(len(chunks))])
-				}
-				w.Settle(&chunks[random.IntN(len(chunks))])
-				n, left := w.Take(c, 1+random.IntN(16)), w.Counts().Undone
+				slot, r, ok := w.Take()
+				left := w.Counts().Undone
 				mu.Unlock()
-				if n == 0 {
-					if left == 0 {
-						return
-					}
+				switch {
+				case !ok && left == 0:
+					return
+				case !ok:
 					runtime.Gosched()
+					continue
 				}
-				for r, ok := c.Next(); ok; r, ok = c.Next() {
-					key := r.Key[0]
-					if !assert.True(t, busy[key].TryLock(), "key %d is handled twice at once", key) {
-						return
-					}
-					assert.GreaterOrEqual(t, r.Offset, last[key], "key %d", key)
-					last[key] = r.Offset
-					busy[key].Unlock()
+				key := r.Key[0]
+				if !assert.True(t, busy[key].TryLock(), "key %d is handled twice at once", key) {
+					return
 				}
+				assert.GreaterOrEqual(t, r.Offset, last[key], "key %d", key)
+				last[key] = r.Offset
+				busy[key].Unlock()
+				mu.Lock()
+				w.Finish(slot)
+				mu.Unlock()
 			}
 		})
 	}

@@ -25,8 +25,8 @@ type Config struct {
 // MaxDone is how many records above the position may be done before a window is full.
 const MaxDone = 1_000_000
 
-// idleSlots is the most slots for which an empty window keeps room, and for which its
-// table does: a burst must not hold its memory forever.
+// An empty window keeps room for at most idleSlots slots, and so does its table: a burst
+// must not hold its memory forever.
 const idleSlots = 1024
 
 // A Window is the records of one partition from the commit position on. Make one with
@@ -74,11 +74,11 @@ type state uint8
 const (
 	waits   state = iota // behind an earlier slot of its lane
 	ready                // in the ready queue
-	running              // in a chunk
+	running              // taken
 	dropped              // never handed out again
 )
 
-// A Slot names a record that is not done. It stays what it is while the window grows,
+// A Slot names a record that was taken and is not done. It stays what it is while the window grows,
 // and no other record of the window ever has the same.
 type Slot struct {
 	index uint32
@@ -92,7 +92,7 @@ type Counts struct {
 
 	Waiting int // behind an earlier one of their key
 	Ready   int
-	Running int // in chunks, begun or not
+	Running int // taken
 
 	Done int // records above the position that are done
 }
@@ -128,28 +128,25 @@ func (w *Window) Known(done []finished.Run) {
 
 // Push adds what a driver has delivered. The window keeps b.Records until all of them
 // are done. It passes over records that are known to be done, and those below the end of
-// what was pushed before, which are in the window or done; it returns how many.
-func (w *Window) Push(b driver.Batch) (passed int) {
+// what was pushed before, which are in the window or done.
+func (w *Window) Push(b driver.Batch) {
 	if w.closed {
-		return 0
+		return
 	}
 	for i := range b.Records {
-		if !w.add(&b.Records[i]) {
-			passed++
-		}
+		w.add(&b.Records[i])
 	}
 	if b.Next > 0 {
 		w.end = max(w.end, b.Next)
 	}
 	w.adopt(w.end)
 	w.move()
-	return passed
 }
 
-// add gives r a slot, and reports whether it needs one.
-func (w *Window) add(r *driver.Record) bool {
+// add gives r a slot, if it needs one.
+func (w *Window) add(r *driver.Record) {
 	if r.Offset < w.end {
-		return false
+		return
 	}
 	w.adopt(r.Offset) // what lies between end and r are holes
 	w.end = r.Offset + 1
@@ -158,7 +155,7 @@ func (w *Window) add(r *driver.Record) bool {
 			w.runs.credit(run)
 			w.counts.Done++
 		}
-		return false
+		return
 	}
 	i := w.newSlot()
 	s, tail := &w.slots[i], &w.slots[0]
@@ -170,7 +167,6 @@ func (w *Window) add(r *driver.Record) bool {
 	w.counts.Undone++
 	w.counts.Bytes += s.size
 	w.enter(i, s)
-	return true
 }
 
 // enter puts a new slot at the end of its lane, or makes it ready if the lane is empty.
@@ -195,9 +191,10 @@ func (w *Window) enter(i uint32, s *slot) {
 // leave takes a slot that is done out of its lane, of which it is the first, and makes
 // the next one ready.
 //
-// The first slot of a lane is the only one of its key that is ready or runs: enter and leave make a slot ready only when no other one is before it, and before
-// leave is called again for the lane this slot is done. So one key is never handled
-// twice at once, and its records are handled in the order of their offsets.
+// The first slot of a lane is the only one of its key that is ready or runs: enter and
+// leave make a slot ready only when no other one is before it, and before leave is called
+// again for the lane this slot is done. So one key is never handled twice at once, and its
+// records are handled in the order of their offsets.
 func (w *Window) leave(i uint32, s *slot) {
 	switch {
 	case s.behind != 0:
@@ -234,15 +231,31 @@ func (w *Window) find(s Slot) *slot {
 	return &w.slots[s.index]
 }
 
-// Finish says that the record of a slot is done, which runs. It reports whether that is
-// news.
+// Take hands out the slot that is ready and about the oldest. ok is false if none is
+// ready. The record must not be changed.
+func (w *Window) Take() (at Slot, r *driver.Record, ok bool) {
+	i := w.ready.shift(w.slots)
+	if i == 0 {
+		return Slot{}, nil, false
+	}
+	s := &w.slots[i]
+	s.state = running
+	w.counts.Ready--
+	w.counts.Running++
+	if w.position < 0 {
+		w.setPosition(w.slots[w.slots[0].next].offset)
+	}
+	return Slot{i, s.seq}, s.record, true
+}
+
+// Finish says that the record of a slot is done. It reports whether that is news.
 //
 // Only Finish makes a slot done. The position moves in Push and Finish only, to the
 // oldest slot that is left, or to the end of what was pushed if none is: so it never
 // passes a record that is not done.
 func (w *Window) Finish(at Slot) bool {
 	s := w.find(at)
-	if s == nil || s.state != running {
+	if s == nil {
 		return false
 	}
 	w.counts.Running--
@@ -410,16 +423,11 @@ func (w *Window) Full() bool {
 // Counts returns how many records are in each state.
 func (w *Window) Counts() Counts { return w.counts }
 
-// Oldest returns the offset of the oldest record that is not done, and when it was made,
-// which is zero if the record was dropped. ok is false if all are done.
-func (w *Window) Oldest() (offset int64, made time.Time, ok bool) {
-	head := w.slots[0].next
-	if head == 0 {
-		return 0, time.Time{}, false
+// Oldest returns when the oldest record that is not done was made: zero if it was dropped,
+// or if all are done.
+func (w *Window) Oldest() (made time.Time) {
+	if r := w.slots[w.slots[0].next].record; r != nil {
+		made = r.Timestamp
 	}
-	s := &w.slots[head]
-	if s.record != nil {
-		made = s.record.Timestamp
-	}
-	return s.offset, made, true
+	return made
 }
