@@ -214,20 +214,10 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 	}
 }
 
-// start makes positions durable that are no marks, all or none, on behalf of by, which is
-// called just before the request is sent: it may outlive the call. The positions belong
-// to the topics as they were in asOf.
-func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) error {
-	failed, err := c.startSome(ctx, asOf, by, positions)
-	for p, failure := range failed {
-		return fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, failure)
-	}
-	return err
-}
-
-// startSome is start for callers that can go on with some of the positions. It returns
-// why others were refused. An error of the group is an error of all of them.
-func (c *committer) startSome(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
+// start makes positions durable that are no marks, on behalf of by, which is called just before
+// the request is sent: it may outlive the call. The positions belong to the topics as they were
+// in asOf. It returns why some were refused; an error of the group is an error of all of them.
+func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
 	return exchange(ctx, c.coordinator, func(broker *ibm.Broker) (map[partition]error, error) {
 		m, err := by()
 		if err != nil {

@@ -3,6 +3,7 @@ package sarama
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -195,13 +196,16 @@ func (o *positions) pin(s *session, p partition, offset int64) error {
 	ctx := s.sess.Context()
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
 		var by member
-		err := o.committer.start(ctx, s.eras, func() (member, error) {
+		refused, err := o.committer.start(ctx, s.eras, func() (member, error) {
 			by, _ = o.membership.member()
 			if by.session != s || ctx.Err() != nil {
 				return member{}, driver.ErrClaimEnded
 			}
 			return by, nil
 		}, map[partition]int64{p: offset})
+		if why := refused[p]; why != nil {
+			err = fmt.Errorf("commit start of %s/%d: %w", driver.Printable(p.Topic, 0), p.ID, why)
+		}
 		if err == nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}

@@ -137,7 +137,7 @@ func (o *positions) commitEnds(ctx context.Context, asOf incarnation.Eras, ends,
 	if len(ends) == 0 {
 		return nil, nil
 	}
-	refused, err = o.committer.startSome(ctx, asOf, func() (member, error) { return noMember, nil }, ends)
+	refused, err = o.committer.start(ctx, asOf, func() (member, error) { return noMember, nil }, ends)
 	if err != nil {
 		return nil, err
 	}

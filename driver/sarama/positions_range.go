@@ -123,7 +123,7 @@ func (o *positions) moveIntoLog(ctx context.Context, asOf incarnation.Eras, topi
 	for p, a := range gaps {
 		to[p] = a.gap.To
 	}
-	failed, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, to)
+	failed, err := o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, to)
 	if err != nil {
 		o.keepAstray(gaps)
 		if otherMembers(err) {

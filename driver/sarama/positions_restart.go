@@ -60,7 +60,7 @@ func (o *positions) restartHeld(ctx context.Context, asOf incarnation.Eras, topi
 	if err != nil || len(begins) == 0 {
 		return nil, err
 	}
-	failed, err := o.committer.startSome(ctx, asOf, func() (member, error) { return by, nil }, begins)
+	failed, err := o.committer.start(ctx, asOf, func() (member, error) { return by, nil }, begins)
 	if otherMembers(err) {
 		return nil, nil
 	}
