@@ -27,8 +27,9 @@ type claim struct {
 	next  atomic.Int64 // the offset at which fetching goes on, or -1; one goroutine writes it
 	moved atomic.Int64 // when next moved last, in nanoseconds since 1970
 
-	ended  chan struct{} // closed when the claim has ended
-	wanted chan struct{} // closed when a rebalance waits for that
+	ended  chan struct{}   // closed when the claim has ended
+	wanted context.Context // ends when a rebalance waits for that
+	hurry  context.CancelFunc
 
 	mu       sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	paused   bool       // by the core
@@ -36,7 +37,6 @@ type claim struct {
 	standing bool       // kgo has paused it because it cannot be read on
 	held     []driver.Batch
 	done     bool
-	hurried  bool
 	begun    int64 // where it starts; if that is unknown, the first record that has come, or -1
 	epochs   epochs
 	lost     error                   // why, if it was lost
@@ -47,8 +47,9 @@ func (s *session) newClaim(p partition, start startAt, by member) *claim {
 	cl := &claim{
 		among: s.claims, session: s, where: p, member: by.id, era: s.eras[p.Topic],
 		progress: position.NewProgress(start.at, start.metadata), begun: start.at,
-		ended: make(chan struct{}), wanted: make(chan struct{}),
+		ended: make(chan struct{}),
 	}
+	cl.wanted, cl.hurry = context.WithCancel(context.Background())
 	cl.public = &driver.Claim{
 		Topic: p.Topic, Partition: p.ID, Start: start.at, Metadata: start.metadata, End: -1,
 		Generation: by.generation, Backend: cl,
@@ -83,28 +84,15 @@ func (cl *claim) finish() {
 	}
 }
 
-// hurry notes that a rebalance waits for the end of the claim.
-func (cl *claim) hurry() {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	if !cl.hurried {
-		cl.hurried = true
-		close(cl.wanted)
-	}
-}
-
 // unhurried returns a context that ends with ctx, or when a rebalance waits for the end of
 // the claim.
 func (cl *claim) unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-cl.wanted:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	stop := context.AfterFunc(cl.wanted, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 func (cl *claim) hasEnded() bool {
