@@ -270,7 +270,7 @@ func samePartition(a, b *driver.Claim) bool { return a.Topic == b.Topic && a.Par
 
 // sameClaim compares the exported fields that never change.
 func sameClaim(a, b driver.Claim) bool {
-	return samePartition(&a, &b) && a.Start == b.Start && a.Metadata == b.Metadata && a.Generation == b.Generation
+	return samePartition(&a, &b) && a.Start == b.Start && a.Metadata == b.Metadata && a.End == b.End && a.Generation == b.Generation
 }
 
 // partitions prints the partitions of claims.

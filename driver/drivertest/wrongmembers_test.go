@@ -65,6 +65,12 @@ func wrongMembers() []wrong {
 			}
 			h.Handler.Revoke(ctx, claims)
 		})},
+		{name: "moves the end of a claim", fails: "ClaimsNeverChange", consumer: eachRevoke(func(h *handler, ctx context.Context, claims []*driver.Claim) {
+			for _, c := range claims {
+				c.End++
+			}
+			h.Handler.Revoke(ctx, claims)
+		})},
 		{name: "fails Run after Close", fails: "RunReturnsNilAfterClose", consumer: eachRun(func(_ *consumer, _ driver.Handler, err error) error {
 			if err == nil {
 				return driver.ErrClosed
