@@ -118,7 +118,7 @@ func (c *committer) apply(marks []driver.Mark, a *attempt) {
 			a.fail([]driver.Mark{m}, err)
 			continue
 		}
-		if err := c.b.metadataErr(k.partition(), c.placeOf(m).metadata); err != nil {
+		if err := metadataErr(k.partition(), c.placeOf(m).metadata); err != nil {
 			c.plain, c.refused = true, err
 			c.place.g.changed.fire()
 		}
@@ -139,7 +139,7 @@ func (c *committer) takeRefused() error {
 const maxMetadataBytes = 4096
 
 // metadataErr returns the broker's answer to metadata beside a position.
-func (b *Broker) metadataErr(tp TopicPartition, metadata string) error {
+func metadataErr(tp TopicPartition, metadata string) error {
 	if n := len(metadata); n > maxMetadataBytes {
 		return fail("OFFSET_METADATA_TOO_LARGE", "%s/%d: %d bytes, more than offset.metadata.max.bytes %d", tp.Topic, tp.Partition, n, maxMetadataBytes)
 	}

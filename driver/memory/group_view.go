@@ -87,7 +87,7 @@ func (g *group) commitFromOutside(m driver.GroupMark) error {
 	if g.b.log(tp) == nil {
 		return errUnknownPartition(m.Topic, m.Partition)
 	}
-	if err := g.b.metadataErr(tp, m.Metadata); err != nil {
+	if err := metadataErr(tp, m.Metadata); err != nil {
 		return err
 	}
 	g.offsets[tp] = place{m.Offset, m.Metadata}

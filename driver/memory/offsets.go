@@ -52,7 +52,7 @@ func (b *Broker) SetCommittedMetadata(group, topic string, partition int32, offs
 	case len(g.members) > 0:
 		return fail("UNKNOWN_MEMBER_ID", "group %q: offsets cannot be set while it has %d members", group, len(g.members))
 	}
-	if err := b.metadataErr(tp, metadata); err != nil {
+	if err := metadataErr(tp, metadata); err != nil {
 		return err
 	}
 	g.offsets[tp] = place{offset, metadata}
