@@ -32,7 +32,7 @@ type GroupProtocolSupporter interface {
 // transactions. HighWatermark must not make a round trip. Its answer must be at most
 // 30 seconds old while a leader answers, also for a paused claim and for a claim
 // whose next record belongs to an open transaction. It returns -1 while the answer is
-// unknown, which it must not be from the first Deliver of the claim on.
+// unknown. The answer must be known from the first Deliver of the claim on.
 type HighWatermarker interface {
 	HighWatermark(c *Claim) int64
 }

@@ -32,8 +32,8 @@ func mechanism(s *driver.SASL) (sasl.Mechanism, error) {
 	return scram{s}, nil
 }
 
-// An only is a mechanism that is the same as itself only. kgo's own are functions, which cannot be
-// compared: so every option of the user would look like a change of the mechanism.
+// An only is a mechanism that is equal to itself alone. Kgo's own mechanisms are functions, which
+// cannot be compared, so any option of the user would look like a change of the mechanism.
 type only struct{ sasl.Mechanism }
 
 // A scram authenticates by SCRAM. kgo's own would do more work for a hostile server than the

@@ -167,7 +167,7 @@ func (silentError) Error() string {
 	return "an answer has not come in time: the coordinator may be another broker"
 }
 
-// Temporary is what kgo asks an error for.
+// Temporary reports true: kgo asks for it.
 func (silentError) Temporary() bool { return true }
 
 func clusterOf(cfg driver.ConsumerConfig) cluster {

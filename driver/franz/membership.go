@@ -82,9 +82,9 @@ func (m *membership) joined(s *session) {
 	}
 }
 
-// outlive notes that the membership of s is over, and reports whether it was not yet. Kgo may
-// join again.
-func (m *membership) outlive(s *session) bool { return m.alive.CompareAndSwap(s, nil) }
+// endMembership notes that the membership of s is over, and reports whether s was a member
+// until now. Kgo may join again.
+func (m *membership) endMembership(s *session) bool { return m.alive.CompareAndSwap(s, nil) }
 
 // leave notes that the session is over.
 func (m *membership) leave() {

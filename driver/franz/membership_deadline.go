@@ -63,7 +63,7 @@ func (m *membership) expire() {
 	if s == nil || deadline.IsZero() || time.Now().Before(deadline) {
 		return
 	}
-	if !m.outlive(s) {
+	if !m.endMembership(s) {
 		return
 	}
 	err := &driver.Error{Code: "SESSION_TIMED_OUT", Err: fmt.Errorf(

@@ -262,8 +262,8 @@ func TestLateJoinBringsNoMembership(t *testing.T) {
 	m.joined(old)
 	assert.Zero(t, m.deadline(), "the deadline of a session that has not joined")
 	m.joined(next)
-	assert.False(t, m.outlive(old), "a session that has left was a member")
+	assert.False(t, m.endMembership(old), "a session that has left was a member")
 	assert.NotZero(t, m.deadline(), "the deadline of a member")
-	assert.True(t, m.outlive(next))
+	assert.True(t, m.endMembership(next))
 	assert.Zero(t, m.deadline(), "the deadline after the membership is over")
 }

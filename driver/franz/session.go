@@ -389,7 +389,7 @@ func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32)
 func (s *session) OnGroupManageError(err error) {
 	err = s.c.wrap(err)
 	cause := err
-	if wasMember := s.c.membership.outlive(s); gone(err) || wasMember && !isPermanent(err) {
+	if wasMember := s.c.membership.endMembership(s); gone(err) || wasMember && !isPermanent(err) {
 		cause = membershipLost(err)
 	}
 	s.c.membership.joining.Store(true)

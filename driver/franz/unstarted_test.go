@@ -14,8 +14,8 @@ import (
 )
 
 // TestTroubleOfATopicEndsNoSession: kgo reports with each look at the metadata that a topic,
-// or one partition whose position it needs, cannot be read. Only a partition that kgo leaves
-// alone ends the session, and only a topic that is the only one.
+// or one partition whose position it needs, cannot be read. A partition that kgo leaves alone
+// ends the session. A topic ends it only if it is the only one and may not be read.
 func TestTroubleOfATopicEndsNoSession(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -202,8 +202,8 @@ func TestObserverMaySleep(t *testing.T) {
 	})
 }
 
-// The broker's way of metadata: it is stored with the offset, observed, and gone with the
-// offset. A position that the broker itself makes durable has none.
+// TestCommittedMetadata: the broker stores metadata with the offset, shows it to the observer,
+// and drops it with the offset. A position that the broker itself makes durable has none.
 func TestCommittedMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []string

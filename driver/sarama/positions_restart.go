@@ -203,8 +203,9 @@ func (o *positions) restartAssigned(s *session) error {
 
 // restartClaim does the same for a claim that a cooperative rebalance has brought. Sarama
 // has read the position of such a claim before the driver hears of it, so the session ends
-// if that is not the beginning. It reports whether the claim is the first of p since then,
-// which has no metadata: that may be from the old topic.
+// if that is not the beginning. It reports whether the claim is the first of p since the
+// topic was created again. Such a claim has no metadata: what is committed may be from the old
+// topic.
 func (o *positions) restartClaim(s *session, p partition, at int64) (restarted bool, err error) {
 	from, ok := o.restarts.Pending(p)
 	if !ok {

@@ -64,8 +64,8 @@ func (s *session) Setup(sess ibm.ConsumerGroupSession) (err error) {
 	return nil
 }
 
-// lookedIn returns the look in the generation in which a session begins: the consumer has
-// looked before it joined.
+// lookedIn returns a look that is done: the consumer has looked before it joined the generation
+// in which a session begins.
 func lookedIn(generation int32) *generationLook {
 	l := &generationLook{generation: generation}
 	l.once.Do(func() {})

@@ -88,7 +88,8 @@ func (recreation) do(l *lane) {
 // reports the gap once more: a commit names the topic, not its ID, so the member cannot know
 // whether the position was earned in the new topic or is one of the old topic that its former
 // owner has left. The broker in memory knows, and hands out nothing again. Both deliver at
-// least once. An operation that moves partitions does nothing then.
+// least once. An operation that moves partitions does nothing then. It stays so until the end of
+// the sequence: no member leaves.
 func (l *lane) keeps() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,8 +9,9 @@ import (
 // maxMetadataBytes is Kafka's offset.metadata.max.bytes. Kfake has no limit.
 const maxMetadataBytes = 4096
 
-// LimitMetadata makes a kfake refuse metadata of commits as Kafka does. It refuses the other
-// positions of such a commit for the time being.
+// LimitMetadata makes a kfake refuse metadata of commits that is longer than Kafka allows.
+// Unlike Kafka it stores no other position of such a commit: it answers
+// COORDINATOR_LOAD_IN_PROGRESS, which a driver retries.
 func LimitMetadata(cluster *kfake.Cluster) {
 	cluster.ControlKey(kmsg.OffsetCommit.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()

@@ -32,8 +32,8 @@ const (
 	// HandshakeTimeout bounds a TLS handshake.
 	HandshakeTimeout = 5 * time.Second
 
-	// doubtTime is short beside the pause before a client tries again, and long beside
-	// the time in which it dials again at once, or for other requests.
+	// doubtTime is shorter than the pause before a client tries again, and longer than the
+	// time within which it dials again at once or for other requests.
 	doubtTime = 50 * time.Millisecond
 
 	// maxAddress is the length of the longest name in DNS, with room for a port and
@@ -85,9 +85,10 @@ type Dialer struct {
 	// broker. A cluster has few of these.
 	produces map[string]int64
 
-	// silent has the addresses as they were dialed from which an answer has not come in
-	// time. A cluster has few of these.
-	silent map[string]time.Time // when Doubts has first reported it, or zero
+	// silent holds the addresses, as they were dialed, of brokers whose answer has not come
+	// in time, with the time at which Doubts first reported it, or zero. A cluster has few
+	// of these.
+	silent map[string]time.Time
 }
 
 // New returns a Dialer that makes TLS connections if t is not nil. It waits no longer
