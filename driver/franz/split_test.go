@@ -134,11 +134,11 @@ func TestFault_B4_RefusedBatchIsSplit(t *testing.T) {
 
 func TestFault_B4_RefusedBatchIsSplitReal(t *testing.T) {
 	t.Parallel()
-	h, cluster := realHarness(t, 1)
+	h, _ := realHarness(t, 1)
 	for name, adapt := range splitVariants() {
 		t.Run(name, func(t *testing.T) {
 			topic := fmt.Sprintf("small-%d", time.Now().UnixNano())
-			require.NoError(t, cluster.CreateTopic(t.Context(), topic, 1, map[string]string{"max.message.bytes": fmt.Sprint(smallLimit)}))
+			require.NoError(t, h.CreateTopicWith(t.Context(), topic, 1, map[string]string{"max.message.bytes": fmt.Sprint(smallLimit)}))
 			wantSplit(t, h, topic, adapt)
 		})
 	}
