@@ -31,7 +31,6 @@ type Kafka struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced when a wait may be over
 	records  map[position]*history
-	inHand   map[partition][]*history // the latest call of a handler
 	members  []*member
 	states   []kafka.StateChanged
 	refusals refusals
@@ -50,7 +49,6 @@ func New(t testing.TB, opts ...kafka.Option) *Kafka {
 		t:       t,
 		changed: make(chan struct{}),
 		records: make(map[position]*history),
-		inHand:  make(map[partition][]*history),
 	}
 	out := &output{w: t.Output()}
 	// The observation is the outermost middleware, so that it sees what the core

@@ -26,6 +26,10 @@ type history struct {
 	handled  bool
 	err      error // of the latest failure
 
+	// The records of the latest call that it was in. They fail together. Those of several
+	// calls may be with handlers of one partition at once.
+	call []*history
+
 	dead    *kafka.RecordForwarded // the latest
 	skipped *kafka.RecordSkipped
 }
@@ -64,7 +68,9 @@ func (k *Kafka) begin(job string, ms []*kafka.Message) []*history {
 		hs[i] = k.records[pos]
 		hs[i].attempts++
 	}
-	k.inHand[partitionOf(job, ms[0].Topic, ms[0].Partition)] = hs
+	for _, h := range hs {
+		h.call = hs
+	}
 	k.fire()
 	return hs
 }
@@ -79,10 +85,13 @@ func (k *Kafka) finish(hs []*history) {
 	k.fire()
 }
 
-// failed notes that the handler's latest call in a partition has failed. The
-// caller holds the mutex.
+// failed notes that the latest call with a record has failed. The caller holds the mutex.
 func (k *Kafka) failed(e kafka.HandlerFailed) {
-	for _, h := range k.inHand[partitionOf(e.JobName, e.Topic, e.Partition)] {
+	pos := position{partitionOf(e.JobName, e.Topic, e.Partition), e.Offset}
+	if k.records[pos] == nil {
+		return
+	}
+	for _, h := range k.records[pos].call {
 		h.failures++
 		h.err = e.Err
 	}
