@@ -227,7 +227,7 @@ func (j *Judge) failedCall(h *handling) {
 			if o.named && a.Do != "hold" {
 				o.counted++
 			}
-			o.timed = a.Do != ""
+			o.timed = o.timed || a.Do != ""
 		}
 		if a.Do != "" || len(h.Records) > 1 {
 			h.claim.timed = true

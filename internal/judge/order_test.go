@@ -57,6 +57,8 @@ func TestJudgeOfOrders(t *testing.T) {
 		{"", join(above, Truncated{p0, 5, 1}, Positioned{"g", p0, 0}, names(0, Span{2, 3}), Ordered{Member: b, Order: AnyOrder, Parallelism: 1}, Assigned{b, both}, call(2, b, 2, "y", nil), done(2), call(3, b, 0, "x", nil), done(3),
 			names(1), Revoked{b, both, nil, false, 0})},
 
+		{"", join(start, of(1, 0, "x"), Resolving{a, p0, 0, "keep"}, fails(1), of(2, 0, "x"), done(2), rest(1, 2, 3, 4))},
+
 		{"overtaken", join(start, of(1, 1, "x"))},
 		{"overtaken", join(start, of(1, 1, "x"), done(1), rest(0, 2, 3, 4))},
 		{"two-handlers", join(start, of(1, 0, "x"), of(2, 1, "x"))},

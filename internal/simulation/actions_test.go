@@ -58,6 +58,7 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"late heartbeats", w.late, false},
 		{"poison", w.poison, false},
 		{"bad key", w.badKey, false},
+		{"foreign metadata", w.foreignText, false},
 		{"dead letters down", w.deadDown, false},
 		{"recreate dead-letter topic", w.recreateDead, false},
 		{"resolve", w.resolve, false},

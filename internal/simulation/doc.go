@@ -9,7 +9,7 @@
 //	go test ./internal/simulation -run TestSimulation -v -timeout 0 -args -rapid.checks=100000
 //	KAFKA_MUTATIONS=all go test ./internal/simulation -run TestPlantedBugs -v -timeout 0
 //
-// KAFKA_MUTATION=name chooses one of the planted bugs.
+// KAFKA_MUTATION=pattern chooses some of the planted bugs by their names.
 //
 // A failure prints its seed. It repeats for certain, and shrinks, if both runs are
 // made with one processor and under the overlay of package chance, which see:

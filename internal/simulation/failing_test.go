@@ -399,6 +399,9 @@ func (w *world) recordDead() {
 		}
 		for n := range w.broker.Partitions(topic) {
 			p := judge.Partition{Topic: topic, Number: int32(n)}
+			if _, end, err := w.broker.Offsets(topic, p.Number); err != nil || end <= w.deadRead[p] {
+				continue
+			}
 			records, err := w.broker.Records(topic, p.Number, driver.ReadUncommitted)
 			if err != nil {
 				continue

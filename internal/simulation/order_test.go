@@ -248,3 +248,18 @@ func named(c memory.Commit) (done []judge.Span, ok bool) {
 	}
 	return done, true
 }
+
+// foreignText puts beside a position what another program may have written there, while
+// the group has no members: no metadata of ours, or metadata of another place.
+func (w *world) foreignText(t *rapid.T) {
+	g, p := group(t), w.anyPartition(t)
+	at := w.broker.Committed(g, p.Topic, p.Number)
+	if at < 0 {
+		t.Skip("nothing is committed")
+	}
+	text := rapid.SampledFrom([]string{"AQAAAYnJ5Yc", "gk1.", "gk1.AQEAAAAA", "gk1.////", "{\"owner\":\"p1\"}"}).Draw(t, "text")
+	if w.broker.SetCommittedMetadata(g, p.Topic, p.Number, at, text) != nil {
+		t.Skip("the group has members")
+	}
+	w.judge.Tell(judge.Positioned{Group: g, Partition: p, Offset: at})
+}

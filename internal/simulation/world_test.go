@@ -250,6 +250,9 @@ func (w *world) partitions() (ps []judge.Partition) {
 // recordLog records with the judge what the log has grown by.
 func (w *world) recordLog() {
 	for _, p := range w.partitions() {
+		if _, end, err := w.broker.Offsets(p.Topic, p.Number); err != nil || end <= w.read[p] {
+			continue
+		}
 		records, err := w.broker.Records(p.Topic, p.Number, w.drawn.isolation)
 		if err != nil {
 			continue

@@ -1,0 +1,43 @@
+package simulation
+
+// orderMutations are bugs of partitions whose records are handled many at once. The
+// simulation finds the first ones. Tests of packages find those that need a log that was
+// cut off and has grown again, of which the judge expects nothing, or billions of records.
+var orderMutations = append(planted([][4]string{
+	// What a commit says is done.
+	{"position and metadata taken at two moments", "session_commit.go", "\t\tif m, news := p.intake.mark(); news {\n", "\t\tif m, news := p.intake.mark(); news {\n\t\t\ttime.Sleep(1)\n\t\t\tm.Offset = p.intake.position()\n"},
+	{"commit one too far, of a crew", "partition_metadata.go", "w.Progress(in.beside.runs[:0])\n", "w.Progress(in.beside.runs[:0])\n\tm.Offset++\n"},
+	{"metadata names one offset too many", "internal/lanes/runs.go", "finished.Run{From: r.at[i].from, To: r.at[i].to}", "finished.Run{From: r.at[i].from, To: r.at[i].to + 1}"},
+	{"metadata that has moved alone is not committed", "partition_metadata.go", "|| m.Offset == committed && m.Offset >= 0 && m.Metadata != in.beside.text", ""},
+	{"metadata not heeded by a crew", "partition_metadata.go", "\t\tw.Known(done)\n", "\t\t_ = w\n"},
+	{"metadata not heeded by one lane", "partition_metadata.go", "\t\tin.beside.known = done\n", "\t\t_ = done\n"},
+	{"metadata that cannot be read passes the position", "partition_metadata.go", "\t\treturn\n\t}\n\tif w, many", "\t\tdone = []finished.Run{{From: in.claim.Start, To: in.claim.Start + 1}}\n\t}\n\tif w, many"},
+	{"foreign metadata ends the consumer", "partition_metadata.go", "\t\tin.env.log.Warn(\"kafka: metadata beside", "\t\tif !errors.Is(err, finished.ErrBeyondEnd) {\n\t\t\tpanic(err)\n\t\t}\n\t\tin.env.log.Warn(\"kafka: metadata beside"},
+	{"moved flag cleared by a commit under way", "session_commit.go", "\tc.schedule.clear()\n", "\tdefer c.schedule.clear()\n"},
+
+	// Lanes of keys.
+	{"an empty key is no key", "internal/lanes/window.go", "w.cfg.Keyed && s.record.Key != nil", "w.cfg.Keyed && len(s.record.Key) > 0"},
+	{"no record waits behind its key", "internal/lanes/window.go", "w.cfg.Keyed && s.record.Key != nil", "w.cfg.Keyed && s.record == nil"},
+	{"the next record of a key is left waiting", "internal/lanes/window.go", "\t\tw.makeReady(s.behind, &w.slots[s.behind])\n", ""},
+	{"hole in the table of lanes", "internal/lanes/table.go", "t.entries[at].slot != 0; at = (at + 1) & mask {\n\t\thome", "at == mask+1; at = (at + 1) & mask {\n\t\thome"},
+	{"a lane outlives its records", "internal/lanes/window.go", "\t\tw.lanes.remove(s.hash, i)\n", "\t\t_ = i\n"},
+	{"the position passes the oldest record", "internal/lanes/window.go", "w.setPosition(w.slots[head].offset)", "w.setPosition(w.slots[head].offset + 1)"},
+
+	// Places.
+	{"a failing record keeps its place", "partition_crew.go", "\towned := s.giveUp()\n\tif !s.waits {", "\towned := false\n\tif !s.waits {"},
+	{"a failing record keeps its place of the consumer", "partition_crew.go", "\tc.intake.mu.Unlock()\n\tif owned {\n\t\tc.env.places.release()\n\t}\n\tc.begin(seats)\n}", "\tc.intake.mu.Unlock()\n\t_ = owned\n\tc.begin(seats)\n}"},
+	{"a revoked partition keeps its places of the consumer", "partition_crew.go", "\tif owned {\n\t\tc.env.places.release()\n\t}\n\tc.begin(seats)\n\tif c.brake.halted()", "\tif owned && !c.brake.halted() {\n\t\tc.env.places.release()\n\t}\n\tc.begin(seats)\n\tif c.brake.halted()"},
+	{"no place of the consumer is asked for", "partition_crew.go", "c.env.places == nil || c.env.places.ask(s)", "c.env.places == nil || true"},
+	{"one lane too many", "partition_crew.go", "c.most-c.taken)", "c.most-c.taken+1)"},
+	{"no lane begins when a record is done", "partition_crew.go", "\ts.pass()\n\tc.intake.mu.Lock()\n\ts.settle()\n\tseats := c.staff()\n", "\ts.pass()\n\tc.intake.mu.Lock()\n\ts.settle()\n\tvar seats *seat\n"},
+	{"a record though the partition is halted", "partition_lane.go", "l.i == len(l.run.Records) || l.brake.halted() || ", "l.i == len(l.run.Records) || "},
+	{"a full queue pauses all partitions", "partition_flow.go", "in.env.driver.Pause(in.claim)", "for _, p := range in.env.keeper.(*claims).live() {\n\t\t\t\tin.env.driver.Pause(p.claim)\n\t\t\t}"},
+	{"a queue whose records all wait stays paused", "partition_flow.go", "bytes <= mostBytes/2, in.window.Idle():", "bytes <= mostBytes/2:"},
+}),
+	mutation{"metadata heeded beyond the end of the log", "partition_metadata.go", "in.claim.Start, in.claim.End, in.claim.Metadata", "in.claim.Start, 1<<62, in.claim.Metadata", [2]string{"kafka", "Metadata|Done|Beside"}},
+	mutation{"metadata beyond the end is not taken away", "partition_metadata.go", "\t\t\tin.beside.strike = true\n", "", [2]string{"kafka", "Metadata|Done|Beside"}},
+	mutation{"a run beyond the end of the log", "internal/finished/finished.go", "case int64(length) > end-at:", "case false:", [2]string{"kafka/internal/finished", "."}},
+	mutation{"a run of any length", "internal/finished/finished.go", "case length > maxRun:", "case false:", [2]string{"kafka/internal/finished", "."}},
+	mutation{"a slot that another record has", "internal/lanes/window.go", " || w.slots[s.index].seq != s.seq {", " {", [2]string{"kafka/internal/lanes", "."}},
+	mutation{"no key is a key", "internal/lanes/window.go", "w.cfg.Keyed && s.record.Key != nil", "w.cfg.Keyed", [2]string{"kafka/internal/lanes", "."}},
+)
