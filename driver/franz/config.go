@@ -23,7 +23,6 @@ const (
 	metadataMaxAge = time.Minute            // how old metadata may be
 	maxRead        = 100 << 20              // bytes of the longest answer
 	maxPending     = 64                     // requests that wait for an answer on one connection
-	apiKeys        = 128                    // more than Kafka has
 )
 
 // A cluster is what a consumer and a producer have in common: which brokers, and how to reach
@@ -51,9 +50,8 @@ func versions() *kversion.Versions {
 	v.SetMaxKeyVersion(0, 12) // Produce
 	v.SetMaxKeyVersion(8, 9)  // OffsetCommit
 	v.SetMaxKeyVersion(9, 9)  // OffsetFetch
-	for key := range int16(apiKeys) {
-		stable, ok := v.LookupMaxKeyVersion(key)
-		if newest, followed := response.Newest(key); ok && followed && stable > newest {
+	for key, newest := range response.Newest() {
+		if stable, ok := v.LookupMaxKeyVersion(key); ok && stable > newest {
 			v.SetMaxKeyVersion(key, newest)
 		}
 	}

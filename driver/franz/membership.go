@@ -178,10 +178,9 @@ func (m *membership) paceJoins(refused int32) {
 	}
 	if refused > maxJoins {
 		s.end(&driver.Error{Code: "JOIN_REFUSED", Err: errJoinRefused})
-		return
 	}
 	select {
-	case <-time.After(firstInterval << (refused - freeJoins - 1)):
+	case <-time.After(firstInterval << (min(refused, maxJoins) - freeJoins - 1)): // kgo joins until the session has ended
 	case <-m.closing:
 	case <-s.ctx.Done():
 	}

@@ -417,10 +417,15 @@ func (s *session) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.C
 	}
 }
 
+var _ kgo.HookBrokerRead = (*session)(nil)
+
 // OnBrokerRead implements kgo's hook. Kgo asks again after a broken answer to a fetch, and does
 // not report it.
-func (s *session) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
-	if broken := new(response.Error); errors.As(err, &broken) && !s.isOver() {
+func (s *session) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key != response.Fetch || err == nil || s.isOver() {
+		return
+	}
+	if broken := new(response.Error); errors.As(err, &broken) {
 		s.c.outage(err)
 	}
 }

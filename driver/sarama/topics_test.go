@@ -214,37 +214,42 @@ func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ..
 	protocol := kmsg.NewJoinGroupRequestProtocol()
 	protocol.Name, protocol.Metadata = strategy, member.AppendTo(nil)
 	req.Protocols = append(req.Protocols, protocol)
+	once := func() error {
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err != nil {
+			return err
+		}
+		if resp.ErrorCode == kerr.MemberIDRequired.Code {
+			req.MemberID = resp.MemberID
+			if resp, err = req.RequestWith(t.Context(), cl); err != nil {
+				return err
+			}
+		}
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+		sync := kmsg.NewPtrSyncGroupRequest()
+		sync.Group, sync.MemberID, sync.Generation = "g", resp.MemberID, resp.Generation
+		sync.ProtocolType, sync.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr(strategy)
+		synced, err := sync.RequestWith(t.Context(), cl)
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(synced.ErrorCode); err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
+		if strategy != "cooperative-sticky" && !bytes.Contains(synced.MemberAssignment, []byte("t")) {
+			return fmt.Errorf("nothing assigned")
+		}
+		return nil
+	}
 	done := make(chan error, 1)
 	go func() {
-		done <- func() error {
-			resp, err := req.RequestWith(t.Context(), cl)
-			if err != nil {
-				return err
-			}
-			if resp.ErrorCode == kerr.MemberIDRequired.Code {
-				req.MemberID = resp.MemberID
-				if resp, err = req.RequestWith(t.Context(), cl); err != nil {
-					return err
-				}
-			}
-			if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-				return fmt.Errorf("join: %w", err)
-			}
-			sync := kmsg.NewPtrSyncGroupRequest()
-			sync.Group, sync.MemberID, sync.Generation = "g", resp.MemberID, resp.Generation
-			sync.ProtocolType, sync.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr(strategy)
-			synced, err := sync.RequestWith(t.Context(), cl)
-			if err != nil {
-				return err
-			}
-			if err := kerr.ErrorForCode(synced.ErrorCode); err != nil {
-				return fmt.Errorf("sync: %w", err)
-			}
-			if strategy != "cooperative-sticky" && !bytes.Contains(synced.MemberAssignment, []byte("t")) {
-				return fmt.Errorf("nothing assigned")
-			}
-			return nil
-		}()
+		err := once()
+		for errors.Is(err, kerr.RebalanceInProgress) { // a cooperative member has given something up
+			err = once()
+		}
+		done <- err
 	}()
 	return func() error {
 		select {

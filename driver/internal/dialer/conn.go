@@ -22,6 +22,7 @@ type conn struct {
 	answers *response.Follower
 	pause   pause
 
+	limit  atomic.Int64          // of the wait for an answer, in nanoseconds
 	ended  atomic.Bool           // the client waits no longer for an answer
 	broken atomic.Pointer[error] // why the connection is unusable: it brought no answer, or none in time
 	gone   chan struct{}         // closed with the connection
@@ -59,7 +60,11 @@ func (c *conn) Write(b []byte) (int, error) {
 			c.dialer.countProduce(c.addr)
 		}
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if broken := c.broken.Load(); err != nil && broken != nil {
+		err = *broken
+	}
+	return n, err
 }
 
 // Read implements net.Conn. It closes a connection on which an answer is late: the
@@ -74,7 +79,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		if !c.ended.Load() {
 			c.dialer.noteSilence(c.addr)
-			var late error = lateError{c.wait()}
+			var late error = lateError{time.Duration(c.limit.Load())}
 			c.broken.Store(&late)
 		}
 		c.hangUp()
@@ -108,6 +113,9 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 		if limit := time.Now().Add(wait); limit.Before(t) {
 			t = limit
 		}
+	}
+	if !t.IsZero() {
+		c.limit.Store(int64(time.Until(t)))
 	}
 	return c.Conn.SetReadDeadline(t)
 }

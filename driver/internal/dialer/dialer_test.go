@@ -87,24 +87,34 @@ func settled(t *testing.T, what, function string, want int) {
 // gets that as the reason, and not that the connection is closed.
 func TestLateAnswerIsTheReason(t *testing.T) {
 	const wait = 50 * time.Millisecond
-	l := New(nil, wait, 100<<20)
-	defer l.Sever()
-	c, err := l.Dial("tcp", silentPort(t))
-	require.NoError(t, err)
-	defer c.Close()
-	far := time.Now().Add(time.Hour)
-	request := make([]byte, 100)
-	request[5] = response.Metadata
-	_, err = c.Write(request)
-	require.NoError(t, err)
-	require.NoError(t, c.SetReadDeadline(far))
-	_, err = c.Read(make([]byte, 100))
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	_, write := c.Write(request)
-	_, read := c.Read(request)
-	for _, err := range []error{write, read, c.SetReadDeadline(far), c.SetWriteDeadline(far)} {
-		assert.ErrorIs(t, err, net.ErrClosed)
-		assert.EqualError(t, err, "no answer has come within 50ms, so the connection was closed")
-		assert.Equal(t, "REQUEST_TIMED_OUT", ClassifyLoss(err))
+	for name, c := range map[string]struct {
+		key          byte
+		ours, theirs time.Duration // how long the dialer and the client wait
+	}{
+		"the dialer's limit": {response.Metadata, wait, time.Hour},
+		"the client's limit": {response.JoinGroup, time.Hour, wait},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(nil, c.ours, 100<<20)
+			defer l.Sever()
+			conn, err := l.Dial("tcp", silentPort(t))
+			require.NoError(t, err)
+			defer conn.Close()
+			request := make([]byte, 100)
+			request[5] = c.key
+			_, err = conn.Write(request)
+			require.NoError(t, err)
+			limit := time.Now().Add(c.theirs)
+			require.NoError(t, conn.SetReadDeadline(limit))
+			_, err = conn.Read(make([]byte, 100))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			_, write := conn.Write(request)
+			_, read := conn.Read(request)
+			for _, err := range []error{write, read, conn.SetReadDeadline(limit), conn.SetWriteDeadline(limit)} {
+				assert.ErrorIs(t, err, net.ErrClosed)
+				assert.EqualError(t, err, "no answer has come within 50ms, so the connection was closed")
+				assert.Equal(t, "REQUEST_TIMED_OUT", ClassifyLoss(err))
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package response
 
 import (
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -44,14 +45,19 @@ const (
 	SASLHandshake    = 17
 	APIVersions      = 18
 	InitProducerID   = 22
+	LeaderEpoch      = 23 // OffsetForLeaderEpoch
 	SASLAuthenticate = 36
 )
 
-// Newest returns the newest version of an API whose answers a Follower follows. ok is false if
-// it follows none: those of APIVersions, and of an API that these drivers do not use.
-func Newest(key int16) (version int16, ok bool) {
-	formats, ok := layouts[key]
-	return int16(len(formats)) - 1, ok
+// Newest yields the APIs whose answers a Follower follows, each with the newest version.
+func Newest() iter.Seq2[int16, int16] {
+	return func(yield func(key, version int16) bool) {
+		for key, formats := range layouts {
+			if !yield(key, int16(len(formats))-1) {
+				return
+			}
+		}
+	}
 }
 
 // layouts has no APIVersions: its answer may have an older version than the request. It
@@ -70,6 +76,7 @@ var layouts = compileAll(map[int16]layout{
 	SyncGroup:        {4, 5, "t@1 e s@5 s@5 b T"},
 	SASLHandshake:    {99, 1, "2 [ s ]"},
 	InitProducerID:   {2, 6, "t e p8 p2 T"},
+	LeaderEpoch:      {4, 4, "t@2 [= s [= 2 4 4@1 8 T ] T ] T"},
 	SASLAuthenticate: {2, 2, "2 s b 8@1 T"},
 })
 
