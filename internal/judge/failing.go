@@ -263,7 +263,9 @@ func (j *Judge) givenUp(m Member, p Partition, offset int64, attempts int, do st
 	key := claimKey{m, p}
 	for _, c := range []*claim{j.late[key], j.claims[key]} {
 		if c != nil && o == nil {
-			o = c.close(offset, j.now)
+			if o = c.close(offset, j.now); o == nil {
+				c = nil // it was handed out under an earlier claim, perhaps of an earlier session
+			}
 			lives = o != nil && !c.ended
 			j.progressed(m, c)
 		}

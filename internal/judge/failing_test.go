@@ -33,6 +33,8 @@ func TestJudgeOfFailures(t *testing.T) {
 		history []Event
 	}{
 		{"", join(one, fails(1, 1, "skip"), skipped(1), end)},
+		{"", join(StateChanged{a, "off", "starting"}, StateChanged{a, "starting", "backing off"}, later, StateChanged{a, "backing off", "starting"}, StateChanged{a, "starting", "running"},
+			one, fails(1, 1, "skip"), Lost{a, both}, Assigned{a, both}, skipped(1), Status{a, both, []int{0}, 1}, begin(2, a, 0, 1), HandleEnd{2, true}, end)},
 		{"", join(one, fails(1, 1, ""), later, fails(2, 2, ""), skipped(2), end)},
 		{"", join(one, fails(1, 1, "dead letter"), copied, forwarded, end)},
 		{"", join(one, fails(1, 1, ""), Resolving{a, p0, 0, "skip"}, skipped(1), end)},

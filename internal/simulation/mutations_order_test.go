@@ -12,7 +12,6 @@ var orderMutations = append(planted([][4]string{
 	{"metadata not heeded by one lane", "partition_metadata.go", "\t\tin.beside.known = done\n", "\t\t_ = done\n"},
 	{"metadata that cannot be read passes the position", "partition_metadata.go", "\t\treturn\n\t}\n\tif in.many != nil {\n\t\tin.beside", "\t\tdone = []finished.Run{{From: in.claim.Start, To: in.claim.Start + 1}}\n\t}\n\tif in.many != nil {\n\t\tin.beside"},
 	{"foreign metadata ends the consumer", "partition_metadata.go", "\t\tin.env.log.Warn(\"kafka: metadata beside", "\t\tif !errors.Is(err, finished.ErrBeyondEnd) {\n\t\t\tpanic(err)\n\t\t}\n\t\tin.env.log.Warn(\"kafka: metadata beside"},
-	{"moved flag cleared by a commit under way", "session_commit.go", "\tc.schedule.clear()\n", "\tdefer c.schedule.clear()\n"},
 
 	// Lanes of keys.
 	{"an empty key is no key", "internal/lanes/window.go", "w.cfg.Keyed && s.record.Key != nil", "w.cfg.Keyed && len(s.record.Key) > 0"},
