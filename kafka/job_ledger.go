@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -102,45 +103,28 @@ func (g *ledger) strike(key TopicPartition, offset int64) {
 
 // clear strikes out the records of a partition up to offset.
 func (g *ledger) clear(key TopicPartition, offset int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	of := g.failures[key]
-	for o := range of {
-		if o <= offset {
-			delete(of, o)
-		}
-	}
-	if len(of) == 0 {
-		delete(g.failures, key)
-	}
+	g.drop(key, func(o int64) bool { return o <= offset })
 }
 
 // clearRuns strikes out the records of a partition that lie in runs.
 func (g *ledger) clearRuns(key TopicPartition, runs []finished.Run) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	of := g.failures[key]
-	for o := range of {
-		if slices.ContainsFunc(runs, func(r finished.Run) bool { return r.From <= o && o < r.To }) {
-			delete(of, o)
-		}
-	}
-	if len(of) == 0 {
-		delete(g.failures, key)
-	}
+	g.drop(key, func(o int64) bool {
+		return slices.ContainsFunc(runs, func(r finished.Run) bool { return r.From <= o && o < r.To })
+	})
 }
 
 // forget strikes out the records of a partition from offset on. Other records have
 // these offsets now.
 func (g *ledger) forget(key TopicPartition, offset int64) {
+	g.drop(key, func(o int64) bool { return o >= offset })
+}
+
+// drop strikes out the records of a partition whose offsets fit.
+func (g *ledger) drop(key TopicPartition, fits func(offset int64) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	of := g.failures[key]
-	for o := range of {
-		if o >= offset {
-			delete(of, o)
-		}
-	}
+	maps.DeleteFunc(of, func(o int64, _ int) bool { return fits(o) })
 	if len(of) == 0 {
 		delete(g.failures, key)
 	}

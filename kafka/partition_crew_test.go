@@ -127,14 +127,7 @@ func startMany(t *testing.T, cfg ConsumerConfig, w *worked, opts ...Option) (*Ma
 }
 
 // latest returns the position that was made durable last, or -1.
-func (c *fakeConsumer) latest() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.durable) == 0 {
-		return -1
-	}
-	return c.durable[len(c.durable)-1].Offset
-}
+func (c *fakeConsumer) latest() int64 { return c.mark().Offset }
 
 func TestRecordsOfDifferentKeysAreHandledAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
