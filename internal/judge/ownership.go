@@ -86,7 +86,9 @@ func (j *Judge) tellOwnership(e Event) {
 }
 
 // busy reports whether something of a partition may have outlived the time to drain: a
-// handler that ran during the revocation, or with a policy a dead letter or a hook.
+// handler that ran during the revocation, or with a policy a dead letter or a hook. A
+// revocation that took no time may have had none to wait: then a lane without a handler has
+// not ended either.
 func (j *Judge) busy(e Revoked, p Partition) bool {
 	if j.rules.Policy.Then != "" || e.Took == 0 {
 		return true
