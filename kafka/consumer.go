@@ -9,13 +9,13 @@ import (
 
 // A Consumer handles the values of records. It is what a team writes.
 //
-// The methods of one consumer are called by one goroutine for each partition
-// that is assigned, so by several at once, and by up to [ConsumerConfig].Parallelism for
-// each partition where [ConsumerConfig].Order allows that. A nil error means that the record is
-// done and may be committed. An error or a panic fails the record. What happens to it
-// then is said by a mark on the error, such as [Skip], or else by
-// [ConsumerConfig].Failure: by default it is handled again after a backoff, before any
-// later record of its partition or, with OrderByKey, of its key.
+// Several goroutines call the methods of one consumer at once: one for each partition that
+// is assigned or, with OrderByKey and OrderNone, up to [ConsumerConfig].Parallelism for
+// each. A nil error means that the record is done and may be committed. An error or a panic
+// fails the record. A mark on the error, such as [Skip], says what happens to it then, or
+// else [ConsumerConfig].Failure does: by default it is handled again after a backoff. With
+// OrderByPartition no later record of its partition comes before it, and with OrderByKey
+// none of its key.
 //
 // ctx carries the values of the context given to StartAllConsumers. It is cancelled
 // when the partition is revoked or lost, when the consumer is switched off, and

@@ -13,8 +13,8 @@ type Failure int
 
 // What can happen to a record whose handler has failed.
 const (
-	// FailureKeep tries the record again, after a backoff, before any later record of
-	// its partition or, with OrderByKey, of its key.
+	// FailureKeep tries the record again, after a backoff. With OrderByPartition no later
+	// record of its partition comes before it, and with OrderByKey none of its key.
 	FailureKeep Failure = iota
 	// FailureDeadLetter copies the record to the dead-letter topic. It is done when a
 	// broker has acknowledged the copy.

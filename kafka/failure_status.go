@@ -99,8 +99,8 @@ func (r *failingRecord) refuse() {
 	r.orders = nil
 }
 
-// beginSend notes that the copies of fs are being sent, and how to break that off. It
-// returns false if an order that the lane can follow has come before.
+// beginSend notes that the copies of fs are being sent. breakOff ends the send. It returns
+// false if an order that the lane can follow has come before.
 func (f *failing) beginSend(fs []*failure, breakOff func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

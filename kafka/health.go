@@ -244,8 +244,8 @@ func (w *watch) lookAtAll() (records bool) {
 	return records
 }
 
-// look notes what p is at, and returns it with the times since when. Of a partition
-// without records it keeps nothing.
+// look notes what p is at, and returns it with the times since when. It keeps nothing of a
+// partition without records.
 func (w *watch) look(p *partition) sight {
 	now := time.Now()
 	s, calls := p.stance()

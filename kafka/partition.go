@@ -13,7 +13,7 @@ import (
 //   - the intake holds the records that were delivered, and when to pause;
 //   - the lane is the goroutine that hands them to the handler, with its cursor; or the
 //     crew has several lanes that do, and each has one record at a time;
-//   - the brake stops the lane;
+//   - the brake stops the lane or the crew;
 //   - the env is what all of them need from above.
 //
 // The goroutine is started by Assign and ends after the brake is pulled; Revoke waits
@@ -33,7 +33,9 @@ type partition struct {
 	// that was not clear yet. The mutex of the job's workers guards it.
 	before *partition
 
-	goroutine atomic.Uint64 // the lane's latest, for calls that a handler must not make
+	// The lane's latest, or the crew's; 0 until it may begin. Calls that a handler must
+	// not make ask hasGoroutine.
+	goroutine atomic.Uint64
 }
 
 func newPartition(e *env, c *driver.Claim) *partition {
@@ -75,10 +77,10 @@ func (p *partition) giveUp() {
 	p.intake.uncount()
 }
 
-// work is the lane's goroutine. It begins when no handler of an earlier claim
-// of this partition runs in this process: one whose window ran out may still be
-// at it. A handler that calls runtime.Goexit ends the goroutine: then another
-// one takes its place.
+// work is the goroutine of the lane, or of the crew, whose lanes have goroutines of their
+// own. It begins when no handler of an earlier claim of this partition runs in this
+// process: one whose window ran out may still be at it. A handler that calls
+// runtime.Goexit ends the goroutine: then another one takes its place.
 func (p *partition) work(before *partition) {
 	ended := false
 	defer func() {

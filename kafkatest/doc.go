@@ -30,9 +30,9 @@
 // A handler fails by itself, or as [FailTimes] says: [Kafka.WaitFailed] and
 // [Kafka.WaitAttempts] follow its retries, [Kafka.WaitDead] and [Kafka.WaitSkipped]
 // wait until its consumer has given the record up, [Kafka.WaitState] waits for the
-// consumer to be disabled. A test brings about the rest: [Kafka.Rebalance], [Kafka.Crash], [Kafka.FailCommits],
-// an outage by Broker.Stop and Broker.Start, and what else the [memory.Broker]
-// does to its topics and members.
+// consumer to be disabled. A test brings about the rest: [Kafka.Rebalance], [Kafka.Crash],
+// [Kafka.FailCommits], an outage by Broker.Stop and Broker.Start, and what else the
+// [memory.Broker] does to its topics and members.
 //
 // # Virtual time
 //
