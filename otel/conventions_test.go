@@ -299,6 +299,7 @@ func instrumentsByName() map[string]instrument {
 		"kafka.consumer.committed_lag":       own(gauge, "{message}", byPartition, aPartition),
 		"kafka.consumer.committed_offset":    own(gauge, "{message}", byPartition, aPartition),
 		"kafka.consumer.lag_time":            own(gauge, "s", byPartition, aPartition),
+		"kafka.consumer.operator_paused":     own(gauge, "{partition}", byPartition, aPartition),
 		"kafka.consumer.assigned_partitions": own(gauge, "{partition}", group, nil),
 		"kafka.consumer.paused_partitions":   own(gauge, "{partition}", group, nil),
 		"kafka.consumer.inflight_messages":   own(gauge, "{message}", group, nil),

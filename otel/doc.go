@@ -85,8 +85,9 @@
 //	kafka.consumer.committed_lag        by partition  end of the log - committed position
 //	kafka.consumer.committed_offset     by partition
 //	kafka.consumer.lag_time             by partition  s: age of the oldest record that is not done
+//	kafka.consumer.operator_paused      by partition  1 while an operator has paused it or its consumer
 //	kafka.consumer.assigned_partitions  by group
-//	kafka.consumer.paused_partitions    by group      fetching waits for the handler
+//	kafka.consumer.paused_partitions    by group      not fetched: the handler is behind, or a pause
 //	kafka.consumer.inflight_messages    by group      in a handler, or between attempts
 //	kafka.consumer.buffered_messages    by group      fetched and not released
 //	kafka.consumer.waiting_messages     by group      behind an earlier one of their key

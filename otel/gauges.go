@@ -3,6 +3,7 @@ package otelkafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,8 @@ type gauges struct {
 	attributes []attribute.KeyValue // the user's
 	meter      metric.Meter
 
-	recordsLag, committedLag, committedOffset metric.Int64ObservableGauge
+	recordsLag, committedLag, committedOffset metric.Int64ObservableGauge // by partition, as the next two
+	operatorPaused                            metric.Int64ObservableGauge
 	lagTime                                   metric.Float64ObservableGauge
 
 	assigned, paused, inflight, buffered    metric.Int64ObservableGauge // by group
@@ -56,8 +58,9 @@ func newGauges(t *topics, attributes []attribute.KeyValue, m metric.Meter) *gaug
 	g.recordsLag = gauge("kafka.consumer.records_lag", "{message}", "End of the partition minus the lowest offset that is not done.")
 	g.committedLag = gauge("kafka.consumer.committed_lag", "{message}", "End of the partition minus the committed position.")
 	g.committedOffset = gauge("kafka.consumer.committed_offset", "{message}", "Committed position.")
+	g.operatorPaused = gauge("kafka.consumer.operator_paused", "{partition}", "1 while an operator has paused the partition or its consumer, and 0 otherwise.")
 	g.assigned = gauge("kafka.consumer.assigned_partitions", "{partition}", "Partitions that are owned.")
-	g.paused = gauge("kafka.consumer.paused_partitions", "{partition}", "Partitions whose fetching waits for their handler.")
+	g.paused = gauge("kafka.consumer.paused_partitions", "{partition}", "Partitions that are not fetched, because their handler is behind or an operator has paused them.")
 	g.inflight = gauge("kafka.consumer.inflight_messages", "{message}", "Records that a handler is at, or that wait to be tried again.")
 	g.buffered = gauge("kafka.consumer.buffered_messages", "{message}", "Records that are fetched and not released.")
 	g.waiting = gauge("kafka.consumer.waiting_messages", "{message}", "Records behind an earlier one of their key, of consumers that keep the order of keys.")
@@ -226,6 +229,11 @@ func (g *gauges) collectPartition(o metric.Observer, group string, p kafka.Parti
 		attrs = append(attrs, semconv.MessagingDestinationTemplate(template), semconv.MessagingDestinationName(p.Topic))
 	}
 	set := g.with(append(attrs, semconv.MessagingConsumerGroupName(group))...)
+	var paused int64
+	if slices.Contains(p.PausedBy, kafka.PausedByOperator) {
+		paused = 1
+	}
+	o.ObserveInt64(g.operatorPaused, paused, set)
 	if p.Lag >= 0 {
 		o.ObserveInt64(g.recordsLag, p.Lag, set)
 	}

@@ -135,6 +135,30 @@ func TestPausedPartitions(t *testing.T) {
 	})
 }
 
+// An operator's pause shows by partition, under the attributes that its lag has.
+func TestOperatorPaused(t *testing.T) {
+	const name = "kafka.consumer.operator_paused"
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.CreateTopic("orders", 2)
+		r.consume(func(context.Context, *kafka.Message) error { return nil })
+		paused := func() [2]float64 {
+			time.Sleep(time.Second)
+			assert.Len(t, r.series(name), 2)
+			return [2]float64{
+				r.total(name, attribute.String("messaging.destination.partition.id", "0")),
+				r.total(name, attribute.String("messaging.destination.partition.id", "1")),
+			}
+		}
+		assert.Equal(t, [2]float64{0, 0}, paused())
+		require.NoError(t, r.Manager.Pause("orders", kafka.TopicPartition{Topic: "orders", Partition: 1}))
+		assert.Equal(t, [2]float64{0, 1}, paused())
+		require.NoError(t, r.Manager.Pause("orders"))
+		assert.Equal(t, [2]float64{1, 1}, paused())
+		require.NoError(t, r.Manager.Resume("orders"))
+		assert.Equal(t, [2]float64{0, 0}, paused())
+	})
+}
+
 func TestNilOptionsChangeNothing(t *testing.T) {
 	c := newTelemetry(t, Option{}, WithTracerProvider(nil), WithMeterProvider(nil), WithPropagators(nil),
 		WithDestinationTemplate(nil), WithMaxLinks(-1), WithMaxLinks(0))
@@ -449,7 +473,7 @@ type observed struct {
 
 func (o *observed) ObserveInt64(i metric.Int64Observable, v int64, opts ...metric.ObserveOption) {
 	name := map[metric.Int64Observable]string{
-		o.g.recordsLag: "lag", o.g.committedLag: "committed lag", o.g.committedOffset: "committed",
+		o.g.recordsLag: "lag", o.g.committedLag: "committed lag", o.g.committedOffset: "committed", o.g.operatorPaused: "paused",
 	}[i]
 	o.values[name] = float64(v)
 	o.sets = append(o.sets, metric.NewObserveConfig(opts).Attributes())
@@ -468,15 +492,16 @@ func TestUnknownPartitionPropertiesAreNotReported(t *testing.T) {
 		p    kafka.PartitionStatus
 		want map[string]float64
 	}{
-		{"nothing", kafka.PartitionStatus{Lag: -1, Committed: -1, HighWatermark: -1}, map[string]float64{}},
-		{"committed", kafka.PartitionStatus{Lag: -1, Committed: 7, HighWatermark: -1}, map[string]float64{"committed": 7}},
+		{"nothing", kafka.PartitionStatus{Lag: -1, Committed: -1, HighWatermark: -1}, map[string]float64{"paused": 0}},
+		{"committed", kafka.PartitionStatus{Lag: -1, Committed: 7, HighWatermark: -1}, map[string]float64{"committed": 7, "paused": 0}},
+		{"paused", kafka.PartitionStatus{Lag: -1, Committed: -1, HighWatermark: -1, PausedBy: []kafka.PauseReason{kafka.PausedByQueue, kafka.PausedByOperator}}, map[string]float64{"paused": 1}},
 		{"all", kafka.PartitionStatus{Lag: 2, Committed: 7, HighWatermark: 10, Oldest: now.Add(-time.Minute)},
-			map[string]float64{"lag": 2, "committed": 7, "committed lag": 3, "time": 60}},
+			map[string]float64{"lag": 2, "committed": 7, "committed lag": 3, "time": 60, "paused": 0}},
 		{"an end of before", kafka.PartitionStatus{Lag: 0, Committed: 7, HighWatermark: 5},
-			map[string]float64{"lag": 0, "committed": 7, "committed lag": 0, "time": 0}},
+			map[string]float64{"lag": 0, "committed": 7, "committed lag": 0, "time": 0, "paused": 0}},
 		{"a clock ahead", kafka.PartitionStatus{Lag: 1, Committed: -1, HighWatermark: 5, Oldest: now.Add(time.Minute)},
-			map[string]float64{"lag": 1, "time": 0}},
-		{"an unknown age", kafka.PartitionStatus{Lag: 1, Committed: -1, HighWatermark: 5}, map[string]float64{"lag": 1}},
+			map[string]float64{"lag": 1, "time": 0, "paused": 0}},
+		{"an unknown age", kafka.PartitionStatus{Lag: 1, Committed: -1, HighWatermark: 5}, map[string]float64{"lag": 1, "paused": 0}},
 	} {
 		test.p.Topic = "orders"
 		o := &observed{g: c.hook.gauges, values: map[string]float64{}}

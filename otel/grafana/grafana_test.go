@@ -78,6 +78,20 @@ func well(p *program) {
 	p.each(time.Second, 20*time.Minute, func() { p.Send("orders", "key", "value") })
 }
 
+// paused is a consumer that an operator pauses while records are fetched and not handled.
+func paused(p *program) {
+	p.Start(kafka.NewConsumer(orders(), func(context.Context, *kafka.Message) error {
+		time.Sleep(time.Second)
+		return nil
+	}))
+	for range 100 {
+		p.Send("orders", "key", "value")
+	}
+	p.run(interval)
+	require.NoError(p.t, p.Manager.Pause("orders"))
+	p.run(20 * time.Minute)
+}
+
 // each calls f at intervals while d passes.
 func (p *program) each(every, d time.Duration, f func()) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -223,7 +237,8 @@ func TestAlerts(t *testing.T) {
 	require.Empty(t, errs)
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	fine := recorded(t, well)
+	fine, planned := recorded(t, well), recorded(t, paused)
+	require.True(t, planned.shows("kafka_consumer_lag_time_seconds > 900"), "records wait for the end of the pause")
 	for _, rule := range groups.Groups[0].Rules {
 		cause := causes[rule.Alert]
 		if !assert.NotNil(t, cause, "%s has no test", rule.Alert) {
@@ -232,6 +247,7 @@ func TestAlerts(t *testing.T) {
 		assert.True(t, strings.Contains(string(readme), "| `"+rule.Alert+"` |"), "README.md does not explain %s", rule.Alert)
 		hold := time.Duration(rule.For)
 		assert.False(t, fine.shows(rule.Expr), "%s fires when all is well", rule.Alert)
+		assert.False(t, planned.shows(rule.Expr), "%s fires while an operator has paused the consumer", rule.Alert)
 		bad := recorded(t, cause)
 		bad.checkNames(rule.Expr)
 		assert.True(t, bad.fires(rule.Expr, hold), "%s does not fire", rule.Alert)
