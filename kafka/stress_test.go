@@ -146,3 +146,132 @@ func TestBadRecordDoesNotRejoin(t *testing.T) {
 		require.LessOrEqual(t, b.Committed("orders", "orders", 0), int64(0), "committed past the bad record")
 	})
 }
+
+// Operators pause and resume consumers, and partitions of them, while lanes are at work and
+// partitions move. After Pause has returned only those calls begin that were on their way:
+// one per partition, or as many as Parallelism says. Run with -race.
+func TestPauseWhileLanesAreAtWork(t *testing.T) {
+	const partitions, backlog = 3, 3000
+	b := newBroker(t, partitions)
+	for p := range int32(partitions) {
+		send(t, b, p, 0, backlog)
+	}
+	m := newManager(t, b)
+	jobs := []*pausedJob{{most: 1}, {most: 1}, {most: 4}}
+	for i, j := range jobs {
+		j.cfg, j.begun = orders(), make(map[pausedCalls]int)
+		j.cfg.JobName = fmt.Sprint("job-", i)
+		j.cfg.ConsumerGroup = j.cfg.JobName
+		j.cfg.Backoff = kafka.Backoff{Min: time.Millisecond, Max: time.Millisecond}
+	}
+	jobs[1].cfg.MaxBatchSize = 5
+	jobs[2].cfg.Order, jobs[2].cfg.Parallelism = kafka.OrderNone, jobs[2].most
+	for i, j := range jobs {
+		c := kafka.NewConsumer(j.cfg, func(_ context.Context, r *kafka.Message) error { return j.handle(r) })
+		if i == 1 {
+			c = kafka.NewBatchConsumer(j.cfg, func(_ context.Context, rs []*kafka.Message) error {
+				var failed kafka.BatchError
+				if err := j.handle(rs[0]); err != nil {
+					failed.AddFrom(rs[0], err)
+				}
+				return failed.Err()
+			})
+		}
+		require.NoError(t, m.RegisterConsumer(t.Context(), c))
+		require.NoError(t, m.SetConsumerSwitch(j.cfg.JobName, true))
+	}
+	require.NoError(t, m.StartAllConsumers(context.Background()))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var busy sync.WaitGroup
+	again := func(f func(i int)) {
+		busy.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				f(i)
+			}
+		})
+	}
+	sent := partitions * backlog
+	again(func(i int) {
+		assert.NoError(t, b.Send("orders", nil, []byte("v"), memory.ToPartition(int32(i%partitions))))
+		sent++
+		time.Sleep(50 * time.Microsecond)
+	})
+	for _, j := range jobs {
+		again(func(n int) {
+			assert.NoError(t, m.Pause(j.cfg.JobName))
+			j.pause.Store(int64(n) + 1)
+			time.Sleep(time.Duration(n%5) * 200 * time.Microsecond)
+			j.pause.Store(0)
+			assert.NoError(t, m.Resume(j.cfg.JobName))
+			time.Sleep(time.Duration(n%3) * 200 * time.Microsecond)
+		})
+		again(func(n int) {
+			p := kafka.TopicPartition{Topic: "orders", Partition: int32(n % partitions)}
+			assert.NoError(t, m.Pause(j.cfg.JobName, p))
+			time.Sleep(100 * time.Microsecond)
+			assert.NoError(t, m.Resume(j.cfg.JobName, p))
+			m.Consumers()
+		})
+		again(func(int) { b.Rebalance(j.cfg.ConsumerGroup); time.Sleep(5 * time.Millisecond) })
+	}
+	time.Sleep(300 * time.Millisecond)
+	cancel()
+	busy.Wait()
+	for _, j := range jobs {
+		require.NoError(t, m.Resume(j.cfg.JobName))
+		assert.Eventually(t, func() bool {
+			var done int64
+			for p := range int32(partitions) {
+				done += max(0, b.Committed(j.cfg.ConsumerGroup, "orders", p))
+			}
+			return done == int64(sent)
+		}, 30*time.Second, 10*time.Millisecond, "%s: all records are handled after the last Resume", j.cfg.JobName)
+		assert.Positive(t, j.calls.Load(), j.cfg.JobName)
+		assert.LessOrEqual(t, j.worst(), j.most, "%s: calls for one partition that began after one Pause had returned", j.cfg.JobName)
+	}
+}
+
+// A pausedJob counts the calls of its handler that begin while it is paused.
+type pausedJob struct {
+	cfg   kafka.ConsumerConfig
+	most  int          // calls per partition that can be on their way
+	pause atomic.Int64 // the number of the pause, from when it is certain until it ends, or 0
+	calls atomic.Int64
+
+	mu    sync.Mutex
+	begun map[pausedCalls]int
+}
+
+// pausedCalls are the calls for one partition during one pause. A call can be late with its
+// note: then it counts for the pause that it has seen.
+type pausedCalls struct {
+	pause     int64
+	partition int32
+}
+
+func (j *pausedJob) handle(r *kafka.Message) error {
+	j.calls.Add(1)
+	if n := j.pause.Load(); n > 0 {
+		j.mu.Lock()
+		j.begun[pausedCalls{n, r.Partition}]++
+		j.mu.Unlock()
+	}
+	if r.Offset%16 == 0 {
+		time.Sleep(50 * time.Microsecond)
+	}
+	if r.Offset%17 == 3 && r.Attempt == 1 {
+		return errors.New("once")
+	}
+	return nil
+}
+
+// worst returns how many calls for one partition began during one pause at most.
+func (j *pausedJob) worst() (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, calls := range j.begun {
+		n = max(n, calls)
+	}
+	return n
+}
