@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,6 +92,8 @@ func (h *handler) resolve(ctx context.Context, o *order) (string, error) {
 	trying := "Trying " + record + " now."
 	if s, e := h.source.Consumer(o.Consumer); e == nil && s.Held != nil {
 		trying = "The consumer is held: " + record + " is tried when the hold ends."
+	} else if e == nil && (s.Paused || slices.Contains(s.PausedPartitions, p)) {
+		trying = "It is paused: " + record + " is tried when it is resumed."
 	}
 	return map[kafka.Failure]string{
 		kafka.FailureKeep:       trying,

@@ -411,6 +411,23 @@ func (r *countingReader) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
+// A record that an operator has paused is tried when it is resumed, and the answer says so.
+func TestResolveWhilePaused(t *testing.T) {
+	for _, s := range []kafka.ConsumerStatus{
+		{JobName: "x", Paused: true},
+		{JobName: "x", PausedPartitions: []kafka.TopicPartition{{Topic: "orders", Partition: 0}}},
+	} {
+		h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}, WithControls())
+		act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`,
+			"It is paused: the record of orders/0 at offset 1 is tried when it is resumed.")
+		act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"skip","confirm":true}`,
+			"Skipping the record of orders/0 at offset 1.")
+	}
+	other := kafka.ConsumerStatus{JobName: "x", PausedPartitions: []kafka.TopicPartition{{Topic: "orders", Partition: 7}}}
+	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{other}}, WithControls())
+	act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`, "Trying the record of orders/0 at offset 1 now.")
+}
+
 // While a consumer is held a record is tried when the hold ends, and the answer says so.
 func TestResolveUnderAHold(t *testing.T) {
 	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "x", Held: &kafka.HeldStatus{}}}}, WithControls())
