@@ -21,19 +21,30 @@ type stray struct {
 // replica that has refused it may be behind.
 const insidePause = 500 * time.Millisecond
 
+// judgeTimeout bounds how long a claim waits while its position is compared with the log.
+const judgeTimeout = 5 * time.Second
+
 // outside returns the error of a position that is certainly not in the log. It returns nil if
-// the position is in the log, or if the cluster does not answer: that passes by itself.
+// the position is in the log, or if the cluster does not answer in time: that passes by itself.
+// A broker that has just started refuses the position before it knows the group, so outside
+// asks again.
 func (o *positions) outside(ctx context.Context, p partition, st *stray) error {
-	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	at, begin, end, err := o.locate(ctx, p, st)
-	if err != nil {
-		return nil
+	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
+		at, begin, end, err := o.locate(ctx, p, st)
+		if err == nil {
+			if verdict, _ := o.judge(p, at.at, begin, end, st); verdict == position.Inside {
+				return nil
+			}
+			return outOfRange(p, at.at, begin, end, st.err)
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	if verdict, _ := o.judge(p, at.at, begin, end, st); verdict == position.Inside {
-		return nil
-	}
-	return outOfRange(p, at.at, begin, end, st.err)
 }
 
 // outOfRange is the error of a position that is not in the log.

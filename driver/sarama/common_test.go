@@ -15,4 +15,6 @@ func TestRefusedMetadataIsReportedAtClose(t *testing.T) { common.RefusedMetadata
 
 func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOfAReplicaAlone(t) }
 
+func TestOutOfRangeAtAStartingCoordinator(t *testing.T) { common.OutOfRangeAtAStartingCoordinator(t) }
+
 func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }

@@ -39,6 +39,7 @@ type consumer struct {
 	inspector   *inspector
 	mender      *mender
 	watchdog    *watchdog
+	judge       *judge
 	endAsker    *endAsker
 
 	// hard ends when the context of Close does: no window outlives it.
@@ -56,7 +57,7 @@ type consumer struct {
 	closeErr error         // valid once closed is closed
 
 	revokes sync.WaitGroup // running calls of Handler.Revoke
-	drained sync.WaitGroup // the goroutine that reads Sarama's errors
+	drained sync.WaitGroup // goroutines that read Sarama's errors, and act on them
 
 	mu        sync.Mutex // guards what follows
 	running   bool       // Run has begun

@@ -83,6 +83,7 @@ func (c *consumer) shutDown() {
 	c.release()
 	c.drained.Wait() // first: it may have brokers asked
 	c.topics.asking.Wait()
+	c.leaders.asking.Wait()
 	c.coordinator.close()
 }
 

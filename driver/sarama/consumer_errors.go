@@ -1,7 +1,9 @@
 package sarama
 
 import (
+	"context"
 	"errors"
+	"sync"
 
 	ibm "github.com/IBM/sarama"
 
@@ -43,21 +45,114 @@ func (c *consumer) handle(err error, where partition) {
 	}
 }
 
-// handleOutOfRange acts on a position that is not in the log, as the configuration asks. With
-// OutOfRangeStop a position ends Run only if it is certainly not there: a replica that is
-// behind may have been asked. If that is not known, moveIntoLog decides before the next join.
+// handleOutOfRange acts on a position that is not in the log. The brokers are asked about it
+// first, and no other error waits for that.
 func (c *consumer) handleOutOfRange(err error, where partition) {
-	if c.isOld(where) || c.topics.isAnother(c.hard, where.Topic) { // the position is not of this topic
+	era := c.topics.known.Era(where.Topic)
+	if c.isOld(where) || !c.judge.begin(where, c.membership.current()) {
 		return
 	}
+	c.drained.Go(func() {
+		rejoin := c.settleOutOfRange(err, where, era)
+		c.judge.end(where, func(s *session) {
+			if rejoin && s != nil {
+				s.end(err)
+			}
+		})
+	})
+}
+
+// settleOutOfRange acts on a position that is not in the log, as the configuration asks. With
+// OutOfRangeStop a position ends Run only if it is certainly not there: a replica that is
+// behind may have been asked. If that is not known, moveIntoLog decides before the next join:
+// settleOutOfRange then returns true, and the session has to end.
+func (c *consumer) settleOutOfRange(err error, where partition, era int) (rejoin bool) {
+	if c.judge.enter(c.watching) != nil {
+		return false
+	}
+	defer c.judge.leave()
+	if c.topics.isAnother(c.watching, where.Topic) || c.topics.known.Era(where.Topic) != era {
+		return false // the position is not of this topic
+	}
 	if c.cfg.OutOfRange == driver.OutOfRangeStop {
-		if outside := c.positions.outside(c.hard, where, err); outside != nil {
+		if outside := c.positions.outside(c.watching, where, err); outside != nil {
 			c.fail(outside, where)
-			return
+			return false
 		}
 	}
+	if c.watching.Err() != nil { // shutDown ends the session
+		return false
+	}
 	c.positions.stray(where, err)
-	c.membership.end(err)
+	return true
+}
+
+// judgedAtOnce is how many positions are compared with the log at the same time.
+const judgedAtOnce = 8
+
+// A judge keeps which positions are being compared with the log.
+type judge struct {
+	slots chan struct{}
+
+	mu  sync.Mutex // guards all
+	all map[partition]*question
+}
+
+// A question is a position that is being compared with the log.
+type question struct {
+	session *session // the latest one that has found it, or nil
+	over    chan struct{}
+}
+
+func newJudge() *judge {
+	return &judge{slots: make(chan struct{}, judgedAtOnce), all: map[partition]*question{}}
+}
+
+// enter waits until one more position may be compared with the log, or until ctx ends.
+func (j *judge) enter(ctx context.Context) error {
+	select {
+	case j.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (j *judge) leave() { <-j.slots }
+
+// begin notes that the position at p has to be judged, as s has found. It returns false if it
+// is being judged already.
+func (j *judge) begin(p partition, s *session) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if q := j.all[p]; q != nil {
+		q.session = s
+		return false
+	}
+	j.all[p] = &question{s, make(chan struct{})}
+	return true
+}
+
+// end notes that the position at p has been judged. Its claim goes on when act has returned,
+// which gets the latest session that has found the position.
+func (j *judge) end(p partition, act func(*session)) {
+	j.mu.Lock()
+	q := j.all[p]
+	delete(j.all, p)
+	j.mu.Unlock()
+	act(q.session)
+	close(q.over)
+}
+
+// under returns a channel that is closed when the position at p has been judged, or nil if it
+// is not being judged.
+func (j *judge) under(p partition) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if q := j.all[p]; q != nil {
+		return q.over
+	}
+	return nil
 }
 
 // isOld reports whether the position at p that is not in the log is of a topic that was

@@ -23,7 +23,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 		groups:  newLine(cfg.TLS, heartbeatWait(cfg.SessionTimeout, cfg.HeartbeatInterval)),
 		commits: newLine(cfg.TLS, commitWait(cfg.SessionTimeout)),
 		ends:    newLine(cfg.TLS, requestTimeout),
-		core:    new(core.Calls), claims: newClaims(),
+		core:    new(core.Calls), claims: newClaims(), judge: newJudge(),
 		closing: make(chan struct{}), served: make(chan struct{}),
 		finished: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -116,7 +116,7 @@ func (c *consumer) connect(client ibm.Client) {
 	c.watchdog = &watchdog{claims: c.claims, leaders: c.leaders, core: c.core, closing: c.closing}
 	c.committer = &committer{coordinator: c.coordinator, membership: c.membership, topics: c.topics, core: c.core}
 	c.positions = &positions{
-		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, committer: c.committer,
+		cfg: c.cfg, coordinator: c.coordinator, leaders: c.leaders, ends: c.endAsker, committer: c.committer,
 		membership: c.membership, topics: c.topics, core: c.core, refresh: c.split.RefreshMetadata,
 		restarts: incarnation.NewRestarts(c.cfg.RebalanceTimeout + c.cfg.SessionTimeout + 2*lookEvery),
 		astray:   map[partition]astray{},

@@ -2,6 +2,8 @@ package sarama
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +34,7 @@ type endAsker struct {
 	mu      sync.Mutex // guards what follows
 	brokers map[string]*ibm.Broker
 	busy    map[string]bool
+	closed  bool
 	asking  sync.WaitGroup
 }
 
@@ -58,6 +61,9 @@ func (a *endAsker) run(ctx context.Context, every, age time.Duration) {
 }
 
 func (a *endAsker) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
 	a.line.Sever()
 	a.asking.Wait()
 	for _, b := range a.brokers {
@@ -90,48 +96,93 @@ func (a *endAsker) start(addr string, claims []*claim) {
 		return
 	}
 	a.busy[addr] = true
+	at := map[partition]*claim{}
+	for _, cl := range claims {
+		at[cl.where] = cl
+	}
+	a.asking.Go(func() {
+		a.ask(addr, slices.Collect(maps.Keys(at)), func(p partition, end int64) { at[p].feed.noteEnd(end, time.Now()) })
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.busy, addr)
+	})
+}
+
+// find begins to ask for the ends of logs. Each partition has a channel that gets the end, and
+// that is closed then, or when its leader has failed. There are no channels once a is closed.
+func (a *endAsker) find(partitions []partition) map[partition]<-chan int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(partitions) == 0 || a.closed {
+		return nil
+	}
+	found, ends := map[partition]chan int64{}, map[partition]<-chan int64{}
+	for _, p := range partitions {
+		found[p] = make(chan int64, 1)
+		ends[p] = found[p]
+	}
+	a.asking.Go(func() {
+		led := map[string][]partition{}
+		for _, p := range partitions {
+			if leader, err := a.data.Leader(p.Topic, p.ID); err == nil {
+				led[leader.Addr()] = append(led[leader.Addr()], p)
+			} else {
+				close(found[p])
+			}
+		}
+		for addr, some := range led {
+			a.asking.Go(func() {
+				a.ask(addr, some, func(p partition, end int64) { found[p] <- end })
+				for _, p := range some {
+					close(found[p])
+				}
+			})
+		}
+	})
+	return ends
+}
+
+// ask asks one broker for the ends of logs, open transactions included.
+func (a *endAsker) ask(addr string, partitions []partition, note func(p partition, end int64)) {
+	a.mu.Lock()
 	b := a.brokers[addr]
 	if b == nil {
 		b = ibm.NewBroker(addr)
 		a.brokers[addr] = b
 	}
-	a.asking.Go(func() {
-		err := a.ask(b, claims)
-		if err != nil {
-			b.Close()
-		}
+	a.mu.Unlock()
+	if err := a.askBroker(b, partitions, note); err != nil {
+		b.Close()
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		delete(a.busy, addr)
-		if err != nil {
+		if a.brokers[addr] == b {
 			delete(a.brokers, addr)
 		}
-	})
+	}
 }
 
-// ask asks for the ends of logs, open transactions included.
-func (a *endAsker) ask(b *ibm.Broker, claims []*claim) error {
+func (a *endAsker) askBroker(b *ibm.Broker, partitions []partition, note func(p partition, end int64)) error {
 	if err := b.Open(a.conf); err != nil && err != ibm.ErrAlreadyConnected {
 		return err
 	}
 	req := ibm.NewOffsetRequest(a.conf.Version)
 	req.IsolationLevel = ibm.ReadUncommitted
-	for _, cl := range claims {
-		req.AddBlock(cl.where.Topic, cl.where.ID, ibm.OffsetNewest, 1)
+	for _, p := range partitions {
+		req.AddBlock(p.Topic, p.ID, ibm.OffsetNewest, 1)
 	}
 	resp, err := b.GetAvailableOffsets(req)
 	if err != nil {
 		return err
 	}
-	now, moved := time.Now(), map[string]bool{}
-	for _, cl := range claims {
-		block := resp.GetBlock(cl.where.Topic, cl.where.ID)
+	moved := map[string]bool{}
+	for _, p := range partitions {
+		block := resp.GetBlock(p.Topic, p.ID)
 		switch {
 		case block == nil:
 		case block.Err == ibm.ErrNoError:
-			cl.feed.noteEnd(block.Offset, now)
+			note(p, block.Offset)
 		default:
-			moved[cl.where.Topic] = true
+			moved[p.Topic] = true
 		}
 	}
 	for topic := range moved {

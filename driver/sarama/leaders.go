@@ -1,8 +1,10 @@
 package sarama
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	ibm "github.com/IBM/sarama"
 )
@@ -11,6 +13,7 @@ import (
 type leaders struct {
 	client ibm.Client
 	conf   *ibm.Config
+	asking sync.WaitGroup // questions whose caller may have gone
 }
 
 // partitions returns all partitions of topics, as far as the client knows them.
@@ -30,8 +33,11 @@ func (l *leaders) partitions(topics []string) ([]partition, error) {
 
 // all returns the beginnings or the ends of partitions. At ReadCommitted an end is where
 // the first open transaction begins.
-func (l *leaders) all(partitions []partition, which int64) (map[partition]int64, error) {
-	offsets, failed := l.some(partitions, which)
+func (l *leaders) all(ctx context.Context, partitions []partition, which int64) (map[partition]int64, error) {
+	offsets, failed, err := l.someWithin(ctx, partitions, which)
+	if err != nil {
+		return nil, err
+	}
 	for p, err := range failed {
 		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
 	}
@@ -55,6 +61,39 @@ func (l *leaders) some(partitions []partition, which int64) (offsets map[partiti
 		l.ask(leader, led, which, offsets, failed)
 	}
 	return offsets, failed
+}
+
+// someWithin is some for callers that wait no longer than ctx lasts. Its error is that of ctx.
+func (l *leaders) someWithin(ctx context.Context, partitions []partition, which int64) (offsets map[partition]int64, failed map[partition]error, err error) {
+	type answer struct {
+		offsets map[partition]int64
+		failed  map[partition]error
+	}
+	answers := make(chan answer, 1)
+	if err := l.within(ctx, func() {
+		offsets, failed := l.some(partitions, which)
+		answers <- answer{offsets, failed}
+	}); err != nil {
+		return nil, nil, err
+	}
+	a := <-answers
+	return a.offsets, a.failed, nil
+}
+
+// within calls ask, and waits until that returns or ctx ends. What ask asks ends when a broker
+// has answered or the connections are cut.
+func (l *leaders) within(ctx context.Context, ask func()) error {
+	done := make(chan struct{})
+	l.asking.Go(func() {
+		defer close(done)
+		ask()
+	})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets map[partition]int64, failed map[partition]error) {

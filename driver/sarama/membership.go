@@ -44,6 +44,7 @@ type membership struct {
 	session  *session                // nil between two sessions
 	latest   member                  // the identity in the latest session
 	assigned map[partition]bool
+	changed  chan struct{} // closed when assigned changes
 }
 
 func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, core *core.Calls, closing <-chan struct{}) *membership {
@@ -51,7 +52,7 @@ func newMembership(cfg driver.ConsumerConfig, conf *ibm.Config, claims *claims, 
 		timeout: cfg.SessionTimeout, interval: cfg.HeartbeatInterval,
 		cooperative: cooperative(conf.Consumer.Group.Rebalance.GroupStrategies),
 		claims:      claims, core: core, closing: closing,
-		base: time.Now(), begun: make(chan struct{}, 1),
+		base: time.Now(), begun: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 }
 
@@ -142,13 +143,17 @@ func (m *membership) assign(assigned map[partition]bool) (nothingNew bool) {
 		nothingNew = nothingNew && m.assigned[p]
 	}
 	m.assigned = assigned
+	close(m.changed)
+	m.changed = make(chan struct{})
 	return nothingNew
 }
 
-func (m *membership) isAssigned(p partition) bool {
+// isAssigned reports whether the group has given p to this member. Changed is closed when the
+// group agrees on something again.
+func (m *membership) isAssigned(p partition) (assigned bool, changed <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.assigned[p]
+	return m.assigned[p], m.changed
 }
 
 // lose is called when the member of s owns nothing any longer: the claims that are being

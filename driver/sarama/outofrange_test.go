@@ -98,25 +98,6 @@ func TestOutOfRangeStopsWhenTheLogIsKnown(t *testing.T) {
 	assert.Equal(t, int64(3), cluster.GroupInfo("g").Commits["t"][0].Offset, "committed")
 }
 
-// TestOutOfRangeAtAStartingCoordinator: a broker that has just started refuses a position, and
-// does not know the group yet. The claim is lost, and not revoked, once it does.
-func TestOutOfRangeAtAStartingCoordinator(t *testing.T) {
-	t.Parallel()
-	cluster := fake(t)
-	seed(t, cluster.ListenAddrs(), "t", 0, numbered(0, 20)...)
-	commitAsNoMember(t, cluster.ListenAddrs(), 3)
-	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), newRecorder())
-	m.waitRecords(t, 17)
-	require.NoError(t, outside.Of(cluster.ListenAddrs()...).Truncate(within(t, patienceTest), "t", 0, 10))
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "t", Err: kerr.CoordinatorLoadInProgress, Count: 2})
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
-	wantError(t, m.ranOut(t), "OFFSET_OUT_OF_RANGE", true)
-	m.recorder.mu.Lock()
-	defer m.recorder.mu.Unlock()
-	assert.Len(t, m.lost, 1, "claims lost")
-	assert.Empty(t, m.revoked, "claims revoked")
-}
-
 // commitOffset commits offset for partition 0 of t in the name of by.
 func commitOffset(ctx context.Context, t *testing.T, client *kgo.Client, by kmsg.OffsetCommitRequest, offset int64) {
 	t.Helper()

@@ -21,6 +21,7 @@ type positions struct {
 	cfg         driver.ConsumerConfig
 	coordinator *coordinator
 	leaders     *leaders
+	ends        *endAsker
 	committer   *committer
 	membership  *membership
 	topics      *topics
@@ -58,10 +59,10 @@ func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start star
 	case at >= 0 && restarted:
 		return startAt{at: at}, nil
 	case at >= 0:
-		metadata, err := o.metadata(s, p, at)
-		start = startAt{at: at, metadata: metadata, end: -1}
-		if err == nil && metadata != "" {
-			start.end = o.end(s.sess.Context(), p)
+		found, err := o.beside(s, p, at)
+		start = startAt{at: at, metadata: found.metadata, end: -1}
+		if err == nil && found.metadata != "" {
+			start.end = o.end(s.sess.Context(), p, found.end)
 		}
 		return start, err
 	}
@@ -93,11 +94,13 @@ func (o *positions) start(s *session, source ibm.ConsumerGroupClaim) (start star
 type place struct {
 	offset   int64
 	metadata string
+	end      <-chan int64 // gets the end of the log, if there is metadata; closed without, if its leader fails
 }
 
 // lookBeside asks once for what is committed beside the positions of all partitions of s.
 // Sarama has asked for the positions, one partition after the other, and shows no metadata.
-// What this does not bring is asked for when the claim starts.
+// Then lookBeside begins to ask for the ends of those logs that have metadata. What this does
+// not bring is asked for when the claim starts.
 func (o *positions) lookBeside(s *session) {
 	assigned := s.assigned()
 	if len(assigned) == 0 {
@@ -107,19 +110,25 @@ func (o *positions) lookBeside(s *session) {
 	if err != nil {
 		return
 	}
-	places := map[partition]place{}
+	var noted []partition
+	for p := range all.At {
+		if all.Beside[p] != "" {
+			noted = append(noted, p)
+		}
+	}
+	ends, places := o.ends.find(noted), map[partition]place{}
 	for p, at := range all.At {
-		places[p] = place{at, all.Beside[p]}
+		places[p] = place{at, all.Beside[p], ends[p]}
 	}
 	s.keepPlaces(places)
 }
 
-// metadata returns what is committed beside the position at which the claim of p starts. It
+// beside returns what is committed beside the position at which the claim of p starts. It
 // asks until the coordinator answers. An answer with another position says nothing about
 // this one, nor does one that is refused.
-func (o *positions) metadata(s *session, p partition, at int64) (string, error) {
+func (o *positions) beside(s *session, p partition, at int64) (place, error) {
 	if known, ok := s.takePlace(p); ok && known.offset == at {
-		return known.metadata, nil
+		return known, nil
 	}
 	for reported := false; ; reported = true {
 		all, err := o.coordinator.committed(s.sess.Context(), []partition{p})
@@ -128,29 +137,40 @@ func (o *positions) metadata(s *session, p partition, at int64) (string, error) 
 		}
 		if err = o.coordinator.wrap(err); err == nil {
 			if all.At[p] != at {
-				return "", nil
+				return place{}, nil
 			}
-			return all.Beside[p], nil
+			return place{offset: at, metadata: all.Beside[p]}, nil
 		}
 		if !reported && s.sess.Context().Err() == nil {
 			o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
 		}
 		if isPermanent(err) {
-			return "", nil
+			return place{}, nil
 		}
 		select {
 		case <-time.After(metadataBackoff):
 		case <-s.sess.Context().Done():
-			return "", s.sess.Context().Err()
+			return place{}, s.sess.Context().Err()
 		}
 	}
 }
 
 // end returns the end of the log of p, or -1 if its leader does not answer in time. The
-// claim begins without it: then its metadata is ignored, and nothing is lost.
-func (o *positions) end(ctx context.Context, p partition) int64 {
+// claim begins without it: then its metadata is ignored, and nothing is lost. If asked is not
+// nil, the leader has been asked already.
+func (o *positions) end(ctx context.Context, p partition, asked <-chan int64) int64 {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
+	if asked != nil {
+		select {
+		case end, ok := <-asked:
+			if ok {
+				return end
+			}
+		case <-ctx.Done():
+			return -1
+		}
+	}
 	end, err := o.offset(ctx, p, ibm.OffsetNewest)
 	if err != nil {
 		return -1
@@ -162,7 +182,10 @@ func (o *positions) end(ctx context.Context, p partition) int64 {
 // ctx ends: to end the claim would end the session, and all other claims with it.
 func (o *positions) offset(ctx context.Context, p partition, which int64) (int64, error) {
 	for reported := false; ; reported = true {
-		offsets, failed := o.leaders.some([]partition{p}, which)
+		offsets, failed, ended := o.leaders.someWithin(ctx, []partition{p}, which)
+		if ended != nil {
+			return 0, ended
+		}
 		err := o.coordinator.wrap(failed[p])
 		if err == nil || isPermanent(err) {
 			return offsets[p], err
@@ -170,7 +193,7 @@ func (o *positions) offset(ctx context.Context, p partition, which int64) (int64
 		if !reported {
 			o.core.Report(&driver.PartitionError{Topic: p.Topic, Partition: p.ID, Offset: -1, Err: err})
 		}
-		_ = o.refresh(p.Topic) // the leader may be another
+		_ = o.leaders.within(ctx, func() { _ = o.refresh(p.Topic) }) // the leader may be another
 		select {
 		case <-time.After(metadataBackoff):
 		case <-ctx.Done():

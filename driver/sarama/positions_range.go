@@ -34,11 +34,14 @@ func (o *positions) stray(p partition, err error) {
 	}
 }
 
+// judgeTimeout bounds how long a claim waits while its position is compared with the log.
+const judgeTimeout = 5 * time.Second
+
 // outside returns the error of a position that is certainly not in the log, or nil if it is in
 // the log, or if the cluster does not answer in time: that passes by itself. A broker that has
 // just started refuses the position before it knows the group, so outside asks again.
 func (o *positions) outside(ctx context.Context, p partition, err error) error {
-	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
 		if outside, ok := o.compare(ctx, p, err); ok {
@@ -56,7 +59,7 @@ func (o *positions) outside(ctx context.Context, p partition, err error) error {
 // outside. A group without a position has nothing that could be compared, so err, which shows
 // how that was found, counts. Ok is false if the cluster does not answer.
 func (o *positions) compare(ctx context.Context, p partition, err error) (outside error, ok bool) {
-	_ = o.refresh(p.Topic) // its leader may be another; an error shows below
+	_ = o.leaders.within(ctx, func() { _ = o.refresh(p.Topic) }) // its leader may be another; an error shows below
 	all, failed := o.coordinator.committed(ctx, []partition{p})
 	if failed != nil || all.Failed[p] != nil {
 		return nil, false
@@ -65,8 +68,8 @@ func (o *positions) compare(ctx context.Context, p partition, err error) (outsid
 	if !ok {
 		return err, true
 	}
-	begins, beginErr := o.leaders.all([]partition{p}, ibm.OffsetOldest)
-	ends, endErr := o.leaders.all([]partition{p}, ibm.OffsetNewest)
+	begins, beginErr := o.leaders.all(ctx, []partition{p}, ibm.OffsetOldest)
+	ends, endErr := o.leaders.all(ctx, []partition{p}, ibm.OffsetNewest)
 	if beginErr != nil || endErr != nil {
 		return nil, false
 	}

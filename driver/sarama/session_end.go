@@ -32,14 +32,7 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 	if _, closing := c.verdict(); session.Err() == nil && !closing {
 		// Sarama has closed the channel: a cooperative rebalance has revoked the claim, or
 		// Sarama has given it up, and ends the session as soon as its error is read.
-		if !c.membership.isAssigned(cl.where) {
-			return nil
-		}
-		select {
-		case <-session.Done():
-		case <-time.After(reasonTimeout):
-			return nil
-		}
+		c.awaitReason(cl.where, session)
 	}
 	if lost := c.lossOf(cl); lost != nil {
 		return lost
@@ -52,6 +45,32 @@ func (c *consumer) reason(cl *claim, session context.Context) error {
 		return wrap(cause)
 	}
 	return nil
+}
+
+// awaitReason waits until session has ended, or until nothing that is known of p will end it.
+// While the position at p is judged, that can end it.
+func (c *consumer) awaitReason(p partition, session context.Context) {
+	timeout := time.After(reasonTimeout)
+	var judged <-chan struct{}
+	for {
+		assigned, changed := c.membership.isAssigned(p)
+		if !assigned {
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			if judged = c.judge.under(p); judged == nil {
+				return
+			}
+		case <-judged:
+			return
+		case <-session.Done():
+			return
+		case <-c.closing:
+			return
+		}
+	}
 }
 
 // lossOf returns why cl is gone, apart from a reason of the session.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -121,6 +122,39 @@ func (s Suite) OutOfRangeOfAReplicaAlone(t *testing.T) {
 			assert.Empty(t, m.lost)
 		})
 	}
+}
+
+// OutOfRangeAtAStartingCoordinator: a broker that has just started refuses a position, and does
+// not know the group yet. The claim is lost, and not revoked, once it does.
+func (s Suite) OutOfRangeAtAStartingCoordinator(t *testing.T) {
+	t.Parallel()
+	const loading = 1500 * time.Millisecond
+	cluster := s.Fake(t)
+	direct, ctx := outside.Of(cluster.ListenAddrs()...), testkit.Within(t, patience)
+	require.NoError(t, direct.Send(ctx, "t", 0, numbered("v", 20)...))
+	require.NoError(t, direct.SetCommitted(ctx, "g", "t", 0, 3, ""))
+	m := s.start(t, s.Config(cluster.ListenAddrs()), nil)
+	m.waitRecords(t, 17)
+	require.NoError(t, direct.Truncate(ctx, "t", 0, 10))
+	var began time.Time
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.OffsetFetch}, Topic: "t", Err: kerr.CoordinatorLoadInProgress, Count: -1,
+		When: func(kmsg.Request) bool {
+			if began.IsZero() {
+				began = time.Now()
+			}
+			return time.Since(began) < loading
+		},
+	})
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange, Count: 1})
+	var known *driver.Error
+	require.ErrorAs(t, m.ranOut(t), &known)
+	assert.Equal(t, "OFFSET_OUT_OF_RANGE", known.Code)
+	assert.Equal(t, driver.ErrPermanent, known.Kind)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	assert.Len(t, m.lost, 1, "claims lost")
+	assert.Empty(t, m.revoked, "claims revoked")
 }
 
 // IdleMemberTakesOver: a member that has no claim does not notice by itself that the topic was

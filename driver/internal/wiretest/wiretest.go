@@ -35,12 +35,14 @@ type Suite struct {
 type member struct {
 	driver.Consumer
 	onRecord func(driver.Record) // called without the mutex
+	ran      chan error          // what Run has returned
 
 	mu       sync.Mutex                // guards what follows
 	onRevoke func(ctx context.Context) // called without the mutex
 	changed  chan struct{}
 	joins    int // calls of Assign
 	live     map[*driver.Claim]bool
+	revoked  []*driver.Claim
 	lost     []*driver.Claim
 	records  []delivered
 	errs     []error
@@ -57,17 +59,32 @@ func (s Suite) start(t *testing.T, cfg driver.ConsumerConfig, onRecord func(driv
 	t.Helper()
 	c, err := s.Driver.OpenConsumer(testkit.Within(t, patience), cfg)
 	require.NoError(t, err)
-	m := &member{Consumer: c, onRecord: onRecord, changed: make(chan struct{}), live: map[*driver.Claim]bool{}}
-	ran := make(chan error, 1)
-	go func() { ran <- c.Run(m) }()
+	m := &member{
+		Consumer: c, onRecord: onRecord, ran: make(chan error, 1),
+		changed: make(chan struct{}), live: map[*driver.Claim]bool{},
+	}
+	go func() { m.ran <- c.Run(m) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		assert.NoError(t, m.Close(ctx))
-		assert.NoError(t, <-ran, "Run")
+		assert.NoError(t, <-m.ran, "Run")
 		assert.Empty(t, m.live, "claims that never ended")
 	})
 	return m
+}
+
+// ranOut waits until Run returns an error, and returns that.
+func (m *member) ranOut(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-m.ran:
+		m.ran <- nil
+		return err
+	case <-testkit.Within(t, patience).Done():
+		require.FailNow(t, "Run did not return")
+		return nil
+	}
 }
 
 func (m *member) change(f func()) {
@@ -142,7 +159,10 @@ func (m *member) Revoke(ctx context.Context, claims []*driver.Claim) {
 	if act != nil {
 		act(ctx)
 	}
-	m.change(func() { m.end(claims) })
+	m.change(func() {
+		m.end(claims)
+		m.revoked = append(m.revoked, claims...)
+	})
 }
 
 // Lost implements driver.Handler.
