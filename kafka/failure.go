@@ -3,6 +3,7 @@ package kafka
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -60,6 +61,7 @@ func (f *failure) due() time.Time {
 // fail notes that the handler has failed the records at hand with err.
 func (l *lane) fail(err error) {
 	l.open = l.hands.failures(l, err)
+	l.later = slices.DeleteFunc(l.later, func(f *failure) bool { return holdsRecord(l.open, f.record.Offset) })
 	l.settled = false
 	l.settle()
 }
@@ -87,10 +89,13 @@ func (l *lane) settle() {
 //
 // A lane of a crew does so without a place: it waits for one only when its record is due.
 func (l *lane) decide() verdict {
+	l.deciding, l.again = true, false
+	l.failing.decide()
 	l.yield()
 	for {
 		l.env.keeper.checkClock(l.claim) // of a session that may have ended in a wait
 		l.settle()
+		l.rejoin()
 		l.obey()
 		l.skip()
 		l.forward()
@@ -107,16 +112,52 @@ func (l *lane) decide() verdict {
 			l.await(wait)
 		case l.seat != nil && l.i == len(l.run.Records): // skipped or forwarded: it waits at no gate
 			return allDone
+		case len(l.open) == 0 && len(l.later) > 0: // those before them are done just now
 		case !l.gate():
 		case !l.placed():
 		case len(l.open) == 0:
 			return allDone
 		default:
 			l.again = true
-			l.open = nil
 			return again
 		}
 	}
+}
+
+// rejoin takes up the records that had failed before the latest call, and that it has
+// neither done nor failed: they wait again. Those that come one by one wait until none of
+// those before them is left.
+func (l *lane) rejoin() {
+	if len(l.later) == 0 {
+		return
+	}
+	first := len(l.open) == 0
+	var left []*failure
+	for _, f := range l.later {
+		if first || !f.alone {
+			l.open = append(l.open, f)
+		} else {
+			left = append(left, f)
+		}
+	}
+	l.later = left
+	slices.SortFunc(l.open, func(a, b *failure) int { return cmp.Compare(a.record.Offset, b.record.Offset) })
+}
+
+// handOut notes that what decide has let through goes to the handler. Only the caller
+// knows that nothing bars it: a pause or a hold may have begun since the lane decided, and
+// an operator's order for one of the records must find it in open until then.
+func (l *lane) handOut() {
+	if l.again {
+		l.open, l.later = nil, append(l.open, l.later...)
+	}
+	l.failing.begin(l.again)
+	l.deciding, l.again = false, false
+}
+
+// holdsRecord reports whether one of fs is of the record at offset.
+func holdsRecord(fs []*failure, offset int64) bool {
+	return slices.ContainsFunc(fs, func(f *failure) bool { return f.record.Offset == offset })
 }
 
 // due returns how long it takes until something can be done: until the first copy is

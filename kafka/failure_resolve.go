@@ -11,16 +11,17 @@ import (
 // tries it now, FailureDeadLetter forwards it, FailureSkip goes on without it. A record
 // that waits to be forwarded is sent now with FailureKeep and FailureDeadLetter. nil says
 // that this is done next, unless the partition is given up before. RecordForwarded,
-// ForwardFailed and RecordSkipped report the outcome. While the consumer is held, a record
-// that is to be tried waits for the end of the hold.
+// ForwardFailed and RecordSkipped report the outcome. While the consumer is held, or an
+// operator has paused it or the partition, a record that is to be tried waits for the end of
+// that.
 //
 // Resolve acts only if exactly that record has failed, or waits to be forwarded, in this
 // process, and else returns an error that wraps ErrNotFailing; so a second call does
 // nothing.
 //
 // While the handler is at the record Resolve waits, and acts when that call has failed.
-// The records of a batch can come one by one: then it also waits until those before the
-// record are done. It does not wait while a copy is being sent: FailureSkip breaks the send
+// The records of a batch can come one by one: if one before the record has failed again, it
+// also waits until that one is done. It does not wait while a copy is being sent: FailureSkip breaks the send
 // off, and the copy may arrive all the same; the other actions return nil, since the send
 // is under way. If ctx ends before Resolve has acted, it returns the error of ctx, and does
 // nothing later. A send that it has broken off by then is repeated after a backoff.

@@ -11,11 +11,12 @@ import (
 type failing struct {
 	kick chan struct{} // one token: an operator has asked for something
 
-	mu     sync.Mutex
-	open   []failingRecord // in order of offset
-	atWork bool            // the handler is at them: none is due
-	calls  int             // how often they came to be with it again
-	closed bool            // the lane has ended
+	mu       sync.Mutex
+	open     []failingRecord // in order of offset
+	deciding bool            // nothing is with the handler: the lane decides what comes next, or waits for it
+	atWork   bool            // the handler is at them: none is due
+	calls    int             // how often they came to be with it again
+	closed   bool            // the lane has ended
 
 	breakOff func() // ends the send of copies that is under way, if one is
 }
@@ -64,12 +65,23 @@ func (f *failing) find(offset int64) (int, bool) {
 	})
 }
 
-// begin notes that the wait is over: no attempt is due while one is under way.
-func (f *failing) begin() {
+// decide notes that no call of the handler is under way until begin.
+func (f *failing) decide() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.atWork = true
-	f.calls++
+	f.deciding = true
+}
+
+// begin notes that the wait is over, and whether it was that of records that had failed:
+// no attempt is due while one is under way.
+func (f *failing) begin(again bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deciding = false
+	if again {
+		f.atWork = true
+		f.calls++
+	}
 }
 
 // forget notes that a record is done. Orders for it come too late.

@@ -48,8 +48,8 @@ func (m *Manager) Ready() error {
 // Healthy reports whether a restart of the process would help: nil unless a call of a
 // handler has run for longer than [WithStuckAfter] says, or a record was ready for that
 // long and was not handed out for no known reason. It is nil for a consumer that is
-// starting, is held, is disabled, has no partitions, cannot reach its brokers, or retries
-// a record that fails, and during a shutdown.
+// starting, is held, is paused, is disabled, has no partitions, cannot reach its brokers, or
+// retries a record that fails, and during a shutdown.
 //
 // The time is measured from when the library first saw the call under way, up to a
 // twentieth of the bound late. It is meant for a liveness probe, and asks no broker.
@@ -310,16 +310,16 @@ func (p *partition) stance() (s stance, calls []call) {
 // returns the calls of the handler that are under way, in order of offset.
 func (p *partition) standing(ps *PartitionStatus) (failing bool, calls []call) {
 	if p.crew == nil {
-		waits, again := p.lane.failing.standing()
-		if !waits && ps.InFlight > 0 {
+		waits, deciding, again := p.lane.failing.standing()
+		if !waits && !deciding && ps.InFlight > 0 {
 			calls = []call{{offset: ps.Position, again: again}}
 		}
 		return waits, calls
 	}
 	p.crew.each(func(s *seat) {
-		waits, again := s.lane.failing.standing()
-		switch waits = waits || s.waits; {
-		case !waits:
+		waits, deciding, again := s.lane.failing.standing()
+		switch {
+		case !waits && !deciding && !s.waits:
 			calls = append(calls, call{offset: s.offset, again: again})
 		case s.offset == ps.Position:
 			failing = true
@@ -329,12 +329,15 @@ func (p *partition) standing(ps *PartitionStatus) (failing bool, calls []call) {
 	return failing, calls
 }
 
-// standing reports whether a record has failed and is not with the handler, and counts
-// the calls of the handler for records that had failed.
-func (f *failing) standing() (waits bool, calls int) {
+// standing reports whether a record has failed and is not with the handler, and whether
+// none is with it at all, and counts the calls of the handler for records that had failed.
+//
+// What is left of a batch has been handed out with the rest, so its progress says that the
+// handler is at it, though the lane waits at the gate.
+func (f *failing) standing() (waits, deciding bool, calls int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.open) > 0 && !f.atWork, f.calls
+	return len(f.open) > 0 && !f.atWork, f.deciding, f.calls
 }
 
 // stands returns since when p stands at its position with records to handle, or the zero

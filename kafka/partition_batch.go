@@ -75,7 +75,7 @@ func (h *batchHands) handOpen(l *lane) error {
 	if err := h.handle(ctx, pointers(made)); err != nil {
 		return err
 	}
-	h.drop(l, OutcomeDone, func(int) bool { return true })
+	h.drop(l, h.size, OutcomeDone, func(int) bool { return true })
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (h *batchHands) named(l *lane, e *BatchError, around mark) (fs []*failure, 
 		}
 	}
 	if rest == nil {
-		h.drop(l, OutcomeDone, func(i int) bool { return errs[i] == nil && !unhandled[i] })
+		h.drop(l, h.size, OutcomeDone, func(i int) bool { return errs[i] == nil && !unhandled[i] })
 	}
 	if others == 1 { // it was alone with the handler
 		for _, f := range fs {
@@ -153,26 +153,29 @@ func (h *batchHands) oneByOne() { h.alone = true }
 
 func (h *batchHands) done(l *lane, offset int64, how Outcome) {
 	records := l.run.Records
-	h.drop(l, how, func(i int) bool { return records[h.open[i].at].Offset == offset })
+	h.drop(l, len(h.open), how, func(i int) bool { return records[h.open[i].at].Offset == offset })
 }
 
-// drop notes that records are done, and how: those that are with the handler and of which is
-// returns true. It gets their places in open.
-func (h *batchHands) drop(l *lane, how Outcome, is func(int) bool) {
+// drop notes that records are done, and how: those of the first most for which is returns
+// true. It gets their places in open.
+func (h *batchHands) drop(l *lane, most int, how Outcome, is func(int) bool) {
 	var left []handed
 	var dropped []driver.Record
+	size := h.size
 	for i, o := range h.open {
-		if i < h.size && is(i) {
-			dropped = append(dropped, l.run.Records[o.at])
-		} else {
+		if i >= most || !is(i) {
 			left = append(left, o)
+			continue
+		}
+		dropped = append(dropped, l.run.Records[o.at])
+		if i < h.size {
+			size--
 		}
 	}
 	if len(dropped) == 0 {
 		return
 	}
-	h.size -= len(dropped)
-	h.open = left
+	h.open, h.size = left, size
 	if len(left) > 0 {
 		l.advance(left[0].at, dropped, how)
 		return

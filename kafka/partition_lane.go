@@ -31,14 +31,16 @@ type lane struct {
 	failed  bool       // a record of the partition may have failed under an earlier claim
 	moved   bool       // a record has been handled
 
-	open    []*failure  // what its handler has failed, until it is handed out again or done
-	failing failing     // the same and more, to others
-	settled bool        // what open has is counted and reported to the end
-	again   bool        // what had failed is to be handed out again, and has not been yet
-	row     *row        // of dead letters, since a record was handled
-	ticket  *gateTicket // leave to hand out one record though the consumer is held
-	probe   *gateTicket // the same, for the attempt under way
-	timeout timeout
+	open     []*failure  // what its handler has failed, until it is handed out again or done
+	later    []*failure  // what was handed out again, until it is done or has failed again; see rejoin
+	failing  failing     // the same and more, to others
+	settled  bool        // what open has is counted and reported to the end
+	deciding bool        // decide was called, and nothing was handed out since
+	again    bool        // it has let through what had failed
+	row      *row        // of dead letters, since a record was handled
+	ticket   *gateTicket // leave to hand out one record though the consumer is held
+	probe    *gateTicket // the same, for the attempt under way
+	timeout  timeout
 
 	seat *seat // in its partition's crew; nil if it is the partition's only lane
 }
@@ -108,7 +110,7 @@ func (l *lane) work() {
 // undecided reports whether something has to be decided before records at hand go to
 // the handler. An attempt that a Goexit has ended comes first: call reports its failure.
 func (l *lane) undecided() bool {
-	return !l.goexit && l.i < len(l.run.Records) && (len(l.open) > 0 || !l.brake.free())
+	return !l.goexit && l.i < len(l.run.Records) && (len(l.open) > 0 || len(l.later) > 0 || !l.brake.free())
 }
 
 // late reports whether the handler has outlived its claim.
@@ -243,9 +245,8 @@ func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Contex
 		return nil, false
 	}
 	l.probe, l.ticket = l.ticket, nil
-	if l.again { // only now: a hold may have begun since the lane decided
-		l.again = false
-		l.failing.begin()
+	if l.deciding {
+		l.handOut()
 	}
 	l.attempt++
 	l.size = 1
@@ -303,7 +304,7 @@ func (l *lane) finish(how Outcome) {
 		}
 	}
 	l.env.schedule.moved()
-	if l.attempt > 1 || l.failed || how != OutcomeDone {
+	if l.attempt > 1 || l.failed || len(l.later) > 0 || how != OutcomeDone {
 		l.forgive(l.run.Records[at:l.i])
 	}
 	l.attempt = 0
@@ -346,18 +347,22 @@ func (l *lane) advance(i int, finished []driver.Record, how Outcome) {
 // behind whose record is done. Another goroutine would take the next record for it.
 func (l *lane) forgive(records []driver.Record) {
 	key := keyOf(l.claim)
-	var left []*failure // never in place: a caller goes over open
-	for _, f := range l.open {
-		if !slices.ContainsFunc(records, func(r driver.Record) bool { return r.Offset == f.record.Offset }) {
-			left = append(left, f)
-		}
-	}
-	l.open = left
+	l.open, l.later = without(l.open, records), without(l.later, records)
 	for i := range records {
 		l.env.ledger.strike(key, records[i].Offset)
 		l.failing.forget(records[i].Offset)
 	}
 	l.failed = l.env.ledger.has(key)
+}
+
+// without returns a copy of fs that lacks the failures of records. A caller goes over fs.
+func without(fs []*failure, records []driver.Record) (left []*failure) {
+	for _, f := range fs {
+		if !slices.ContainsFunc(records, func(r driver.Record) bool { return r.Offset == f.record.Offset }) {
+			left = append(left, f)
+		}
+	}
+	return left
 }
 
 // endAttempt reports to the hooks an attempt that came to err.

@@ -83,7 +83,7 @@ var serialMutations = planted([][4]string{
 	{"callbacks dropped after a Goexit", "send_callbacks.go", "\t\tif !ended {\n\t\t\tgo c.run()\n\t\t}\n", "\t\t_ = ended\n"},
 	{"producers closed before the handlers are done", "shutdown.go", "\t\tcase <-j.done:\n\t\tcase <-m.stages[consumersSevered].ctx.Done():\n", "\t\tcase <-j.done:\n\t\tdefault:\n"},
 	{"shutdown returns before the handlers have", "shutdown.go", "\t\t<-j.done\n\t\tif j.stopErr", "\t\tif j.stopErr"},
-	{"failures of a record never forgotten", "partition_lane.go", "if l.attempt > 1 || l.failed || how != OutcomeDone {", "if false {"},
+	{"failures of a record never forgotten", "partition_lane.go", "if l.attempt > 1 || l.failed || len(l.later) > 0 || how != OutcomeDone {", "if false {"},
 	{"failures of a restart never forgotten", "session_standing.go", "return m.handled.Load() || isClosed", "return isClosed"},
 	{"failures forgotten with the claim", "job_ledger.go", "\tof[offset]++\n", "\tof[offset] = 1\n"},
 	{"waiting worker not told of the halt", "partition_brake.go", "\tif before&flagHalted == 0 {\n\t\tclose(b.haltC)\n\t}", ""},
