@@ -170,7 +170,7 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 // send sends a commit, and then asks the coordinator for the topics: only after it has
 // acknowledged the commit its view of them shows for which topic it took the positions.
 func (c *committer) send(ctx context.Context, req *kmsg.OffsetCommitRequest) (map[partition]error, survey, error) {
-	resp, err := call[*kmsg.OffsetCommitResponse](ctx, c.coordinator, req)
+	verdicts, err := c.coordinator.commit(ctx, req)
 	if err != nil {
 		return nil, survey{}, err
 	}
@@ -179,12 +179,6 @@ func (c *committer) send(ctx context.Context, req *kmsg.OffsetCommitRequest) (ma
 		return nil, survey{}, err
 	}
 	c.topics.learn(seen)
-	verdicts := map[partition]error{}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			verdicts[partition{Topic: t.Topic, ID: p.Partition}] = c.coordinator.judge(p.ErrorCode)
-		}
-	}
 	return verdicts, seen, nil
 }
 

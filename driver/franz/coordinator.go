@@ -27,6 +27,9 @@ type coordinator struct {
 	// commit overtakes another.
 	lane chan struct{}
 
+	// unstable positions are read as they are, also if a transaction is about to move them.
+	unstable bool
+
 	mu    sync.Mutex // guards what follows
 	node  int32
 	known bool // node is the coordinator, as far as the consumer knows
@@ -200,6 +203,21 @@ func addOffset(req *kmsg.OffsetCommitRequest, p partition, offset int64, epoch i
 	req.Topics = append(req.Topics, t)
 }
 
+// commit sends a commit, and returns the verdict on each of its positions.
+func (k *coordinator) commit(ctx context.Context, req *kmsg.OffsetCommitRequest) (map[partition]error, error) {
+	resp, err := call[*kmsg.OffsetCommitResponse](ctx, k, req)
+	if err != nil {
+		return nil, err
+	}
+	verdicts := map[partition]error{}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			verdicts[partition{Topic: t.Topic, ID: p.Partition}] = k.judge(p.ErrorCode)
+		}
+	}
+	return verdicts, nil
+}
+
 // committed returns the group's positions. An error of one partition is no verdict on the
 // others.
 func (k *coordinator) committed(ctx context.Context, partitions []partition) (position.Committed, error) {
@@ -242,7 +260,7 @@ type offsetAnswer = kmsg.OffsetFetchResponseGroupTopicPartition
 
 func (k *coordinator) fetchOffsets(ctx context.Context, partitions []partition) (map[partition]offsetAnswer, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Group, req.RequireStable = k.cfg.Group, true
+	req.Group, req.RequireStable = k.cfg.Group, !k.unstable
 	g := kmsg.NewOffsetFetchRequestGroup()
 	g.Group = k.cfg.Group
 	for topic, ids := range byTopic(partitions...) {

@@ -34,7 +34,7 @@ func TestConformance(t *testing.T) {
 // another test before it, it would also count the one goroutine that go-metrics starts
 // with the first meter of the process: see testkit.NoLeaksBesideSarama.
 func sideBySide(t *testing.T) {
-	if !strings.HasSuffix(t.Name(), "/CloseLeavesNothingBehind") {
+	if !strings.HasSuffix(t.Name(), "CloseLeavesNothingBehind") {
 		t.Parallel()
 		return
 	}
