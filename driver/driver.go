@@ -20,8 +20,8 @@
 //
 // # Concurrency
 //
-// A [Driver], a [Consumer] and a [Producer] must be safe for concurrent use by
-// several goroutines. Where the contract is narrower, the method says so.
+// A [Driver], a [Consumer], a [Producer] and a [Group] must be safe for concurrent use
+// by several goroutines. Where the contract is narrower, the method says so.
 //
 // A driver must call a Handler from its own goroutines, never from inside a call
 // that the core has made, except from inside [Consumer.Run]. A driver must hold no

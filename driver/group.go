@@ -10,7 +10,8 @@ import "context"
 type Group interface {
 	// Read returns, for each partition of ConsumerConfig.Topics, what the group has
 	// committed and where the log begins and ends. The order is that of Topics, then of
-	// partitions. Read must ask the brokers at each call, and must not create a topic.
+	// partitions. Read must ask the brokers at each call, for the positions first and then for
+	// the logs, and must not create a topic.
 	//
 	// Trouble of one partition is its GroupPartition.Err and must not hold up another
 	// one: if the leader of a partition has not answered by the end of ctx, Err wraps

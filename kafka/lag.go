@@ -19,11 +19,12 @@ type PartitionLag struct {
 	// Start is where the group continues: Committed, or where ConsumerConfig.InitialOffset
 	// lets it begin on a partition for which it has no position. With OffsetNewest that is
 	// the end, or the beginning if the group has a position in another partition of the
-	// topic.
+	// topic. If Committed is no longer in the log, Start is where ConsumerConfig.OutOfRange
+	// moves the group; with OutOfRangeStop it is -1, and Err has the code OFFSET_OUT_OF_RANGE.
 	Start int64
 
 	Begin, End int64 // the first offset of the log, and the one after its last record
-	Lag        int64 // End - Start, and not less than 0
+	Lag        int64 // End - Start
 
 	Err error // why some of this is not known
 }
@@ -39,9 +40,10 @@ type PartitionLag struct {
 // counts as lag.
 //
 // Lag ends with ctx, after 30s if ctx has no deadline, and when a shutdown begins. What is
-// known by the end of ctx it returns; that of other partitions is then not known. The
-// error wraps ErrUnknownConsumer, ErrNoDriver, ErrClosed, or ErrUnsupported if the driver
-// cannot read groups from outside.
+// known by then it returns; that of other partitions is then not known. If that is the end of
+// ctx, Err says so; during a shutdown the error wraps ErrClosed. Other errors wrap
+// ErrUnknownConsumer, ErrNoDriver, or ErrUnsupported if the driver cannot read groups from
+// outside.
 func (m *Manager) Lag(ctx context.Context, jobName string) ([]PartitionLag, error) {
 	j, err := m.job(jobName)
 	if err != nil {
@@ -51,13 +53,13 @@ func (m *Manager) Lag(ctx context.Context, jobName string) ([]PartitionLag, erro
 		return nil, errors.New("kafka: lag: ctx is nil")
 	}
 	all, err := m.readGroup(ctx, j)
-	if err != nil && isClosed(m.stopping) {
-		err = ErrClosed
+	if isClosed(m.stopping) && !errors.Is(err, ErrClosed) {
+		err = errors.Join(ErrClosed, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("kafka: lag of consumer %q: %w", j.name(), err)
+		err = fmt.Errorf("kafka: lag of consumer %q: %w", j.name(), err)
 	}
-	return lags(&j.dcfg, all), nil
+	return lags(&j.dcfg, all), err
 }
 
 // readGroup asks for the group of j. A shutdown ends it, and waits for it.
@@ -124,6 +126,8 @@ func lags(cfg *driver.ConsumerConfig, all []driver.GroupPartition) []PartitionLa
 	for _, p := range all {
 		l := PartitionLag{Topic: p.Topic, Partition: p.Partition, Committed: p.Committed, Begin: p.Begin, End: p.End, Lag: -1, Err: p.Err}
 		switch {
+		case p.Committed >= 0 && p.Begin >= 0 && p.End >= 0 && (p.Committed < p.Begin || p.Committed > p.End):
+			l.Start, l.Err = outOfLog(cfg.OutOfRange, p)
 		case p.Committed >= 0:
 			l.Start = p.Committed
 		case positionFailed(p):
@@ -134,11 +138,22 @@ func lags(cfg *driver.ConsumerConfig, all []driver.GroupPartition) []PartitionLa
 			l.Start = p.End
 		}
 		if l.Start >= 0 && l.End >= 0 {
-			l.Lag = max(0, l.End-l.Start)
+			l.Lag = l.End - l.Start
 		}
 		ls = append(ls, l)
 	}
 	return ls
+}
+
+// outOfLog returns where the group of p continues, whose position is not in the log.
+func outOfLog(policy OutOfRange, p driver.GroupPartition) (start int64, err error) {
+	switch policy {
+	case OutOfRangeOldest:
+		return p.Begin, p.Err
+	case OutOfRangeNewest:
+		return p.End, p.Err
+	}
+	return -1, &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Err: fmt.Errorf("the position is %d, and the log holds [%d, %d)", p.Committed, p.Begin, p.End)}
 }
 
 // positionFailed reports whether the group's position is what is not known of p.

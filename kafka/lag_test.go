@@ -113,10 +113,41 @@ func TestLagWhereTheGroupHasNoPosition(t *testing.T) {
 		require.NoError(t, b.SetCommitted("newest", "orders", 0, 4))
 		require.ElementsMatch(t, []kafka.PartitionLag{part(0, 4, 4, 0, 10, 6), part(1, -1, 3, 3, 5, 2), missing, empty}, lag("newest"))
 
-		// A position above the end, of a log that was cut off, is no negative lag.
-		require.NoError(t, b.SetCommitted("newest", "orders", 0, 12))
-		require.Contains(t, lag("newest"), part(0, 12, 12, 0, 10, 0))
 	})
+}
+
+// TestLagOfAPositionThatIsNotInTheLog counts from where the group goes on, if it does.
+func TestLagOfAPositionThatIsNotInTheLog(t *testing.T) {
+	for policy, want := range map[kafka.OutOfRange][2]kafka.PartitionLag{
+		kafka.OutOfRangeStop:   {{Committed: 12, Start: -1, Lag: -1}, {Committed: 1, Start: -1, Lag: -1}},
+		kafka.OutOfRangeOldest: {{Committed: 12, Start: 3, Lag: 7}, {Committed: 1, Start: 3, Lag: 7}},
+		kafka.OutOfRangeNewest: {{Committed: 12, Start: 10}, {Committed: 1, Start: 10}},
+	} {
+		t.Run(policy.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t, 2)
+				for p, at := range []int64{12, 1} { // of a log that was cut off, and of one that retention has overtaken
+					send(t, b, int32(p), 0, 10)
+					require.NoError(t, b.DeleteRecords("orders", int32(p), 3))
+					require.NoError(t, b.SetCommitted("orders", "orders", int32(p), at))
+				}
+				m := newManager(t, b)
+				cfg := orders()
+				cfg.ConsumerGroup, cfg.OutOfRange = "orders", policy
+				require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(cfg, handleNothing)))
+				all, err := m.Lag(t.Context(), "orders")
+				require.NoError(t, err)
+				for p := range all {
+					want[p].Topic, want[p].Partition, want[p].Begin, want[p].End = "orders", int32(p), 3, 10
+					if policy == kafka.OutOfRangeStop {
+						wantCode(t, all[p].Err, "OFFSET_OUT_OF_RANGE")
+						all[p].Err = nil
+					}
+				}
+				require.Equal(t, want[:], all)
+			})
+		})
+	}
 }
 
 // TestLagOfAnAnswerThatIsNotWhole makes no number of what is not known.
@@ -213,14 +244,33 @@ func TestLagIsRefused(t *testing.T) {
 	})
 }
 
-// TestShutdownEndsLag ends a Lag that waits, and is not over before it.
+// TestShutdownEndsLag ends a Lag that waits, and is not over before it. What is known by then is
+// returned.
 func TestShutdownEndsLag(t *testing.T) {
+	b := func(t *testing.T) driver.Driver { return newBroker(t, 1) }
+	t.Run("nothing is known", func(t *testing.T) {
+		shutdownEndsLag(t, 0, func(t *testing.T) driver.Driver {
+			return fault.Wrap(b(t), fault.On(fault.ReadGroup, fault.Never()))
+		})
+	})
+	t.Run("a part is known", func(t *testing.T) {
+		shutdownEndsLag(t, 1, func(t *testing.T) driver.Driver {
+			return &groupDriver{Driver: b(t), read: func(ctx context.Context) ([]driver.GroupPartition, error) {
+				<-ctx.Done()
+				return []driver.GroupPartition{{Topic: "orders", Committed: 1, Begin: -1, End: -1, Err: ctx.Err()}}, nil
+			}}
+		})
+	})
+}
+
+func shutdownEndsLag(t *testing.T, known int, d func(*testing.T) driver.Driver) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, fault.Wrap(newBroker(t, 1), fault.On(fault.ReadGroup, fault.Never())))
+		m := newManager(t, d(t))
 		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewConsumer(orders(), handleNothing)))
 		answer := make(chan error, 1)
 		go func() {
-			_, err := m.Lag(t.Context(), "orders")
+			all, err := m.Lag(t.Context(), "orders")
+			assert.Len(t, all, known)
 			answer <- err
 		}()
 		synctest.Wait()
