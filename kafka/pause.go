@@ -67,15 +67,16 @@ func (j *job) reads(p TopicPartition) error {
 	return nil
 }
 
-// A PauseReason is why a partition is not fetched. There can be several at once.
+// A PauseReason is why a partition is not fetched. There can be several at once. The zero value
+// is none.
 type PauseReason int
 
 // The reasons for a pause.
 const (
-	PausedByOperator PauseReason = iota // Pause; records that were fetched before are not handed out either
-	PausedByQueue                       // the partition's queue is above MaxBufferedMessages or MaxBufferedBytes
-	PausedByTotal                       // the consumer's queues are above MaxTotalBufferedBytes
-	PausedByDone                        // too many records are done above one that is not
+	PausedByOperator PauseReason = iota + 1 // Pause; records that were fetched before are not handed out either
+	PausedByQueue                           // the partition's queue is above MaxBufferedMessages or MaxBufferedBytes
+	PausedByTotal                           // the consumer's queues are above MaxTotalBufferedBytes
+	PausedByDone                            // too many records are done above one that is not
 
 	pauseReasonCount
 )
@@ -83,8 +84,8 @@ const (
 // String returns the reason's name, such as "operator", or "" for any other value.
 func (r PauseReason) String() string {
 	names := [...]string{"operator", "queue", "total", "done"}
-	if r >= 0 && r < pauseReasonCount {
-		return names[r]
+	if r >= PausedByOperator && r < pauseReasonCount {
+		return names[r-PausedByOperator]
 	}
 	return ""
 }

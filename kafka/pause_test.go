@@ -427,9 +427,11 @@ func TestPauseReasonsAreTextInJSON(t *testing.T) {
 	require.NoError(t, r.UnmarshalText([]byte("total")))
 	assert.Equal(t, PausedByTotal, r)
 	assert.Error(t, r.UnmarshalText([]byte("none")))
-	_, err = pauseReasonCount.MarshalText()
-	assert.Error(t, err)
-	assert.Empty(t, pauseReasonCount.String())
+	for _, none := range []PauseReason{0, pauseReasonCount} {
+		_, err = none.MarshalText()
+		assert.Error(t, err)
+		assert.Empty(t, none.String())
+	}
 }
 
 // Whatever an operator, the group and the handlers do: nothing is handed out while it is
