@@ -191,7 +191,7 @@ func wrongReads() []wrong {
 				}
 				return all
 			})},
-		{name: "joins the group that it looks at", fails: "GroupJoinsNothing", also: []string{"GroupCommit", "GroupCommitIsRefused", "GroupCommitAnswersPerMark", "GroupCloseLeavesNothingBehind", "GroupInTime", "GroupClose"}, group: func(g *groupOutside) {
+		{name: "joins the group that it looks at", fails: "GroupJoinsNothing", also: []string{"GroupRead", "GroupReadsTheHighWatermark", "GroupReadsBesideAMissingTopic", "GroupCommit", "GroupCommitIsRefused", "GroupCommitAnswersPerMark", "GroupCloseLeavesNothingBehind", "GroupInTime", "GroupClose"}, group: func(g *groupOutside) {
 			var c driver.Consumer
 			ran := make(chan struct{})
 			g.opened = func() {
