@@ -95,7 +95,7 @@ func (a *endAsker) round(ctx context.Context, age time.Duration, now time.Time) 
 func (a *endAsker) ask(ctx context.Context, led []*claim) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	highs, _ := a.leaders.highs(ctx, places(led))
+	highs := a.leaders.highs(ctx, places(led))
 	now := time.Now()
 	for _, cl := range led {
 		if end, ok := highs[cl.where]; ok {

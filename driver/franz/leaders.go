@@ -66,9 +66,11 @@ func (l *leaders) some(ctx context.Context, partitions []partition, which int64)
 	return l.ask(ctx, partitions, which, l.isolation)
 }
 
-// highs is some for the ends of partitions, open transactions included.
-func (l *leaders) highs(ctx context.Context, partitions []partition) (ends map[partition]int64, failed map[partition]error) {
-	return l.ask(ctx, partitions, logEnd, readUncommitted)
+// highs returns the ends of partitions, open transactions included, as far as leaders
+// answer.
+func (l *leaders) highs(ctx context.Context, partitions []partition) map[partition]int64 {
+	offsets, _ := l.ask(ctx, partitions, logEnd, readUncommitted)
+	return offsets
 }
 
 func (l *leaders) ask(ctx context.Context, partitions []partition, which int64, isolation int8) (offsets map[partition]int64, failed map[partition]error) {

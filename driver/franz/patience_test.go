@@ -66,15 +66,13 @@ func TestRebalanceWaitsForNoQuestion(t *testing.T) {
 }
 
 // TestSlowLeaderKeepsNoOtherClaim: the leader of one partition is frozen when a member joins.
-// Claims of other partitions begin all the same, and the claim of its partition keeps what is
-// committed beside its position.
+// Claims of other partitions begin all the same.
 func TestSlowLeaderKeepsNoOtherClaim(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		committed bool
-		metadata  string
-	}{{"no position", false, ""}, {"a position with an epoch", true, ""}, {"a position with an epoch and metadata", true, "text"}} {
+	}{{"no position", false}, {"a position with an epoch", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			cluster, gates := gatedBrokers(t, kfake.SeedTopics(2, "two"))
@@ -91,8 +89,7 @@ func TestSlowLeaderKeepsNoOtherClaim(t *testing.T) {
 				r := newRecorder()
 				m := start(t, Driver{}, cfg, r)
 				r.waitRecords(t, 20)
-				marks := []driver.Mark{{Claim: r.claim(0), Offset: 5, Metadata: c.metadata}, {Claim: r.claim(1), Offset: 5, Metadata: c.metadata}}
-				require.NoError(t, m.Commit(t.Context(), marks))
+				require.NoError(t, m.Commit(t.Context(), []driver.Mark{{Claim: r.claim(0), Offset: 5}, {Claim: r.claim(1), Offset: 5}}))
 				require.NoError(t, m.stop(t))
 			}
 			r := newRecorder()
@@ -107,21 +104,13 @@ func TestSlowLeaderKeepsNoOtherClaim(t *testing.T) {
 			began := time.Now()
 			start(t, Driver{}, cfg, r)
 			r.wait(t, "a claim", func() bool { return len(r.startsOf("two")) > 0 })
-			assert.Less(t, time.Since(began), 2*surveyTimeout)
+			assert.Less(t, time.Since(began), commitWait(cfg.SessionTimeout))
 			r.mu.Lock()
 			assert.Contains(t, r.startsOf("two"), int32(0))
 			r.mu.Unlock()
 			require.NotNil(t, heal)
 			heal()
 			r.wait(t, "both claims", func() bool { return len(r.startsOf("two")) == 2 })
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			for _, cl := range r.assigned {
-				assert.Equal(t, c.metadata, cl.Metadata, "metadata of %d", cl.Partition)
-				if c.metadata != "" {
-					assert.EqualValues(t, 10, cl.End, "end of %d", cl.Partition)
-				}
-			}
 		})
 	}
 }

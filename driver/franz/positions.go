@@ -3,9 +3,7 @@ package franz
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -78,7 +76,10 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 			none = append(none, p)
 		}
 	}
-	o.findEnds(ctx, ask, starts, failed, func() map[partition]int64 { return ask.cutBack(ctx, found) })
+	for p, parted := range ask.cutBack(ctx, found) {
+		starts[p] = startAt{at: found[p].Offset, end: -1, epoch: found[p].Epoch, parted: parted}
+	}
+	o.findEnds(ctx, ask, starts)
 	if err := o.restartAssigned(ctx, ask, s, by, reborn, fetched, starts, failed); err != nil {
 		return nil, nil, err
 	}
@@ -91,38 +92,20 @@ func (o *positions) starts(ctx context.Context, ask *leaders, s *session, by mem
 	return starts, failed, nil
 }
 
-// findEnds asks for the ends of those logs beside whose position metadata was found, and at the
-// same time, by cutBack, which logs were cut back below their positions. A claim whose leader
-// does not answer would have to ignore its metadata, and can read nothing until the leader does.
-// So findEnds moves such a partition from starts to failed, unless the leader refuses to answer.
-func (o *positions) findEnds(ctx context.Context, ask *leaders, starts map[partition]startAt, failed map[partition]error, cutBack func() map[partition]int64) {
+// findEnds asks for the ends of those logs beside whose position metadata was found. A claim
+// begins without it if its leader does not answer: then its metadata is ignored, and
+// nothing is lost.
+func (o *positions) findEnds(ctx context.Context, ask *leaders, starts map[partition]startAt) {
 	var beside []partition
 	for p, at := range starts {
 		if at.metadata != "" {
 			beside = append(beside, p)
 		}
 	}
-	var ends map[partition]int64
-	var silent map[partition]error
-	var asking sync.WaitGroup
-	asking.Go(func() { ends, silent = ask.highs(ctx, beside) })
-	parted := cutBack()
-	asking.Wait()
-	for p, at := range parted {
-		starts[p] = startAt{at: starts[p].at, end: -1, epoch: starts[p].epoch, parted: at}
-		delete(ends, p)
-		delete(silent, p)
-	}
-	for p, end := range ends {
+	for p, end := range ask.highs(ctx, beside) {
 		at := starts[p]
 		at.end = end
 		starts[p] = at
-	}
-	for p, err := range silent {
-		if !isPermanent(wrap(err)) {
-			failed[p] = fmt.Errorf("end of the log: %w", err)
-			delete(starts, p)
-		}
 	}
 }
 
