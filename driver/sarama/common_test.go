@@ -18,3 +18,7 @@ func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOf
 func TestOutOfRangeAtAStartingCoordinator(t *testing.T) { common.OutOfRangeAtAStartingCoordinator(t) }
 
 func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }
+
+func TestGroupBesideASilentLeader(t *testing.T) { common.GroupBesideASilentLeader(t) }
+
+func TestGroupWhoseCoordinatorIsAway(t *testing.T) { common.GroupWhoseCoordinatorIsAway(t) }

@@ -1,4 +1,4 @@
-package franz
+package wiretest
 
 import (
 	"context"
@@ -13,28 +13,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/outside"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // openGroup opens the view of a group from outside, and closes it at the end.
-func openGroup(t *testing.T, cfg driver.ConsumerConfig) driver.Group {
+func (s Suite) openGroup(t *testing.T, cfg driver.ConsumerConfig) driver.Group {
 	t.Helper()
-	g, err := Driver{}.OpenGroup(t.Context(), cfg)
+	g, err := s.Driver.(driver.GroupReader).OpenGroup(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, g.Close(context.Background())) })
 	return g
 }
 
-// TestGroupBesideASilentLeader reads a group of which one partition is led by a broker that
+// GroupBesideASilentLeader reads a group of which one partition is led by a broker that
 // does not answer: the other one is read, and the silence has an error of its own.
-func TestGroupBesideASilentLeader(t *testing.T) {
+func (s Suite) GroupBesideASilentLeader(t *testing.T) {
 	t.Parallel()
-	cluster := fake(t, kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
+	cluster := s.Fake(t, kfake.NumBrokers(2), kfake.SeedTopics(2, "t"))
 	brokers := cluster.ListenAddrs()
 	for p := range int32(2) {
 		require.NoError(t, cluster.MoveTopicPartition("t", p, p))
-		seed(t, brokers, "t", p, numbered(0, 10)...)
+		require.NoError(t, outside.Of(brokers...).Send(testkit.Within(t, patience), "t", p, numbered("v", 10)...))
 	}
-	g := openGroup(t, consumerConfig(brokers))
+	g := s.openGroup(t, s.Config(brokers))
 	cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		for _, topic := range req.(*kmsg.ListOffsetsRequest).Topics {
@@ -59,14 +61,14 @@ func TestGroupBesideASilentLeader(t *testing.T) {
 	assert.Equal(t, driver.GroupPartition{Topic: "t", Partition: 1, Committed: -1, Begin: -1, End: -1}, all[1])
 }
 
-// TestGroupWhoseCoordinatorIsAway reads and commits for a group whose coordinator moves,
+// GroupWhoseCoordinatorIsAway reads and commits for a group whose coordinator moves,
 // and then loads, before it answers.
-func TestGroupWhoseCoordinatorIsAway(t *testing.T) {
+func (s Suite) GroupWhoseCoordinatorIsAway(t *testing.T) {
 	t.Parallel()
-	cluster := fake(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "t"))
+	cluster := s.Fake(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "t"))
 	brokers := cluster.ListenAddrs()
-	seed(t, brokers, "t", 0, numbered(0, 10)...)
-	g := openGroup(t, consumerConfig(brokers))
+	require.NoError(t, outside.Of(brokers...).Send(testkit.Within(t, patience), "t", 0, numbered("v", 10)...))
+	g := s.openGroup(t, s.Config(brokers))
 	var fetches, commits atomic.Int32
 	refusal := func(n int32) (int16, bool) {
 		switch n {
@@ -107,7 +109,7 @@ func TestGroupWhoseCoordinatorIsAway(t *testing.T) {
 		}
 		return resp, nil, refused
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), patienceTest)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, g.Commit(ctx, []driver.GroupMark{{Topic: "t", Offset: 4, Metadata: "m"}}))
 	all, err := g.Read(ctx)
