@@ -1,7 +1,6 @@
 package franz
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -192,73 +191,12 @@ func leadBeside(t *testing.T, strategy driver.BalanceStrategy, topics ...string)
 	start(t, Driver{}, cfg, r)
 	r.wait(t, "the first assignment", func() bool { return len(r.live) == 2 })
 
-	join := joinBeside(t, cluster, strategy.String(), topics...)
+	join := wiretest.JoinBeside(t, cluster, strategy.String(), topics...)
 	r.wait(t, "the rebalance", func() bool { return len(r.revoked) > 0 && len(r.live) == 1 })
 	assert.NoError(t, join(), "the other member")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	assert.Empty(t, r.errs, "reports of topics that are not ours")
-}
-
-// joinBeside has a member join the group, by hand, that subscribes to topics. The
-// function that it returns waits for what it is assigned, and leaves.
-func joinBeside(t *testing.T, cluster *kfake.Cluster, strategy string, topics ...string) func() error {
-	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
-	require.NoError(t, err)
-	t.Cleanup(cl.Close)
-	member := kmsg.NewConsumerMemberMetadata()
-	member.Version, member.Topics = 1, topics
-	req := kmsg.NewPtrJoinGroupRequest()
-	req.Group, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = "g", 10000, 10000, "consumer"
-	protocol := kmsg.NewJoinGroupRequestProtocol()
-	protocol.Name, protocol.Metadata = strategy, member.AppendTo(nil)
-	req.Protocols = append(req.Protocols, protocol)
-	once := func() error {
-		resp, err := req.RequestWith(t.Context(), cl)
-		if err != nil {
-			return err
-		}
-		if resp.ErrorCode == kerr.MemberIDRequired.Code {
-			req.MemberID = resp.MemberID
-			if resp, err = req.RequestWith(t.Context(), cl); err != nil {
-				return err
-			}
-		}
-		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-			return fmt.Errorf("join: %w", err)
-		}
-		sync := kmsg.NewPtrSyncGroupRequest()
-		sync.Group, sync.MemberID, sync.Generation = "g", resp.MemberID, resp.Generation
-		sync.ProtocolType, sync.Protocol = kmsg.StringPtr("consumer"), kmsg.StringPtr(strategy)
-		synced, err := sync.RequestWith(t.Context(), cl)
-		if err != nil {
-			return err
-		}
-		if err := kerr.ErrorForCode(synced.ErrorCode); err != nil {
-			return fmt.Errorf("sync: %w", err)
-		}
-		if strategy != "cooperative-sticky" && !bytes.Contains(synced.MemberAssignment, []byte("t")) {
-			return fmt.Errorf("nothing assigned")
-		}
-		return nil
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := once()
-		for errors.Is(err, kerr.RebalanceInProgress) { // a cooperative member has given something up
-			err = once()
-		}
-		done <- err
-	}()
-	return func() error {
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(patienceTest):
-			return errors.New("no assignment")
-		}
-	}
 }
 
 // TestFault_C1_StrategiesThatDoNotMeet: a member that offers another strategy is in
