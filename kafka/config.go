@@ -239,6 +239,16 @@ type ConsumerConfig struct {
 	// obey their context. It needs OrderByKey or OrderNone. Default 0: no bound.
 	MaxConcurrency int
 
+	// MaxRate is how many records per second the consumer hands out in this process, over
+	// all of its partitions, which get their turns one after the other. A record that is
+	// tried again counts again, and a record that waits for its turn is with no handler.
+	// After a rest as many records as are due in 100 ms may come at once, at least one.
+	// A batch of a BatchConsumer is handed out when its first record is due, and the next
+	// one waits for all of them. The probe of a hold waits for no turn, and counts. A
+	// rebalance or a restart of the consumer allows no second burst. Manager.SetRate
+	// changes it while the consumer runs. Default 0: no bound.
+	MaxRate float64
+
 	// NoCommitMetadata leaves out what a consumer with OrderByKey or OrderNone commits
 	// beside its position: which records above the position are done, so that the next
 	// owner of the partition does not handle them again. It also ignores what it finds

@@ -196,6 +196,9 @@ func (p *problems) limits(c *ConsumerConfig) {
 	p.count("MaxBatchBytes", &c.MaxBatchBytes, 0)
 	p.duration("BatchLinger", &c.BatchLinger, 0)
 	p.duration("HandlerTimeout", &c.HandlerTimeout, 0)
+	if !validRate(c.MaxRate) {
+		p.add("MaxRate", "%v %s", c.MaxRate, badRate)
+	}
 }
 
 // order fills in and checks which records are handled at once. The other limits have

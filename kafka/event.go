@@ -107,6 +107,13 @@ type PauseChanged struct {
 	Partitions []TopicPartition
 }
 
+// RateChanged is an [Event]: SetRate has changed how many records per second a consumer may
+// hand out; 0 is no bound.
+type RateChanged struct {
+	JobName  string
+	From, To float64
+}
+
 // CommitFailed is an [Event]: positions are not durable yet. They will be
 // committed again.
 type CommitFailed struct {
@@ -206,6 +213,7 @@ func (e ForwardFailed) MarshalText() ([]byte, error) { return []byte(e.String())
 
 func (ConsumerHeld) event()     {}
 func (PauseChanged) event()     {}
+func (RateChanged) event()      {}
 func (RecordSkipped) event()    {}
 func (RecordForwarded) event()  {}
 func (ForwardFailed) event()    {}

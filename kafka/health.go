@@ -282,7 +282,7 @@ func (w *watch) close() {
 }
 
 // stance returns what p is at, and the calls of the handler that are under way. A failing
-// record that waits, or whose copy is being sent, is a reason; so are a hold, the end of the
+// record that waits, or whose copy is being sent, is a reason; so are a hold, a pause, the rate, the end of the
 // claim, and other partitions that have all places of MaxConcurrency. A lane that has not
 // begun waits for the handler of an earlier claim.
 func (p *partition) stance() (s stance, calls []call) {
@@ -298,7 +298,7 @@ func (p *partition) stance() (s stance, calls []call) {
 	case slices.ContainsFunc(calls, func(c call) bool { return c.offset == ps.Position }):
 		s.what = isCalling
 	case ps.Buffered == 0 && len(calls) == 0:
-	case !p.brake.free() || p.goroutine.Load() == 0 || p.crew != nil && p.env.places.asked(p.crew):
+	case p.brake.stopped() || p.env.rate.asked(p.brake) || p.goroutine.Load() == 0 || p.crew != nil && p.env.places.asked(p.crew):
 		s.what = isWaiting
 	default:
 		s.what = isReady

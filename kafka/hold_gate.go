@@ -2,8 +2,8 @@ package kafka
 
 import "time"
 
-// gate waits while the partition is paused or the consumer is held, and reports whether it
-// was open: after a wait everything has to be looked at again. A lane that is let through as
+// gate waits while the partition is paused, the consumer is held, or the rate does not allow
+// the record at hand. It reports whether it was open: after a wait everything has to be looked at again. A lane that is let through as
 // the probe hands out one record. The probe of a partition that is paused is another's.
 func (l *lane) gate() (open bool) {
 	if l.brake.free() {
@@ -16,8 +16,11 @@ func (l *lane) gate() (open bool) {
 		defer l.parkAtGate()()
 		l.awaitTurn(turned)
 	case l.brake.held() && l.ticket == nil:
+		l.unpay()
 		defer l.parkAtGate()()
 		l.awaitProbe(turned)
+	case l.brake.rated() && !l.paid && l.ticket == nil && l.i < len(l.run.Records):
+		return l.awaitRate(turned)
 	default:
 		return true
 	}
@@ -93,8 +96,9 @@ func (l *lane) endProbe() {
 	}
 }
 
-// unprobe gives back a leave to probe that came to nothing.
+// unprobe gives back a leave to probe, or a record of the rate, that came to nothing.
 func (l *lane) unprobe() {
+	l.unpay()
 	for _, t := range []*gateTicket{l.ticket, l.probe} {
 		if t != nil {
 			l.env.hold.abandon(t)

@@ -28,6 +28,7 @@ type job struct {
 	policy  *policy
 	hold    *hold
 	pauses  *pauses
+	rate    *rate
 	watch   *watch
 	places  *places // of handlers that run, across claims; nil is no bound
 
@@ -93,6 +94,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
 		pauses:  newPauses(cfg.JobName, log, m.event),
+		rate:    newRate(&cfg, log, m.event),
 		places:  newPlaces(cfg.MaxConcurrency),
 	}
 	j.watch = newWatch(j, m.stuckLimit(&cfg))
@@ -142,6 +144,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		ledger:         j.ledger,
 		hold:           j.hold,
 		pauses:         j.pauses,
+		rate:           j.rate,
 		workers:        j.workers,
 		forwarder:      j.forwarder,
 	}
@@ -247,6 +250,7 @@ func (j *job) run(ctx context.Context) {
 	}
 	j.workers.await()
 	j.hold.close()
+	j.rate.close()
 	j.setState(StateStopped, nil)
 }
 

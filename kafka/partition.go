@@ -56,6 +56,7 @@ func newPartition(e *env, c *driver.Claim) *partition {
 	} else {
 		p.lane = newLane(e, c, brake, intake)
 	}
+	e.rate.enlist(brake)
 	e.pauses.enlist(p)
 	return p
 }
@@ -105,6 +106,7 @@ func (p *partition) work(before *partition) {
 	p.closeFailing()
 	p.env.hold.drop(p.brake)
 	p.env.pauses.drop(p)
+	p.env.rate.drop(p.brake)
 	p.brake.cancel(context.Canceled)
 	p.brake.endSends()
 	close(p.done)

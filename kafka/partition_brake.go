@@ -26,6 +26,8 @@ type brake struct {
 
 	mu   sync.Mutex
 	turn chan struct{} // closed and replaced when an operator's pause begins or ends
+
+	asking []*rateTicket // wait for their turn at the rate, whose mutex guards it
 }
 
 const (
@@ -34,6 +36,7 @@ const (
 	flagHeld                // no record is handed out for a while, but for probes; see hold
 	flagFenced              // halted because the session's deadline has passed: nothing is committed
 	flagPaused              // an operator has paused the partition: no record is handed out, probes included
+	flagRated               // each record that is handed out counts against a rate
 )
 
 func newBrake(ctx context.Context) *brake {
@@ -51,6 +54,11 @@ func (b *brake) halted() bool  { return b.flags.Load()&flagHalted != 0 }
 func (b *brake) givenUp() bool { return b.flags.Load()&flagGivenUp != 0 }
 func (b *brake) fenced() bool  { return b.flags.Load()&flagFenced != 0 }
 func (b *brake) paused() bool  { return b.flags.Load()&flagPaused != 0 }
+
+func (b *brake) rated() bool { return b.flags.Load()&flagRated != 0 }
+
+// stopped is free, but that a rate lets records pass.
+func (b *brake) stopped() bool { return b.flags.Load()&^flagRated != 0 }
 
 // waits reports that no record is handed out for a while, though a probe may be.
 func (b *brake) waits() bool { return b.flags.Load()&(flagHeld|flagPaused) != 0 }
@@ -84,6 +92,15 @@ func (b *brake) turned() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.turn
+}
+
+// setRated sets or lifts the flag of a rate.
+func (b *brake) setRated(rated bool) {
+	if rated {
+		b.flags.Or(flagRated)
+	} else {
+		b.flags.And(^uint32(flagRated))
+	}
 }
 
 // setHeld sets or lifts the flag of a hold.

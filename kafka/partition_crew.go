@@ -41,6 +41,9 @@ type crew struct {
 	failed    int            // lanes whose record has failed, or waits at the gate; a status shows them as BackingOff
 	returning []*seat        // of these, those that wait for a place, in order
 	turn      bool           // the latest record that was taken had failed before
+	rateAsked bool           // rateTurn waits
+	rateTurn  rateTicket     // of records that no lane has taken
+	leave     int            // records that the rate has allowed and no lane has taken
 	gated     int            // lanes that have a record, and wait or will wait at the gate
 	left      int            // records that lanes have left undone as they ended
 
@@ -72,10 +75,12 @@ type seat struct {
 }
 
 func newCrew(e *env, c *driver.Claim, b *brake, in *intake) *crew {
-	return &crew{
+	crew := &crew{
 		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: in.many,
 		seats: make(map[*seat]bool),
 	}
+	crew.rateTurn = rateTicket{brake: b, crew: crew}
+	return crew
 }
 
 // run lets lanes begin, and returns when the partition is halted and all have ended.
@@ -86,6 +91,9 @@ func (c *crew) run() {
 	c.intake.mu.Unlock()
 	c.begin(seats)
 	<-c.brake.haltC
+	c.intake.mu.Lock()
+	c.unaskRate()
+	c.intake.mu.Unlock()
 	c.dismiss(c.env.places.withdraw(c))
 	c.intake.mu.Lock()
 	c.open = false // no lane is added behind Wait
@@ -101,7 +109,7 @@ func (c *crew) staff() (first *seat) {
 	}
 	wanted := len(c.returning)
 	if !c.still() {
-		wanted += c.window.Counts().Ready
+		wanted += c.fresh()
 	}
 	for n := min(wanted-c.coming, c.most-c.taken); n > 0; n-- {
 		s := c.seat()
@@ -303,13 +311,14 @@ func (s *seat) handOver() *seat {
 // pick takes a record that is ready, if there is one. Called under the intake's mutex.
 func (s *seat) pick() bool {
 	c := s.crew
-	if c.still() {
+	if c.still() || c.window.Counts().Ready == 0 || !c.pay() {
 		return false
 	}
 	slot, r, ok := c.window.Take()
 	if !ok {
 		return false
 	}
+	s.lane.paid = c.brake.rated()
 	c.turn = false
 	s.slot, s.one[0], s.offset, s.has = slot, *r, r.Offset, true
 	return true

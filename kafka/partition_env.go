@@ -45,6 +45,7 @@ type env struct {
 	ledger   *ledger
 	hold     *hold
 	pauses   *pauses
+	rate     *rate
 	workers  *workers
 	places   *places // of handlers that run; nil is no bound
 	keeper   keeper

@@ -42,6 +42,9 @@ type lane struct {
 	probe    *gateTicket // the same, for the attempt under way
 	timeout  timeout
 
+	paid bool        // the rate has allowed the record that comes next
+	turn *rateTicket // made when it is needed
+
 	seat *seat // in its partition's crew; nil if it is the partition's only lane
 }
 
@@ -241,7 +244,7 @@ func (l *lane) begin() (ctx context.Context, ok bool) {
 
 // beginWith is begin for records after which begun of the run have been handed out.
 func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Context, ok bool) {
-	if l.i == len(l.run.Records) || l.brake.bars(l.ticket != nil) {
+	if l.i == len(l.run.Records) || !l.brake.free() && !l.mayBegin(len(records)) {
 		return nil, false
 	}
 	l.probe, l.ticket = l.ticket, nil

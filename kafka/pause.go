@@ -234,6 +234,9 @@ func (p *partition) setPaused(paused bool) {
 	defer in.mu.Unlock()
 	if paused {
 		in.flow.set(pauseOperator)
+		if p.crew != nil {
+			p.crew.unaskRate()
+		}
 	} else {
 		in.flow.lift(pauseOperator)
 	}

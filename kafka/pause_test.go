@@ -455,6 +455,10 @@ type pausing struct {
 	handled map[string]bool
 	plan    []string
 	broken  []string
+
+	batches bool
+	rate    float64 // 0 is none
+	pace    *paced
 }
 
 const pausingPartitions = 3
@@ -472,6 +476,7 @@ func newPausing(t *rapid.T) *pausing {
 	switch {
 	case cfg.Order == OrderByPartition && rapid.Bool().Draw(t, "batch"):
 		cfg.MaxBatchSize, cfg.BatchLinger = 4, time.Second
+		p.batches = true
 		consumer = NewBatchConsumer(cfg, func(_ context.Context, ms []*Message) error {
 			p.begin(ms)
 			for _, m := range ms {
@@ -504,6 +509,9 @@ func newPausing(t *rapid.T) *pausing {
 func (p *pausing) begin(ms []*Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.pace != nil {
+		p.pace.note(ms[0].Partition, len(ms))
+	}
 	if p.all || p.some[ms[0].Partition] {
 		p.broken = append(p.broken, fmt.Sprintf("partition %d was handed out offset %d while paused", ms[0].Partition, ms[0].Offset))
 	}

@@ -47,6 +47,10 @@ type ConsumerStatus struct {
 	Paused           bool
 	PausedPartitions []TopicPartition
 
+	// MaxRate is how many records per second may be handed out; 0 is no bound. See
+	// Manager.SetRate.
+	MaxRate float64
+
 	// PolicyError is the latest trouble with ConsumerConfig.Failure since the consumer was
 	// registered: a record that should be a dead letter where none are configured, or a
 	// Classify that panicked, ended its goroutine or returned what is no Failure. Such
@@ -93,6 +97,7 @@ type PartitionStatus struct {
 	BufferedBytes int           // what they cost
 	Paused        bool          // it is not fetched for a while
 	PausedBy      []PauseReason // why
+	RateLimited   bool          // a record waits because of ConsumerStatus.MaxRate
 
 	// InFlight is the number of records that the handler is at, or that wait to be
 	// tried again.
@@ -186,6 +191,7 @@ func (j *job) snapshot() ConsumerStatus {
 		Forwards:    j.policy.forwards(),
 	}
 	cs.Paused, cs.PausedPartitions = j.pauses.status()
+	cs.MaxRate = j.rate.now()
 	cs.DriverErrorAt, cs.DriverError = j.driverError(st)
 	if s == nil {
 		cs.Stragglers = topicPartitions(j.workers.stragglers(nil))
@@ -231,6 +237,7 @@ func (p *partition) snapshot() PartitionStatus {
 	}
 	p.intake.fill(&ps)
 	p.fillLanes(&ps)
+	ps.RateLimited = p.env.rate.asked(p.brake)
 	ps.HighWatermark = highWatermark(p.env.driver, p.claim)
 	if ps.HighWatermark >= 0 && ps.Position >= 0 {
 		ps.Lag = max(0, ps.HighWatermark-ps.Position)

@@ -1,0 +1,125 @@
+package kafka
+
+// mayBegin reports whether the record at hand, or n of them in one call, may be handed out
+// though the brake is pulled. What the rate allows is taken.
+func (l *lane) mayBegin(n int) bool {
+	switch {
+	case l.brake.bars(l.ticket != nil):
+		return false
+	case !l.brake.rated():
+	case l.paid:
+		if n > 1 {
+			l.env.rate.charge(n - 1)
+		}
+	case l.ticket != nil:
+		l.env.rate.charge(n) // a probe waits for no rate
+	case !l.env.rate.try(n):
+		return false
+	}
+	l.paid = false
+	return true
+}
+
+// awaitRate waits until the rate allows the record at hand, and reports whether it did at
+// once. A lane of a crew waits without a place.
+func (l *lane) awaitRate(turned <-chan struct{}) (open bool) {
+	if l.turn == nil {
+		l.turn = &rateTicket{brake: l.brake, admit: make(chan struct{}, 1)}
+	}
+	if l.env.rate.ask(l.turn) {
+		l.paid = true
+		return true
+	}
+	if l.seat != nil {
+		l.seat.park(false)
+	}
+	select {
+	case <-l.turn.admit:
+		l.paid = true
+		return false
+	case <-turned:
+	case <-l.brake.haltC:
+	case <-l.failing.kick:
+	}
+	if !l.env.rate.withdraw(l.turn) {
+		<-l.turn.admit
+		l.paid = true
+	}
+	return false
+}
+
+// unpay puts back what the rate has allowed and was not used.
+func (l *lane) unpay() {
+	if l.paid {
+		l.paid = false
+		l.env.rate.refund(1)
+	}
+}
+
+// fresh returns how many records that have not been handed out lanes may take. If the rate
+// allows none now, the crew waits for its turn: without a lane, and with one ticket for all
+// of its records. Called under the intake's mutex, as what follows but granted.
+func (c *crew) fresh() int {
+	n := c.window.Counts().Ready
+	if n == 0 || c.taken >= c.most || !c.brake.rated() {
+		return n
+	}
+	if most := c.leave + c.env.rate.room(); most > 0 {
+		return min(n, most)
+	}
+	c.askRate()
+	return c.leave
+}
+
+// pay takes a record out of the rate's bucket for a lane that is about to take one.
+func (c *crew) pay() bool {
+	switch {
+	case c.leave > 0:
+		c.leave--
+		return true
+	case !c.brake.rated() || c.env.rate.try(1):
+		return true
+	}
+	c.askRate()
+	return false
+}
+
+// askRate lets the crew wait for its turn.
+func (c *crew) askRate() {
+	if !c.rateAsked {
+		c.rateAsked = true
+		if c.env.rate.ask(&c.rateTurn) {
+			c.rateAsked = false
+			c.leave++
+		}
+	}
+}
+
+// unaskRate takes that back, and what was allowed and not used.
+func (c *crew) unaskRate() {
+	if c.rateAsked {
+		c.rateAsked = false
+		c.env.rate.withdraw(&c.rateTurn) // if it has just been served, granted finds that none is asked for
+	}
+	if c.leave > 0 {
+		c.env.rate.refund(c.leave)
+		c.leave = 0
+	}
+}
+
+// granted lets a lane take a record that the rate allows, if the crew still asks for one.
+func (c *crew) granted() {
+	c.intake.mu.Lock()
+	wanted := c.rateAsked && !c.brake.halted() && !c.still()
+	c.rateAsked = false
+	var seats *seat
+	if wanted {
+		c.leave++
+		seats = c.staff()
+	}
+	c.intake.mu.Unlock()
+	if !wanted {
+		c.env.rate.refund(1)
+	}
+	c.begin(seats)
+}

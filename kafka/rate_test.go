@@ -1,0 +1,499 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// A paced records when records are handed out, and of which partition.
+type paced struct {
+	mu    sync.Mutex
+	begun time.Time
+	at    []time.Duration
+	from  []int32
+	units []int // records of each call
+}
+
+func newPaced() *paced { return &paced{begun: time.Now()} }
+
+func (p *paced) note(partition int32, records int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.from, p.units = append(p.at, time.Since(p.begun)), append(p.from, partition), append(p.units, records)
+}
+
+func (p *paced) handle(_ context.Context, m *Message) error {
+	p.note(m.Partition, 1)
+	return nil
+}
+
+func (p *paced) batch(_ context.Context, ms []*Message) error {
+	p.note(ms[0].Partition, len(ms))
+	return nil
+}
+
+func (p *paced) count() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range p.units {
+		n += u
+	}
+	return n
+}
+
+// excess returns by how many records the busiest span is above what the rate allows in it,
+// without a burst. A call is one unit of its records.
+func (p *paced) excess(perSecond float64) (most float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.at {
+		n := 0
+		for j := i; j < len(p.at); j++ {
+			n += p.units[j]
+			most = max(most, float64(n)-perSecond*(p.at[j]-p.at[i]).Seconds())
+		}
+	}
+	return most
+}
+
+// rated is a configuration with a rate.
+func rated(order Order, parallelism int, perSecond float64) ConsumerConfig {
+	cfg := parallel(order, parallelism)
+	cfg.MaxRate = perSecond
+	return cfg
+}
+
+// startRated starts a consumer of p.
+func startRated(t *testing.T, cfg ConsumerConfig, p *paced, opts ...Option) (*Manager, *fakeDriver) {
+	t.Helper()
+	d := &fakeDriver{}
+	m := New(d, append([]Option{quiet()}, opts...)...)
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, NewConsumer(cfg, p.handle))
+	return m, d
+}
+
+var ratedKinds = []struct {
+	order       Order
+	parallelism int
+}{{OrderByPartition, 1}, {OrderByKey, 4}, {OrderNone, 4}}
+
+// Records come as the rate says, of all partitions in turn, after a burst of 100 ms.
+func TestRate(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPaced()
+				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
+				c := d.consumer(t)
+				one, two := c.assign(0, 0), c.assign(1, 0)
+				c.deliver(one, 0, 99)
+				c.deliver(two, 0, 99)
+				pass(2*time.Second + time.Millisecond)
+				assert.Equal(t, 2+40, p.count(), "a burst of 2, and 20 a second")
+				assert.LessOrEqual(t, p.excess(20), 2.001)
+				assert.InDelta(t, 21, countOf(p.from, 0), 2, "the partitions take turns")
+				for _, s := range state(t, m).Partitions {
+					assert.Zero(t, s.InFlight)
+					assert.True(t, s.RateLimited)
+				}
+				assert.Equal(t, 20.0, state(t, m).MaxRate)
+				pass(time.Minute)
+				assert.Equal(t, 200, p.count())
+				assert.Equal(t, int64(100), c.position(one))
+				assert.Equal(t, int64(100), c.position(two))
+				assert.False(t, state(t, m).Partitions[0].RateLimited)
+			})
+		})
+	}
+}
+
+func countOf(all []int32, v int32) (n int) {
+	for _, a := range all {
+		if a == v {
+			n++
+		}
+	}
+	return n
+}
+
+// A partition with few records is not behind the many of another one, whatever lanes that
+// one has.
+func TestRateIsFairAmongPartitions(t *testing.T) {
+	for _, kind := range ratedKinds {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPaced()
+			_, d := startRated(t, rated(kind.order, 100*(kind.parallelism/4)+1, 10), p)
+			c := d.consumer(t)
+			many, few := c.assign(0, 0), c.assign(1, 0)
+			c.deliver(many, 0, 999)
+			pass(time.Second)
+			c.deliver(few, 0, 4)
+			pass(time.Second)
+			assert.GreaterOrEqual(t, countOf(p.from, 1), 4, "%v", kind)
+		})
+	}
+}
+
+// A rebalance, a lost claim, a switch off and on, and a session that fails bring no second
+// burst.
+func TestRateOutlivesClaimsAndSessions(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPaced()
+				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
+				c := d.consumer(t)
+				for i := range 40 {
+					cl := c.assign(int32(i%3), 0)
+					c.deliver(cl, 0, 99)
+					pass(70 * time.Millisecond)
+					switch i % 4 {
+					case 0:
+						c.lose(cl)
+					case 3:
+						c.end <- errDial
+						pass(2 * time.Second)
+						c = d.consumer(t)
+					default:
+						c.revoke(cl)
+					}
+				}
+				require.NoError(t, m.SetConsumerSwitch("job", false))
+				pass(time.Second)
+				require.NoError(t, m.SetConsumerSwitch("job", true))
+				pass(time.Second)
+				c = d.consumer(t)
+				c.deliver(c.assign(0, 0), 0, 99)
+				pass(time.Second)
+				assert.LessOrEqual(t, p.excess(20), 2.001)
+				assert.Greater(t, p.count(), 80)
+				assert.Equal(t, 20.0, state(t, m).MaxRate)
+			})
+		})
+	}
+}
+
+// SetRate acts at once, also on records that wait.
+func TestSetRate(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, hook, log := newPaced(), &recorder{}, &lines{}
+				m, d := startRated(t, rated(kind.order, kind.parallelism, 0.001), p, WithHook(hook), logTo(log))
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				c.deliver(cl, 0, 199)
+				pass(time.Minute)
+				assert.Equal(t, 1, p.count())
+				assert.NoError(t, m.Healthy())
+				require.NoError(t, m.SetRate("job", 10))
+				pass(time.Second)
+				assert.Equal(t, 11, p.count(), "what was waited for counts")
+				require.NoError(t, m.SetRate("job", 10))
+				require.NoError(t, m.SetRate("JOB", 0))
+				synctest.Wait()
+				assert.Equal(t, 200, p.count())
+				require.NoError(t, m.SetRate("job", 5))
+				c.deliver(cl, 200, 299)
+				pass(time.Second)
+				assert.Equal(t, 206, p.count())
+				require.NoError(t, m.SetRate("job", 1e-300))
+				pass(24 * time.Hour)
+				assert.Equal(t, 206, p.count())
+				require.NoError(t, m.SetRate("job", 1e300))
+				synctest.Wait()
+				assert.Equal(t, 300, p.count())
+				assert.Equal(t, []RateChanged{
+					{"job", 0.001, 10}, {"job", 10, 0}, {"job", 0, 5}, {"job", 5, 1e-300}, {"job", 1e-300, 1e300},
+				}, eventsOf[RateChanged](hook))
+				assert.Len(t, log.with("level=INFO", "kafka: rate changed", "from=10", "to=0"), 1)
+			})
+		})
+	}
+}
+
+func TestRateRefusals(t *testing.T) {
+	m := New(&fakeDriver{}, quiet())
+	cfg := testConfig()
+	cfg.MaxRate = 3
+	require.NoError(t, m.RegisterConsumer(t.Context(), &handlerFunc{cfg, nothing}))
+	for _, bad := range []float64{-1, math.Inf(-1), math.Inf(1), math.NaN()} {
+		assert.EqualError(t, m.SetRate("job", bad), fmt.Sprintf(`kafka: set the rate of consumer "job": %v is negative, infinite or not a number`, bad))
+		cfg := testConfig()
+		cfg.JobName, cfg.MaxRate = "other", bad
+		assert.ErrorContains(t, m.RegisterConsumer(t.Context(), &handlerFunc{cfg, nothing}), fmt.Sprintf("MaxRate: %v is negative, infinite or not a number", bad))
+	}
+	assert.ErrorIs(t, m.SetRate("none", 1), ErrUnknownConsumer)
+	assert.Error(t, new(Manager).SetRate("job", 1))
+	assert.Equal(t, 3.0, state(t, m).MaxRate)
+}
+
+// A batch is handed out when its first record is due, and the next waits for all of them.
+func TestRateOfBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		cfg := rated(OrderByPartition, 1, 10)
+		cfg.MaxBatchSize = 20
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewBatchConsumer(cfg, p.batch))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 99)
+		pass(time.Hour)
+		assert.Equal(t, []int{20, 20, 20, 20, 20}, p.units)
+		for i, at := range p.at {
+			assert.InDelta(t, 2*float64(i), at.Seconds(), 0.001)
+		}
+	})
+}
+
+// What is owed for a batch is owed for the same time when the rate is changed.
+func TestRateOfWhatIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		cfg := rated(OrderByPartition, 1, 100)
+		cfg.MaxBatchSize = 200
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewBatchConsumer(cfg, p.batch))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 399)
+		synctest.Wait()
+		require.NoError(t, m.SetRate("job", 1))
+		pass(2500 * time.Millisecond)
+		assert.Equal(t, 200, p.count())
+		pass(time.Second)
+		assert.Equal(t, 400, p.count(), "190 records at 100 a second are 1.9 s, and the next record takes one")
+	})
+}
+
+// Records that are tried again count, and wait for their turn as others do.
+func TestRateOfRetries(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPaced()
+				cfg := rated(kind.order, kind.parallelism, 4)
+				cfg.Backoff = Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: NoJitter}
+				var failed sync.Map
+				d := &fakeDriver{}
+				m := New(d, quiet())
+				t.Cleanup(func() { stop(t, m) })
+				startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+					p.note(m.Partition, 1)
+					if _, again := failed.LoadOrStore(m.Offset, true); !again {
+						return errHandler
+					}
+					return nil
+				}))
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				c.deliver(cl, 0, 19)
+				pass(time.Minute)
+				assert.Equal(t, 40, p.count())
+				assert.LessOrEqual(t, p.excess(4), 1.001)
+				assert.Equal(t, int64(20), c.position(cl))
+			})
+		})
+	}
+}
+
+// A pause keeps nothing of the rate: records that wait for their turn give it up, and after
+// the pause there is one burst and no more.
+func TestRateAndPause(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPaced()
+				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
+				c := d.consumer(t)
+				one, two := c.assign(0, 0), c.assign(1, 0)
+				c.deliver(one, 0, 99)
+				c.deliver(two, 0, 99)
+				pass(time.Second)
+				require.NoError(t, m.Pause("job", TopicPartition{"orders", 0}))
+				before := p.count()
+				from := len(p.from)
+				pass(time.Second)
+				assert.Equal(t, before+20, p.count(), "the other partition has the whole rate")
+				assert.Zero(t, countOf(p.from[from:], 0))
+				require.NoError(t, m.Pause("job"))
+				pass(time.Hour)
+				assert.False(t, state(t, m).Partitions[0].RateLimited)
+				require.NoError(t, m.Resume("job"))
+				pass(time.Minute)
+				assert.Equal(t, 200, p.count())
+				assert.LessOrEqual(t, p.excess(20), 2.001)
+			})
+		})
+	}
+}
+
+// The probe of a hold does not wait for its turn.
+func TestRateAndHold(t *testing.T) {
+	for _, kind := range ratedKinds {
+		t.Run(kind.order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOutage(10 * time.Second)
+				d := &fakeDriver{}
+				m := New(d, quiet())
+				t.Cleanup(func() { stop(t, m) })
+				startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.1), func(ctx context.Context, m *Message) error { return o.handle(ctx, m.Value) }))
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				c.deliver(cl, 0, 1)
+				pass(time.Minute)
+				assert.Nil(t, state(t, m).Held)
+				require.GreaterOrEqual(t, len(o.all()), 4)
+				assert.Equal(t, []outageCall{{0, "0"}, {time.Second, "0"}, {3 * time.Second, "0"}, {7 * time.Second, "0"}}, o.all()[:4])
+				pass(time.Hour)
+				assert.Equal(t, int64(2), c.position(cl))
+			})
+		})
+	}
+}
+
+// Under AutoCommit a record that waits for its turn was not handed out.
+func TestRateAndAutoCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		cfg := rated(OrderByPartition, 1, 1)
+		cfg.AutoCommit = true
+		_, d := startRated(t, cfg, p)
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 99)
+		pass(3500 * time.Millisecond)
+		c.revoke(cl)
+		assert.Equal(t, 4, p.count())
+		assert.Equal(t, int64(4), c.position(cl))
+	})
+}
+
+// A revocation and a shutdown do not wait for turns, and leave no timer behind.
+func TestRatedConsumerEndsAtOnce(t *testing.T) {
+	for _, kind := range ratedKinds {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPaced()
+			d := &fakeDriver{}
+			m := New(d, quiet())
+			startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.01), p.handle))
+			c := d.consumer(t)
+			one, two := c.assign(0, 0), c.assign(1, 0)
+			c.deliver(one, 0, 9)
+			c.deliver(two, 0, 9)
+			pass(time.Second)
+			began := time.Now()
+			c.revoke(one)
+			stop(t, m)
+			assert.Zero(t, time.Since(began))
+			require.NoError(t, m.SetRate("job", 5), "of a consumer that has stopped")
+			r := m.allJobs()[0].rate
+			assert.Empty(t, r.queue)
+			assert.Empty(t, r.brakes)
+			assert.False(t, r.timer != nil && r.timer.Stop())
+		})
+	}
+}
+
+// MaxConcurrency and the rate hold together.
+func TestRateAndPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := rated(OrderNone, 4, 10)
+		cfg.MaxConcurrency = 2
+		p := newPaced()
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewConsumer(cfg, func(ctx context.Context, m *Message) error {
+			defer time.Sleep(300 * time.Millisecond)
+			return p.handle(ctx, m)
+		}))
+		c := d.consumer(t)
+		for n := range int32(3) {
+			c.deliver(c.assign(n, 0), 0, 19)
+		}
+		pass(time.Hour)
+		assert.Equal(t, 60, p.count())
+		assert.LessOrEqual(t, p.excess(10), 1+3.001, "a turn of each partition may wait for a place")
+	})
+}
+
+// Whatever happens: the rate is kept but for one burst, and no record is forgotten.
+func TestRateIsKept(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			p := newPausing(t)
+			p.rate = rapid.SampledFrom([]float64{0.5, 3, 20, 1000}).Draw(t, "rate")
+			p.pace = newPaced()
+			require.NoError(t, p.m.SetRate("job", p.rate))
+			p.run(t)
+			most := max(1, p.rate/10) + 1e-3
+			turns := float64(pausingPartitions) // that may wait for a place
+			if p.batches {
+				turns = 3 // a batch of four is handed out when its first record is due
+			}
+			require.LessOrEqual(t, p.pace.excess(p.rate), most+turns)
+		})
+	})
+}
+
+// The queue of a rate is fair and forgets nobody, whatever comes and goes.
+func TestRateServesEachTicketOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			cfg := testConfig()
+			cfg.MaxRate = rapid.SampledFrom([]float64{0.1, 7, 1e6}).Draw(t, "rate")
+			r := newRate(&cfg, slog.New(slog.DiscardHandler), func(Event) {})
+			brakes := []*brake{newBrake(context.Background()), newBrake(context.Background())}
+			for _, b := range brakes {
+				defer b.endSends()
+				defer b.cancel(nil)
+				r.enlist(b)
+			}
+			var waiting []*rateTicket
+			for range rapid.IntRange(1, 30).Draw(t, "steps") {
+				switch rapid.IntRange(0, 5).Draw(t, "step") {
+				case 0, 1:
+					one := &rateTicket{brake: rapid.SampledFrom(brakes).Draw(t, "brake"), admit: make(chan struct{}, 1)}
+					if !r.ask(one) {
+						waiting = append(waiting, one)
+					}
+				case 2:
+					if len(waiting) > 0 {
+						i := rapid.IntRange(0, len(waiting)-1).Draw(t, "ticket")
+						served := len(waiting[i].admit) == 1
+						require.Equal(t, !served, r.withdraw(waiting[i]))
+						waiting = slices.Delete(waiting, i, i+1)
+					}
+				case 3:
+					r.set(rapid.SampledFrom([]float64{0, 0.1, 7, 1e6}).Draw(t, "new rate"))
+				case 4:
+					r.charge(1)
+				default:
+					pass(time.Second)
+				}
+				synctest.Wait()
+			}
+			pass(time.Hour)
+			for _, one := range waiting {
+				require.Len(t, one.admit, 1)
+			}
+			r.close()
+		})
+	})
+}
