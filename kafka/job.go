@@ -76,7 +76,8 @@ type jobStatus struct {
 }
 
 func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handler) *job {
-	log, lines := thin(m.log.With("consumer", cfg.JobName))
+	all := m.log.With("consumer", cfg.JobName) // also each line of an operator's doing
+	log, lines := thin(all)
 	dcfg.Logger = log
 	j := &job{
 		m:       m,
@@ -93,8 +94,8 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		ledger:  newLedger(),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
-		pauses:  newPauses(cfg.JobName, log, m.event),
-		rate:    newRate(&cfg, log, m.event),
+		pauses:  newPauses(cfg.JobName, all, m.event),
+		rate:    newRate(&cfg, all, m.event),
 		places:  newPlaces(cfg.MaxConcurrency),
 	}
 	j.watch = newWatch(j, m.stuckLimit(&cfg))
