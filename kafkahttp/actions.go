@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -27,6 +28,9 @@ var actions = map[string]action{
 	"switch":   (*handler).switchConsumer,
 	"resolve":  (*handler).resolve,
 	"end-hold": (*handler).endHold,
+	"pause":    (*handler).pause,
+	"resume":   (*handler).resume,
+	"rate":     (*handler).setRate,
 }
 
 // An order is the body of an action.
@@ -37,6 +41,8 @@ type order struct {
 	Offset    *int64 `json:"offset"`
 	Do        string `json:"do"`
 	Confirm   bool   `json:"confirm"`
+
+	PerSecond *float64 `json:"perSecond"`
 }
 
 // errBad is wrapped by the error of an order that makes no sense.
@@ -107,6 +113,63 @@ func (h *handler) endHold(_ context.Context, o *order) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("The hold of %s is over: its records are handed out again.", o.Consumer), nil
+}
+
+// pause pauses a consumer, or the partition that is named.
+func (h *handler) pause(_ context.Context, o *order) (string, error) {
+	what, ps, err := o.paused()
+	if err != nil {
+		return "", err
+	}
+	if err := h.source.Pause(o.Consumer, ps...); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s is paused in this process: its records wait, and it stays in its group.", what), nil
+}
+
+// resume ends what pause has begun.
+func (h *handler) resume(_ context.Context, o *order) (string, error) {
+	what, ps, err := o.paused()
+	if err != nil {
+		return "", err
+	}
+	if err := h.source.Resume(o.Consumer, ps...); err != nil {
+		return "", err
+	}
+	if len(ps) > 0 {
+		if s, err := h.source.Consumer(o.Consumer); err == nil && s.Paused {
+			return fmt.Sprintf("%s is no longer paused by itself, and waits until its consumer is resumed.", what), nil
+		}
+	}
+	return fmt.Sprintf("%s is resumed.", what), nil
+}
+
+// paused returns what is to be paused or resumed.
+func (o *order) paused() (what string, ps []kafka.TopicPartition, err error) {
+	if o.Partition == "" {
+		return o.Consumer, nil, nil
+	}
+	var p kafka.TopicPartition
+	if err := p.UnmarshalText([]byte(o.Partition)); err != nil {
+		return "", nil, bad("%v", err)
+	}
+	return p.String(), []kafka.TopicPartition{p}, nil
+}
+
+func (h *handler) setRate(_ context.Context, o *order) (string, error) {
+	if o.PerSecond == nil {
+		return "", bad("perSecond is missing: records per second, or 0 for no bound")
+	}
+	if !(*o.PerSecond >= 0) || math.IsInf(*o.PerSecond, 0) { // so that NaN is refused, too
+		return "", bad("perSecond is negative, infinite or not a number")
+	}
+	if err := h.source.SetRate(o.Consumer, *o.PerSecond); err != nil {
+		return "", err
+	}
+	if *o.PerSecond == 0 {
+		return fmt.Sprintf("%s hands out records without a bound.", o.Consumer), nil
+	}
+	return fmt.Sprintf("%s hands out at most %s in this process.", o.Consumer, perSecond(*o.PerSecond)), nil
 }
 
 // act carries out an action.
@@ -218,6 +281,9 @@ func (o *order) fromForm(f url.Values) error {
 			*o.On, err = strconv.ParseBool(value)
 		case "confirm":
 			o.Confirm, err = strconv.ParseBool(value)
+		case "perSecond":
+			o.PerSecond = new(float64)
+			*o.PerSecond, err = strconv.ParseFloat(value, 64)
 		case "offset":
 			o.Offset = new(int64)
 			*o.Offset, err = strconv.ParseInt(value, 10, 64)

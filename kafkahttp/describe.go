@@ -58,6 +58,11 @@ func consumerLine(e kafka.Event) line {
 		return line{Level: levelWarn, Text: "Held until " + clock(e.Until) + ".", Err: text(e.Err)}
 	case kafka.PauseChanged:
 		return line{Text: describePause(e)}
+	case kafka.RateChanged:
+		if e.To == 0 {
+			return line{Text: "No longer slowed by a rate."}
+		}
+		return line{Text: "Slowed to " + perSecond(e.To) + "."}
 	case kafka.CommitFailed:
 		return line{Level: levelWarn, Text: "Commit failed.", Err: text(e.Err)}
 	case kafka.DriverError:

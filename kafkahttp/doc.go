@@ -53,6 +53,9 @@
 //	resolve   consumer, partition (topic/number), offset, do (keep, skip or dead letter);
 //	          confirm (true) with skip and dead letter, which cannot be undone
 //	end-hold  consumer
+//	pause     consumer, partition (without it the whole consumer)
+//	resume    consumer, partition (without it everything)
+//	rate      consumer, perSecond
 //
 // The answer says what was done: as {"done": "..."}, or for a form by the page. An action
 // that is refused says why, as {"error": "..."}: with 400 if the body makes no sense, 404 for

@@ -18,7 +18,7 @@ import (
 type Option struct{ apply func(*handler) }
 
 // WithControls lets the page and its actions change what runs: switch consumers on and
-// off, resolve failing records, end holds. Without it every request but GET and HEAD is
+// off, pause and resume them, change their rates, resolve failing records, end holds. Without it every request but GET and HEAD is
 // refused with 403, and the page has no buttons.
 func WithControls() Option { return Option{func(h *handler) { h.controls = true }} }
 
@@ -38,6 +38,9 @@ type source interface {
 	SetConsumerSwitch(jobName string, on bool) error
 	Resolve(ctx context.Context, jobName string, p kafka.TopicPartition, offset int64, do kafka.Failure) error
 	EndHold(jobName string) error
+	Pause(jobName string, ps ...kafka.TopicPartition) error
+	Resume(jobName string, ps ...kafka.TopicPartition) error
+	SetRate(jobName string, perSecond float64) error
 }
 
 // A handler answers requests about one manager.

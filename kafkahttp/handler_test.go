@@ -333,6 +333,13 @@ func TestRefusedActions(t *testing.T) {
 		{"resolve", asJSON, `{"consumer":"job x","partition":"orders/0","offset":1,"do":"dead letter","confirm":false}`, 400},
 		{"resolve", asForm, "consumer=job+x&partition=orders%2F0&offset=1&do=skip", 400},
 		{"resolve", asForm, "consumer=job+x&partition=orders%2F0&offset=1.5&do=keep", 400},
+		{"pause", asJSON, `{"consumer":"job x","partition":"orders"}`, 400},
+		{"resume", asForm, "consumer=job+x&partition=orders%2F-1", 400},
+		{"rate", asJSON, `{"consumer":"job x"}`, 400},
+		{"rate", asJSON, `{"consumer":"job x","perSecond":-1}`, 400},
+		{"rate", asForm, "consumer=job+x&perSecond=NaN", 400},
+		{"rate", asForm, "consumer=job+x&perSecond=Inf", 400},
+		{"rate", asForm, "consumer=job+x&perSecond=fast", 400},
 	} {
 		w := post(t, h, "/actions/"+tt.action, tt.kind, tt.body)
 		assert.Equal(t, tt.code, w.Code, "%s %s %s", tt.action, tt.kind, tt.body)
@@ -426,6 +433,24 @@ func TestResolveWhilePaused(t *testing.T) {
 	other := kafka.ConsumerStatus{JobName: "x", PausedPartitions: []kafka.TopicPartition{{Topic: "orders", Partition: 7}}}
 	h := newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{other}}, WithControls())
 	act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`, "Trying the record of orders/0 at offset 1 now.")
+}
+
+// Pauses and rates: what the manager is asked for, and what the answer says.
+func TestPauseAndRate(t *testing.T) {
+	s := &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "x"}}}
+	h := newTest(t, s, WithControls())
+	act(t, h, "pause", `{"consumer":"x"}`, "x is paused in this process: its records wait, and it stays in its group.")
+	act(t, h, "pause", `{"consumer":"x","partition":"orders/3"}`, "orders/3 is paused in this process: its records wait, and it stays in its group.")
+	act(t, h, "resume", `{"consumer":"x","partition":"orders/3"}`, "orders/3 is resumed.")
+	act(t, h, "resume", `{"consumer":"x"}`, "x is resumed.")
+	act(t, h, "rate", `{"consumer":"x","perSecond":12.5}`, "x hands out at most 12.5 records per second in this process.")
+	act(t, h, "rate", `{"consumer":"x","perSecond":0}`, "x hands out records without a bound.")
+	s.consumers[0].Paused = true
+	act(t, h, "resume", `{"consumer":"x","partition":"orders/3"}`, "orders/3 is no longer paused by itself, and waits until its consumer is resumed.")
+	act(t, h, "resolve", `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`, "It is paused: the record of orders/0 at offset 1 is tried when it is resumed.")
+	assert.Equal(t, []string{
+		"pause x []", "pause x [orders/3]", "resume x [orders/3]", "resume x []", "rate x 12.5", "rate x 0", "resume x [orders/3]", "resolve x orders/0 1 keep",
+	}, s.done())
 }
 
 // While a consumer is held a record is tried when the hold ends, and the answer says so.

@@ -67,6 +67,7 @@ type part struct {
 	Whys     []why
 	Forwards bool
 	Held     bool
+	OwnPause bool // it is paused by itself, whether its consumer is or not
 }
 
 // Name returns topic/number.
@@ -94,6 +95,7 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 	}
 	for i := range s.Partitions {
 		p := &part{PartitionStatus: &s.Partitions[i], Consumer: s.JobName, Forwards: s.Forwards, Held: s.Held != nil}
+		p.OwnPause = slices.Contains(s.PausedPartitions, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition})
 		p.Whys = whyPartition(p.PartitionStatus, s.Held != nil, now)
 		for _, w := range p.Whys {
 			p.Level = max(p.Level, w.Level)
@@ -281,6 +283,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"clock":    clock,
 	"plural":   plural,
+	"rate":     perSecond,
 	"list":     func(all ...any) []any { return all },
 }).ParseFS(assets, "assets/*.html"))
 
@@ -294,6 +297,11 @@ func number(n int64) string {
 		s = s[:i] + "\u202f" + s[i:]
 	}
 	return s
+}
+
+// perSecond says a rate.
+func perSecond(rate float64) string {
+	return strconv.FormatFloat(rate, 'g', 6, 64) + " records per second"
 }
 
 // plural counts things.

@@ -146,6 +146,23 @@ func TestPaused(t *testing.T) {
 	assert.Contains(t, page("/consumer?name=orders"), "Fetching waits for the handler, whose queue is full.")
 }
 
+// What a page says of a rate: that it slows, where a record waits for its turn.
+func TestRate(t *testing.T) {
+	s := kafka.ConsumerStatus{JobName: "orders", State: kafka.StateRunning, Switch: true, MaxRate: 2.5, Partitions: []kafka.PartitionStatus{
+		{Topic: "orders", Buffered: 3, StandsSince: time.Now().Add(-time.Hour), RateLimited: true},
+	}}
+	page := func(path string) string {
+		return get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}), path).Body.String()
+	}
+	assert.Contains(t, page("/"), "Slowed by its rate: at most 2.5 records per second.")
+	one := page("/consumer?name=orders")
+	assert.Contains(t, one, "Slowed by the rate of the consumer.")
+	assert.Contains(t, one, "<dt>Rate</dt><dd>at most 2.5 records per second</dd>")
+	assert.NotContains(t, one, "is not handed out.")
+	s.Partitions[0] = kafka.PartitionStatus{Topic: "orders"}
+	assert.NotContains(t, page("/"), "Slowed")
+}
+
 // The most urgent consumer comes first, and its worst partition with it.
 func TestUrgentFirst(t *testing.T) {
 	down := errors.New("down")

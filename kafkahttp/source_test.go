@@ -71,6 +71,18 @@ func (s *fakeSource) Resolve(ctx context.Context, name string, p kafka.TopicPart
 
 func (s *fakeSource) EndHold(name string) error { return s.do("end-hold %s", name) }
 
+func (s *fakeSource) Pause(name string, ps ...kafka.TopicPartition) error {
+	return s.do("pause %s %v", name, ps)
+}
+
+func (s *fakeSource) Resume(name string, ps ...kafka.TopicPartition) error {
+	return s.do("resume %s %v", name, ps)
+}
+
+func (s *fakeSource) SetRate(name string, perSecond float64) error {
+	return s.do("rate %s %v", name, perSecond)
+}
+
 func (s *fakeSource) done() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,12 +106,12 @@ func everything(word string) *fakeSource {
 		Switch: true, State: kafka.StateRunning, Reason: fails("reason"), Since: now.Add(-time.Minute),
 		Errors: 3, NextRetry: now.Add(time.Minute), DriverError: fails("driver"), DriverErrorAt: now,
 		Held:        &kafka.HeldStatus{Since: now, Until: now.Add(time.Minute), Err: fails("held")},
-		PolicyError: fails("policy"), CommitError: fails("commit"), DeadLetters: 1234, Skipped: 5, Forwards: true,
+		PolicyError: fails("policy"), CommitError: fails("commit"), DeadLetters: 1234, Skipped: 5, Forwards: true, MaxRate: 12.5,
 		PausedPartitions: []kafka.TopicPartition{{Topic: "topic-" + word, Partition: 9}},
 		TopicErrors:      []kafka.TopicError{{Topic: "topic-" + word, Partition: -1, Err: fails("topic"), At: now}},
 		Partitions: []kafka.PartitionStatus{{
 			Topic: "topic-" + word, Partition: 0, Position: 42, Committed: 41, HighWatermark: 1242, Lag: 1200,
-			Buffered: 10, BufferedBytes: 1000, Paused: true, InFlight: 1, StandsSince: now.Add(-time.Hour), Oldest: now.Add(-2 * time.Hour),
+			Buffered: 10, BufferedBytes: 1000, Paused: true, RateLimited: true, InFlight: 1, StandsSince: now.Add(-time.Hour), Oldest: now.Add(-2 * time.Hour),
 			FetchError: fails("fetch"), FetchErrorAt: now, Failing: 42, Errors: 7, LastError: fails("handler"), NextRetry: now.Add(30 * time.Second),
 			ForwardError: fails("forward"), StuckSince: now.Add(-time.Minute),
 		}},
@@ -135,6 +147,8 @@ func allEvents(word string) []kafka.Event {
 		kafka.ConsumerHeld{JobName: job},
 		kafka.PauseChanged{JobName: job, Paused: true, Partitions: tps},
 		kafka.PauseChanged{JobName: job},
+		kafka.RateChanged{JobName: job, To: 20},
+		kafka.RateChanged{JobName: job, From: 20},
 		kafka.CommitFailed{JobName: job, Err: err},
 		kafka.DriverError{JobName: job, Topic: tp.Topic, Err: err},
 		kafka.DataLoss{JobName: job, Topic: tp.Topic, From: 1, To: 2, Recreated: true},

@@ -92,6 +92,9 @@ func whyTrouble(s *kafka.ConsumerStatus) (all []why) {
 	} else if len(s.PausedPartitions) > 0 {
 		add(why{Level: levelOff, Text: "Paused by an operator: " + partitions(s.PausedPartitions) + ".", Help: "Their records are not handed out here, whether they are owned or not."})
 	}
+	if slices.ContainsFunc(s.Partitions, func(p kafka.PartitionStatus) bool { return p.RateLimited }) {
+		add(why{Level: levelBusy, Text: "Slowed by its rate: at most " + perSecond(s.MaxRate) + ".", Help: "An operator or the configuration asks for that."})
+	}
 	if s.CommitError != nil {
 		add(why{Level: levelWarn, Text: "Positions cannot be committed.", Err: text(s.CommitError), Help: "Handled records come again after a restart. It goes on trying."})
 	}
@@ -155,6 +158,9 @@ func whyPartition(p *kafka.PartitionStatus, held bool, now time.Time) []why {
 	if p.FetchError != nil {
 		all = append(all, why{Level: levelBad, Text: "Nothing more can be read.", Err: text(p.FetchError), Since: p.FetchErrorAt, Help: "Look at the topic's batch at that offset, and at the broker that leads the partition."})
 	}
+	if p.RateLimited && !fails(p) {
+		all = append(all, why{Level: levelBusy, Text: "Slowed by the rate of the consumer.", Help: "Raise the rate, or lift it with 0."})
+	}
 	switch {
 	case paused:
 		all = append(all, why{Level: levelOff, Text: "Paused by an operator."})
@@ -205,7 +211,7 @@ func whyHandler(p *kafka.PartitionStatus, held bool, now time.Time) []why {
 		return nil
 	case p.InFlight > 0:
 		return []why{{Level: levelWarn, Text: fmt.Sprintf("The handler has been at offset %d for a long time.", p.Position), Since: p.StandsSince, Help: "Look at what it waits for. Healthy reports it when it is stuck."}}
-	case !held && p.Buffered > 0:
+	case !held && !p.RateLimited && p.Buffered > 0:
 		return []why{{Level: levelWarn, Text: fmt.Sprintf("Offset %d is ready and is not handed out.", p.Position), Since: p.StandsSince, Help: "An earlier handler of this partition may still run, or others have all places of MaxConcurrency."}}
 	}
 	return nil

@@ -229,6 +229,47 @@ func TestActions(t *testing.T) {
 	s.WaitHandled(held)
 	b.await("The hold of payments is over")
 
+	partition := kafka.TopicPartition{Topic: "payments"}
+	status := func() kafka.ConsumerStatus {
+		one, err := s.Consumer("payments")
+		require.NoError(t, err)
+		return one
+	}
+	b.click("button", "Pause payments/0")
+	b.await("payments/0 is paused in this process")
+	b.await("Paused by an operator: payments/0.")
+	assert.Equal(t, []kafka.TopicPartition{partition}, status().PausedPartitions)
+	waits := s.Send("payments", "1", "good")
+	b.click("button", "Resume payments/0")
+	b.await("payments/0 is resumed.")
+	s.WaitHandled(waits)
+	assert.Empty(t, status().PausedPartitions)
+
+	b.click("button", "Pause payments")
+	b.await("Paused by an operator: nothing is handed out.")
+	assert.True(t, status().Paused)
+	waits = s.Send("payments", "1", "good")
+	b.click("button", "Resume payments")
+	b.await("payments is resumed.")
+	s.WaitHandled(waits)
+	assert.False(t, status().Paused)
+
+	rate := func(perSecond string) {
+		b.click("summary", "Rate …")
+		b.run(chromedp.SetValue(`#rate input[type=number]`, perSecond, chromedp.ByQuery))
+		b.click("button", "Set the rate")
+	}
+	rate("0.001")
+	b.await("payments hands out at most 0.001 records per second in this process.")
+	assert.Equal(t, 0.001, status().MaxRate)
+	s.Send("payments", "1", "good") // the burst is one record
+	waits = s.Send("payments", "1", "good")
+	b.await("Slowed by its rate: at most 0.001 records per second.")
+	rate("0")
+	b.await("payments hands out records without a bound.")
+	s.WaitHandled(waits)
+	assert.Zero(t, status().MaxRate)
+
 	b.click("summary", "Switch off …")
 	b.click("button", "Switch payments off")
 	s.WaitState("payments", kafka.StateOff)
