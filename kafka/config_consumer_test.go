@@ -325,6 +325,7 @@ func full() ConsumerConfig {
 		Order:                 OrderByKey,
 		Parallelism:           1,
 		MaxConcurrency:        6,
+		MaxRate:               2.5,
 		NoCommitMetadata:      true,
 		HandlerTimeout:        time.Minute,
 		Backoff:               Backoff{Min: time.Second, Max: time.Second, Multiplier: 1.5, Jitter: NoJitter},

@@ -3,6 +3,7 @@ package kafkahttp
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -185,14 +186,22 @@ func TestUrgentFirst(t *testing.T) {
 // Buttons show what can be done now, and no other.
 func TestButtons(t *testing.T) {
 	down := errors.New("down")
-	buttons := func(s kafka.ConsumerStatus) (all []string) {
+	flow := regexp.MustCompile(`^(Pause|Resume) orders|^Set the rate$`)
+	split := func(s kafka.ConsumerStatus) (all, flowing []string) {
 		s.JobName = "orders"
 		page := get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}, WithControls()), "/consumer?name=orders").Body.String()
 		for _, b := range strings.Split(page, "<button")[1:] {
 			_, b, _ = strings.Cut(b, ">")
-			b, _, _ = strings.Cut(b, "<")
-			all = append(all, b)
+			if b, _, _ = strings.Cut(b, "<"); flow.MatchString(b) {
+				flowing = append(flowing, b)
+			} else {
+				all = append(all, b)
+			}
 		}
+		return all, flowing
+	}
+	buttons := func(s kafka.ConsumerStatus) []string {
+		all, _ := split(s)
 		return all
 	}
 	failing := []kafka.PartitionStatus{{Topic: "orders", LastError: down, Errors: 1, Failing: 7}, {Topic: "orders", Partition: 1, Failing: -1}}
@@ -208,6 +217,17 @@ func TestButtons(t *testing.T) {
 		buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Forwards: true, Partitions: failing}))
 	assert.Equal(t, []string{"Switch orders off", "End the hold", "Skip offset 7"},
 		buttons(kafka.ConsumerStatus{Switch: true, State: kafka.StateRunning, Held: &kafka.HeldStatus{}, Partitions: failing}))
+	flowing := func(s kafka.ConsumerStatus) []string {
+		_, flowing := split(s)
+		return flowing
+	}
+	assert.Equal(t, []string{"Pause orders", "Set the rate"}, flowing(kafka.ConsumerStatus{}))
+	assert.Empty(t, flowing(kafka.ConsumerStatus{State: kafka.StateStopped}))
+	own := []kafka.TopicPartition{{Topic: "orders", Partition: 1}}
+	assert.Equal(t, []string{"Pause orders", "Resume orders", "Set the rate", "Pause orders/0", "Resume orders/1"},
+		flowing(kafka.ConsumerStatus{State: kafka.StateRunning, PausedPartitions: own, Partitions: failing}))
+	assert.Equal(t, []string{"Resume orders", "Set the rate", "Pause orders/0", "Resume orders/1"},
+		flowing(kafka.ConsumerStatus{State: kafka.StateRunning, Paused: true, PausedPartitions: own, Partitions: failing}))
 }
 
 // many returns consumers with partitions, of which the first of each fails.
