@@ -115,6 +115,7 @@ func (l *lane) decide() verdict {
 		case len(l.open) == 0 && len(l.later) > 0: // those before them are done just now
 		case !l.gate():
 		case !l.placed():
+		case !l.allowed():
 		case len(l.open) == 0:
 			return allDone
 		default:

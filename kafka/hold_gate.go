@@ -2,8 +2,8 @@ package kafka
 
 import "time"
 
-// gate waits while the partition is paused, the consumer is held, or the rate does not allow
-// the record at hand. It reports whether it was open: after a wait everything has to be looked at again. A lane that is let through as
+// gate waits while the partition is paused or the consumer is held, and reports whether it
+// was open: after a wait everything has to be looked at again. A lane that is let through as
 // the probe hands out one record. The probe of a partition that is paused is another's.
 func (l *lane) gate() (open bool) {
 	if l.brake.free() {
@@ -19,8 +19,6 @@ func (l *lane) gate() (open bool) {
 		l.unpay()
 		defer l.parkAtGate()()
 		l.awaitProbe(turned)
-	case l.brake.rated() && !l.paid && l.ticket == nil && l.i < len(l.run.Records):
-		return l.awaitRate(turned)
 	default:
 		return true
 	}

@@ -297,7 +297,7 @@ func (s *seat) handOver() *seat {
 		return nil
 	}
 	r := c.returning[0]
-	if c.turn && r.lane.ticket == nil && !c.still() && c.window.Counts().Ready > 0 {
+	if c.turn && r.lane.ticket == nil && !c.still() && c.window.Counts().Ready > 0 && c.payable() {
 		return nil
 	}
 	c.turn = true

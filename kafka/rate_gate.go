@@ -20,18 +20,24 @@ func (l *lane) mayBegin(n int) bool {
 	return true
 }
 
-// awaitRate waits until the rate allows the record at hand, and reports whether it did at
-// once. A lane of a crew waits without a place.
-func (l *lane) awaitRate(turned <-chan struct{}) (open bool) {
+// allowed waits until the rate allows the record at hand, and reports whether it did at
+// once: after a wait everything has to be looked at again. A lane of a crew has a place
+// first. Otherwise lanes whose turns have come could pile up while all places are taken, and
+// then hand out more than the rate allows.
+func (l *lane) allowed() bool {
+	if !l.brake.rated() || l.paid || l.ticket != nil || l.i == len(l.run.Records) {
+		return true
+	}
+	turned := l.brake.turned()
+	if l.brake.waits() {
+		return false // the gate is next
+	}
 	if l.turn == nil {
 		l.turn = &rateTicket{brake: l.brake, admit: make(chan struct{}, 1)}
 	}
 	if l.env.rate.ask(l.turn) {
 		l.paid = true
 		return true
-	}
-	if l.seat != nil {
-		l.seat.park(false)
 	}
 	select {
 	case <-l.turn.admit:
@@ -69,6 +75,11 @@ func (c *crew) fresh() int {
 	}
 	c.askRate()
 	return c.leave
+}
+
+// payable reports whether the rate allows a record now.
+func (c *crew) payable() bool {
+	return !c.brake.rated() || c.leave > 0 || c.env.rate.room() > 0
 }
 
 // pay takes a record out of the rate's bucket for a lane that is about to take one.
