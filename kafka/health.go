@@ -282,9 +282,9 @@ func (w *watch) close() {
 }
 
 // stance returns what p is at, and the calls of the handler that are under way. A failing
-// record that waits, or whose copy is being sent, is a reason; so are a hold, a pause, the rate, the end of the
-// claim, and other partitions that have all places of MaxConcurrency. A lane that has not
-// begun waits for the handler of an earlier claim.
+// record that waits, or whose copy is being sent, is a reason; so are a hold, a pause, the
+// rate, the end of the claim, and other partitions that have all places of MaxConcurrency. A
+// lane that has not begun waits for the handler of an earlier claim.
 func (p *partition) stance() (s stance, calls []call) {
 	var ps PartitionStatus
 	p.intake.fill(&ps)

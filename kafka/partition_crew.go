@@ -41,8 +41,7 @@ type crew struct {
 	failed    int            // lanes whose record has failed, or waits at the gate; a status shows them as BackingOff
 	returning []*seat        // of these, those that wait for a place, in order
 	turn      bool           // the latest record that was taken had failed before
-	rateAsked bool           // rateTurn waits
-	rateTurn  rateTicket     // of records that no lane has taken
+	rateTurn  *rateTicket    // waits, for a record that no lane has taken; nil if none does
 	leave     int            // records that the rate has allowed and no lane has taken
 	gated     int            // lanes that have a record, and wait or will wait at the gate
 	left      int            // records that lanes have left undone as they ended
@@ -75,12 +74,10 @@ type seat struct {
 }
 
 func newCrew(e *env, c *driver.Claim, b *brake, in *intake) *crew {
-	crew := &crew{
+	return &crew{
 		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: in.many,
 		seats: make(map[*seat]bool),
 	}
-	crew.rateTurn = rateTicket{brake: b, crew: crew}
-	return crew
 }
 
 // run lets lanes begin, and returns when the partition is halted and all have ended.

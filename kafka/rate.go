@@ -89,7 +89,10 @@ func (r *rate) drop(b *brake) {
 	delete(r.brakes, b)
 }
 
-// set changes the rate. What is owed is owed for the same time as before.
+// set changes the rate. What is owed is owed for the same time as before when the rate
+// falls, and for the same number of records when it rises. Otherwise this could happen: a
+// batch of 20 goes out at 0.001 per second, an operator raises the rate to 1000, and the 19
+// records that are owed, whose time at the old rate is 19000 s, hold up the next for 5 hours.
 func (r *rate) set(perSecond float64) {
 	r.mu.Lock()
 	defer r.unlock()
@@ -103,7 +106,7 @@ func (r *rate) set(perSecond float64) {
 	case from == 0:
 		r.tokens = r.burst()
 	case r.tokens < 0:
-		r.tokens = max(r.tokens/from*perSecond, -mostOwed)
+		r.tokens = max(r.tokens, r.tokens/from*perSecond)
 	default:
 		r.tokens = min(r.tokens, r.burst())
 	}
@@ -114,12 +117,9 @@ func (r *rate) set(perSecond float64) {
 		r.log.Info("kafka: rate changed", "from", from, "to", perSecond)
 		r.event(RateChanged{JobName: r.job, From: from, To: perSecond})
 	})
-	crews := r.serve()
-	r.unlocked(func() { grant(crews) })
+	turns := r.serve()
+	r.unlocked(func() { grant(turns) })
 }
-
-// mostOwed keeps what is owed a number when the rate is changed.
-const mostOwed = 1e9
 
 // burst is what the bucket holds. The caller holds the mutex, as for what follows.
 func (r *rate) burst() float64 { return max(1, r.perSecond*burstSpan.Seconds()) }
@@ -161,14 +161,14 @@ func (r *rate) tick() {
 	defer r.running.Done()
 	r.mu.Lock()
 	r.refill()
-	crews := r.serve()
+	turns := r.serve()
 	r.mu.Unlock()
-	grant(crews)
+	grant(turns)
 }
 
 // serve gives the partitions their turns while the bucket has something. It returns the
-// crews that have got one, for grant.
-func (r *rate) serve() (crews []*crew) {
+// tickets of crews that have got one, for grant.
+func (r *rate) serve() (turns []*rateTicket) {
 	for len(r.queue) > 0 && r.due() {
 		b := r.queue[0]
 		t := b.asking[0]
@@ -178,19 +178,19 @@ func (r *rate) serve() (crews []*crew) {
 		}
 		r.tokens--
 		if t.crew != nil {
-			crews = append(crews, t.crew)
+			turns = append(turns, t)
 		} else {
 			t.admit <- struct{}{}
 		}
 	}
 	r.arm()
-	return crews
+	return turns
 }
 
 // grant lets crews take a record each. The caller holds no mutex.
-func grant(crews []*crew) {
-	for _, c := range crews {
-		c.granted()
+func grant(turns []*rateTicket) {
+	for _, t := range turns {
+		t.crew.granted(t)
 	}
 }
 
@@ -289,5 +289,15 @@ func (r *rate) now() float64 {
 	return r.perSecond
 }
 
-// close waits for what the timer does. All lanes have ended, so that no ticket waits.
-func (r *rate) close() { r.running.Wait() }
+// close stops the timer, and waits for its function if that runs. All lanes have ended: no
+// ticket may wait, and one that did would not hold up the end of the job.
+func (r *rate) close() {
+	r.mu.Lock()
+	for _, b := range r.queue {
+		b.asking = nil
+	}
+	r.queue = nil
+	r.arm()
+	r.mu.Unlock()
+	r.running.Wait()
+}

@@ -95,22 +95,27 @@ func (c *crew) pay() bool {
 	return false
 }
 
-// askRate lets the crew wait for its turn.
+// askRate lets the crew wait for its turn, each time with another ticket. Otherwise this
+// could happen: the timer serves the ticket, a pause begins and ends before granted is
+// called, and the crew asks again. The turn of the first ticket would be taken for that of
+// the second, which would then wait for its turn when the claim has ended.
 func (c *crew) askRate() {
-	if !c.rateAsked {
-		c.rateAsked = true
-		if c.env.rate.ask(&c.rateTurn) {
-			c.rateAsked = false
-			c.leave++
-		}
+	if c.rateTurn != nil {
+		return
+	}
+	t := &rateTicket{brake: c.brake, crew: c}
+	if c.env.rate.ask(t) {
+		c.leave++
+	} else {
+		c.rateTurn = t
 	}
 }
 
 // unaskRate takes that back, and what was allowed and not used.
 func (c *crew) unaskRate() {
-	if c.rateAsked {
-		c.rateAsked = false
-		c.env.rate.withdraw(&c.rateTurn) // if it has just been served, granted finds that none is asked for
+	if c.rateTurn != nil {
+		c.env.rate.withdraw(c.rateTurn) // if it has just been served, granted finds that it is not asked for
+		c.rateTurn = nil
 	}
 	if c.leave > 0 {
 		c.env.rate.refund(c.leave)
@@ -118,11 +123,15 @@ func (c *crew) unaskRate() {
 	}
 }
 
-// granted lets a lane take a record that the rate allows, if the crew still asks for one.
-func (c *crew) granted() {
+// granted lets a lane take a record that the rate allows, if the crew still waits with the
+// ticket that has got its turn.
+func (c *crew) granted(t *rateTicket) {
 	c.intake.mu.Lock()
-	wanted := c.rateAsked && !c.brake.halted() && !c.still()
-	c.rateAsked = false
+	asked := c.rateTurn == t
+	if asked {
+		c.rateTurn = nil
+	}
+	wanted := asked && !c.brake.halted() && !c.still()
 	var seats *seat
 	if wanted {
 		c.leave++

@@ -284,6 +284,60 @@ func TestRateOfWhatIsOwed(t *testing.T) {
 	})
 }
 
+// What is owed for a batch is owed for the same number of records when the rate rises.
+func TestRaisedRateOfWhatIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		cfg := rated(OrderByPartition, 1, 0.001)
+		cfg.MaxBatchSize = 20
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewBatchConsumer(cfg, p.batch))
+		c := d.consumer(t)
+		c.deliver(c.assign(0, 0), 0, 39)
+		synctest.Wait()
+		assert.Equal(t, []int{20}, p.units, "they owe 19 records")
+		require.NoError(t, m.SetRate("job", 1000))
+		pass(19 * time.Millisecond)
+		assert.Equal(t, []int{20}, p.units)
+		pass(2 * time.Millisecond)
+		assert.Equal(t, []int{20, 20}, p.units)
+	})
+}
+
+// Two records that have failed are due, and one that is fresh is ready, while the rate allows
+// none: the place goes to the second of those that have failed, and no lane begins after
+// another without a record. Time would not pass in this test if they did.
+func TestRateOfFailedAndFreshRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced()
+		cfg := rated(OrderNone, 1, 0.1)
+		cfg.Backoff = Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: NoJitter}
+		d := &fakeDriver{}
+		m := New(d, quiet())
+		t.Cleanup(func() { stop(t, m) })
+		var offsets []int64
+		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+			p.note(m.Partition, 1)
+			offsets = append(offsets, m.Offset)
+			if m.Attempt < 3-int(m.Offset) {
+				return errHandler
+			}
+			return nil
+		}))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 1)
+		pass(25 * time.Second)
+		require.Equal(t, []int64{0, 0, 1}, offsets, "each of them has failed and comes again")
+		c.deliver(cl, 2, 2)
+		pass(30 * time.Second)
+		assert.Equal(t, []int64{0, 0, 1, 0, 1, 2}, offsets)
+		assert.Equal(t, int64(3), c.position(cl))
+	})
+}
+
 // Records that are tried again count, and wait for their turn as others do.
 func TestRateOfRetries(t *testing.T) {
 	for _, kind := range ratedKinds {
@@ -440,6 +494,61 @@ func TestRatedConsumerEndsAtOnce(t *testing.T) {
 			assert.False(t, r.timer != nil && r.timer.Stop())
 		})
 	}
+}
+
+// A crew's turn comes, and an operator pauses and resumes the consumer before the crew learns
+// of it: the crew asks again, and that turn is not its. So no ticket is left behind, for which
+// a shutdown would wait.
+func TestRatesTurnThatAPauseOvertakes(t *testing.T) {
+	for _, kind := range ratedKinds[1:] {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPaced()
+			d := &fakeDriver{}
+			m := New(d, quiet())
+			startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.001), p.handle))
+			c := d.consumer(t)
+			c.deliver(c.assign(0, 0), 0, 9)
+			pass(time.Second)
+			assert.Equal(t, 1, p.count())
+			r := m.allJobs()[0].rate
+			r.mu.Lock()
+			r.tokens = 1
+			turns := r.serve()
+			r.mu.Unlock()
+			require.Len(t, turns, 1)
+			require.NoError(t, m.Pause("job"))
+			require.NoError(t, m.Resume("job"))
+			grant(turns)
+			pass(time.Second)
+			assert.Equal(t, 2, p.count())
+			r.mu.Lock()
+			assert.Len(t, r.queue, 1)
+			assert.Len(t, r.queue[0].asking, 1)
+			r.mu.Unlock()
+			began := time.Now()
+			stop(t, m)
+			assert.Zero(t, time.Since(began))
+			assert.Empty(t, r.queue)
+		})
+	}
+}
+
+// The end of a job does not wait for the turn of a ticket that was left behind.
+func TestClosedRateHasNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.MaxRate = 0.001
+		r := newRate(&cfg, slog.New(slog.DiscardHandler), func(Event) {})
+		b := newBrake(context.Background())
+		defer b.endSends()
+		defer b.cancel(nil)
+		require.True(t, r.try(1))
+		require.False(t, r.ask(&rateTicket{brake: b, admit: make(chan struct{}, 1)}))
+		began := time.Now()
+		r.close()
+		assert.Zero(t, time.Since(began))
+		assert.False(t, r.asked(b))
+	})
 }
 
 // MaxConcurrency and the rate hold together.
