@@ -247,6 +247,7 @@ func (l *lane) beginWith(records []driver.Record, begun int) (ctx context.Contex
 	if l.i == len(l.run.Records) || !l.brake.free() && !l.mayBegin(len(records)) {
 		return nil, false
 	}
+	l.paid = false
 	l.probe, l.ticket = l.ticket, nil
 	if l.deciding {
 		l.handOut()

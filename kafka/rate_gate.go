@@ -16,7 +16,6 @@ func (l *lane) mayBegin(n int) bool {
 	case !l.env.rate.try(n):
 		return false
 	}
-	l.paid = false
 	return true
 }
 

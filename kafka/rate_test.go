@@ -52,6 +52,13 @@ func (p *paced) count() (n int) {
 	return n
 }
 
+// calls returns how many records each call had.
+func (p *paced) calls() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.units)
+}
+
 // excess returns by how many records the busiest span is above what the rate allows in it,
 // without a burst. A call is one unit of its records.
 func (p *paced) excess(perSecond float64) (most float64) {
@@ -297,12 +304,12 @@ func TestRaisedRateOfWhatIsOwed(t *testing.T) {
 		c := d.consumer(t)
 		c.deliver(c.assign(0, 0), 0, 39)
 		synctest.Wait()
-		assert.Equal(t, []int{20}, p.units, "they owe 19 records")
+		assert.Equal(t, []int{20}, p.calls(), "they owe 19 records")
 		require.NoError(t, m.SetRate("job", 1000))
 		pass(19 * time.Millisecond)
-		assert.Equal(t, []int{20}, p.units)
+		assert.Equal(t, []int{20}, p.calls())
 		pass(2 * time.Millisecond)
-		assert.Equal(t, []int{20, 20}, p.units)
+		assert.Equal(t, []int{20, 20}, p.calls())
 	})
 }
 
@@ -317,10 +324,10 @@ func TestRateOfFailedAndFreshRecords(t *testing.T) {
 		d := &fakeDriver{}
 		m := New(d, quiet())
 		t.Cleanup(func() { stop(t, m) })
-		var offsets []int64
+		got := &seen{}
 		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
 			p.note(m.Partition, 1)
-			offsets = append(offsets, m.Offset)
+			got.add(m.Value)
 			if m.Attempt < 3-int(m.Offset) {
 				return errHandler
 			}
@@ -330,10 +337,13 @@ func TestRateOfFailedAndFreshRecords(t *testing.T) {
 		cl := c.assign(0, 0)
 		c.deliver(cl, 0, 1)
 		pass(25 * time.Second)
-		require.Equal(t, []int64{0, 0, 1}, offsets, "each of them has failed and comes again")
+		require.Equal(t, []string{"0", "0", "1"}, got.all(), "each of them has failed and comes again")
 		c.deliver(cl, 2, 2)
 		pass(30 * time.Second)
-		assert.Equal(t, []int64{0, 0, 1, 0, 1, 2}, offsets)
+		all := got.all()
+		require.Len(t, all, 6)
+		assert.ElementsMatch(t, []string{"0", "1"}, all[3:5], "they are due at the same time")
+		assert.Equal(t, "2", all[5])
 		assert.Equal(t, int64(3), c.position(cl))
 	})
 }
@@ -531,6 +541,54 @@ func TestRatesTurnThatAPauseOvertakes(t *testing.T) {
 			assert.Empty(t, r.queue)
 		})
 	}
+}
+
+// An unboundHook ends the rate when a lane has received its first record.
+type unboundHook struct {
+	NopHook
+	t    *testing.T
+	m    *Manager
+	once sync.Once
+}
+
+func (h *unboundHook) Start(ctx context.Context, op *Op) (context.Context, OpToken) { return ctx, op }
+
+func (h *unboundHook) End(_ OpToken, op *Op) {
+	if op.Kind == OpReceive {
+		h.once.Do(func() { assert.NoError(h.t, h.m.SetRate("job", 0)) })
+	}
+}
+
+// A turn that a lane has not used when the rate ends counts no longer when the next begins.
+func TestRatesTurnEndsWithTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, hook := newPaced(), &unboundHook{t: t}
+		cfg := rated(OrderNone, 1, 0.001)
+		cfg.Backoff = Backoff{Min: time.Second, Max: time.Second, Jitter: NoJitter}
+		d := &fakeDriver{}
+		m := New(d, quiet(), WithHook(hook))
+		hook.m = m
+		t.Cleanup(func() { stop(t, m) })
+		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+			p.note(m.Partition, 1)
+			if m.Offset == 0 && m.Attempt == 1 {
+				return errHandler
+			}
+			return nil
+		}))
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 0)
+		synctest.Wait()
+		require.Equal(t, 1, p.count())
+		assert.Zero(t, state(t, m).MaxRate)
+		require.NoError(t, m.SetRate("job", 0.001))
+		c.deliver(cl, 1, 1)
+		pass(time.Minute)
+		assert.Equal(t, 2, p.count(), "one burst")
+		pass(time.Hour)
+		assert.Equal(t, int64(2), c.position(cl))
+	})
 }
 
 // The end of a job does not wait for the turn of a ticket that was left behind.

@@ -27,7 +27,7 @@ var orderMutations = append(planted([][4]string{
 	{"a revoked partition keeps its places of the consumer", "partition_crew.go", "\tif owned {\n\t\tc.env.places.release()\n\t}\n\tc.begin(seats)\n\tif c.brake.halted()", "\tif owned && !c.brake.halted() {\n\t\tc.env.places.release()\n\t}\n\tc.begin(seats)\n\tif c.brake.halted()"},
 	{"no place of the consumer is asked for", "partition_crew.go", "c.env.places == nil || c.env.places.ask(s)", "c.env.places == nil || true"},
 	{"one lane too many", "partition_crew.go", "c.most-c.taken)", "c.most-c.taken+1)"},
-	{"a record though the partition is halted", "partition_lane.go", "l.brake.bars(l.ticket != nil)", "l.brake.held() && l.ticket == nil"},
+	{"a record though the partition is halted", "rate_gate.go", "l.brake.bars(l.ticket != nil)", "l.brake.held() && l.ticket == nil"},
 	{"a full queue pauses all partitions", "partition_flow.go", "in.env.driver.Pause(in.claim)", "for _, p := range in.env.keeper.(*claims).live() {\n\t\t\t\tin.env.driver.Pause(p.claim)\n\t\t\t}"},
 	{"a queue whose records all wait stays paused", "partition_flow.go", "bytes <= mostBytes/2, in.window.Idle():", "bytes <= mostBytes/2:"},
 }),
