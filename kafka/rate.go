@@ -89,10 +89,10 @@ func (r *rate) drop(b *brake) {
 	delete(r.brakes, b)
 }
 
-// set changes the rate. What is owed is owed for the same time as before when the rate
-// falls, and for the same number of records when it rises. Otherwise this could happen: a
-// batch of 20 goes out at 0.001 per second, an operator raises the rate to 1000, and the 19
-// records that are owed, whose time at the old rate is 19000 s, hold up the next for 5 hours.
+// set changes the rate. The records that are owed take the same time as before when the rate
+// falls, and stay the same number when it rises. Otherwise this could happen: a batch of 20
+// goes out at 0.001 per second and owes 19 records, which take 19000 s. An operator raises the
+// rate to 1000, and 19000 s of that rate hold up the next record for five hours.
 func (r *rate) set(perSecond float64) {
 	r.mu.Lock()
 	defer r.unlock()
