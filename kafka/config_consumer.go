@@ -56,7 +56,8 @@ func resolveConsumer(cfg *ConsumerConfig, log *slog.Logger, batch bool) (Consume
 func tell(d *driver.ConsumerConfig, c ConsumerConfig) {
 	d.ClientID = c.ClientID
 	d.Group = c.ConsumerGroup
-	d.Topics = slices.Clone(c.Topics)
+	d.OldestTopics = newRetries(&c).topics(false)
+	d.Topics = slices.Concat(c.Topics, d.OldestTopics)
 	d.InstanceID = c.InstanceID
 	d.RackID = c.RackID
 	d.InitialOffset = c.InitialOffset

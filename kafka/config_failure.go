@@ -19,14 +19,18 @@ func (p *problems) failure(c *ConsumerConfig) {
 		p.attempts(f)
 	}
 	p.deadLetter(c)
+	p.retryTopics(c)
 }
 
 // isZero reports whether nothing of the policy is set.
 func (f *FailurePolicy) isZero() bool {
 	d := &f.DeadLetter
-	return f.Then == FailureKeep && f.MaxAttempts == 0 && f.Classify == nil &&
+	return f.Then == FailureKeep && f.MaxAttempts == 0 && f.Classify == nil && len(f.RetryTopics) == 0 &&
 		!d.configured() && d.Producer == nil && d.MaxInARow == 0 && !d.NoErrorText
 }
+
+// copies reports whether records are copied to other topics.
+func (f *FailurePolicy) copies() bool { return f.DeadLetter.configured() || len(f.RetryTopics) > 0 }
 
 // attempts checks MaxAttempts against Then.
 func (p *problems) attempts(f *FailurePolicy) {
@@ -36,6 +40,7 @@ func (p *problems) attempts(f *FailurePolicy) {
 		p.add("Failure.Then", "FailureHold counts no attempts; ask for it by Hold or Classify")
 	case f.MaxAttempts < 0:
 		p.add(field, "%d is negative", f.MaxAttempts)
+	case f.Then == FailureKeep && len(f.RetryTopics) > 0: // refused
 	case f.Then == FailureKeep && f.MaxAttempts > 0:
 		p.add(field, "%d has no effect where Failure.Then is FailureKeep", f.MaxAttempts)
 	case f.Then != FailureKeep && f.MaxAttempts == 0:
@@ -89,7 +94,7 @@ func (d *DeadLetterConfig) topic(source, group string) string {
 func (p *problems) deadLetterProducer(d *DeadLetterConfig, c *ConsumerConfig) {
 	const field = "Failure.DeadLetter.Producer"
 	given := d.Producer
-	if given == nil && !d.configured() {
+	if given == nil && !c.Failure.copies() {
 		return
 	}
 	if given == nil && len(p.errs) > 0 {

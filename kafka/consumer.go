@@ -68,8 +68,11 @@ type Message struct {
 
 	// Attempt counts the times that this record has been handed to the handler
 	// since its partition was assigned, from 1. Unlike HandlerFailed.Failures it counts
-	// what was held or interrupted, and starts again after a rebalance.
+	// what was held or interrupted, and starts again after a rebalance. In a retry topic
+	// it goes on from the failures before.
 	Attempt int
+
+	source *Source // of a record of a retry topic
 }
 
 // Header returns the value of the last header of that key, or nil if there is no

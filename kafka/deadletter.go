@@ -5,18 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// An outbox sends the copies of a consumer's records that were given up. It is
-// opened with a session, before its consumer, and closed after its handlers have
+// An outbox sends the copies of a consumer's records that were given up, or that wait in
+// a retry topic. It is opened with a session, before its consumer, and closed after its handlers have
 // drained.
 type outbox struct {
 	cfg      *DeadLetterConfig
 	group    string
+	retries  *retries          // nil without retry topics
 	sources  []string          // topics that the consumer reads
 	topics   map[string]string // by source, as DeadLetterConfig.Topic says
 	producer *Producer
@@ -26,16 +28,16 @@ type outbox struct {
 // MaxMessageBytes.
 const mostBatchBytes = 1 << 20
 
-// openLetters connects the producer of the job's dead letters and looks their topics
-// up. It returns nil if none are configured. It ends at once when the job is switched
+// openLetters connects the producer of the job's copies and looks their topics up. It
+// returns nil if no copies are configured. It ends at once when the job is switched
 // off or stopped. offs is as in open.
 func (j *job) openLetters(ctx context.Context, offs int) (*outbox, error) {
 	cfg := letterConfig(&j.cfg)
-	if !cfg.configured() || j.forwarder != nil {
+	if !j.cfg.Failure.copies() || j.forwarder != nil {
 		return nil, nil
 	}
-	d := &outbox{cfg: cfg, group: j.cfg.ConsumerGroup, sources: j.cfg.Topics, topics: map[string]string{}}
-	for _, source := range d.sources {
+	d := &outbox{cfg: cfg, group: j.cfg.ConsumerGroup, retries: j.retries, sources: j.dcfg.Topics, topics: map[string]string{}}
+	for _, source := range j.cfg.Topics {
 		d.topics[source] = cfg.topic(source, d.group)
 	}
 	err := j.whileWanted(ctx, offs, func(ctx context.Context) (err error) {
@@ -46,7 +48,7 @@ func (j *job) openLetters(ctx context.Context, offs int) (*outbox, error) {
 	})
 	if err != nil {
 		d.close()
-		return nil, fmt.Errorf("dead letters: %w", err)
+		return nil, err
 	}
 	return d, nil
 }
@@ -63,7 +65,7 @@ func (j *job) openLetterProducer(ctx context.Context) (*Producer, error) {
 	dcfg.Logger = j.log
 	d, err := j.m.openProducer(ctx, dcfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("dead letters: connect: %w", err)
 	}
 	return j.m.newProducer(j.name()+"/dead-letters", cfg, dcfg.Brokers, d), nil
 }
@@ -81,7 +83,7 @@ func letterProducer(c *ConsumerConfig) (ProducerConfig, driver.ProducerConfig, e
 // checkLetters asks the driver whether it can honour the configuration of a consumer's
 // dead letters.
 func checkLetters(d driver.Driver, c *ConsumerConfig) error {
-	if !letterConfig(c).configured() {
+	if !c.Failure.copies() {
 		return nil
 	}
 	_, dcfg, err := letterProducer(c)
@@ -94,19 +96,22 @@ func checkLetters(d driver.Driver, c *ConsumerConfig) error {
 	return nil
 }
 
-// lookUp asks whether the topics of the dead letters exist, as far as they are known
-// beforehand. It never creates one.
+// lookUp asks whether the topics of the copies exist, as far as they are known
+// beforehand. It never creates one. A retry topic that is only drained may be gone.
 func (d *outbox) lookUp(ctx context.Context) error {
-	if d.cfg.TopicFor != nil {
-		return nil
-	}
-	var looked []string
-	for _, source := range d.sources {
-		topic := d.topics[source]
-		if slices.Contains(looked, topic) {
-			continue
+	if d.cfg.Topic != "" {
+		if err := d.findAll(ctx, slices.Sorted(maps.Values(d.topics))); err != nil {
+			return fmt.Errorf("dead letters: %w", err)
 		}
-		looked = append(looked, topic)
+	}
+	if err := d.findAll(ctx, d.retries.topics(true)); err != nil {
+		return fmt.Errorf("retry topics: %w", err)
+	}
+	return nil
+}
+
+func (d *outbox) findAll(ctx context.Context, topics []string) error {
+	for _, topic := range slices.Compact(topics) {
 		err := findTopic(ctx, d.producer.driver, topic)
 		switch {
 		case err == nil:
@@ -163,7 +168,7 @@ func (d *outbox) forward(ctx context.Context, fs []forwarding) []forwarded {
 		letters = append(letters, l)
 	}
 	d.send(ctx, letters)
-	letters = slices.DeleteFunc(letters, func(l *letter) bool { return !tooLarge(l.answer.err) })
+	letters = slices.DeleteFunc(letters, func(l *letter) bool { return l.retry || !tooLarge(l.answer.err) })
 	for _, l := range letters {
 		l.shrink()
 	}
@@ -178,6 +183,7 @@ type letter struct {
 	message *ProducerMessage // first is the first one
 	first   ProducerMessage
 	answer  *forwarded
+	retry   bool // it goes to a retry topic: nothing of it can be left out
 }
 
 // letter makes the copy of a record.
@@ -185,12 +191,21 @@ func (d *outbox) letter(f *forwarding) (*letter, error) {
 	l := new(letter)
 	m := &l.origin
 	f.fill(m)
+	d.retries.dress(m)
+	m.Attempt = f.attempts
+	if f.retry != "" {
+		l.retry = true
+		o := origin{f.origin.source, f.attempts}
+		l.first = ProducerMessage{Topic: f.retry, Key: m.Key, Value: m.Value, Headers: o.headers(withoutRetry(m.Headers), d.group)}
+		l.message = &l.first
+		return l, nil
+	}
 	topic, err := d.topicFor(m, f)
 	if err != nil {
 		return nil, err
 	}
 	l.why = death{
-		source:   Source{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp},
+		source:   f.origin.source,
 		group:    d.group,
 		attempts: f.attempts,
 		err:      f.err,
@@ -264,7 +279,7 @@ func tooLarge(err error) bool {
 // topicFor returns the topic for the copy of a record. Its error wraps errNoTarget.
 func (d *outbox) topicFor(m *Message, f *forwarding) (string, error) {
 	if d.cfg.TopicFor == nil {
-		return d.topics[m.Topic], nil
+		return d.topics[d.retries.home(f.origin.source.Topic)], nil
 	}
 	topic, perr := d.askTopicFor(m, f)
 	if perr == nil {

@@ -78,8 +78,32 @@ type RecordForwarded struct {
 	Err      error
 }
 
-// ForwardFailed is an [Event]: no broker has acknowledged the copy of a record. It is
-// sent again after Backoff, without a call of the handler. Where that cannot help, the
+// RecordRetried is an [Event]: a broker has acknowledged the copy of a record in a retry
+// topic, where it waits for Delay. If the claim has ended by then, the record comes again
+// here, too.
+type RecordRetried struct {
+	JobName, Group string
+	TopicPartition
+	Offset   int64
+	Attempts int // that failed, in all topics
+	To       TopicPartition
+	ToOffset int64 // -1 if the broker has not said it
+	Delay    time.Duration
+	Err      error
+}
+
+// RecordPassedOver is an [Event]: a record of a retry topic is not handled here, because
+// its headers say that the consumer of another group has sent it there. That group has to
+// read it. Hooks get it before the record's position can be committed.
+type RecordPassedOver struct {
+	JobName, Group string
+	TopicPartition
+	Offset int64
+	Owner  string // that group
+}
+
+// ForwardFailed is an [Event]: no broker has acknowledged the copy of a record in a
+// dead-letter topic or a retry topic. It is sent again after Backoff, without a call of the handler. Where that cannot help, the
 // consumer is switched off; if the record has no topic to go to, it is kept.
 type ForwardFailed struct {
 	JobName, Group string
@@ -200,6 +224,12 @@ func (e RecordSkipped) String() string { return eventText("RecordSkipped", e) }
 func (e RecordForwarded) String() string { return eventText("RecordForwarded", e) }
 
 // String returns the event's name and its fields.
+func (e RecordRetried) String() string { return eventText("RecordRetried", e) }
+
+// String returns the event's name and its fields.
+func (e RecordPassedOver) String() string { return eventText("RecordPassedOver", e) }
+
+// String returns the event's name and its fields.
 func (e ForwardFailed) String() string { return eventText("ForwardFailed", e) }
 
 // MarshalText returns what String does.
@@ -209,6 +239,12 @@ func (e RecordSkipped) MarshalText() ([]byte, error) { return []byte(e.String())
 func (e RecordForwarded) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 // MarshalText returns what String does.
+func (e RecordRetried) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// MarshalText returns what String does.
+func (e RecordPassedOver) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// MarshalText returns what String does.
 func (e ForwardFailed) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 func (ConsumerHeld) event()     {}
@@ -216,6 +252,8 @@ func (PauseChanged) event()     {}
 func (RateChanged) event()      {}
 func (RecordSkipped) event()    {}
 func (RecordForwarded) event()  {}
+func (RecordRetried) event()    {}
+func (RecordPassedOver) event() {}
 func (ForwardFailed) event()    {}
 func (CommitFailed) event()     {}
 func (DriverError) event()      {}

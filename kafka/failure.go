@@ -30,11 +30,13 @@ type failure struct {
 	record   driver.Record
 	err      error
 	mark     mark
-	attempts int     // that counted, this one included
+	attempts int     // that counted, this one included, those in other topics too
+	origin   origin  // where it first lay
 	do       Failure // what comes next
 	reason   string  // why, if that is a dead letter
+	retry    string  // the topic, if it is a retry topic
 	failed   time.Time
-	decided  time.Time // when do was chosen, if that is a dead letter
+	decided  time.Time // when do was chosen, if that is a copy
 	wait     time.Duration
 	next     time.Time // when it is due; zero is at once
 	sends    int       // of its copy that failed in a row
@@ -167,9 +169,9 @@ func (l *lane) due() time.Duration {
 	var kept, sent time.Time
 	for _, f := range l.open {
 		switch {
-		case f.do == FailureDeadLetter && (sent.IsZero() || f.next.Before(sent)):
+		case f.do.copies() && (sent.IsZero() || f.next.Before(sent)):
 			sent = f.next
-		case f.do != FailureDeadLetter && f.next.After(kept):
+		case !f.do.copies() && f.next.After(kept):
 			kept = f.next
 		}
 	}
@@ -193,10 +195,13 @@ func (l *lane) await(d time.Duration) {
 	}
 }
 
-// anyOf reports whether one of fs comes to do next.
-func anyOf(fs []*failure, do Failure) bool {
+// copies reports whether the record goes to another topic.
+func (do Failure) copies() bool { return do == FailureDeadLetter || do == FailureRetryTopic }
+
+// anyGoes reports whether one of fs is to be skipped, or copied to another topic.
+func anyGoes(fs []*failure) bool {
 	for _, f := range fs {
-		if f.do == do {
+		if f.do == FailureSkip || f.do.copies() {
 			return true
 		}
 	}
@@ -214,16 +219,18 @@ func (l *lane) judge(f *failure) {
 		f.mark, f.reason = l.env.policy.ask(f.err)
 	}
 	f.judged = true
+	f.origin = l.env.retries.originOf(l.claim.Topic, l.claim.Partition, &f.record)
 	if f.do = f.mark.do; f.do == FailureHold {
 		f.attempts = l.env.ledger.failuresOf(keyOf(l.claim), f.record.Offset)
+		f.attempts += f.origin.attempts
 		l.hold(f.mark.after, f.err)
 		return
 	}
 	f.attempts = l.env.ledger.count(keyOf(l.claim), f.record.Offset)
-	if then, usedUp := l.env.policy.after(f.attempts); usedUp && f.do == FailureKeep {
+	if then, usedUp := l.env.policy.after(f.attempts); (usedUp || l.waited) && f.do == FailureKeep {
 		// A call for several records may have failed by one of them.
 		if f.alone = f.whole; !f.alone {
-			f.do, f.reason = then, DeadLetterReasonAttempts
+			l.giveUp(f, then)
 		}
 	}
 	if f.do == FailureKeep || f.do == FailureStop {
@@ -233,6 +240,18 @@ func (l *lane) judge(f *failure) {
 		}
 		f.next = f.failed.Add(f.wait)
 	}
+	f.attempts += f.origin.attempts // only now: the wait does not grow by those in other topics
+}
+
+// giveUp chooses what comes after the last attempt at a record where it lies: its next
+// retry topic, or then if none is left.
+func (l *lane) giveUp(f *failure, then Failure) {
+	topic, more := l.env.retries.next(l.claim.Topic, f.origin.source.Topic)
+	if more {
+		f.do, f.retry = FailureRetryTopic, topic
+		return
+	}
+	f.do, f.reason = then, DeadLetterReasonAttempts
 }
 
 // align makes what is kept come again together, when the last of it is due.

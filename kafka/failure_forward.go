@@ -9,7 +9,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A forwarder copies records to the dead-letter topic.
+// A forwarder copies records to the dead-letter topic, or to a retry topic.
 type forwarder interface {
 	// forward sends one copy of each record, all of them together, and waits until
 	// each has its answer or ctx ends. It returns one answer per record, in order. It
@@ -23,6 +23,8 @@ type forwarding struct {
 	record    driver.Record
 	err       error
 	attempts  int
+	origin    origin // where it first lay
+	retry     string // the retry topic; "" is the dead letters
 	reason    string
 	decided   time.Time // that it is to be copied
 	exited    bool      // TopicFor has ended the goroutine
@@ -45,7 +47,7 @@ var errBrokenOff = errors.New("broken off by Resolve")
 // kept.
 var errNoTarget = errors.New("no dead-letter topic for the record")
 
-// forward copies the records that are to become dead letters and are due. A copy that
+// forward copies the records that go to the dead letters or to a retry topic and are due. A copy that
 // has failed is sent again after a backoff, without a call of the handler; where no
 // repetition can help the consumer is switched off. Once the partition is halted, no copy
 // is sent again.
@@ -73,7 +75,7 @@ func (l *lane) letters() (due []*failure) {
 			f.letter = nil
 			l.notForwarded(f, forwarded{to: TopicPartition{Partition: -1}, offset: -1, err: errTopicForExited})
 		}
-		if f.do != FailureDeadLetter || f.next.After(now) || f.sends > 0 && l.brake.halted() {
+		if !f.do.copies() || f.next.After(now) || f.sends > 0 && l.brake.halted() {
 			continue
 		}
 		due = append(due, f)
@@ -100,7 +102,7 @@ func (l *lane) send(letters []*failure) []forwarded {
 	for i, f := range letters {
 		asked[i] = forwarding{
 			partition: keyOf(l.claim), record: f.record,
-			err: f.err, attempts: f.attempts, reason: f.reason, decided: f.decided,
+			err: f.err, attempts: f.attempts, origin: f.origin, retry: f.retryTopic(), reason: f.reason, decided: f.decided,
 		}
 		f.letter = &asked[i]
 	}
@@ -117,6 +119,10 @@ func (l *lane) send(letters []*failure) []forwarded {
 // forwarded notes that a broker has acknowledged the copy. If the claim has ended
 // meanwhile, that changes nothing: the record is the next owner's.
 func (l *lane) forwarded(f *failure, a forwarded) {
+	if f.do == FailureRetryTopic {
+		l.retried(f, a)
+		return
+	}
 	l.env.log.Warn("kafka: record forwarded to the dead letters",
 		"topic", l.claim.Topic, "partition", l.claim.Partition, "offset", f.record.Offset,
 		"to", a.to.String(), "failures", f.attempts, "error", loggable(f.err))
@@ -129,6 +135,29 @@ func (l *lane) forwarded(f *failure, a forwarded) {
 		l.hold(0, fmt.Errorf("%v: %w (%d)", keyOf(l.claim), errInARow, n))
 	}
 	l.hands.done(l, f.record.Offset, OutcomeForwarded)
+}
+
+// retried is forwarded for a copy in a retry topic.
+func (l *lane) retried(f *failure, a forwarded) {
+	place, _ := l.env.retries.place(a.to.Topic)
+	l.env.log.Info("kafka: record sent to its retry topic",
+		"topic", l.claim.Topic, "partition", l.claim.Partition, "offset", f.record.Offset,
+		"to", a.to.String(), "failures", f.attempts, "delay", place.delay)
+	l.env.event(RecordRetried{
+		JobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),
+		Offset: f.record.Offset, Attempts: f.attempts,
+		To: a.to, ToOffset: a.offset, Delay: place.delay, Err: f.err,
+	})
+	l.hands.done(l, f.record.Offset, OutcomeRetryTopic)
+}
+
+// retryTopic returns the retry topic that the record goes to, or "" if it goes to another
+// place.
+func (f *failure) retryTopic() string {
+	if f.do == FailureRetryTopic {
+		return f.retry
+	}
+	return ""
 }
 
 // errInARow is why a consumer is held that makes nothing but dead letters.
@@ -145,7 +174,7 @@ func (l *lane) notForwarded(f *failure, a forwarded) {
 		f.wait = l.env.backoff.Wait(f.attempts)
 	}
 	f.next = time.Now().Add(f.wait)
-	l.env.log.Warn("kafka: record not forwarded to the dead letters",
+	l.env.log.Warn("kafka: record not forwarded",
 		"topic", l.claim.Topic, "partition", l.claim.Partition, "offset", f.record.Offset,
 		"to", a.to.Topic, "wait", f.wait, "error", loggable(a.err))
 	l.env.event(ForwardFailed{

@@ -28,13 +28,17 @@ const (
 	// FailureHold blames no record: nothing is handed out for a while, and no attempt
 	// is counted.
 	FailureHold
+	// FailureRetryTopic copies the record to its next retry topic. It is done here when a
+	// broker has acknowledged the copy. It is what HandlerFailed.Next says then; no policy
+	// and no operator can ask for it.
+	FailureRetryTopic
 
 	failureCount
 )
 
 // String returns the failure's name, such as "dead letter".
 func (f Failure) String() string {
-	names := [...]string{"keep", "dead letter", "skip", "stop", "hold"}
+	names := [...]string{"keep", "dead letter", "skip", "stop", "hold", "retry topic"}
 	if f >= 0 && int(f) < len(names) {
 		return names[f]
 	}
@@ -83,6 +87,12 @@ type FailurePolicy struct {
 	// panics, or returns what is no Failure, the answer counts as FailureKeep; that is
 	// logged once and stays in ConsumerStatus.PolicyError.
 	Classify func(err error) Failure `json:"-"`
+
+	// RetryTopics are where a record goes after MaxAttempts and before Then: it waits in
+	// the first one, is handed out there once, and goes to the next one if it fails again.
+	// They need Order to be OrderNone: a record that waits elsewhere is overtaken. At most
+	// eight. See [RetryTopic].
+	RetryTopics []RetryTopic
 
 	// DeadLetter says where dead letters go.
 	DeadLetter DeadLetterConfig
@@ -167,7 +177,7 @@ func (p *policy) classify(err error) Failure {
 		return FailureKeep
 	}
 	do := p.Classify(err)
-	if do < FailureKeep || do >= failureCount {
+	if do < FailureKeep || do > FailureHold {
 		p.note(errClassifyAnswer, fmt.Sprintf(": %d", int(do)))
 		return FailureKeep
 	}

@@ -107,7 +107,7 @@ func (l *lane) obey() {
 		if !ok {
 			continue
 		}
-		if f.do != FailureDeadLetter || o.do != FailureKeep {
+		if !f.do.copies() || o.do != FailureKeep {
 			f.do, f.reason, f.alone = o.do, DeadLetterReasonOperator, false
 			f.decided = time.Now()
 		}

@@ -188,6 +188,7 @@ type stanceKind int
 
 const (
 	isIdle    stanceKind = iota // it has no record
+	isEarly                     // it has none that is due
 	isWaiting                   // there is a reason why no handler is called for the one at its position
 	isReady                     // that one could be handed out
 	isCalling                   // a handler is called for it
@@ -253,7 +254,7 @@ func (w *watch) look(p *partition) sight {
 	defer w.mu.Unlock()
 	before, known := w.seen[p]
 	o := sight{s, now, now, calls}
-	if known && before.position == s.position {
+	if known && before.position == s.position && before.what != isEarly {
 		o.stood = before.stood
 		if before.stance == s {
 			o.ready = before.ready
@@ -298,6 +299,8 @@ func (p *partition) stance() (s stance, calls []call) {
 	case slices.ContainsFunc(calls, func(c call) bool { return c.offset == ps.Position }):
 		s.what = isCalling
 	case ps.Buffered == 0 && len(calls) == 0:
+	case !ps.Due.IsZero() && len(calls) == 0:
+		s.what = isEarly
 	case p.brake.stopped() || p.env.rate.asked(p.brake) || p.goroutine.Load() == 0 || p.crew != nil && p.env.places.asked(p.crew):
 		s.what = isWaiting
 	default:
@@ -343,7 +346,7 @@ func (f *failing) standing() (waits, deciding bool, calls int) {
 // stands returns since when p stands at its position with records to handle, or the zero
 // time.
 func (w *watch) stands(p *partition) time.Time {
-	if o := w.look(p); o.what != isIdle {
+	if o := w.look(p); o.what > isEarly {
 		return o.stood
 	}
 	return time.Time{}

@@ -89,7 +89,7 @@ func (l *lane) probed(succeeded bool) {
 // endProbe ends the probe if its record has failed and comes again. A record that is to be
 // skipped or forwarded is still the probe: it ends when the record is done.
 func (l *lane) endProbe() {
-	if l.probe != nil && !anyOf(l.open, FailureDeadLetter) && !anyOf(l.open, FailureSkip) {
+	if l.probe != nil && !anyGoes(l.open) {
 		l.probed(false)
 	}
 }

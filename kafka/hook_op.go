@@ -75,13 +75,18 @@ const (
 	// the next commit. Err says how the handler failed last. A batch ends so if that
 	// happened to one of its records and none was forwarded.
 	OutcomeSkipped
+	// OutcomeRetryTopic: the handler failed, and a broker has acknowledged the record's
+	// copy in a retry topic. The record is part of the next commit. Err says how the
+	// handler failed last. A batch ends so if that happened to one of its records and
+	// none was forwarded or skipped.
+	OutcomeRetryTopic
 
 	outcomeCount
 )
 
 // String returns the outcome's name, such as "interrupted".
 func (o Outcome) String() string {
-	names := [...]string{"done", "failed", "interrupted", "late", "forwarded", "skipped"}
+	names := [...]string{"done", "failed", "interrupted", "late", "forwarded", "skipped", "retry topic"}
 	if int(o) < len(names) {
 		return names[o]
 	}

@@ -25,6 +25,7 @@ type job struct {
 	lines   *kinds       // what log has withheld
 	workers *workers     // partitions whose goroutine runs, across claims
 	ledger  *ledger      // failures of records, likewise
+	retries *retries     // nil without retry topics
 	policy  *policy
 	hold    *hold
 	pauses  *pauses
@@ -45,7 +46,7 @@ type job struct {
 	// error: a contact may not be counted but while it is true.
 	silent atomic.Bool
 
-	deadLetters, skipped atomic.Int64 // records, since the registration
+	deadLetters, skipped, retried, passedOver, unmarked atomic.Int64 // records, since the registration
 
 	absent int // starts in a row that a missing topic has kept waiting; only run uses it
 
@@ -92,6 +93,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		status:  jobStatus{since: time.Now()},
 		workers: newWorkers(),
 		ledger:  newLedger(),
+		retries: newRetries(&cfg),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
 		pauses:  newPauses(cfg.JobName, all, m.event),
@@ -121,6 +123,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		ctx:            ctx,
 		log:            j.log,
 		event:          j.event,
+		unmarked:       func(n int) { j.unmarked.Add(int64(n)) },
 		handler:        j.handler,
 		autoCommit:     j.cfg.AutoCommit,
 		batchSize:      j.cfg.MaxBatchSize,
@@ -143,6 +146,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		keeper:         k,
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
+		retries:        j.retries,
 		hold:           j.hold,
 		pauses:         j.pauses,
 		rate:           j.rate,
@@ -162,6 +166,10 @@ func (j *job) event(e Event) {
 		j.deadLetters.Add(1)
 	case RecordSkipped:
 		j.skipped.Add(1)
+	case RecordRetried:
+		j.retried.Add(1)
+	case RecordPassedOver:
+		j.passedOver.Add(1)
 	}
 	j.m.event(e)
 }

@@ -104,6 +104,12 @@ func (e RecordSkipped) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 func (e RecordForwarded) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.
+func (e RecordRetried) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event's fields. Otherwise it would be the text of what it embeds.
+func (e RecordPassedOver) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
 func (e ForwardFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.

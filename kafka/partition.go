@@ -103,6 +103,7 @@ func (p *partition) work(before *partition) {
 		}
 	}
 	ended = true
+	p.intake.endWait()
 	p.closeFailing()
 	p.env.hold.drop(p.brake)
 	p.env.pauses.drop(p)

@@ -70,7 +70,7 @@ func (h *batchHands) handOpen(l *lane) error {
 	made := l.messages(records, 0)
 	for i := range made {
 		h.open[i].times++
-		made[i].Attempt = h.open[i].times
+		made[i].Attempt += h.open[i].times
 	}
 	if err := h.handle(ctx, pointers(made)); err != nil {
 		return err
@@ -154,6 +154,11 @@ func (h *batchHands) oneByOne() { h.alone = true }
 func (h *batchHands) done(l *lane, offset int64, how Outcome) {
 	records := l.run.Records
 	h.drop(l, len(h.open), how, func(i int) bool { return records[h.open[i].at].Offset == offset })
+}
+
+func (h *batchHands) pass(l *lane, offset int64) {
+	h.spread(l, 0)
+	h.done(l, offset, OutcomeSkipped)
 }
 
 // drop notes that records are done, and how: those of the first most for which is returns

@@ -120,10 +120,23 @@ func (c *crew) staff() (first *seat) {
 	return first
 }
 
+// ready returns how many lanes may begin for records that are ready. In a retry topic it
+// is one at a time: how many of them are due shows when the first one has been taken.
+// Called under the intake's mutex.
+func (c *crew) ready() int {
+	n := c.window.Counts().Ready
+	if c.intake.wait.delay > 0 {
+		n = min(n, 1)
+	}
+	return n
+}
+
 // still reports that no lane may take a record that has not been handed out: the partition
 // is paused, or the consumer is held, and a lane that has one waits at the gate, as the next
-// probe. Called under the intake's mutex.
-func (c *crew) still() bool { return c.brake.paused() || c.gated > 0 && c.brake.held() }
+// probe, or the next record of a retry topic is not due. Called under the intake's mutex.
+func (c *crew) still() bool {
+	return c.brake.paused() || c.gated > 0 && c.brake.held() || c.early()
+}
 
 // seat returns a seat without a goroutine.
 func (c *crew) seat() *seat {

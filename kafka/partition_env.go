@@ -20,6 +20,8 @@ type env struct {
 	hooks  *Manager // makes the operations that hooks see; nil without hooks
 	event  func(Event)
 
+	unmarked func(n int) // counts records of retry topics that came there by another way
+
 	// Settings of the consumer.
 	handler        handler
 	autoCommit     bool
@@ -43,6 +45,7 @@ type env struct {
 	schedule *schedule
 	budget   *budget
 	ledger   *ledger
+	retries  *retries // nil without retry topics
 	hold     *hold
 	pauses   *pauses
 	rate     *rate
@@ -50,7 +53,7 @@ type env struct {
 	places   *places // of handlers that run; nil is no bound
 	keeper   keeper
 
-	forwarder forwarder // of dead letters; nil if none are configured
+	forwarder forwarder // of copies to other topics; nil if none are configured
 }
 
 // A keeper is what a partition asks of, and reports to, the session that owns it.

@@ -29,6 +29,7 @@ type intake struct {
 	flow      flow
 	counted   int  // what the session's budget has counted of the window's bytes
 	uncounted bool // the claim has ended: nothing is counted any longer
+	wait      wait // of the records of a retry topic
 	trouble   fetchTrouble
 	beside    beside
 }
@@ -55,6 +56,9 @@ func newIntake(e *env, c *driver.Claim) *intake {
 	} else {
 		in.serial = window.New(c.Start)
 		in.window = serialShelf{in.serial}
+	}
+	if place, is := e.retries.place(c.Topic); is {
+		in.wait.delay = place.delay
 	}
 	in.heed()
 	return in
@@ -84,6 +88,7 @@ func (w laneShelf) Undone() (handed int, oldest time.Time) {
 // queue is above its bounds.
 func (in *intake) deliver(b driver.Batch) {
 	in.mu.Lock()
+	in.wait.note(b)
 	in.push(b)
 	if in.trouble.err != nil {
 		in.trouble.pass(b)
@@ -124,7 +129,13 @@ func (in *intake) take(r *window.Run, limit int) (n int) {
 func (in *intake) takeBatch(r *window.Run, limit int, late bool) (n int, wait bool) {
 	return in.takeBy(r, func() (int, bool) {
 		n, full := in.serial.Batch(limit, in.env.batchBytes)
-		if n > 0 && !full && !late && in.env.batchLinger > 0 && in.flow.reasons&^pauseOperator == 0 {
+		if due := in.dueOf(n); due < n {
+			n, full = due, false
+		}
+		if n == 0 {
+			return 0, false
+		}
+		if !full && !late && in.env.batchLinger > 0 && in.flow.reasons&^pauseOperator == 0 {
 			return 0, true
 		}
 		return in.serial.Gather(r, n), false
@@ -214,6 +225,7 @@ func (in *intake) fill(ps *PartitionStatus) {
 	ps.Paused, ps.PausedBy = in.flow.have || in.flow.reasons != 0, in.flow.reasons.list()
 	ps.InFlight, ps.Oldest = w.Undone()
 	ps.FetchError, ps.FetchErrorAt = in.trouble.err, in.trouble.at
+	in.fillWait(ps)
 }
 
 // A fetchTrouble is why nothing more of an owned partition can be read.

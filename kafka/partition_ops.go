@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -90,10 +91,15 @@ func (d *delivery) done(how Outcome, late bool) {
 
 // worst notes how records of the delivery are done, and returns what it comes to.
 func (d *delivery) worst(how Outcome) Outcome {
-	if how != OutcomeDone && d.how != OutcomeForwarded {
+	if badness(how) > badness(d.how) {
 		d.how = how
 	}
 	return d.how
+}
+
+// badness orders what becomes of records that are done.
+func badness(how Outcome) int {
+	return slices.Index([]Outcome{OutcomeDone, OutcomeRetryTopic, OutcomeSkipped, OutcomeForwarded}, how)
 }
 
 // part is done for n records of a delivery that may have others, and reports whether it

@@ -59,7 +59,7 @@ func pausingVerb(paused bool) string {
 // reads refuses a partition that the job cannot own.
 func (j *job) reads(p TopicPartition) error {
 	switch {
-	case !slices.Contains(j.cfg.Topics, p.Topic):
+	case !slices.Contains(j.dcfg.Topics, p.Topic):
 		return fmt.Errorf("it does not read topic %s", quote(p.Topic))
 	case p.Partition < 0:
 		return fmt.Errorf("partition %d of topic %s is negative", p.Partition, quote(p.Topic))

@@ -65,7 +65,7 @@ func (l *lane) unpay() {
 // allows none now, the crew waits for its turn: without a lane, and with one ticket for all
 // of its records. Called under the intake's mutex, as what follows but granted.
 func (c *crew) fresh() int {
-	n := c.window.Counts().Ready
+	n := c.ready()
 	if n == 0 || c.taken >= c.most || !c.brake.rated() {
 		return n
 	}

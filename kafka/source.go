@@ -10,15 +10,19 @@ type Source struct {
 	Timestamp time.Time
 }
 
-// Source returns where the record first lay. A dead letter names the place of the
-// record that it is a copy of. Any other record came directly, and the answer is its
-// own place.
+// Source returns where the record first lay. A dead letter, and a record that a handler
+// gets from a retry topic, name the place of the record that they are a copy of. Any other
+// record came directly, and the answer is its own place.
 //
-// A dead letter is recognized by its headers, HeaderErrorTopic and those after it.
-// A client that may write to the topic can write these, too. They are no proof.
+// These copies are recognized by their headers, HeaderErrorTopic and HeaderRetryTopic and
+// those after them. A client that may write to the topic can write these, too. They are no
+// proof.
 func (m *Message) Source() Source {
 	if s, ok := sourceOf(m.Headers); ok {
 		return s
+	}
+	if m.source != nil {
+		return *m.source
 	}
 	return Source{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp}
 }

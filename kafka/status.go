@@ -9,8 +9,12 @@ import (
 
 // A ConsumerStatus is what is known of a consumer at one moment.
 type ConsumerStatus struct {
-	JobName  string
-	Topics   []string
+	JobName string
+	Topics  []string // all that it reads; its retry topics are the last ones
+
+	// RetryTopics are those of Topics in which records wait that have failed.
+	RetryTopics []string
+
 	Group    string
 	ClientID string
 
@@ -67,6 +71,14 @@ type ConsumerStatus struct {
 	DeadLetters int64
 	Skipped     int64
 
+	// Retried counts the records that were copied to a retry topic since the consumer was
+	// registered, PassedOver those of a retry topic that another group has sent there, and
+	// Unmarked those of a retry topic whose headers do not say where they first lay.
+	// Unmarked records are handled like records that have not failed before.
+	Retried    int64
+	PassedOver int64
+	Unmarked   int64
+
 	// Forwards says that a dead-letter topic is configured, so that Resolve can forward.
 	Forwards bool
 
@@ -106,8 +118,14 @@ type PartitionStatus struct {
 	// as far as that was seen: it may be somewhat late. Zero if there are none.
 	StandsSince time.Time
 	// Oldest is the timestamp of the first buffered record that is not done, in
-	// flight or not; zero if there is none.
+	// flight or not, or in a retry topic when that record is due; zero if there is none.
 	Oldest time.Time
+
+	// Delay is how long records wait in this retry topic, and Due when the next one is
+	// due, if it waits for that. Both are zero for any other topic. Lag counts records
+	// that wait to be due.
+	Delay time.Duration
+	Due   time.Time
 
 	// What follows is known with OrderByKey and OrderNone, and else zero.
 	//
@@ -173,21 +191,25 @@ func (j *job) snapshot() ConsumerStatus {
 	st, w, s := j.status, j.wish, j.session
 	j.mu.Unlock()
 	cs := ConsumerStatus{
-		JobName:   j.name(),
-		Topics:    slices.Clone(j.cfg.Topics),
-		Group:     j.cfg.ConsumerGroup,
-		ClientID:  j.cfg.ClientID,
-		Switch:    w.on,
-		State:     st.state,
-		Reason:    st.reason,
-		Since:     st.since,
-		Errors:    st.failures,
-		NextRetry: st.nextRetry,
+		JobName:     j.name(),
+		Topics:      slices.Clone(j.dcfg.Topics),
+		RetryTopics: slices.Clone(j.dcfg.OldestTopics),
+		Group:       j.cfg.ConsumerGroup,
+		ClientID:    j.cfg.ClientID,
+		Switch:      w.on,
+		State:       st.state,
+		Reason:      st.reason,
+		Since:       st.since,
+		Errors:      st.failures,
+		NextRetry:   st.nextRetry,
 
 		Held:        j.hold.status(),
 		PolicyError: j.policy.trouble(),
 		DeadLetters: j.deadLetters.Load(),
 		Skipped:     j.skipped.Load(),
+		Retried:     j.retried.Load(),
+		PassedOver:  j.passedOver.Load(),
+		Unmarked:    j.unmarked.Load(),
 		Forwards:    j.policy.forwards(),
 	}
 	cs.Paused, cs.PausedPartitions = j.pauses.status()

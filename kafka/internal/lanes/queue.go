@@ -70,6 +70,14 @@ func (q *queue) shift(slots []slot) uint32 {
 	return i
 }
 
+// first returns the slot that shift would take, or 0.
+func (q *queue) first() uint32 {
+	if q.n == 0 {
+		return 0
+	}
+	return q.buckets[q.lowest()].first
+}
+
 // lowest moves low to the lowest bucket that is used, and returns its place.
 func (q *queue) lowest() uint64 {
 	at := q.low % uint64(len(q.buckets))

@@ -248,6 +248,15 @@ func (w *Window) Take() (at Slot, r *driver.Record, ok bool) {
 	return Slot{i, s.seq}, s.record, true
 }
 
+// Next returns the record that Take would hand out, or nil if none is ready.
+func (w *Window) Next() *driver.Record {
+	i := w.ready.first()
+	if i == 0 {
+		return nil
+	}
+	return w.slots[i].record
+}
+
 // Finish says that the record of a slot is done. It reports whether that is news.
 //
 // Only Finish makes a slot done. The position moves in Push and Finish only, to the

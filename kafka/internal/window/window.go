@@ -224,6 +224,28 @@ func (w *Window) drop() {
 // oldest returns the first record that waits.
 func (w *Window) oldest() *driver.Record { return &w.segments[w.first].records[0] }
 
+// Next returns the first record that waits, or nil.
+func (w *Window) Next() *driver.Record {
+	if w.waiting == 0 {
+		return nil
+	}
+	return w.oldest()
+}
+
+// Prefix returns how many of the first n records that wait come before the first one
+// that is not as is says.
+func (w *Window) Prefix(n int, is func(*driver.Record) bool) (first int) {
+	for _, s := range w.segments[w.first:] {
+		for i := range s.records {
+			if first == n || !is(&s.records[i]) {
+				return first
+			}
+			first++
+		}
+	}
+	return first
+}
+
 // launch notes that r is under way.
 func (w *Window) launch(r *Run) {
 	w.flights = append(w.flights, flight{r, r.after(len(r.Records))})

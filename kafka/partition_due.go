@@ -1,0 +1,182 @@
+package kafka
+
+import (
+	"slices"
+	"time"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A wait is how long the records of a partition of a retry topic wait before they are
+// handed out. Each is due when its delay has passed since its timestamp. All records of
+// a topic have the same delay, so they are due in about the order of their offsets: the
+// next one is waited for, with one timer, and no record behind it is looked at. The
+// intake's mutex guards it.
+//
+// A clock of a sender that is ahead must not make a record wait for longer than its
+// delay. So where records are dated ahead, or not dated, it is noted when they came.
+type wait struct {
+	delay time.Duration // zero: it is no retry topic, and everything is due
+	seen  []sighting    // in order of offset
+	timer *time.Timer
+	until time.Time // what the timer is set for
+	over  bool      // nothing is handed out any longer
+}
+
+// A sighting is when records came of which some are dated ahead, or not dated.
+type sighting struct {
+	from, end int64
+	at        time.Time
+}
+
+// note notes when a batch came, if that matters.
+func (w *wait) note(b driver.Batch) {
+	if w.delay == 0 || len(b.Records) == 0 {
+		return
+	}
+	now := time.Now()
+	if slices.ContainsFunc(b.Records, func(r driver.Record) bool { return r.Timestamp.IsZero() || r.Timestamp.After(now) }) {
+		w.seen = append(w.seen, sighting{b.Records[0].Offset, b.Records[len(b.Records)-1].Offset + 1, now})
+	}
+}
+
+// due returns when a record is due.
+func (w *wait) due(r *driver.Record) time.Time {
+	at := r.Timestamp
+	if i := slices.IndexFunc(w.seen, func(s sighting) bool { return s.from <= r.Offset && r.Offset < s.end }); i >= 0 {
+		if first := w.seen[i].at; at.IsZero() || first.Before(at) {
+			at = first
+		}
+	}
+	return at.Add(w.delay)
+}
+
+// isDue reports whether a record may be handed out.
+func (w *wait) isDue(r *driver.Record) bool { return w.delay == 0 || !w.due(r).After(time.Now()) }
+
+// holdsBack reports whether the next record, if there is one, is not due. Then wake is
+// called when it is.
+func (w *wait) holdsBack(next *driver.Record, wake func()) bool {
+	if w.delay == 0 || next == nil {
+		return false
+	}
+	for len(w.seen) > 0 && w.seen[0].end <= next.Offset {
+		w.seen = w.seen[1:]
+	}
+	due := w.due(next)
+	left := time.Until(due)
+	if left <= 0 {
+		return false
+	}
+	if !w.over && !due.Equal(w.until) {
+		w.stopTimer()
+		w.until = due
+		w.timer = time.AfterFunc(left, wake)
+	}
+	return true
+}
+
+// rang notes that the timer has called wake.
+func (w *wait) rang() { w.until = time.Time{} }
+
+func (w *wait) stopTimer() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.timer, w.until = nil, time.Time{}
+}
+
+// end lets no timer call wake from now on, but for one that does already.
+func (w *wait) end() {
+	w.over = true
+	w.stopTimer()
+}
+
+// next returns the record that is handed out next, or nil. Called under the mutex.
+func (in *intake) next() *driver.Record {
+	if in.many != nil {
+		return in.many.Next()
+	}
+	return in.serial.Next()
+}
+
+// early returns until when the next record waits to be due, if it does.
+func (in *intake) early() (until time.Time, early bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.earlyUntil()
+}
+
+// earlyUntil is early under the mutex.
+func (in *intake) earlyUntil() (until time.Time, early bool) {
+	r := in.next()
+	if r == nil || in.wait.isDue(r) {
+		return time.Time{}, false
+	}
+	return in.wait.due(r), true
+}
+
+// dueOf returns how many of the next n records are due. If none is, the lane is woken
+// when the first one is. Called under the mutex.
+func (in *intake) dueOf(n int) int {
+	if n == 0 || in.wait.holdsBack(in.serial.Next(), in.ring) {
+		return 0
+	}
+	if in.wait.delay == 0 {
+		return n
+	}
+	return in.serial.Prefix(n, in.wait.isDue)
+}
+
+// ring wakes the lane, since a record has become due.
+func (in *intake) ring() {
+	in.mu.Lock()
+	in.wait.rang()
+	in.mu.Unlock()
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// endWait lets no record become due any longer.
+func (in *intake) endWait() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.wait.end()
+}
+
+// fillWait sets what a status says of a partition of a retry topic. Called under the
+// mutex.
+func (in *intake) fillWait(ps *PartitionStatus) {
+	if in.wait.delay == 0 {
+		return
+	}
+	ps.Delay = in.wait.delay
+	due, early := in.earlyUntil()
+	if early {
+		ps.Due = due
+	}
+	if ps.Oldest.IsZero() {
+		return
+	}
+	ps.Oldest = ps.Oldest.Add(in.wait.delay)
+	if now := time.Now(); early && ps.Oldest.After(due) {
+		ps.Oldest = due
+	} else if !early && ps.Oldest.After(now) { // it was dated ahead
+		ps.Oldest = now
+	}
+}
+
+// early reports whether the next record is not due. Then lanes begin when it is. Called
+// under the intake's mutex.
+func (c *crew) early() bool { return c.intake.wait.holdsBack(c.window.Next(), c.ring) }
+
+// ring lets lanes begin, since a record has become due.
+func (c *crew) ring() {
+	c.intake.mu.Lock()
+	c.intake.wait.rang()
+	seats := c.staff()
+	c.intake.mu.Unlock()
+	c.begin(seats)
+}
