@@ -279,7 +279,7 @@ func tooLarge(err error) bool {
 // topicFor returns the topic for the copy of a record. Its error wraps errNoTarget.
 func (d *outbox) topicFor(m *Message, f *forwarding) (string, error) {
 	if d.cfg.TopicFor == nil {
-		return d.topics[d.retries.home(f.origin.source.Topic)], nil
+		return d.topics[d.retries.home(f.origin.topic())], nil
 	}
 	topic, perr := d.askTopicFor(m, f)
 	if perr == nil {

@@ -47,7 +47,8 @@ type HandlerFailed struct {
 	Topic     string
 	Partition int32
 	Offset    int64
-	Failures  int           // of this record, in earlier claims too
+	Source    Source        // as in RecordSkipped
+	Failures  int           // of this record, in earlier claims and other topics too
 	Next      Failure       // what happens to the record now
 	Backoff   time.Duration // until NextRetry
 	NextRetry time.Time     // when the handler is called again; zero if it is not, or not here
@@ -61,7 +62,8 @@ type RecordSkipped struct {
 	JobName, Group string
 	TopicPartition
 	Offset   int64
-	Attempts int // that failed
+	Attempts int    // that failed
+	Source   Source // where it first lay, if it lies in a retry topic; else the same place
 	Err      error
 }
 
@@ -71,7 +73,8 @@ type RecordForwarded struct {
 	JobName, Group string
 	TopicPartition
 	Offset   int64
-	Attempts int // that failed
+	Attempts int    // that failed
+	Source   Source // as in RecordSkipped
 	To       TopicPartition
 	ToOffset int64  // -1 if the broker has not said it
 	Reason   string // attempts, handler, classify, decode or operator
@@ -85,7 +88,8 @@ type RecordRetried struct {
 	JobName, Group string
 	TopicPartition
 	Offset   int64
-	Attempts int // that failed, in all topics
+	Attempts int    // that failed, in all topics
+	Source   Source // as in RecordSkipped
 	To       TopicPartition
 	ToOffset int64 // -1 if the broker has not said it
 	Delay    time.Duration

@@ -246,7 +246,7 @@ func (l *lane) judge(f *failure) {
 // giveUp chooses what comes after the last attempt at a record where it lies: its next
 // retry topic, or then if none is left.
 func (l *lane) giveUp(f *failure, then Failure) {
-	topic, more := l.env.retries.next(l.claim.Topic, f.origin.source.Topic)
+	topic, more := l.env.retries.next(l.claim.Topic, f.origin.topic())
 	if more {
 		f.do, f.retry = FailureRetryTopic, topic
 		return
@@ -288,7 +288,7 @@ func (l *lane) report() {
 		e := HandlerFailed{
 			JobName: l.env.job, Group: l.env.group,
 			Topic: l.claim.Topic, Partition: l.claim.Partition, Offset: f.record.Offset,
-			Failures: f.attempts, Next: f.do, Err: f.err,
+			Source: f.origin.source, Failures: f.attempts, Next: f.do, Err: f.err,
 		}
 		if f.do == FailureKeep && !l.brake.halted() { // else the next owner tries it again
 			e.Backoff, e.NextRetry = f.wait, f.next
@@ -315,7 +315,7 @@ func (l *lane) skip() {
 			"failures", f.attempts, "error", loggable(f.err))
 		l.env.event(RecordSkipped{
 			JobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),
-			Offset: f.record.Offset, Attempts: f.attempts, Err: f.err,
+			Offset: f.record.Offset, Attempts: f.attempts, Source: f.origin.source, Err: f.err,
 		})
 		l.hands.done(l, f.record.Offset, OutcomeSkipped)
 	}

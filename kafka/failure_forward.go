@@ -128,7 +128,7 @@ func (l *lane) forwarded(f *failure, a forwarded) {
 		"to", a.to.String(), "failures", f.attempts, "error", loggable(f.err))
 	l.env.event(RecordForwarded{
 		JobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),
-		Offset: f.record.Offset, Attempts: f.attempts,
+		Offset: f.record.Offset, Attempts: f.attempts, Source: f.origin.source,
 		To: a.to, ToOffset: a.offset, Reason: f.reason, Err: f.err,
 	})
 	if n := l.row.add(); l.env.policy.tooMany(n) { // a probe that is done would end the hold first
@@ -145,7 +145,7 @@ func (l *lane) retried(f *failure, a forwarded) {
 		"to", a.to.String(), "failures", f.attempts, "delay", place.delay)
 	l.env.event(RecordRetried{
 		JobName: l.env.job, Group: l.env.group, TopicPartition: keyOf(l.claim),
-		Offset: f.record.Offset, Attempts: f.attempts,
+		Offset: f.record.Offset, Attempts: f.attempts, Source: f.origin.source,
 		To: a.to, ToOffset: a.offset, Delay: place.delay, Err: f.err,
 	})
 	l.hands.done(l, f.record.Offset, OutcomeRetryTopic)

@@ -245,10 +245,14 @@ func TestFailedCopyIsSentAgainWithoutTheHandler(t *testing.T) {
 			JobName: "job", Group: "group", TopicPartition: TopicPartition{"orders", 0}, Offset: 1,
 			ToTopic: "dead", Backoff: time.Second, Err: failed[0].Err,
 		}, failed[0])
+		forwarded := eventsOf[RecordForwarded](hook)
+		require.Len(t, forwarded, 1)
+		made := forwarded[0].Source.Timestamp
 		assert.Equal(t, []RecordForwarded{{
 			JobName: "job", Group: "group", TopicPartition: TopicPartition{"orders", 0}, Offset: 1, Attempts: 1,
-			To: TopicPartition{"dead", 7}, ToOffset: 101, Reason: "attempts", Err: errHandler,
-		}}, eventsOf[RecordForwarded](hook))
+			Source: Source{Topic: "orders", Offset: 1, Timestamp: made},
+			To:     TopicPartition{"dead", 7}, ToOffset: 101, Reason: "attempts", Err: errHandler,
+		}}, forwarded)
 		assert.WithinDuration(t, began.Add(time.Hour), time.Now(), 3*time.Minute)
 	})
 }
@@ -641,7 +645,7 @@ func (k *deafKeeper) stop(error) { k.stops++ }
 // has a text of its own.
 func TestEventsOfARecordPrint(t *testing.T) {
 	e := RecordSkipped{JobName: "job", Group: "g", TopicPartition: TopicPartition{"orders", 3}, Offset: 42, Attempts: 2, Err: errHandler}
-	const want = `RecordSkipped{"JobName":"job","Group":"g","TopicPartition":"orders/3","Offset":42,"Attempts":2,"Err":"handler failed"}`
+	const want = `RecordSkipped{"JobName":"job","Group":"g","TopicPartition":"orders/3","Offset":42,"Attempts":2,"Source":{"Topic":"","Partition":0,"Offset":0,"Timestamp":"0001-01-01T00:00:00Z"},"Err":"handler failed"}`
 	assert.Equal(t, want, fmt.Sprint(e))
 	text, err := e.MarshalText()
 	assert.NoError(t, err)

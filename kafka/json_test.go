@@ -118,10 +118,10 @@ func TestFault_D5_EnumerationsAreText(t *testing.T) {
 			`State "none such" is none of off, starting, running, backing off, disabled, stopping, stopped`},
 		{[]text{OpSend, OpReceive, OpProcess, OpProcessBatch, OpAttempt, OpCommit}, new(OpKind),
 			`OpKind "none such" is none of send, receive, process, process batch, attempt, commit`},
-		{[]text{OutcomeDone, OutcomeFailed, OutcomeInterrupted, OutcomeLate, OutcomeForwarded, OutcomeSkipped}, new(Outcome),
-			`Outcome "none such" is none of done, failed, interrupted, late, forwarded, skipped`},
-		{[]text{FailureKeep, FailureDeadLetter, FailureSkip, FailureStop, FailureHold}, new(Failure),
-			`Failure "none such" is none of keep, dead letter, skip, stop, hold`},
+		{[]text{OutcomeDone, OutcomeFailed, OutcomeInterrupted, OutcomeLate, OutcomeForwarded, OutcomeSkipped, OutcomeRetryTopic}, new(Outcome),
+			`Outcome "none such" is none of done, failed, interrupted, late, forwarded, skipped, retry topic`},
+		{[]text{FailureKeep, FailureDeadLetter, FailureSkip, FailureStop, FailureHold, FailureRetryTopic}, new(Failure),
+			`Failure "none such" is none of keep, dead letter, skip, stop, hold, retry topic`},
 	}
 	for _, tt := range cases {
 		for _, v := range tt.values {

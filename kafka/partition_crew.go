@@ -125,7 +125,7 @@ func (c *crew) staff() (first *seat) {
 // Called under the intake's mutex.
 func (c *crew) ready() int {
 	n := c.window.Counts().Ready
-	if c.intake.wait.delay > 0 {
+	if c.intake.waits() {
 		n = min(n, 1)
 	}
 	return n

@@ -92,6 +92,9 @@ func (w *wait) end() {
 	w.stopTimer()
 }
 
+// waits reports whether records wait here until they are due.
+func (in *intake) waits() bool { return in.wait.delay > 0 }
+
 // next returns the record that is handed out next, or nil. Called under the mutex.
 func (in *intake) next() *driver.Record {
 	if in.many != nil {

@@ -51,9 +51,10 @@ func withoutRetry(hs []Header) []Header {
 	switch {
 	case first < 0:
 		return hs
-	case first == 0 && len(hs) == retryHeaders:
+	case slices.ContainsFunc(hs[first:], func(h Header) bool { return !isRetryHeader(h.Key) }):
+	case first == 0:
 		return nil
-	case !slices.ContainsFunc(hs[first:], func(h Header) bool { return !isRetryHeader(h.Key) }):
+	default:
 		return hs[:first:first]
 	}
 	own := slices.Clone(hs[:first])
@@ -71,6 +72,9 @@ type origin struct {
 	source   Source
 	attempts int
 }
+
+// topic returns where the record first lay.
+func (o *origin) topic() string { return o.source.Topic }
 
 // headers returns the headers of a record that goes to a retry topic: own, which are
 // without ours, and ours.

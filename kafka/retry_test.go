@@ -208,19 +208,19 @@ func failuresOf(offset int64, n int) (failures []HandlerFailed) {
 	for i := range n {
 		failures = append(failures, HandlerFailed{
 			JobName: "job", Group: "group", Topic: "orders", Offset: offset,
-			Failures: i + 1, Backoff: min(time.Second<<min(i, 6), time.Minute), Err: errHandler,
+			Source: Source{Topic: "orders", Offset: offset}, Failures: i + 1, Backoff: min(time.Second<<min(i, 6), time.Minute), Err: errHandler,
 		})
 	}
 	return failures
 }
 
-// untimed returns failures without the times of their retries, each of which must be
+// untimed returns failures without the times of their records and of their retries, each of which must be
 // the wait that the event says.
 func untimed(t *testing.T, failures []HandlerFailed) []HandlerFailed {
 	t.Helper()
 	for i := range failures {
 		require.False(t, failures[i].NextRetry.IsZero())
-		failures[i].NextRetry = time.Time{}
+		failures[i].NextRetry, failures[i].Source.Timestamp = time.Time{}, time.Time{}
 	}
 	return failures
 }

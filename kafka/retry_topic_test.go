@@ -2,6 +2,9 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/fault"
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
 )
@@ -126,8 +131,478 @@ func TestRetryTopicHandsOutWhenDue(t *testing.T) {
 		require.Len(t, events, 1)
 		assert.Equal(t, kafka.RecordRetried{
 			JobName: "orders", Group: "orders", TopicPartition: kafka.TopicPartition{Topic: "orders"}, Attempts: 2,
-			To: kafka.TopicPartition{Topic: retry}, Delay: 10 * time.Second, Err: errBad,
+			Source: kafka.Source{Topic: "orders", Timestamp: made},
+			To:     kafka.TopicPartition{Topic: retry}, Delay: 10 * time.Second, Err: errBad,
 		}, events[0])
 		assert.Empty(t, lettersIn(t, b, ordersDLQ))
+	})
+}
+
+const (
+	retry5s = "orders.orders.retry.5s"
+	retry1m = "orders.orders.retry.1m"
+)
+
+func always(*kafka.Message, int) bool { return true }
+
+// A record that fails in each tier is handed out once in each, and then dies, with the
+// place where it first lay and all its attempts. The dead letter has no header of a retry
+// topic.
+func TestRetryTopicsOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 2, retry5s, retry1m)
+		own := []kafka.Header{{Key: "x", Value: []byte("1")}}
+		require.NoError(t, b.Send("orders", []byte("k"), []byte("bad"), memory.ToPartition(1), memory.Headers(own...)))
+		h, rec := newRetryHandler(always), new(kafka.Recorder)
+		m := launch(t, b, retrying(5*time.Second, time.Minute), h.handle, kafka.WithHook(rec))
+		pass(2 * time.Minute)
+
+		calls := h.of("bad")
+		require.Len(t, calls, 4)
+		var topics []string
+		for i, c := range calls {
+			assert.Equal(t, i+1, c.attempt)
+			assert.Equal(t, own, c.headers)
+			assert.Equal(t, kafka.Source{Topic: "orders", Partition: 1, Timestamp: calls[0].source.Timestamp}, c.source)
+			topics = append(topics, c.topic)
+		}
+		assert.Equal(t, []string{"orders", "orders", retry5s, retry1m}, topics)
+		assert.Equal(t, []time.Duration{0, time.Second, 6 * time.Second, 66 * time.Second},
+			[]time.Duration{calls[0].at, calls[1].at, calls[2].at, calls[3].at})
+		letters := lettersIn(t, b, ordersDLQ)
+		require.Len(t, letters, 1)
+		assert.Equal(t, "orders", headerOf(letters[0], kafka.HeaderErrorTopic))
+		assert.Equal(t, "1", headerOf(letters[0], kafka.HeaderErrorPartition))
+		assert.Equal(t, "0", headerOf(letters[0], kafka.HeaderErrorOffset))
+		assert.Equal(t, "4", headerOf(letters[0], kafka.HeaderErrorDeliveryCount))
+		assert.Equal(t, kafka.DeadLetterReasonAttempts, headerOf(letters[0], kafka.HeaderErrorReason))
+		for _, h := range letters[0].Headers {
+			assert.NotContains(t, h.Key, "__retry.")
+		}
+		s := status(t, m)
+		assert.EqualValues(t, 2, s.Retried)
+		assert.EqualValues(t, 1, s.DeadLetters)
+		assert.Zero(t, s.PassedOver+s.Unmarked)
+		var next []kafka.Failure
+		for _, e := range kafka.EventsOf[kafka.HandlerFailed](rec) {
+			next = append(next, e.Next)
+		}
+		assert.Equal(t, []kafka.Failure{kafka.FailureKeep, kafka.FailureRetryTopic, kafka.FailureRetryTopic, kafka.FailureDeadLetter}, next)
+		dead := kafka.EventsOf[kafka.RecordForwarded](rec)
+		require.Len(t, dead, 1)
+		assert.Equal(t, calls[0].source, dead[0].Source)
+		for _, p := range s.Partitions {
+			assert.Zero(t, p.Lag, "%v", p)
+			assert.Equal(t, p.Position, p.Committed)
+		}
+	})
+}
+
+// A tier that is only drained is read and gets nothing. It need not exist.
+func TestDrainedRetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s, retry1m)
+		cfg := retrying(5*time.Second, time.Minute)
+		cfg.Failure.RetryTopics[0].Drain = true
+		cfg.Failure.RetryTopics = append(cfg.Failure.RetryTopics, kafka.RetryTopic{Delay: time.Hour, Drain: true})
+		old := retryRecord("orders", 7, "orders", 3)
+		require.NoError(t, b.Send(retry5s, nil, []byte("old"), memory.Headers(old...)))
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		h := newRetryHandler(always)
+		m := launch(t, b, cfg, h.handle)
+		pass(2 * time.Minute)
+		assert.Equal(t, kafka.StateRunning, status(t, m).State)
+		var topics []string
+		for _, c := range append(h.of("old"), h.of("bad")...) {
+			topics = append(topics, c.topic)
+		}
+		assert.Equal(t, []string{retry5s, retry1m, "orders", "orders", retry1m}, topics)
+		assert.Equal(t, 4, h.of("old")[0].attempt)
+		assert.Equal(t, kafka.Source{Topic: "orders", Offset: 7, Timestamp: time.UnixMilli(12345)}, h.of("old")[0].source)
+		assert.Len(t, lettersIn(t, b, ordersDLQ), 2)
+	})
+}
+
+// retryRecord returns the headers of a record in a retry topic.
+func retryRecord(topic string, offset int, group string, attempts int) []kafka.Header {
+	text := func(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
+	return []kafka.Header{
+		text(kafka.HeaderRetryTopic, topic), text(kafka.HeaderRetryPartition, "0"), text(kafka.HeaderRetryOffset, fmt.Sprint(offset)),
+		text(kafka.HeaderRetryTimestamp, "12345"), text(kafka.HeaderRetryGroup, group), text(kafka.HeaderRetryAttempts, fmt.Sprint(attempts)),
+	}
+}
+
+// A record that another group has sent is passed over. One without headers, with broken
+// ones or of a topic that is not the consumer's is handled as one that never failed, and
+// goes to the next tier and never to an earlier one.
+func TestStrangeRecordsInARetryTopic(t *testing.T) {
+	without := func(key string) []kafka.Header {
+		return slices.DeleteFunc(retryRecord("orders", 7, "orders", 3), func(h kafka.Header) bool { return h.Key == key })
+	}
+	with := func(key, value string) []kafka.Header {
+		return append(without(key), kafka.Header{Key: key, Value: []byte(value)})
+	}
+	for _, batch := range []bool{false, true} {
+		for name, tt := range map[string]struct {
+			headers []kafka.Header
+			foreign bool
+			known   bool
+		}{
+			"known":                {headers: retryRecord("orders", 7, "orders", 3), known: true},
+			"known, of a tier":     {headers: retryRecord(retry5s, 7, "orders", 3), known: true},
+			"foreign":              {headers: retryRecord("orders", 7, "other", 3), foreign: true},
+			"foreign, and broken":  {headers: with(kafka.HeaderRetryGroup, "other\x00"), foreign: true},
+			"no headers":           {},
+			"no group":             {headers: without(kafka.HeaderRetryGroup)},
+			"no topic":             {headers: without(kafka.HeaderRetryTopic)},
+			"no offset":            {headers: without(kafka.HeaderRetryOffset)},
+			"no attempts":          {headers: without(kafka.HeaderRetryAttempts)},
+			"no timestamp":         {headers: without(kafka.HeaderRetryTimestamp)},
+			"a negative partition": {headers: with(kafka.HeaderRetryPartition, "-1")},
+			"no number":            {headers: with(kafka.HeaderRetryOffset, "7x")},
+			"too many attempts":    {headers: with(kafka.HeaderRetryAttempts, "1000001")},
+			"another topic":        {headers: retryRecord("results", 7, "orders", 3)},
+		} {
+			t.Run(fmt.Sprintf("%s, batch %v", name, batch), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := retryBroker(t, 1, retry5s, retry1m)
+					own := kafka.Header{Key: "own", Value: []byte("x")}
+					require.NoError(t, b.Send(retry5s, []byte("k"), []byte("good"), memory.Headers(retryRecord("orders", 6, "orders", 2)...)))
+					require.NoError(t, b.Send(retry5s, []byte("k"), []byte("bad"), memory.Headers(append(slices.Clone(tt.headers), own)...)))
+					require.NoError(t, b.Send(retry5s, []byte("k"), []byte("good"), memory.Headers(retryRecord("orders", 8, "orders", 2)...)))
+					h, rec := newRetryHandler(func(m *kafka.Message, _ int) bool { return string(m.Value) == "bad" }), new(kafka.Recorder)
+					var m *kafka.Manager
+					if batch {
+						m = launchBatch(t, b, retrying(5*time.Second, time.Minute), h, kafka.WithHook(rec))
+					} else {
+						m = launch(t, b, retrying(5*time.Second, time.Minute), h.handle, kafka.WithHook(rec))
+					}
+					pass(5 * time.Minute)
+					s := status(t, m)
+					assert.Len(t, h.of("good"), 2)
+					assert.EqualValues(t, 3, b.Committed("orders", retry5s, 0))
+					passed := kafka.EventsOf[kafka.RecordPassedOver](rec)
+					if tt.foreign {
+						assert.Empty(t, h.of("bad"))
+						assert.EqualValues(t, 1, s.PassedOver)
+						require.Len(t, passed, 1)
+						assert.Equal(t, kafka.TopicPartition{Topic: retry5s}, passed[0].TopicPartition)
+						assert.EqualValues(t, 1, passed[0].Offset)
+						assert.Empty(t, lettersIn(t, b, ordersDLQ))
+						return
+					}
+					assert.Empty(t, passed)
+					calls, letters := h.of("bad"), lettersIn(t, b, ordersDLQ)
+					require.Len(t, calls, 2)
+					require.Len(t, letters, 1)
+					assert.Equal(t, []string{retry5s, retry1m}, []string{calls[0].topic, calls[1].topic})
+					assert.Equal(t, []kafka.Header{own}, calls[0].headers)
+					assert.Equal(t, []kafka.Header{own}, calls[1].headers)
+					before := 0
+					if tt.known {
+						before = 3
+						assert.EqualValues(t, 7, calls[0].source.Offset)
+						assert.Zero(t, s.Unmarked)
+					} else {
+						assert.Equal(t, retry5s, calls[0].source.Topic)
+						assert.EqualValues(t, 1, calls[0].source.Offset)
+						assert.EqualValues(t, 1, s.Unmarked, "it is known from then on")
+					}
+					assert.Equal(t, calls[0].source, calls[1].source)
+					assert.Equal(t, before+1, calls[0].attempt)
+					assert.Equal(t, before+2, calls[1].attempt)
+					assert.Equal(t, fmt.Sprint(before+2), headerOf(letters[0], kafka.HeaderErrorDeliveryCount))
+					assert.Equal(t, calls[0].source.Topic, headerOf(letters[0], kafka.HeaderErrorTopic))
+				})
+			})
+		}
+	}
+}
+
+// launchBatch is launch for a consumer of batches, which names the records that fail.
+func launchBatch(t *testing.T, b driver.Driver, cfg kafka.ConsumerConfig, h *retryHandler, opts ...kafka.Option) *kafka.Manager {
+	t.Helper()
+	m := newManager(t, b, opts...)
+	require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewBatchConsumer(cfg, func(ctx context.Context, ms []*kafka.Message) error {
+		var failed kafka.BatchError
+		for _, m := range ms {
+			if err := h.handle(ctx, m); err != nil {
+				failed.Add(m, err)
+			}
+		}
+		return failed.Err()
+	})))
+	require.NoError(t, m.SetConsumerSwitch(cfg.JobName, true))
+	require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+	synctest.Wait()
+	return m
+}
+
+// A batch of a retry topic holds what is due, and nothing else.
+func TestBatchOfARetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		start := time.Now()
+		for i := range 6 {
+			require.NoError(t, b.Send(retry5s, nil, []byte("r"), memory.Timestamp(start.Add(time.Duration(i/2-2)*time.Second)),
+				memory.Headers(retryRecord("orders", i, "orders", 1)...)))
+		}
+		var sizes []int
+		var at []time.Duration
+		m := newManager(t, b)
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewBatchConsumer(retrying(5*time.Second), func(_ context.Context, ms []*kafka.Message) error {
+			sizes, at = append(sizes, len(ms)), append(at, time.Since(start))
+			return nil
+		})))
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
+		require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+		pass(time.Minute)
+		assert.Equal(t, []int{2, 2, 2}, sizes)
+		assert.Equal(t, []time.Duration{3 * time.Second, 4 * time.Second, 5 * time.Second}, at)
+		assert.EqualValues(t, 6, b.Committed("orders", retry5s, 0))
+	})
+}
+
+// A sender's clock that is ahead costs nothing, one that is behind shortens the wait by as
+// much, and a record without a time waits from when it came.
+func TestClocksOfARetryTopic(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ahead time.Duration
+		due   time.Duration
+	}{
+		"right":                  {0, time.Minute},
+		"ahead":                  {time.Hour, time.Minute},
+		"behind":                 {-20 * time.Second, 40 * time.Second},
+		"behind by more than it": {-time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := retryBroker(t, 1, retry1m)
+				h := newRetryHandler(func(*kafka.Message, int) bool { return false })
+				m := launch(t, b, retrying(time.Minute), h.handle)
+				pass(time.Minute)
+				sent := time.Now()
+				require.NoError(t, b.Send(retry1m, nil, []byte("r"), memory.Timestamp(sent.Add(tt.ahead)), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+				synctest.Wait()
+				if tt.due > 0 {
+					pass(tt.due - time.Millisecond)
+					require.Empty(t, h.of("r"))
+					p := partitionOf(t, m, retry1m)
+					assert.Equal(t, sent.Add(tt.due), p.Due)
+					assert.Equal(t, sent.Add(tt.due), p.Oldest)
+					assert.NoError(t, m.Healthy())
+				}
+				pass(time.Millisecond)
+				require.Len(t, h.of("r"), 1)
+				assert.Zero(t, partitionOf(t, m, retry1m).Due)
+			})
+		})
+	}
+}
+
+func partitionOf(t testing.TB, m *kafka.Manager, topic string) kafka.PartitionStatus {
+	t.Helper()
+	for _, p := range status(t, m).Partitions {
+		if p.Topic == topic {
+			return p
+		}
+	}
+	require.Fail(t, "not owned", topic)
+	return kafka.PartitionStatus{}
+}
+
+// A record that waits keeps no one: not a switch-off, not a shutdown, not another member.
+// It is still there afterwards, due when it was, and with the same count.
+func TestWaitOfARetryTopicEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hour = "orders.orders.retry.1h"
+		b := retryBroker(t, 1, hour)
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		h := newRetryHandler(func(_ *kafka.Message, n int) bool { return n < 3 })
+		cfg := retrying(time.Hour)
+		cfg.Parallelism = 10
+		m := launch(t, b, cfg, h.handle)
+		pass(time.Minute)
+		require.Len(t, h.of("bad"), 2)
+		began := time.Now()
+		require.NoError(t, m.SetConsumerSwitch("orders", false))
+		synctest.Wait()
+		assert.Equal(t, kafka.StateOff, status(t, m).State)
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
+		pass(time.Minute)
+		require.NoError(t, m.Shutdown(context.Background()))
+		assert.Equal(t, time.Minute, time.Since(began))
+		launch(t, b, cfg, h.handle)
+		pass(2 * time.Hour)
+		calls := h.of("bad")
+		require.Len(t, calls, 3)
+		assert.Equal(t, time.Hour+time.Second, calls[2].at)
+		assert.Equal(t, 3, calls[2].attempt)
+	})
+}
+
+// Retry topics are read from their oldest record, though the consumer begins at the
+// newest.
+func TestRetryTopicsBeginAtTheOldestRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		require.NoError(t, b.Send(retry5s, nil, []byte("r"), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+		require.NoError(t, b.Send("orders", nil, []byte("r")))
+		h := newRetryHandler(func(*kafka.Message, int) bool { return false })
+		cfg := retrying(5 * time.Second)
+		cfg.InitialOffset = kafka.OffsetNewest
+		launch(t, b, cfg, h.handle)
+		pass(time.Minute)
+		require.Len(t, h.of("r"), 1)
+		assert.Equal(t, retry5s, h.of("r")[0].topic)
+	})
+}
+
+// A missing retry topic keeps the consumer waiting, with a reason that names it, and it is
+// not created.
+func TestMissingRetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1)
+		h := newRetryHandler(always)
+		m := launch(t, b, retrying(5*time.Second), h.handle)
+		pass(time.Hour)
+		s := status(t, m)
+		assert.Equal(t, kafka.StateBackingOff, s.State)
+		assert.ErrorContains(t, s.Reason, `retry topics: topic "orders.orders.retry.5s" does not exist`)
+		assert.Zero(t, b.Partitions(retry5s))
+		require.NoError(t, b.CreateTopic(retry5s, 1))
+		pass(2 * time.Minute)
+		assert.Equal(t, kafka.StateRunning, status(t, m).State)
+	})
+}
+
+// What the publish to a retry topic comes to decides, as with a dead letter.
+func TestPublishToARetryTopic(t *testing.T) {
+	to := func(i fault.Injector) fault.Injector { return fault.Topic(retry5s, fault.On(fault.Produce, i)) }
+	for name, tt := range map[string]struct {
+		fault    fault.Injector
+		fails    int
+		copies   int
+		disabled bool
+	}{
+		"transient, three times":    {to(fault.First(3, fault.Before(fault.Error("NOT_ENOUGH_REPLICAS")))), 3, 1, false},
+		"of unknown outcome, twice": {to(fault.First(2, fault.After(errors.New("no answer")))), 2, 3, false},
+		"not authorised":            {to(fault.Before(fault.Permanent("TOPIC_AUTHORIZATION_FAILED"))), 1, 0, true},
+		"too large":                 {to(fault.Before(fault.Permanent("MESSAGE_TOO_LARGE"))), 1, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := retryBroker(t, 1, retry5s)
+				require.NoError(t, b.Send("orders", nil, []byte("bad")))
+				h, rec := newRetryHandler(func(m *kafka.Message, _ int) bool { return m.Topic == "orders" }), new(kafka.Recorder)
+				m := launch(t, fault.Wrap(b, tt.fault), retrying(5*time.Second), h.handle, kafka.WithHook(rec))
+				pass(10 * time.Minute)
+				assert.Len(t, kafka.EventsOf[kafka.ForwardFailed](rec), tt.fails)
+				assert.Len(t, lettersIn(t, b, retry5s), tt.copies)
+				if tt.disabled {
+					assert.Equal(t, kafka.StateDisabled, status(t, m).State)
+					assert.LessOrEqual(t, b.Committed("orders", "orders", 0), int64(0))
+					return
+				}
+				assert.Len(t, h.of("bad"), 2+tt.copies)
+				assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+			})
+		})
+	}
+}
+
+// Marks decide in a retry topic as elsewhere. Retry has no attempt left there.
+func TestMarksInARetryTopic(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mark  func(error) error
+		calls int
+		dead  int
+	}{
+		"DeadLetter": {kafka.DeadLetter, 1, 1},
+		"Skip":       {kafka.Skip, 1, 0},
+		"Retry":      {func(err error) error { return kafka.Retry(err, time.Millisecond) }, 2, 1},
+		"Hold":       {func(err error) error { return kafka.Hold(err, time.Hour) }, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := retryBroker(t, 1, retry5s, retry1m)
+				require.NoError(t, b.Send(retry5s, nil, []byte("bad"), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+				h := newRetryHandler(always)
+				m := launch(t, b, retrying(5*time.Second, time.Minute), func(ctx context.Context, m *kafka.Message) error {
+					return tt.mark(h.handle(ctx, m))
+				})
+				pass(2 * time.Minute)
+				assert.Len(t, h.of("bad"), tt.calls)
+				assert.Len(t, lettersIn(t, b, ordersDLQ), tt.dead)
+				if name == "Hold" {
+					require.NoError(t, m.SetConsumerSwitch("orders", false))
+				}
+			})
+		})
+	}
+}
+
+// An operator can send a record to the dead letters whose copy does not arrive in its
+// retry topic.
+func TestResolveARecordOnItsWayToARetryTopic(t *testing.T) {
+	for _, do := range []kafka.Failure{kafka.FailureDeadLetter, kafka.FailureSkip, kafka.FailureKeep} {
+		t.Run(do.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := retryBroker(t, 1, retry5s)
+				require.NoError(t, b.Send("orders", nil, []byte("bad")))
+				away := fault.Topic(retry5s, fault.On(fault.Produce, fault.First(5, fault.Before(fault.Error("NOT_ENOUGH_REPLICAS")))))
+				h := newRetryHandler(func(m *kafka.Message, _ int) bool { return m.Topic == "orders" })
+				m := launch(t, fault.Wrap(b, away), retrying(5*time.Second), h.handle)
+				pass(3 * time.Second)
+				require.NoError(t, m.Resolve(t.Context(), "orders", kafka.TopicPartition{Topic: "orders"}, 0, do))
+				pass(10 * time.Minute)
+				dead, retried := 0, 1
+				switch do {
+				case kafka.FailureDeadLetter:
+					dead, retried = 1, 0
+				case kafka.FailureSkip:
+					retried = 0
+				}
+				assert.Len(t, lettersIn(t, b, ordersDLQ), dead)
+				assert.Len(t, lettersIn(t, b, retry5s), retried)
+				assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+			})
+		})
+	}
+}
+
+// A paused retry topic hands out nothing, though records become due.
+func TestPausedRetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		h := newRetryHandler(func(*kafka.Message, int) bool { return false })
+		m := launch(t, b, retrying(5*time.Second), h.handle)
+		p := kafka.TopicPartition{Topic: retry5s}
+		require.NoError(t, b.Send(retry5s, nil, []byte("r"), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+		synctest.Wait()
+		require.NoError(t, m.Pause("orders", p))
+		pass(time.Minute)
+		assert.Empty(t, h.of("r"))
+		require.NoError(t, m.Resume("orders", p))
+		synctest.Wait()
+		assert.Len(t, h.of("r"), 1)
+	})
+}
+
+// In a topic that is no retry topic of the consumer its headers are data.
+func TestRetryHeadersAreDataElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		hs := retryRecord("other", 7, "other", 3)
+		require.NoError(t, b.Send("orders", nil, []byte("bad"), memory.Headers(hs...)))
+		h := newRetryHandler(always)
+		launch(t, b, retrying(5*time.Second), h.handle)
+		pass(time.Minute)
+		calls := h.of("bad")
+		require.Len(t, calls, 3)
+		assert.Equal(t, hs, calls[0].headers)
+		assert.Equal(t, "orders", calls[0].source.Topic)
+		assert.Empty(t, calls[2].headers, "its copy has ours in their place")
+		assert.Equal(t, calls[0].source, calls[2].source)
 	})
 }

@@ -126,8 +126,12 @@ func recordLine(e kafka.Event) line {
 		return line{Level: levelWarn, Text: "Skipped " + record(e.TopicPartition, e.Offset) + ".", Err: text(e.Err)}
 	case kafka.RecordForwarded:
 		return line{Level: levelWarn, Text: fmt.Sprintf("Dead letter of %s in %s (%s).", record(e.TopicPartition, e.Offset), e.To.Topic, e.Reason), Err: text(e.Err)}
+	case kafka.RecordRetried:
+		return line{Level: levelWarn, Text: fmt.Sprintf("Sent %s to %s, to be tried again after %v.", record(e.TopicPartition, e.Offset), e.To.Topic, e.Delay), Err: text(e.Err)}
+	case kafka.RecordPassedOver:
+		return line{Level: levelWarn, Text: fmt.Sprintf("Passed over %s, which group %s has sent there.", record(e.TopicPartition, e.Offset), e.Owner)}
 	case kafka.ForwardFailed:
-		return line{Level: levelBad, Text: fmt.Sprintf("Dead letter of %s not sent to %s.", record(e.TopicPartition, e.Offset), e.ToTopic), Err: text(e.Err)}
+		return line{Level: levelBad, Text: fmt.Sprintf("Copy of %s not sent to %s.", record(e.TopicPartition, e.Offset), e.ToTopic), Err: text(e.Err)}
 	}
 	return line{}
 }

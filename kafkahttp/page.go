@@ -106,7 +106,7 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 		if p.Level >= levelWarn && (r.Worst == nil || p.Level > r.Worst.Level || p.Level == r.Worst.Level && p.Lag > r.Worst.Lag) {
 			r.Worst = p
 		}
-		if !p.Oldest.IsZero() && (r.Oldest.IsZero() || p.Oldest.Before(r.Oldest)) {
+		if !p.Oldest.IsZero() && p.Due.IsZero() && (r.Oldest.IsZero() || p.Oldest.Before(r.Oldest)) {
 			r.Oldest = p.Oldest
 		}
 		r.Level = max(r.Level, p.Level)

@@ -64,7 +64,7 @@ func TestWhy(t *testing.T) {
 		}), "in trouble", levelWarn, "orders/3 cannot be read."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 1, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The record at offset 7 has failed 9 times."},
-		{part(kafka.PartitionStatus{LastError: down, ForwardError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The copy of offset 7 to the dead letters fails."},
+		{part(kafka.PartitionStatus{LastError: down, ForwardError: down, Errors: 9, Failing: 7}), "stands still", levelBad, "The copy of offset 7 to another topic fails."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 1, BackingOff: 1}), "in trouble", levelBad, "The record at offset 7 has failed 9 times."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 9, BackingOff: 1, Waiting: 5, Workers: 3}), "in trouble", levelBad, "The record at offset 7 has failed 9 times."},
 		{part(kafka.PartitionStatus{LastError: down, Errors: 9, Failing: 7, Undone: 9, BackingOff: 1, Waiting: 8}), "stands still", levelBad, "The record at offset 7 has failed 9 times."},

@@ -106,7 +106,7 @@ func everything(word string) *fakeSource {
 		Switch: true, State: kafka.StateRunning, Reason: fails("reason"), Since: now.Add(-time.Minute),
 		Errors: 3, NextRetry: now.Add(time.Minute), DriverError: fails("driver"), DriverErrorAt: now,
 		Held:        &kafka.HeldStatus{Since: now, Until: now.Add(time.Minute), Err: fails("held")},
-		PolicyError: fails("policy"), CommitError: fails("commit"), DeadLetters: 1234, Skipped: 5, Forwards: true, MaxRate: 12.5,
+		PolicyError: fails("policy"), CommitError: fails("commit"), DeadLetters: 1234, Skipped: 5, Retried: 6, PassedOver: 7, Unmarked: 8, RetryTopics: []string{"retry-" + word}, Forwards: true, MaxRate: 12.5,
 		PausedPartitions: []kafka.TopicPartition{{Topic: "topic-" + word, Partition: 9}},
 		TopicErrors:      []kafka.TopicError{{Topic: "topic-" + word, Partition: -1, Err: fails("topic"), At: now}},
 		Partitions: []kafka.PartitionStatus{{
@@ -114,7 +114,7 @@ func everything(word string) *fakeSource {
 			Buffered: 10, BufferedBytes: 1000, Paused: true, RateLimited: true, InFlight: 1, StandsSince: now.Add(-time.Hour), Oldest: now.Add(-2 * time.Hour),
 			FetchError: fails("fetch"), FetchErrorAt: now, Failing: 42, Errors: 7, LastError: fails("handler"), NextRetry: now.Add(30 * time.Second),
 			ForwardError: fails("forward"), StuckSince: now.Add(-time.Minute),
-		}},
+		}, {Topic: "retry-" + word, Failing: -1, Delay: time.Minute, Due: now.Add(time.Second), Oldest: now.Add(time.Second), Buffered: 1}},
 		Stragglers: []kafka.TopicPartition{{Topic: "topic-" + word, Partition: 1}},
 	}
 	others := []kafka.ConsumerStatus{status}
@@ -142,6 +142,8 @@ func allEvents(word string) []kafka.Event {
 		kafka.HandlerFailed{JobName: job, Topic: tp.Topic, Offset: 4, Err: err, NextRetry: time.Now()},
 		kafka.RecordSkipped{JobName: job, TopicPartition: tp, Err: err},
 		kafka.RecordForwarded{JobName: job, TopicPartition: tp, To: tp, Reason: word, Err: err},
+		kafka.RecordRetried{JobName: job, TopicPartition: tp, To: tp, Delay: time.Minute, Err: err},
+		kafka.RecordPassedOver{JobName: job, TopicPartition: tp, Owner: word},
 		kafka.ForwardFailed{JobName: job, TopicPartition: tp, ToTopic: word, Err: err},
 		kafka.ConsumerHeld{JobName: job, Until: time.Now(), Err: err},
 		kafka.ConsumerHeld{JobName: job},

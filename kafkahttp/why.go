@@ -181,7 +181,7 @@ func whyRecord(p *kafka.PartitionStatus, held bool) []why {
 	case !fails(p):
 		return nil
 	case p.ForwardError != nil:
-		return []why{{Level: levelBad, Text: fmt.Sprintf("The copy of offset %d to the dead letters fails.", p.Failing), Err: text(p.ForwardError), Since: p.StandsSince, Next: p.NextRetry,
+		return []why{{Level: levelBad, Text: fmt.Sprintf("The copy of offset %d to another topic fails.", p.Failing), Err: text(p.ForwardError), Since: p.StandsSince, Next: p.NextRetry,
 			Help: "The handler failed it with: " + text(p.LastError)}}
 	}
 	times := "has failed"

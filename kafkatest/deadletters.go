@@ -131,8 +131,8 @@ func (k *Kafka) WaitSkipped(r *kafka.Message) error {
 
 // given returns the history of a record of a job, for an event about it. The caller
 // holds the mutex.
-func (k *Kafka) given(job string, tp kafka.TopicPartition, offset int64) *history {
-	pos := position{partitionOf(job, tp.Topic, tp.Partition), offset}
+func (k *Kafka) given(job string, s kafka.Source) *history {
+	pos := position{partitionOf(job, s.Topic, s.Partition), s.Offset}
 	if k.records[pos] == nil {
 		k.records[pos] = new(history)
 	}

@@ -34,6 +34,8 @@ type Kafka struct {
 	members  []*member
 	states   []kafka.StateChanged
 	refusals refusals
+
+	retryTopics map[string][]string // by job
 }
 
 // New returns a Kafka without topics that is shut down when t ends, as the
@@ -49,6 +51,8 @@ func New(t testing.TB, opts ...kafka.Option) *Kafka {
 		t:       t,
 		changed: make(chan struct{}),
 		records: make(map[position]*history),
+
+		retryTopics: make(map[string][]string),
 	}
 	out := &output{w: t.Output()}
 	// The observation is the outermost middleware, so that it sees what the core

@@ -2,6 +2,7 @@ package kafkatest
 
 import (
 	"context"
+	"slices"
 
 	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/kafka"
@@ -38,6 +39,33 @@ func partitionOf(job, topic string, p int32) partition {
 	return partition{job, memory.TopicPartition{Topic: topic, Partition: p}}
 }
 
+// place returns the position of a record as a handler of a job gets it. One that lies in a
+// retry topic counts where it first lay: its calls there are further attempts.
+func (k *Kafka) place(job string, m *kafka.Message) position {
+	if k.isRetryTopic(job, m.Topic) {
+		s := m.Source()
+		return position{partitionOf(job, s.Topic, s.Partition), s.Offset}
+	}
+	return positionOf(job, m)
+}
+
+// isRetryTopic reports whether a topic is a retry topic of a job.
+func (k *Kafka) isRetryTopic(job, topic string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	topics, known := k.retryTopics[job]
+	if !known {
+		k.mu.Unlock()
+		s, err := k.Consumer(job)
+		k.mu.Lock()
+		if err == nil {
+			topics = s.RetryTopics
+			k.retryTopics[job] = topics
+		}
+	}
+	return slices.Contains(topics, topic)
+}
+
 func positionOf(job string, m *kafka.Message) position {
 	return position{partitionOf(job, m.Topic, m.Partition), m.Offset}
 }
@@ -57,11 +85,14 @@ func (k *Kafka) observe(next kafka.HandlerFunc) kafka.HandlerFunc {
 
 // begin notes that records are handed out, and returns their histories.
 func (k *Kafka) begin(job string, ms []*kafka.Message) []*history {
+	places := make([]position, len(ms))
+	for i, m := range ms {
+		places[i] = k.place(job, m)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	hs := make([]*history, len(ms))
-	for i, m := range ms {
-		pos := positionOf(job, m)
+	for i, pos := range places {
 		if k.records[pos] == nil {
 			k.records[pos] = new(history)
 		}
@@ -87,7 +118,7 @@ func (k *Kafka) finish(hs []*history) {
 
 // failed notes that the latest call with a record has failed. The caller holds the mutex.
 func (k *Kafka) failed(e kafka.HandlerFailed) {
-	pos := position{partitionOf(e.JobName, e.Topic, e.Partition), e.Offset}
+	pos := position{partitionOf(e.JobName, e.Source.Topic, e.Source.Partition), e.Source.Offset}
 	if k.records[pos] == nil {
 		return
 	}
@@ -110,9 +141,9 @@ func (h hook) Event(e kafka.Event) {
 	case kafka.HandlerFailed:
 		h.k.failed(e)
 	case kafka.RecordForwarded:
-		h.k.given(e.JobName, e.TopicPartition, e.Offset).dead = &e
+		h.k.given(e.JobName, e.Source).dead = &e
 	case kafka.RecordSkipped:
-		h.k.given(e.JobName, e.TopicPartition, e.Offset).skipped = &e
+		h.k.given(e.JobName, e.Source).skipped = &e
 	case kafka.StateChanged:
 		h.k.states = append(h.k.states, e)
 	}

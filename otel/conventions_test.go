@@ -292,6 +292,8 @@ func instrumentsByName() map[string]instrument {
 		"kafka.consumer.retries":            own(counter, "{retry}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
 		"kafka.consumer.dead_letters":       own(counter, "{message}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
 		"kafka.consumer.skipped":            own(counter, "{message}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
+		"kafka.consumer.retried":            own(counter, "{message}", []attribute.Key{"messaging.consumer.group.name", "error.type"}, topicAndGroup),
+		"kafka.consumer.passed_over":        own(counter, "{message}", group, topicAndGroup),
 		"kafka.consumer.rebalances":         own(counter, "{rebalance}", []attribute.Key{"messaging.consumer.group.name", rebalanceKey}, []attribute.Key{"error.type"}),
 		"kafka.consumer.rebalance.duration": own(histogram, "s", group, []attribute.Key{"error.type"}),
 

@@ -49,6 +49,42 @@ func TestA28_DeadLetter(t *testing.T) {
 	})
 }
 
+// A record that goes to a retry topic ends its delivery, which has failed. The copy is
+// sent within it, and handled in a delivery of its own.
+func TestRetriedRecordIsCounted(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		cfg := orders()
+		cfg.Order = kafka.OrderNone
+		cfg.Failure = kafka.FailurePolicy{
+			Then: kafka.FailureSkip, MaxAttempts: 1,
+			RetryTopics: []kafka.RetryTopic{{Delay: time.Minute}},
+		}
+		handled := make(chan int, 1)
+		r.Start(kafka.NewConsumer(cfg, func(_ context.Context, m *kafka.Message) error {
+			if m.Attempt == 1 {
+				return errors.New("no paper")
+			}
+			handled <- m.Attempt
+			return nil
+		}))
+		r.Send("orders", "k", "v")
+		assert.Equal(t, 2, <-handled)
+		synctest.Wait()
+		const retry = "orders.shop.retry.1m"
+		delivery, send, second := r.one("process orders"), r.one("send "+retry), r.one("process "+retry)
+		assert.Equal(t, delivery.SpanContext().SpanID(), send.Parent().SpanID())
+		assert.Equal(t, codes.Error, delivery.Status().Code)
+		assert.Equal(t, "retry_topic", textOf(delivery, outcomeKey))
+		assert.Equal(t, "ack", textOf(second, outcomeKey))
+		group := semconv.MessagingConsumerGroupName("shop")
+		assert.Equal(t, 1.0, r.total("kafka.consumer.retried", group, semconv.MessagingDestinationName("orders")))
+		assert.Zero(t, r.total("kafka.consumer.retries"))
+		assert.Empty(t, r.series("kafka.consumer.dead_letters"))
+		assert.Empty(t, r.series("kafka.consumer.passed_over"))
+		r.balanced()
+	})
+}
+
 func TestSkippedRecordIsCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consume(func(context.Context, *kafka.Message) error { return kafka.Skip(errors.New("not ours")) })

@@ -75,6 +75,8 @@
 //	kafka.consumer.retries               counter       failed attempts that are followed by another
 //	kafka.consumer.dead_letters          counter       records whose copy in a dead-letter topic is acknowledged
 //	kafka.consumer.skipped               counter       records that were skipped after their handler had failed
+//	kafka.consumer.retried               counter       records whose copy in a retry topic is acknowledged
+//	kafka.consumer.passed_over           counter       records of a retry topic that another group has sent there
 //	kafka.consumer.rebalances            counter       partitions assigned, revoked, lost
 //	kafka.consumer.rebalance.duration    histogram, s  of revocations: drain and commit
 //
@@ -84,7 +86,7 @@
 //	kafka.consumer.records_lag          by partition  end of the log - lowest offset that is not done
 //	kafka.consumer.committed_lag        by partition  end of the log - committed position
 //	kafka.consumer.committed_offset     by partition
-//	kafka.consumer.lag_time             by partition  s: age of the oldest record that is not done
+//	kafka.consumer.lag_time             by partition  s: age of the oldest record that is not done; in a retry topic from when it was due
 //	kafka.consumer.operator_paused      by partition  1 while an operator has paused it or its consumer
 //	kafka.consumer.assigned_partitions  by group
 //	kafka.consumer.paused_partitions    by group      not fetched: the handler is behind, or a pause

@@ -14,7 +14,7 @@ import (
 // rebalanceKey says which part of a rebalance was seen.
 const rebalanceKey = attribute.Key("kafka.consumer.rebalance.type")
 
-// events measures rebalances and counts retries, dead letters and skipped records.
+// events measures rebalances and counts what becomes of records that are not handled at once.
 type events struct {
 	*kit
 	attributes []attribute.KeyValue // the user's
@@ -40,6 +40,10 @@ func (o *events) on(e kafka.Event) {
 		o.count(o.metrics.deadLetters, e.Topic, e.Group, e.Err)
 	case kafka.RecordSkipped:
 		o.count(o.metrics.skipped, e.Topic, e.Group, e.Err)
+	case kafka.RecordRetried:
+		o.count(o.metrics.retried, e.Topic, e.Group, e.Err)
+	case kafka.RecordPassedOver:
+		o.count(o.metrics.passedOver, e.Topic, e.Group, nil)
 	}
 }
 
@@ -54,9 +58,12 @@ func (o *events) rebalanced(group, kind, failure string, took time.Duration) {
 	o.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
 }
 
-// count counts what became of a record of a topic, for err.
+// count counts what became of a record of a topic, for err if there is one.
 func (o *events) count(c metric.Int64Counter, topic, group string, err error) {
 	attrs := o.topics.destination(nil, topic, o.topics.template(topic))
-	attrs = append(attrs, semconv.MessagingConsumerGroupName(group), semconv.ErrorTypeKey.String(o.errors.name(err)))
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(group))
+	if err != nil {
+		attrs = append(attrs, semconv.ErrorTypeKey.String(o.errors.name(err)))
+	}
 	c.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
 }

@@ -29,11 +29,13 @@ type instruments struct {
 
 	deadLetters metric.Int64Counter // kafka.consumer.dead_letters
 	skipped     metric.Int64Counter // kafka.consumer.skipped
+	retried     metric.Int64Counter // kafka.consumer.retried
+	passedOver  metric.Int64Counter // kafka.consumer.passed_over
 }
 
 func newInstruments(m metric.Meter) *instruments {
 	var i instruments
-	var errs [10]error
+	var errs [12]error
 	seconds := func(name, what string) (metric.Float64Histogram, error) {
 		return m.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(what), metric.WithExplicitBucketBoundaries(buckets...))
 	}
@@ -50,6 +52,8 @@ func newInstruments(m metric.Meter) *instruments {
 	i.retries, errs[7] = count("kafka.consumer.retries", "{retry}", "Number of failed attempts that are followed by another one.")
 	i.deadLetters, errs[8] = count("kafka.consumer.dead_letters", "{message}", "Number of records whose copy in a dead-letter topic was acknowledged.")
 	i.skipped, errs[9] = count("kafka.consumer.skipped", "{message}", "Number of records that were skipped after their handler had failed.")
+	i.retried, errs[10] = count("kafka.consumer.retried", "{message}", "Number of records whose copy in a retry topic was acknowledged.")
+	i.passedOver, errs[11] = count("kafka.consumer.passed_over", "{message}", "Number of records of a retry topic that another group has sent there.")
 	if err := errors.Join(errs[:]...); err != nil {
 		otel.Handle(err)
 	}

@@ -70,6 +70,8 @@ func outcomeName(o kafka.Outcome) string {
 		return "dead_letter"
 	case kafka.OutcomeSkipped:
 		return "skip"
+	case kafka.OutcomeRetryTopic:
+		return "retry_topic"
 	}
 	return "ack"
 }

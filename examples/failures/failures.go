@@ -47,6 +47,20 @@ func DeadLetters(handle Handle) kafka.Consumer {
 	return kafka.NewConsumer(cfg, handle)
 }
 
+// RetryTopics tries a record again after five seconds and after ten minutes, while all
+// others go on.
+func RetryTopics(handle Handle) kafka.Consumer {
+	cfg := config()
+	cfg.Order = kafka.OrderNone
+	cfg.Failure = kafka.FailurePolicy{
+		MaxAttempts: 2,
+		RetryTopics: []kafka.RetryTopic{{Delay: 5 * time.Second}, {Delay: 10 * time.Minute}},
+		Then:        kafka.FailureDeadLetter,
+		DeadLetter:  kafka.DeadLetterConfig{Topic: "{topic}.{group}.dlq"},
+	}
+	return kafka.NewConsumer(cfg, handle)
+}
+
 // GoOnWithout forgets a record after three attempts. Hooks and the log have it.
 func GoOnWithout(handle Handle) kafka.Consumer {
 	cfg := config()

@@ -65,6 +65,28 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
+func TestRetryTopics(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kafkatest.Kafka) {
+		k.Timeout = time.Hour
+		began := time.Now()
+		k.Start(RetryTopics(func(_ context.Context, m *kafka.Message) error {
+			if string(m.Value) == "bad" || string(m.Value) == "slow" && m.Attempt < 4 {
+				return errDown
+			}
+			return nil
+		}))
+		bad, slow, good := k.Send("orders", "1", "bad"), k.Send("orders", "1", "slow"), k.Send("orders", "1", "good")
+		k.WaitHandled(good)
+		assert.Less(t, time.Since(began), time.Second, "it waits for no other record")
+		k.WaitHandled(slow)
+		assert.Equal(t, 4, k.Attempts(slow))
+		d := k.WaitDead(bad)
+		assert.Equal(t, bad, d.Record, "with the place where it first lay")
+		assert.Equal(t, 4, d.Attempts)
+		assert.InDelta(t, 10*time.Minute+6*time.Second, time.Since(began), float64(2*time.Second))
+	})
+}
+
 func TestGoOnWithout(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kafkatest.Kafka) {
 		k.Start(GoOnWithout(kafkatest.FailTimes(kafka.Unlimited, errDown, nil)))

@@ -40,7 +40,7 @@ func TestFault_G4_ReadmeShowsImportsAndAProgramThatCompiles(t *testing.T) {
 func TestFault_G4_ConfigurationTablesHaveEveryField(t *testing.T) {
 	data, err := os.ReadFile("../../docs/configuration.md")
 	require.NoError(t, err)
-	for _, config := range []string{"ConsumerConfig", "FailurePolicy", "DeadLetterConfig", "ProducerConfig", "Backoff", "TLSConfig", "SASLConfig"} {
+	for _, config := range []string{"ConsumerConfig", "FailurePolicy", "RetryTopic", "DeadLetterConfig", "ProducerConfig", "Backoff", "TLSConfig", "SASLConfig"} {
 		_, table, found := strings.Cut(string(data), "| "+config+" |")
 		require.True(t, found, config)
 		table, _, _ = strings.Cut(table, "\n\n")
