@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +68,89 @@ func TestFailurePoliciesAreChecked(t *testing.T) {
 		{"linger", func(c *ConsumerConfig) { c.BatchLinger = -time.Second }, `BatchLinger: -1s is negative`},
 		{"batch bytes", func(c *ConsumerConfig) { c.MaxBatchBytes = -1 }, `MaxBatchBytes: -1 is negative`},
 	})
+}
+
+func TestRetryTopicsAreChecked(t *testing.T) {
+	with := func(change func(*ConsumerConfig), topics ...RetryTopic) func(*ConsumerConfig) {
+		return func(c *ConsumerConfig) {
+			c.Order = OrderNone
+			c.Failure = FailurePolicy{Then: FailureDeadLetter, MaxAttempts: 3, DeadLetter: DeadLetterConfig{Topic: "dead"}, RetryTopics: topics}
+			if change != nil {
+				change(c)
+			}
+		}
+	}
+	five, minute := RetryTopic{Delay: 5 * time.Second}, RetryTopic{Delay: time.Minute}
+	named := func(topic string) RetryTopic { return RetryTopic{Delay: time.Second, Topic: topic} }
+	refuseConsumers(t, []badConsumer{
+		{"by partition", with(func(c *ConsumerConfig) { c.Order = OrderByPartition }, five),
+			`Failure.RetryTopics: need Order to be OrderNone: a record that waits in another topic is overtaken; OrderByKey keeps the order of a key and retries in memory`},
+		{"by key", with(func(c *ConsumerConfig) { c.Order = OrderByKey }, five),
+			`Failure.RetryTopics: need Order to be OrderNone: a record that waits in another topic is overtaken; OrderByKey keeps the order of a key and retries in memory`},
+		{"keep", with(func(c *ConsumerConfig) { c.Failure.Then, c.Failure.MaxAttempts = FailureKeep, 0 }, five),
+			`Failure.Then: FailureKeep does not go with RetryTopics: a record that has failed in the last one must go somewhere`},
+		{"no attempts", with(func(c *ConsumerConfig) { c.Failure.MaxAttempts = 0 }, five),
+			`Failure.MaxAttempts: is missing, and Failure.Then is not FailureKeep`},
+		{"AutoCommit", with(func(c *ConsumerConfig) { c.AutoCommit = true }, five),
+			`Failure: needs AutoCommit to be false: with it the position moves before the handler runs` + "\n" +
+				`Order: "none" needs AutoCommit to be false: with it the position moves before the handler runs`},
+		{"nine", with(nil, five, five, five, five, five, five, five, five, five), `Failure.RetryTopics: 9 are more than 8`},
+		{"no delay", with(nil, RetryTopic{}), `Failure.RetryTopics[0]: Delay is missing`},
+		{"short", with(nil, five, RetryTopic{Delay: 99 * time.Millisecond}), `Failure.RetryTopics[1]: Delay 99ms is outside 100ms to 24h0m0s`},
+		{"long", with(nil, RetryTopic{Delay: 25 * time.Hour}), `Failure.RetryTopics[0]: Delay 25h0m0s is outside 100ms to 24h0m0s`},
+		{"uneven", with(nil, RetryTopic{Delay: time.Second + 1}), `Failure.RetryTopics[0]: Delay 1.000000001s is no whole number of milliseconds`},
+		{"no group", with(nil, named("{topic}.retry")), `Failure.RetryTopics[0]: Topic "{topic}.retry" has no {group}: another group would get its records`},
+		{"one name", with(nil, minute, RetryTopic{Delay: 60 * time.Second}),
+			`Failure.RetryTopics[1]: for "t": "t.g.retry.1m" is the topic of another retry topic, too`},
+		{"one name, drained", with(nil, named("{topic}.{group}.r"), RetryTopic{Delay: time.Minute, Topic: "t.{group}.r", Drain: true}),
+			`Failure.RetryTopics[1]: for "t": "t.g.r" is the topic of another retry topic, too`},
+		{"the name of another source's", with(func(c *ConsumerConfig) { c.Topics = []string{"tx"} }, named("{topic}x.{group}"), named("{topic}.{group}")),
+			`Failure.RetryTopics[1]: for "tx": "tx.g" is the topic of another retry topic, too`},
+		{"a source", with(func(c *ConsumerConfig) { c.Topics = []string{"t.g.retry.5s"} }, five),
+			`Failure.RetryTopics[0]: for "t": "t.g.retry.5s" is a topic that the consumer reads`},
+		{"the dead letters", with(func(c *ConsumerConfig) { c.Failure.DeadLetter.Topic = "{topic}.g.retry.5s" }, five),
+			`Failure.RetryTopics[0]: for "t": "t.g.retry.5s" is the dead-letter topic`},
+		{"no topic", with(nil, named("{topic}/{group}")),
+			`Failure.RetryTopics[0]: for "t": "t/g" has a character outside a-z, A-Z, 0-9, '.', '_' and '-'`},
+		{"a group that is no topic", with(func(c *ConsumerConfig) { c.ConsumerGroup = "a b"; c.Failure.DeadLetter.Topic = "dead" }, five),
+			`Failure.RetryTopics[0]: for "t": "t.a b.retry.5s" has a character outside a-z, A-Z, 0-9, '.', '_' and '-'`},
+	})
+}
+
+// Retry topics are read from their beginning, and so is one that is only drained. They
+// have a producer also where there are no dead letters.
+func TestDefaultsOfRetryTopics(t *testing.T) {
+	cfg := goodConsumer()
+	cfg.Order, cfg.Topics = OrderNone, []string{"u"}
+	cfg.Failure = FailurePolicy{Then: FailureSkip, MaxAttempts: 2, RetryTopics: []RetryTopic{
+		{Delay: 1500 * time.Millisecond}, {Delay: 90 * time.Second, Drain: true}, {Delay: 24 * time.Hour, Topic: "{group}.{delay}"},
+	}}
+	given := slices.Clone(cfg.Failure.RetryTopics)
+	got, d, err := resolveConsumer(&cfg, slog.New(slog.DiscardHandler), false)
+	require.NoError(t, err)
+	assert.Equal(t, given, cfg.Failure.RetryTopics, "the caller's configuration was changed")
+	retry := []string{"t.g.retry.1500ms", "u.g.retry.1500ms", "t.g.retry.90s", "u.g.retry.90s", "g.24h"}
+	assert.Equal(t, append([]string{"t", "u"}, retry...), d.Topics)
+	assert.Equal(t, retry, d.OldestTopics)
+	assert.Equal(t, OffsetOldest, d.Initial("g.24h"))
+	assert.NotNil(t, got.Failure.DeadLetter.Producer)
+	r := newRetries(&got)
+	assert.Equal(t, []string{"t.g.retry.1500ms", "u.g.retry.1500ms", "g.24h"}, r.topics(true))
+	for _, tt := range []struct{ at, source, want string }{
+		{"t", "t", "t.g.retry.1500ms"}, {"u", "u", "u.g.retry.1500ms"},
+		{"u.g.retry.1500ms", "u", "g.24h"}, {"t.g.retry.90s", "t", "g.24h"}, {"g.24h", "u", ""},
+		{"u.g.retry.1500ms", "u.g.retry.1500ms", "g.24h"},
+	} {
+		next, ok := r.next(tt.at, tt.source)
+		assert.Equal(t, tt.want, next)
+		assert.Equal(t, tt.want != "", ok)
+	}
+	for d, want := range map[time.Duration]string{
+		500 * time.Millisecond: "500ms", 5 * time.Second: "5s", 10 * time.Minute: "10m", 24 * time.Hour: "24h",
+		90 * time.Minute: "90m", 60 * time.Second: "1m", 1001 * time.Millisecond: "1001ms",
+	} {
+		assert.Equal(t, want, delayText(d))
+	}
 }
 
 // The producer of dead letters connects as the consumer does, unless it says otherwise.

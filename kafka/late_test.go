@@ -146,7 +146,7 @@ func TestFault_D7_OutcomesHaveNames(t *testing.T) {
 	for o := OutcomeDone; o.String() != ""; o++ {
 		names = append(names, o.String())
 	}
-	assert.Equal(t, []string{"done", "failed", "interrupted", "late", "forwarded", "skipped"}, names)
+	assert.Equal(t, []string{"done", "failed", "interrupted", "late", "forwarded", "skipped", "retry topic"}, names)
 }
 
 // A handler that returns between the end of its window and the last commit's

@@ -194,7 +194,7 @@ func TestWithoutErrors(t *testing.T) {
 	s := everything(secret)
 	for i := range s.consumers { // names may be seen
 		s.consumers[i].JobName = strings.ReplaceAll(s.consumers[i].JobName, secret, "name")
-		s.consumers[i].Topics, s.consumers[i].Group, s.consumers[i].ClientID = nil, "", ""
+		s.consumers[i].Topics, s.consumers[i].RetryTopics, s.consumers[i].Group, s.consumers[i].ClientID = nil, nil, "", ""
 		s.consumers[i].Stragglers, s.consumers[i].PausedPartitions = nil, nil
 		for j := range s.consumers[i].Partitions {
 			s.consumers[i].Partitions[j].Topic = "topic"

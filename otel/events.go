@@ -43,7 +43,7 @@ func (o *events) on(e kafka.Event) {
 	case kafka.RecordRetried:
 		o.count(o.metrics.retried, e.Topic, e.Group, e.Err)
 	case kafka.RecordPassedOver:
-		o.count(o.metrics.passedOver, e.Topic, e.Group, nil)
+		o.passedOver(e.Topic, e.Group)
 	}
 }
 
@@ -58,12 +58,16 @@ func (o *events) rebalanced(group, kind, failure string, took time.Duration) {
 	o.metrics.rebalances.Add(ctx, 1, addOption(append(attrs, rebalanceKey.String(kind)))...)
 }
 
-// count counts what became of a record of a topic, for err if there is one.
+// count counts what became of a record of a topic, for err.
 func (o *events) count(c metric.Int64Counter, topic, group string, err error) {
 	attrs := o.topics.destination(nil, topic, o.topics.template(topic))
-	attrs = append(attrs, semconv.MessagingConsumerGroupName(group))
-	if err != nil {
-		attrs = append(attrs, semconv.ErrorTypeKey.String(o.errors.name(err)))
-	}
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(group), semconv.ErrorTypeKey.String(o.errors.name(err)))
 	c.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
+}
+
+// passedOver counts a record of a retry topic that another group has sent there.
+func (o *events) passedOver(topic, group string) {
+	attrs := o.topics.destination(nil, topic, o.topics.template(topic))
+	attrs = append(attrs, semconv.MessagingConsumerGroupName(group))
+	o.metrics.passedOver.Add(context.Background(), 1, addOption(append(attrs, o.attributes...))...)
 }

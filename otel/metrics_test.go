@@ -33,15 +33,29 @@ func everything(t *testing.T, r *rig) {
 	r.WaitHandled(&kafka.Message{Topic: "orders"})
 	doubts := orders()
 	doubts.JobName, doubts.Topic, doubts.ConsumerGroup = "doubts", "doubts", "doubts"
-	doubts.Failure.DeadLetter.Topic = "doubts.dlq"
+	doubts.Order = kafka.OrderNone
+	doubts.Failure = kafka.FailurePolicy{
+		Then: kafka.FailureSkip, MaxAttempts: 1, DeadLetter: kafka.DeadLetterConfig{Topic: "doubts.dlq"},
+		RetryTopics: []kafka.RetryTopic{{Delay: time.Second}},
+	}
 	r.Start(kafka.NewConsumer(doubts, func(_ context.Context, m *kafka.Message) error {
-		if m.Offset == 0 {
+		switch {
+		case m.Topic != "doubts":
+			return nil
+		case m.Offset == 0:
 			return kafka.DeadLetter(errors.New("no"))
+		case m.Offset == 1:
+			return kafka.Skip(errors.New("no"))
 		}
-		return kafka.Skip(errors.New("no"))
+		return errors.New("no")
 	}))
 	r.WaitDead(r.Kafka.Send("doubts", "k", "secret value"))
 	r.WaitSkipped(r.Kafka.Send("doubts", "k", "secret value"))
+	r.WaitHandled(r.Kafka.Send("doubts", "k", "secret value"))
+	r.Kafka.SendMessage(&kafka.ProducerMessage{
+		Topic: "doubts.doubts.retry.1s", Value: []byte("secret value"),
+		Headers: []kafka.Header{{Key: kafka.HeaderRetryGroup, Value: []byte("other")}},
+	})
 	r.Rebalance("orders")
 	time.Sleep(5 * time.Second)
 }
