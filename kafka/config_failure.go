@@ -38,6 +38,8 @@ func (p *problems) attempts(f *FailurePolicy) {
 	switch {
 	case f.Then == FailureHold:
 		p.add("Failure.Then", "FailureHold counts no attempts; ask for it by Hold or Classify")
+	case f.Then == FailureRetryTopic:
+		p.add("Failure.Then", "FailureRetryTopic is what comes before it; RetryTopics ask for that")
 	case f.MaxAttempts < 0:
 		p.add(field, "%d is negative", f.MaxAttempts)
 	case f.Then == FailureKeep && len(f.RetryTopics) > 0: // refused

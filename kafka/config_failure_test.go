@@ -89,6 +89,8 @@ func TestRetryTopicsAreChecked(t *testing.T) {
 			`Failure.RetryTopics: need Order to be OrderNone: a record that waits in another topic is overtaken; OrderByKey keeps the order of a key and retries in memory`},
 		{"keep", with(func(c *ConsumerConfig) { c.Failure.Then, c.Failure.MaxAttempts = FailureKeep, 0 }, five),
 			`Failure.Then: FailureKeep does not go with RetryTopics: a record that has failed in the last one must go somewhere`},
+		{"then a retry topic", with(func(c *ConsumerConfig) { c.Failure.Then = FailureRetryTopic }, five),
+			`Failure.Then: FailureRetryTopic is what comes before it; RetryTopics ask for that`},
 		{"no attempts", with(func(c *ConsumerConfig) { c.Failure.MaxAttempts = 0 }, five),
 			`Failure.MaxAttempts: is missing, and Failure.Then is not FailureKeep`},
 		{"AutoCommit", with(func(c *ConsumerConfig) { c.AutoCommit = true }, five),

@@ -21,10 +21,11 @@ import (
 //
 // While the handler is at the record Resolve waits, and acts when that call has failed.
 // The records of a batch can come one by one: if one before the record has failed again, it
-// also waits until that one is done. It does not wait while a copy is being sent: FailureSkip breaks the send
-// off, and the copy may arrive all the same; the other actions return nil, since the send
-// is under way. If ctx ends before Resolve has acted, it returns the error of ctx, and does
-// nothing later. A send that it has broken off by then is repeated after a backoff.
+// also waits until that one is done. It does not wait while a copy is being sent: FailureSkip
+// breaks the send off, and so does FailureDeadLetter if the copy goes to a retry topic; it
+// may arrive all the same. The other actions return nil, since the send is under way. If ctx
+// ends before Resolve has acted, it returns the error of ctx, and does nothing later. A send
+// that it has broken off by then is repeated after a backoff.
 //
 // Inside a handler, a callback or a hook Resolve would wait for its own caller: there it
 // does nothing, and its error wraps ErrInside.

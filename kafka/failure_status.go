@@ -27,8 +27,8 @@ type failingRecord struct {
 	err     error
 	sendErr error // of its copy
 	next    time.Time
-	waits   bool // with its lane, which can follow an order for it
-	sending bool // its copy
+	waits   bool    // with its lane, which can follow an order for it
+	sending Failure // FailureDeadLetter or FailureRetryTopic while its copy is being sent, else FailureKeep
 	orders  []order
 }
 
@@ -121,7 +121,7 @@ func (f *failing) beginSend(fs []*failure, breakOff func()) bool {
 	}
 	for _, one := range fs {
 		if i, found := f.find(one.record.Offset); found {
-			f.open[i].sending = true
+			f.open[i].sending = one.do
 		}
 	}
 	f.breakOff = breakOff
@@ -134,7 +134,7 @@ func (f *failing) endSend() {
 	defer f.mu.Unlock()
 	f.breakOff = nil
 	for i := range f.open {
-		f.open[i].sending = false
+		f.open[i].sending = FailureKeep
 	}
 }
 
@@ -167,7 +167,7 @@ func (f *failing) enqueue(offset int64, o order) (breakOff func(), answer error,
 		return nil, ErrNotFailing, true
 	}
 	r := &f.open[i]
-	if r.sending && o.do != FailureSkip { // it is under way
+	if r.sending.copies() && (o.do == FailureKeep || o.do == r.sending) { // it is under way
 		return nil, nil, true
 	}
 	r.orders = append(r.orders, o)

@@ -571,6 +571,28 @@ func TestResolveARecordOnItsWayToARetryTopic(t *testing.T) {
 	}
 }
 
+// While the copy is on its way to a retry topic, an operator can have it go to the dead
+// letters instead.
+func TestResolveDuringASendToARetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		silent := fault.Topic(retry5s, fault.On(fault.Produce, fault.Delay(time.Hour)))
+		h := newRetryHandler(always)
+		m := launch(t, fault.Wrap(b, silent), retrying(5*time.Second), h.handle)
+		pass(10 * time.Second)
+		p := kafka.TopicPartition{Topic: "orders"}
+		require.NoError(t, m.Resolve(t.Context(), "orders", p, 0, kafka.FailureKeep), "it is under way")
+		synctest.Wait()
+		assert.Empty(t, lettersIn(t, b, ordersDLQ))
+		require.NoError(t, m.Resolve(t.Context(), "orders", p, 0, kafka.FailureDeadLetter))
+		pass(time.Minute)
+		require.Len(t, lettersIn(t, b, ordersDLQ), 1)
+		assert.Equal(t, kafka.DeadLetterReasonOperator, headerOf(lettersIn(t, b, ordersDLQ)[0], kafka.HeaderErrorReason))
+		assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+	})
+}
+
 // A paused retry topic hands out nothing, though records become due.
 func TestPausedRetryTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
