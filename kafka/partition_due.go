@@ -20,7 +20,6 @@ type wait struct {
 	seen  []sighting    // in order of offset
 	timer *time.Timer
 	until time.Time // what the timer is set for
-	over  bool      // nothing is handed out any longer
 }
 
 // A sighting is when records came of which some are dated ahead, or not dated.
@@ -68,7 +67,7 @@ func (w *wait) holdsBack(next *driver.Record, wake func()) bool {
 	if left <= 0 {
 		return false
 	}
-	if !w.over && !due.Equal(w.until) {
+	if !due.Equal(w.until) {
 		w.stopTimer()
 		w.until = due
 		w.timer = time.AfterFunc(left, wake)
@@ -84,12 +83,6 @@ func (w *wait) stopTimer() {
 		w.timer.Stop()
 	}
 	w.timer, w.until = nil, time.Time{}
-}
-
-// end lets no timer call wake from now on, but for one that does already.
-func (w *wait) end() {
-	w.over = true
-	w.stopTimer()
 }
 
 // waits reports whether records wait here until they are due.
@@ -142,11 +135,11 @@ func (in *intake) ring() {
 	}
 }
 
-// endWait lets no record become due any longer.
+// endWait lets no timer wake a lane from now on. All lanes have ended.
 func (in *intake) endWait() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.wait.end()
+	in.wait.stopTimer()
 }
 
 // fillWait sets what a status says of a partition of a retry topic. Called under the
