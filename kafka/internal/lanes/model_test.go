@@ -205,7 +205,9 @@ func newPair(cfg Config, known []finished.Run) *pair {
 // take takes a record, if one is ready, and reports whether it has.
 func (p *pair) take(t require.TestingT) bool {
 	some := p.m.counts().Ready > 0
+	next := p.w.Next()
 	slot, r, ok := p.w.Take()
+	require.Same(t, next, r, "what Next has shown")
 	require.Equal(t, some, ok, "taken")
 	if !ok {
 		require.Zero(t, slot)

@@ -130,6 +130,7 @@ func (p *pair) push(n int, before, after int64) {
 // take gives an idle run up to limit records and compares them with the model's.
 func (p *pair) take(t require.TestingT, r *Run, limit int, gather bool) {
 	at := p.m.waiting()
+	p.ahead(t, at, limit)
 	var n int
 	if gather {
 		n = p.w.Gather(r, limit)
@@ -145,6 +146,21 @@ func (p *pair) take(t require.TestingT, r *Run, limit int, gather bool) {
 		require.Equal(t, p.m.records[at+i].Record, r.Records[i])
 		p.m.records[at+i].taken = true
 	}
+}
+
+// ahead compares what can be seen of the records that wait, without taking them.
+func (p *pair) ahead(t require.TestingT, at, limit int) {
+	waiting := p.m.records[at:]
+	if len(waiting) == 0 {
+		require.Nil(t, p.w.Next())
+	} else {
+		require.Equal(t, waiting[0].Record, *p.w.Next())
+	}
+	want := 0
+	for want < min(limit, len(waiting)) && waiting[want].Offset%3 > 0 {
+		want++
+	}
+	require.Equal(t, want, p.w.Prefix(limit, func(r *driver.Record) bool { return r.Offset%3 > 0 }))
 }
 
 // advance finishes done records of r beyond those that are, and begins others.

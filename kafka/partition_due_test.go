@@ -1,0 +1,58 @@
+package kafka
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
+
+// A record is due when its delay has passed since its timestamp, or since it came if that
+// is earlier or the only time that is known. What was noted of when records came is
+// forgotten with them.
+func TestWaitOfARecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := wait{delay: time.Minute}
+		now := time.Now()
+		records := []driver.Record{
+			{Offset: 0, Timestamp: now}, {Offset: 1, Timestamp: now.Add(-time.Hour)},
+			{Offset: 5, Timestamp: now.Add(time.Second)}, {Offset: 6}, {Offset: 7, Timestamp: now.Add(time.Hour)},
+			{Offset: 9, Timestamp: now.Add(time.Hour)},
+		}
+		w.note(driver.Batch{Records: records[:2]})
+		assert.Empty(t, w.seen, "no record is dated ahead")
+		w.note(driver.Batch{Next: 3})
+		time.Sleep(10 * time.Second)
+		w.note(driver.Batch{Records: records[2:5]})
+		time.Sleep(10 * time.Second)
+		w.note(driver.Batch{Records: records[5:]})
+		var due []time.Duration
+		for i := range records {
+			due = append(due, w.due(&records[i]).Sub(now))
+		}
+		const m, s = time.Minute, time.Second
+		assert.Equal(t, []time.Duration{m, m - time.Hour, m + s, m + 10*s, m + 10*s, m + 20*s}, due)
+
+		rang := 0
+		ring := func() { rang++ }
+		assert.False(t, w.holdsBack(nil, ring))
+		assert.False(t, w.holdsBack(&records[1], ring))
+		assert.True(t, w.holdsBack(&records[5], ring))
+		assert.Len(t, w.seen, 1)
+		assert.True(t, w.holdsBack(&records[5], ring), "with the same timer")
+		time.Sleep(w.due(&records[5]).Sub(time.Now()) - 1)
+		synctest.Wait()
+		assert.Zero(t, rang)
+		time.Sleep(1)
+		synctest.Wait()
+		assert.Equal(t, 1, rang)
+		w.rang()
+		assert.False(t, w.holdsBack(&records[5], ring))
+		assert.True(t, w.isDue(&records[5]))
+		w.stopTimer()
+		assert.True(t, (&wait{}).isDue(&driver.Record{Timestamp: now.Add(time.Hour)}), "no retry topic")
+	})
+}
