@@ -32,6 +32,14 @@ func (f *FailurePolicy) isZero() bool {
 // copies reports whether records are copied to other topics.
 func (f *FailurePolicy) copies() bool { return f.DeadLetter.configured() || len(f.RetryTopics) > 0 }
 
+// copyName names what the copies are for.
+func (f *FailurePolicy) copyName() string {
+	if f.DeadLetter.configured() {
+		return "dead letters"
+	}
+	return "retry topics"
+}
+
 // attempts checks MaxAttempts against Then.
 func (p *problems) attempts(f *FailurePolicy) {
 	const field = "Failure.MaxAttempts"

@@ -65,7 +65,7 @@ func (j *job) openLetterProducer(ctx context.Context) (*Producer, error) {
 	dcfg.Logger = j.log
 	d, err := j.m.openProducer(ctx, dcfg)
 	if err != nil {
-		return nil, fmt.Errorf("dead letters: connect: %w", err)
+		return nil, fmt.Errorf("%s: connect: %w", j.cfg.Failure.copyName(), err)
 	}
 	return j.m.newProducer(j.name()+"/dead-letters", cfg, dcfg.Brokers, d), nil
 }
@@ -91,7 +91,7 @@ func checkLetters(d driver.Driver, c *ConsumerConfig) error {
 		err = checkProducer(d, dcfg)
 	}
 	if err != nil {
-		return fmt.Errorf("kafka: consumer %q: dead letters: %w", c.JobName, err)
+		return fmt.Errorf("kafka: consumer %q: %s: %w", c.JobName, c.Failure.copyName(), err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // They replace headers of the same names, so a record that dies twice does not grow.
 const (
 	// HeaderErrorTopic, HeaderErrorPartition and HeaderErrorOffset say where the
-	// record lies. With HeaderErrorGroup they identify it: two dead letters that have
+	// record lies, or where it first lay if it has come from a retry topic. With HeaderErrorGroup they identify it: two dead letters that have
 	// these four in common are two copies of one.
 	HeaderErrorTopic     = "__dlq.errors.topic"
 	HeaderErrorPartition = "__dlq.errors.partition"

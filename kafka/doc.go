@@ -67,7 +67,8 @@
 // shows in the status of its partition, in [HandlerFailed] and in the log.
 //
 // A [FailurePolicy] limits the attempts: then the record goes to a dead-letter topic, is
-// skipped, or switches the consumer off. A handler decides for one error by a mark:
+// skipped, or switches the consumer off. Before that it can wait in retry topics
+// ([RetryTopic]), and its partition goes on. A handler decides for one error by a mark:
 // [Retry], [Skip], [DeadLetter], [Stop], or [Hold], which blames an outage and makes the
 // whole consumer wait. A batch names the records that failed by a [BatchError]. In every
 // case a record is committed only if its handler returned nil, if hooks have got

@@ -98,16 +98,18 @@ type FailurePolicy struct {
 	DeadLetter DeadLetterConfig
 }
 
-// A DeadLetterConfig says where and how the copies of failed records are sent.
+// A DeadLetterConfig says where and how the copies of failed records are sent. Its Producer
+// also sends to retry topics.
 type DeadLetterConfig struct {
 	// Topic is the name of the dead-letter topic. In it {topic} is replaced by the
-	// record's topic and {group} by the consumer's group: "{topic}.{group}.dlq". The
+	// topic in which the record first lay and {group} by the consumer's group: "{topic}.{group}.dlq". The
 	// topic must exist when the consumer starts, and must not be one that it reads.
 	Topic string
 
 	// TopicFor chooses the topic for one record, in place of Topic. If its answer is
 	// empty, no valid name or a topic that the consumer reads, or if it panics, the
-	// record is kept as FailureKeep does and the reason is reported.
+	// record is kept as FailureKeep does and the reason is reported. For a record of a retry
+	// topic, Message.Source says in which topic it first lay.
 	TopicFor func(m *Message, err error) string `json:"-"`
 
 	// Producer is what sends the copies. Nil connects as the consumer does, compresses

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,8 +37,8 @@ func TestWaitOfARecord(t *testing.T) {
 		const m, s = time.Minute, time.Second
 		assert.Equal(t, []time.Duration{m, m - time.Hour, m + s, m + 10*s, m + 10*s, m + 20*s}, due)
 
-		rang := 0
-		ring := func() { rang++ }
+		var rang atomic.Int32
+		ring := func() { rang.Add(1) }
 		assert.False(t, w.holdsBack(nil, ring))
 		assert.False(t, w.holdsBack(&records[1], ring))
 		assert.True(t, w.holdsBack(&records[5], ring))
@@ -45,10 +46,10 @@ func TestWaitOfARecord(t *testing.T) {
 		assert.True(t, w.holdsBack(&records[5], ring), "with the same timer")
 		time.Sleep(w.due(&records[5]).Sub(time.Now()) - 1)
 		synctest.Wait()
-		assert.Zero(t, rang)
+		assert.Zero(t, rang.Load())
 		time.Sleep(1)
 		synctest.Wait()
-		assert.Equal(t, 1, rang)
+		assert.EqualValues(t, 1, rang.Load())
 		w.rang()
 		assert.False(t, w.holdsBack(&records[5], ring))
 		assert.True(t, w.isDue(&records[5]))

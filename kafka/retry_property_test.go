@@ -205,9 +205,13 @@ func runRetries(t *rapid.T) {
 			time.Sleep(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 20 * time.Second}).Draw(t, "for"))
 			w.check(t)
 		}
+		w.pause(t)
 		if !w.calm {
 			w.disturb(t)
 		}
+	}
+	for _, m := range w.m {
+		require.NoError(t, m.Resume("orders"))
 	}
 	for range 20 {
 		time.Sleep(time.Minute)
@@ -217,6 +221,17 @@ func runRetries(t *rapid.T) {
 		w.leave(t, 0)
 	}
 	w.judge(t, most+w.cfg.Failure.MaxAttempts)
+}
+
+// pause pauses a member or lets it go on, perhaps.
+func (w *retryWorld) pause(t *rapid.T) {
+	m := w.m[rapid.IntRange(0, len(w.m)-1).Draw(t, "member")]
+	switch rapid.IntRange(0, 6).Draw(t, "operator") {
+	case 0:
+		require.NoError(t, m.Pause("orders"))
+	case 1:
+		require.NoError(t, m.Resume("orders"))
+	}
 }
 
 // disturb lets members come and go, perhaps.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +106,9 @@ func TestRetryTopicHandsOutWhenDue(t *testing.T) {
 		assert.Equal(t, "k", string(letters[0].Key))
 		sent := letters[0].Timestamp.Sub(h.start)
 		assert.InDelta(t, time.Second, sent, float64(10*time.Millisecond))
+		lags, err := m.Lag(t.Context(), "orders")
+		require.NoError(t, err)
+		assert.Equal(t, kafka.PartitionLag{Topic: retry, Committed: -1, End: 1, Lag: 1}, lags[1], "what waits counts")
 		s := status(t, m)
 		assert.EqualValues(t, 1, s.Retried)
 		assert.Equal(t, []string{retry}, s.RetryTopics)
@@ -627,4 +632,42 @@ func TestRetryHeadersAreDataElsewhere(t *testing.T) {
 		assert.Empty(t, calls[2].headers, "its copy has ours in their place")
 		assert.Equal(t, calls[0].source, calls[2].source)
 	})
+}
+
+// exitingOnce ends the goroutine of the first RecordPassedOver.
+type exitingOnce struct {
+	kafka.NopHook
+	exited atomic.Bool
+}
+
+func (h *exitingOnce) Event(e kafka.Event) {
+	if _, passed := e.(kafka.RecordPassedOver); passed && h.exited.CompareAndSwap(false, true) {
+		runtime.Goexit()
+	}
+}
+
+// A hook that ends the goroutine when it hears of a record of another group does not make
+// the record come to the handler.
+func TestHookThatExitsAtARecordPassedOver(t *testing.T) {
+	for _, batch := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := retryBroker(t, 1, retry5s)
+			for i, group := range []string{"orders", "other", "orders", "other"} {
+				require.NoError(t, b.Send(retry5s, nil, []byte(group), memory.Headers(retryRecord("orders", i, group, 1)...)))
+			}
+			h, hook := newRetryHandler(func(*kafka.Message, int) bool { return false }), new(exitingOnce)
+			run := launch
+			if batch {
+				run = func(t *testing.T, d driver.Driver, cfg kafka.ConsumerConfig, _ func(context.Context, *kafka.Message) error, opts ...kafka.Option) *kafka.Manager {
+					return launchBatch(t, d, cfg, h, opts...)
+				}
+			}
+			run(t, b, retrying(5*time.Second), h.handle, kafka.WithHook(hook))
+			pass(time.Minute)
+			assert.True(t, hook.exited.Load())
+			assert.Len(t, h.of("orders"), 2)
+			assert.Empty(t, h.of("other"))
+			assert.EqualValues(t, 4, b.Committed("orders", retry5s, 0))
+		})
+	}
 }
