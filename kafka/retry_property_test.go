@@ -150,9 +150,9 @@ func delayName(d time.Duration) string {
 	return fmt.Sprint(d.Milliseconds(), "ms")
 }
 
-// Whatever fails how often, and whoever comes and goes: every record is handled or a dead
-// letter, once if nothing makes a second copy; none is handed out before its time; and
-// what is committed is safe.
+// However often records fail, and while members change: every record is handled or is a
+// dead letter, once if nothing makes a second copy. None is handed out before its time.
+// What is committed is safe.
 func TestRetryTopicsUnderRandomFailures(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) { runRetries(t) })

@@ -8,8 +8,8 @@ import (
 )
 
 // A RetryTopic is a topic in which records wait that their handler has failed, each for
-// Delay. Then the same consumer hands them out once more. So a failing record holds up
-// no other one, and its wait survives the process.
+// Delay. Then the same consumer hands them out once more. A record that waits there holds
+// up no other one, and its wait survives the process.
 type RetryTopic struct {
 	// Delay is how long a record waits, from 100ms to 24h in whole milliseconds. It is
 	// measured from the record's timestamp, which is when it was sent to the topic. A

@@ -416,8 +416,8 @@ func partitionOf(t testing.TB, m *kafka.Manager, topic string) kafka.PartitionSt
 	return kafka.PartitionStatus{}
 }
 
-// A record that waits keeps no one: not a switch-off, not a shutdown, not another member.
-// It is still there afterwards, due when it was, and with the same count.
+// A record that waits delays neither a switch-off nor a shutdown. Afterwards it is still
+// there, due when it was, and with the same count.
 func TestWaitOfARetryTopicEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const hour = "orders.orders.retry.1h"
