@@ -96,14 +96,8 @@ func (in *intake) next() *driver.Record {
 	return in.serial.Next()
 }
 
-// early returns until when the next record waits to be due, if it does.
-func (in *intake) early() (until time.Time, early bool) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.earlyUntil()
-}
-
-// earlyUntil is early under the mutex.
+// earlyUntil returns until when the next record waits to be due, if it does. Called under
+// the mutex.
 func (in *intake) earlyUntil() (until time.Time, early bool) {
 	r := in.next()
 	if r == nil || in.wait.isDue(r) {

@@ -47,7 +47,7 @@ func (w *retryWorld) handle(_ context.Context, m *kafka.Message) error {
 		panic(err)
 	}
 	if delay, retry := w.tiers[m.Topic]; retry {
-		if early := m.Timestamp.Add(delay).Sub(time.Now()); early > 0 {
+		if early := time.Until(m.Timestamp.Add(delay)); early > 0 {
 			w.broken = append(w.broken, fmt.Sprintf("record %d is handed out in %s %v too early", id, m.Topic, early))
 		}
 	}
