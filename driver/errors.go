@@ -24,12 +24,12 @@ var (
 	// an error as permanent that passes by itself or when another party acts.
 	ErrPermanent = errors.New("permanent")
 
-	// ErrUnknownOutcome is wrapped by the error of a message that may be in the log:
-	// the driver sent it and got no answer.
+	// ErrUnknownOutcome is wrapped by the error of a message that may be in the log, and of
+	// a mark of Seeker.Seek that may be durable: the driver sent it and got no answer.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 
 	// ErrGroupHasMembers is wrapped by the error of a Group.Commit that the brokers have
-	// refused because the group has members.
+	// refused because the group has members. It passes when they have left.
 	ErrGroupHasMembers = errors.New("the group has members")
 )
 

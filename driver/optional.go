@@ -67,9 +67,43 @@ type TopicFinder interface {
 // a group without members.
 //
 // OpenGroup connects to the cluster. It takes what OpenConsumer takes, of which it uses
-// the settings of the network, Group and Topics. It must return by the end of ctx. The
-// returned group must not depend on ctx. The caller must close it. A driver around another
-// one that is no GroupReader returns an error that wraps errors.ErrUnsupported.
+// the settings of the network, Group and Topics. It must reject a setting of these that it
+// does not support as OpenConsumer does. It must return by the end of ctx, and its error then
+// wraps ctx's error. The returned group must not depend on ctx. The caller must close it. A
+// driver around another one that is no GroupReader returns an error that wraps
+// errors.ErrUnsupported.
 type GroupReader interface {
 	OpenGroup(ctx context.Context, cfg ConsumerConfig) (Group, error)
+}
+
+// A Seeker is a Consumer that can move the positions of its claims, also backwards. The core
+// calls Seek while Run runs, not from inside a method of Handler, and never overlaps two
+// calls. At most one mark names a given claim.
+//
+// Seek must do this, in this order: it ends the claims of the marks by Handler.Revoke, as for
+// a rebalance; it makes the marks durable while the group counts on this member; claims that
+// start there are assigned. It may rejoin the group for that, and so end and assign other
+// claims too. While the member keeps a partition whose claim Seek has ended, a claim of it
+// must be assigned again whatever became of the mark, and it must start at the position that
+// is durable then.
+//
+// Seek returns when the outcome of each mark is known, and by the end of ctx. It does not wait
+// for Assign. It returns nil only if every mark is durable, and otherwise a *CommitError with
+// every mark that is not known to be durable. If ctx has ended, the errors of these wrap ctx's
+// error. If ctx has ended before the call, Seek must end no claim.
+//
+// A claim may end for another reason before its mark was sent: a rebalance, a loss, Close.
+// Its mark must then be refused with ErrClaimEnded, without asking the broker. The error of a
+// mark that the broker refuses because the group no longer counts on this member must wrap
+// ErrClaimEnded as well. The position is untouched in both cases: another member may own it.
+//
+// When Seek has returned, no mark may be sent for it any longer. The error of a mark that was
+// sent and not answered must wrap ErrUnknownOutcome. Such an attempt must not take effect after
+// the position of the next claim was read, and an attempt that Commit made for the old claim
+// must not take effect after the mark of Seek.
+//
+// What Commit does about Metadata that is too large, Seek must do as well. A consumer around
+// another one that is no Seeker returns an error that wraps errors.ErrUnsupported.
+type Seeker interface {
+	Seek(ctx context.Context, to []Mark) error
 }

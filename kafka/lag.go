@@ -8,18 +8,18 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 )
 
-// A PartitionLag is what is known of one partition of a group. Offsets are -1 while they
-// are not known.
+// A PartitionLag is what is known of one partition of a group. Offsets other than Committed
+// are -1 while they are not known.
 type PartitionLag struct {
 	Topic     string
 	Partition int32 // -1 is the whole topic, which cannot be read because of Err
 
-	Committed int64 // the durable position of the group; without Err, -1 says that it has none
+	Committed int64 // the durable position of the group; -1 if it has none, -2 if that is not known
 
 	// Start is where the group continues: Committed, or where ConsumerConfig.InitialOffset
 	// lets it begin on a partition for which it has no position. With OffsetNewest that is
 	// the end, or the beginning if the group has a position in another partition of the
-	// topic. If Committed is no longer in the log, Start is where ConsumerConfig.OutOfRange
+	// topic, which is not known while the position of one is not. If Committed is no longer in the log, Start is where ConsumerConfig.OutOfRange
 	// moves the group; with OutOfRangeStop it is -1, and Err has the code OFFSET_OUT_OF_RANGE.
 	Start int64
 
@@ -116,10 +116,14 @@ func (m *Manager) endAsk() {
 
 // lags returns the lag of each partition of a group with the configuration cfg.
 func lags(cfg *driver.ConsumerConfig, all []driver.GroupPartition) []PartitionLag {
-	known := map[string]bool{} // topics in which the group has a position, or may have one
+	known := map[string]bool{}   // topics in which the group has a position
+	unknown := map[string]bool{} // topics in which it may have one
 	for _, p := range all {
-		if p.Committed >= 0 || positionFailed(p) {
+		switch {
+		case p.Committed >= 0:
 			known[p.Topic] = true
+		case p.Committed == driver.UnknownPosition:
+			unknown[p.Topic] = true
 		}
 	}
 	var ls []PartitionLag
@@ -130,10 +134,12 @@ func lags(cfg *driver.ConsumerConfig, all []driver.GroupPartition) []PartitionLa
 			l.Start, l.Err = outOfLog(cfg.OutOfRange, p)
 		case p.Committed >= 0:
 			l.Start = p.Committed
-		case positionFailed(p):
+		case p.Committed == driver.UnknownPosition:
 			l.Start = -1
 		case cfg.Initial(p.Topic) == driver.OffsetOldest, known[p.Topic]:
 			l.Start = p.Begin
+		case unknown[p.Topic]:
+			l.Start = -1
 		default:
 			l.Start = p.End
 		}
@@ -154,9 +160,4 @@ func outOfLog(policy OutOfRange, p driver.GroupPartition) (start int64, err erro
 		return p.End, p.Err
 	}
 	return -1, &driver.Error{Code: "OFFSET_OUT_OF_RANGE", Err: fmt.Errorf("the position is %d, and the log holds [%d, %d)", p.Committed, p.Begin, p.End)}
-}
-
-// positionFailed reports whether the group's position is what is not known of p.
-func positionFailed(p driver.GroupPartition) bool {
-	return p.Err != nil && p.Committed < 0 && p.End >= 0
 }

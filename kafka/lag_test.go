@@ -101,7 +101,7 @@ func TestLagWhereTheGroupHasNoPosition(t *testing.T) {
 			}
 			return all
 		}
-		missing := kafka.PartitionLag{Topic: "missing", Partition: -1, Committed: -1, Start: -1, Begin: -1, End: -1, Lag: -1}
+		missing := kafka.PartitionLag{Topic: "missing", Partition: -1, Committed: -2, Start: -1, Begin: -1, End: -1, Lag: -1}
 		empty := kafka.PartitionLag{Topic: "results", Committed: -1}
 		part := func(partition int32, committed, start, begin, end, lag int64) kafka.PartitionLag {
 			return kafka.PartitionLag{Topic: "orders", Partition: partition, Committed: committed, Start: start, Begin: begin, End: end, Lag: lag}
@@ -157,9 +157,12 @@ func TestLagOfAnAnswerThatIsNotWhole(t *testing.T) {
 		d := &groupDriver{Driver: newBroker(t, 1), read: func(context.Context) ([]driver.GroupPartition, error) {
 			return []driver.GroupPartition{
 				{Topic: "orders", Partition: 0, Committed: 7, Begin: -1, End: -1, Err: why},
-				{Topic: "orders", Partition: 1, Committed: -1, Begin: 2, End: 9, Err: why}, // its position is not known
-				{Topic: "results", Partition: 0, Committed: -1, Begin: -1, End: -1, Err: why},
-				{Topic: "results", Partition: 1, Committed: -1, Begin: 2, End: 9},
+				{Topic: "orders", Partition: 1, Committed: driver.UnknownPosition, Begin: 2, End: 9, Err: why},
+				{Topic: "orders", Partition: 2, Committed: driver.NoPosition, Begin: 2, End: 9},
+				{Topic: "results", Partition: 0, Committed: driver.NoPosition, Begin: -1, End: 9, Err: why},
+				{Topic: "results", Partition: 1, Committed: driver.NoPosition, Begin: 2, End: 9},
+				{Topic: "unknown", Partition: 0, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: why},
+				{Topic: "unknown", Partition: 1, Committed: driver.NoPosition, Begin: 2, End: 9},
 			}, nil
 		}}
 		m := newManager(t, d)
@@ -170,9 +173,12 @@ func TestLagOfAnAnswerThatIsNotWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []kafka.PartitionLag{
 			{Topic: "orders", Partition: 0, Committed: 7, Start: 7, Begin: -1, End: -1, Lag: -1, Err: why},
-			{Topic: "orders", Partition: 1, Committed: -1, Start: -1, Begin: 2, End: 9, Lag: -1, Err: why},
-			{Topic: "results", Partition: 0, Committed: -1, Start: -1, Begin: -1, End: -1, Lag: -1, Err: why},
+			{Topic: "orders", Partition: 1, Committed: -2, Start: -1, Begin: 2, End: 9, Lag: -1, Err: why},
+			{Topic: "orders", Partition: 2, Committed: -1, Start: 2, Begin: 2, End: 9, Lag: 7},
+			{Topic: "results", Partition: 0, Committed: -1, Start: 9, Begin: -1, End: 9, Lag: 0, Err: why},
 			{Topic: "results", Partition: 1, Committed: -1, Start: 9, Begin: 2, End: 9, Lag: 0},
+			{Topic: "unknown", Partition: 0, Committed: -2, Start: -1, Begin: -1, End: -1, Lag: -1, Err: why},
+			{Topic: "unknown", Partition: 1, Committed: -1, Start: -1, Begin: 2, End: 9, Lag: -1},
 		}, all)
 		require.True(t, d.closed)
 		text, err := json.Marshal(all[0])

@@ -171,7 +171,7 @@ func groupReadsBesideAMissingTopic(e *env) {
 		err := all[0].Err
 		all[0].Err = nil
 		want := []driver.GroupPartition{
-			{Topic: missing, Partition: -1, Committed: -1, Begin: -1, End: -1},
+			{Topic: missing, Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1},
 			{Topic: there, Committed: -1, Begin: 0, End: 3},
 		}
 		if !slices.Equal(all, want) {

@@ -18,6 +18,7 @@ type Broker struct {
 
 	mu        sync.Mutex // guards the fields below and everything that they point to
 	stopped   bool
+	reached   signal // fired when stopped changes
 	topics    map[string]*topic
 	groups    []*group // in order of creation
 	members   int      // member IDs that were assigned
@@ -111,6 +112,7 @@ func (b *Broker) setStopped(stopped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stopped = stopped
+	b.reached.fire()
 	for _, g := range b.groups {
 		g.linksChanged()
 	}

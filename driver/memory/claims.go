@@ -10,6 +10,7 @@ import (
 // guards it.
 type claimSet struct {
 	changed *signal // fired when a claim goes astray
+	seeks   *seeker // learns of ended claims
 	live    []*claim
 	astray  []*claim // whose position is no longer in the log; they deliver nothing
 }
@@ -65,6 +66,7 @@ func (s *claimSet) firstAstray() *claim {
 func (s *claimSet) end(ks []*claim) {
 	for _, k := range ks {
 		k.ended = true
+		s.seeks.ended(k)
 	}
 	over := func(k *claim) bool { return k.ended }
 	s.astray = slices.DeleteFunc(s.astray, over) // or they would be ended a second time

@@ -118,14 +118,19 @@ func (c *committer) apply(marks []driver.Mark, a *attempt) {
 			a.fail([]driver.Mark{m}, err)
 			continue
 		}
-		if err := metadataErr(k.partition(), c.placeOf(m).metadata); err != nil {
-			c.plain, c.refused = true, err
-			c.place.g.changed.fire()
-		}
-		k.committed = c.placeOf(m)
-		c.place.commit(k.partition(), k.committed, false)
+		c.store(k, m, Commit{})
 	}
 	c.place.g.progress.fire()
+}
+
+// store records m, without its metadata if the broker refuses that.
+func (c *committer) store(k *claim, m driver.Mark, what Commit) {
+	if err := metadataErr(k.partition(), c.placeOf(m).metadata); err != nil {
+		c.plain, c.refused = true, err
+		c.place.g.changed.fire()
+	}
+	k.committed = c.placeOf(m)
+	c.place.commit(k.partition(), k.committed, what)
 }
 
 // takeRefused returns, once, the answer to metadata that was too large.

@@ -126,7 +126,7 @@ func TestCommitObserver(t *testing.T) {
 		}
 		m := b.Members("g")[0].ID
 		tp := memory.TopicPartition{Topic: "t"}
-		require.Equal(t, []memory.Commit{{"g", m, 1, tp, 2, "", false}, {"g", m, 1, tp, 3, "", false}}, seen, "seen")
+		require.Equal(t, []memory.Commit{{"g", m, 1, tp, 2, "", false, false}, {"g", m, 1, tp, 3, "", false, false}}, seen, "seen")
 	})
 }
 

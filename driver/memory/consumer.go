@@ -17,6 +17,7 @@ import (
 //	membership  its place in the group
 //	topics      which incarnations of its topics it has seen
 //	commits     Commit
+//	seeks       Seek
 //
 // The goroutine of Run ties them together: see run. The broker's mutex guards them all.
 type consumer struct {
@@ -30,11 +31,13 @@ type consumer struct {
 	place   membership
 	topics  topicHistory
 	commits committer
+	seeks   seeker
 }
 
 var _ interface {
 	driver.HighWatermarker
 	driver.SessionDeadliner
+	driver.Seeker
 } = (*consumer)(nil)
 
 func newConsumer(b *Broker, cfg driver.ConsumerConfig) *consumer {
@@ -50,7 +53,8 @@ func newConsumer(b *Broker, cfg driver.ConsumerConfig) *consumer {
 	if byEpochs {
 		c.link.every, c.link.group = b.consumerGroups.HeartbeatInterval, b.consumerGroups.SessionTimeout
 	}
-	c.claims.changed = &g.changed
+	c.claims.changed, c.claims.seeks = &g.changed, &c.seeks
+	c.seeks.wake = &g.changed
 	c.place = membership{g: g, instance: cfg.InstanceID, link: &c.link, claims: &c.claims, topics: &c.topics, byEpochs: byEpochs}
 	c.topics = topicHistory{b: b, topics: cfg.Topics, known: make(map[string]int)}
 	c.commits = committer{b: b, place: &c.place, claims: &c.claims}

@@ -25,15 +25,20 @@ func (r *run) participate() error {
 	if err := r.watch.until(r.c.place.synced); err != nil {
 		return err
 	}
-	if err := r.adopt(); err != nil {
-		return err
-	}
-	return r.watch.until(func() (bool, error) {
-		if r.c.link.up() && r.c.g.state != stable {
-			return false, errRebalance(r.c.g)
+	for {
+		if err := r.adopt(); err != nil {
+			return err
 		}
-		return false, nil
-	})
+		err := r.until(func() (bool, error) {
+			if r.c.link.up() && r.c.g.state != stable {
+				return false, errRebalance(r.c.g)
+			}
+			return false, nil
+		})
+		if err != errSought {
+			return err
+		}
+	}
 }
 
 // join waits until the group is complete under a new generation. While the members have no

@@ -67,9 +67,21 @@ func (b *Broker) group(name string) *group {
 			return g
 		}
 	}
-	g := &group{b: b, name: name, offsets: make(map[TopicPartition]place), pinned: make(map[string]bool)}
+	g := newGroup(b, name)
 	b.groups = append(b.groups, g)
 	return g
+}
+
+// look returns a group as it is. One that does not exist is empty, and is not created.
+func (b *Broker) look(name string) *group {
+	if i := slices.IndexFunc(b.groups, func(g *group) bool { return g.name == name }); i >= 0 {
+		return b.groups[i]
+	}
+	return newGroup(b, name)
+}
+
+func newGroup(b *Broker, name string) *group {
+	return &group{b: b, name: name, offsets: make(map[TopicPartition]place), pinned: make(map[string]bool)}
 }
 
 // join asks for c to be in the next generation. id is "" for a new member.

@@ -30,8 +30,8 @@ type groupView struct {
 
 // Read implements driver.Group.
 func (v *groupView) Read(ctx context.Context) (all []driver.GroupPartition, err error) {
-	err = v.ask(ctx, func(g *group) error {
-		all = all[:0]
+	err = v.ask(ctx, func() error {
+		g := v.b.look(v.name)
 		for _, topic := range v.topics {
 			all = append(all, g.read(topic)...)
 		}
@@ -46,7 +46,7 @@ func (v *groupView) Read(ctx context.Context) (all []driver.GroupPartition, err 
 // read returns what a client learns of the partitions of a topic.
 func (g *group) read(topic string) (all []driver.GroupPartition) {
 	if err := g.b.topicError(topic); err != nil {
-		return []driver.GroupPartition{{Topic: topic, Partition: -1, Committed: -1, Begin: -1, End: -1, Err: err}}
+		return []driver.GroupPartition{{Topic: topic, Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: err}}
 	}
 	for i, l := range g.b.topics[topic].partitions {
 		tp := TopicPartition{topic, int32(i)}
@@ -61,13 +61,14 @@ func (g *group) read(topic string) (all []driver.GroupPartition) {
 
 // Commit implements driver.Group.
 func (v *groupView) Commit(ctx context.Context, marks []driver.GroupMark) error {
-	err := v.ask(ctx, func(g *group) error {
+	err := v.ask(ctx, func() error {
+		g := v.b.group(v.name)
 		if len(g.members) > 0 {
 			return errHasMembers(g)
 		}
 		var failed []error
 		for _, m := range marks {
-			if err := g.commitFromOutside(m); err != nil {
+			if err := v.commit(g, m); err != nil {
 				failed = append(failed, &driver.PartitionError{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Err: err})
 			}
 		}
@@ -77,15 +78,18 @@ func (v *groupView) Commit(ctx context.Context, marks []driver.GroupMark) error 
 	return err
 }
 
-// commitFromOutside records a position for a group without members. The group is not new
-// to the topic from then on.
-func (g *group) commitFromOutside(m driver.GroupMark) error {
+// commit records a position for a group without members. The group is not new to the topic
+// from then on.
+func (v *groupView) commit(g *group, m driver.GroupMark) error {
 	tp := TopicPartition{m.Topic, m.Partition}
 	if err := g.b.topicError(m.Topic); err != nil {
 		return err
 	}
-	if g.b.log(tp) == nil {
+	switch {
+	case g.b.log(tp) == nil:
 		return errUnknownPartition(m.Topic, m.Partition)
+	case m.Offset < 0 || !slices.Contains(v.topics, m.Topic):
+		return fail("INVALID_REQUEST", "%s/%d: offset %d; the view of the group has the topics %q", m.Topic, m.Partition, m.Offset, v.topics)
 	}
 	if err := metadataErr(tp, m.Metadata); err != nil {
 		return err
@@ -93,7 +97,7 @@ func (g *group) commitFromOutside(m driver.GroupMark) error {
 	g.offsets[tp] = place{m.Offset, m.Metadata}
 	g.pinned[m.Topic] = true
 	g.progress.fire()
-	g.b.observer.applied(Commit{Group: g.name, Generation: -1, TopicPartition: tp, Offset: m.Offset, Metadata: m.Metadata})
+	g.b.observer.applied(Commit{Group: g.name, Generation: -1, TopicPartition: tp, Offset: m.Offset, Metadata: m.Metadata, Seek: true})
 	return nil
 }
 
@@ -102,7 +106,7 @@ func errHasMembers(g *group) error {
 }
 
 // ask calls f with the mutex held, when the broker can be reached.
-func (v *groupView) ask(ctx context.Context, f func(*group) error) error {
+func (v *groupView) ask(ctx context.Context, f func() error) error {
 	for {
 		changed, err := v.try(ctx, f)
 		if changed == nil {
@@ -119,18 +123,18 @@ func (v *groupView) ask(ctx context.Context, f func(*group) error) error {
 
 // try is one attempt of ask. It returns what the next one has to wait for, if there is to
 // be one.
-func (v *groupView) try(ctx context.Context, f func(*group) error) (changed <-chan struct{}, err error) {
+func (v *groupView) try(ctx context.Context, f func() error) (changed <-chan struct{}, err error) {
 	v.b.mu.Lock()
 	defer v.b.mu.Unlock()
-	switch g := v.b.group(v.name); {
+	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case v.isClosed():
 		return nil, driver.ErrClosed
 	case v.b.stopped:
-		return g.changed.wait(), errUnreachable()
+		return v.b.reached.wait(), errUnreachable()
 	default:
-		return nil, f(g)
+		return nil, f()
 	}
 }
 

@@ -27,7 +27,7 @@ func (b *Broker) Members(group string) []Member {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var all []Member
-	for _, m := range b.group(group).members {
+	for _, m := range b.look(group).members {
 		all = append(all, Member{
 			ID:         m.id,
 			InstanceID: m.c.cfg.InstanceID,

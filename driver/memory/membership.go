@@ -140,10 +140,12 @@ func (m *membership) mayCommit() error {
 	return m.g.mayCommit(m.instance, m.id, m.generation)
 }
 
-// commit records a position that the member commits.
-func (m *membership) commit(tp TopicPartition, at place, gap bool) {
+// commit records a position that the member commits. what says why, to observers.
+func (m *membership) commit(tp TopicPartition, at place, what Commit) {
 	m.g.offsets[tp] = at
-	m.g.b.observer.applied(Commit{m.g.name, m.id, m.generation, tp, at.offset, at.metadata, gap})
+	what.Group, what.Member, what.Generation = m.g.name, m.id, m.generation
+	what.TopicPartition, what.Offset, what.Metadata = tp, at.offset, at.metadata
+	m.g.b.observer.applied(what)
 }
 
 // lostMembership wraps ErrMembershipLost in an answer that means it.

@@ -16,6 +16,7 @@ type Commit struct {
 	Offset   int64
 	Metadata string
 	Gap      bool // the consumer has moved the position into the log, see driver.OutOfRange
+	Seek     bool // the position was asked for by driver.Seeker or driver.Group, and may be behind
 }
 
 // Committed returns the offset that a group has committed for a partition, or -1. A group
@@ -23,14 +24,14 @@ type Commit struct {
 func (b *Broker) Committed(group, topic string, partition int32) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.group(group).committed(TopicPartition{topic, partition})
+	return b.look(group).committed(TopicPartition{topic, partition})
 }
 
 // CommittedMetadata returns what a group has committed beside its offset for a partition.
 func (b *Broker) CommittedMetadata(group, topic string, partition int32) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.group(group).offsets[TopicPartition{topic, partition}].metadata
+	return b.look(group).offsets[TopicPartition{topic, partition}].metadata
 }
 
 // SetCommitted sets the committed offset of a group, without metadata, like an operator.

@@ -9,7 +9,7 @@ func (r *run) reconcile() error {
 		return err
 	}
 	for {
-		if err := r.watch.until(r.c.place.beat); err != nil {
+		if err := r.until(r.c.place.beat); err != nil && err != errSought {
 			return err
 		}
 		if err := r.adopt(); err != nil {

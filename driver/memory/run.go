@@ -99,7 +99,7 @@ func (r *run) moveIntoLog(k *claim) *driver.DataLossError {
 	if r.c.cfg.OutOfRange == driver.OutOfRangeNewest {
 		to = k.log.limit(k.level)
 	}
-	r.c.place.commit(k.partition(), place{offset: to}, true)
+	r.c.place.commit(k.partition(), place{offset: to}, Commit{Gap: true})
 	r.c.g.progress.fire()
 	return &driver.DataLossError{
 		Topic: k.Topic, Partition: k.Partition, From: from, To: to, Begin: k.log.start, End: k.log.end,

@@ -127,7 +127,7 @@ func (v *View) read(ctx context.Context) ([]driver.GroupPartition, error) {
 			topic.Err = errNoPartitions
 		}
 		if topic.Err != nil {
-			all = append(all, driver.GroupPartition{Topic: name, Partition: -1, Committed: -1, Begin: -1, End: -1, Err: v.wire.Wrap(topic.Err)})
+			all = append(all, driver.GroupPartition{Topic: name, Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: v.wire.Wrap(topic.Err)})
 			continue
 		}
 		for _, id := range topic.Partitions {
@@ -164,7 +164,9 @@ func (v *View) partition(p position.Partition, at position.Committed, logs Logs)
 		Committed: get(at.At), Metadata: at.Beside[p], Begin: get(logs.Begin), End: get(logs.End),
 	}
 	err := at.Failed[p]
-	if err == nil {
+	if err != nil {
+		gp.Committed = driver.UnknownPosition
+	} else {
 		err = logs.Failed[p]
 	}
 	gp.Err = v.wire.Wrap(err)

@@ -92,13 +92,13 @@ func TestRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []driver.GroupPartition{
 			{Topic: "b", Committed: -1, Begin: 0, End: 0},
-			{Topic: "forbidden", Partition: -1, Committed: -1, Begin: -1, End: -1, Err: w.Wrap(errRefused)},
+			{Topic: "forbidden", Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: w.Wrap(errRefused)},
 			{Topic: "a", Partition: 0, Committed: 4, Metadata: "m", Begin: 1, End: 10},
 			{Topic: "a", Partition: 1, Committed: 0, Begin: 2, End: -1, Err: w.Wrap(errLoading)},
-			{Topic: "a", Partition: 2, Committed: -1, Begin: -1, End: -1, Err: w.Wrap(errLoading)},
-			{Topic: "a", Partition: 3, Committed: -1, Begin: 3, End: 30, Err: w.Wrap(errRefused)},
-			{Topic: "empty", Partition: -1, Committed: -1, Begin: -1, End: -1, Err: errNoPartitions},
-			{Topic: "unnamed", Partition: -1, Committed: -1, Begin: -1, End: -1, Err: errNoPartitions},
+			{Topic: "a", Partition: 2, Committed: driver.NoPosition, Begin: -1, End: -1, Err: w.Wrap(errLoading)},
+			{Topic: "a", Partition: 3, Committed: driver.UnknownPosition, Begin: 3, End: 30, Err: w.Wrap(errRefused)},
+			{Topic: "empty", Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: errNoPartitions},
+			{Topic: "unnamed", Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: errNoPartitions},
 		}, all)
 
 		w.survey = func(context.Context) (map[string]Topic, error) { return nil, errNever }
