@@ -28,6 +28,7 @@ type consumer struct {
 var _ interface {
 	driver.HighWatermarker
 	driver.SessionDeadliner
+	driver.Seeker
 } = (*consumer)(nil)
 
 func newConsumer(inner driver.Consumer, i Injector, who Call) *consumer {

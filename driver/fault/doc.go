@@ -43,5 +43,8 @@
 //   - Ack: the injector is called when the outcome is known. Before and After acknowledge
 //     a message that is in the log with an unknown outcome; a failure stays as it is.
 //     Never withholds the outcome until Close gives up. Delay withholds it for that time.
-//   - Flush, FindTopic, ReadGroup, CommitGroup: Before, After, Never and Delay have their literal meaning.
+//   - Seek: Before ends no claim. After moves the positions and leaves their outcome
+//     unknown. Never waits for the end of the context or Close, and moves nothing.
+//   - Flush, FindTopic, ReadGroup, CommitGroup, FindOffsets: Before, After, Never and Delay
+//     have their literal meaning.
 package fault

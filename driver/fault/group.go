@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
 )
@@ -62,6 +63,24 @@ func (g *group) Commit(ctx context.Context, marks []driver.GroupMark) error {
 		return f.Err
 	}
 	return err
+}
+
+// FindOffsets implements driver.OffsetFinder. Over a group that is none, its error wraps
+// errors.ErrUnsupported.
+func (g *group) FindOffsets(ctx context.Context, of map[string][]int32, t time.Time) ([]driver.FoundOffsets, error) {
+	finder, ok := g.inner.(driver.OffsetFinder)
+	if !ok {
+		return nil, fmt.Errorf("fault: %T finds no offsets: %w", g.inner, errors.ErrUnsupported)
+	}
+	f, err := g.begin(ctx, FindOffsets)
+	if err != nil {
+		return nil, err
+	}
+	all, err := finder.FindOffsets(ctx, of, t)
+	if err == nil && f.When == AfterCall {
+		return nil, f.Err
+	}
+	return all, err
 }
 
 // begin applies the part of a fault that comes before the call. A Close ends it.

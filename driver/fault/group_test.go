@@ -12,6 +12,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/fault"
+	"github.com/aarontianqx/gopkg/driver/memory"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -56,6 +57,13 @@ func TestGroup(t *testing.T) {
 			timed("CommitGroup", func() error {
 				return g.Commit(testkit.Within(t, time.Minute), []driver.GroupMark{{Topic: "t", Offset: 7}})
 			})
+			g, err = open(fault.FindOffsets)
+			require.NoError(t, err)
+			timed("FindOffsets", func() error {
+				all, err := g.(driver.OffsetFinder).FindOffsets(testkit.Within(t, time.Minute), map[string][]int32{"t": nil}, time.Time{})
+				assert.Equal(t, err == nil, len(all) == 1, "an answer")
+				return err
+			})
 			assert.Equal(t, tt.done, b.Committed("g", "t", 0) == 7, "%v: the position is committed", tt.fault)
 		})
 	}
@@ -76,6 +84,22 @@ func TestCloseEndsAFaultOfAGroup(t *testing.T) {
 		require.NoError(t, g.Close(t.Context()))
 		require.ErrorIs(t, <-answer, driver.ErrClosed)
 	})
+}
+
+// A bareGroup opens groups that find no offsets.
+type bareGroup struct{ *memory.Broker }
+
+func (d bareGroup) OpenGroup(ctx context.Context, cfg driver.ConsumerConfig) (driver.Group, error) {
+	g, err := d.Broker.OpenGroup(ctx, cfg)
+	return struct{ driver.Group }{g}, err
+}
+
+// TestGroupThatFindsNoOffsets is the answer for a group that is no OffsetFinder.
+func TestGroupThatFindsNoOffsets(t *testing.T) {
+	g, err := fault.Wrap(bareGroup{newBroker(t, 1)}, fault.Any()).(driver.GroupReader).OpenGroup(t.Context(), consumerConfig)
+	require.NoError(t, err)
+	_, err = g.(driver.OffsetFinder).FindOffsets(t.Context(), nil, time.Time{})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
 // TestGroupOfADriverWithoutGroups is the answer for a driver that cannot look at groups.

@@ -31,12 +31,14 @@ const (
 	OpenGroup
 	ReadGroup
 	CommitGroup
+	FindOffsets
+	Seek
 )
 
 var opNames = [...]string{
 	"OpenConsumer", "OpenProducer", "Run", "Commit", "Mark", "Pause", "Resume",
 	"CloseConsumer", "Produce", "Ack", "Flush", "CloseProducer", "Deliver", "Heartbeat", "FindTopic",
-	"OpenGroup", "ReadGroup", "CommitGroup",
+	"OpenGroup", "ReadGroup", "CommitGroup", "FindOffsets", "Seek",
 }
 
 // String returns the constant's name.
