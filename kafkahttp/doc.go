@@ -13,14 +13,21 @@
 //	GET  /consumer?name=N    the page of one consumer, with its partitions
 //	GET  /consumers          the status of all consumers, as JSON
 //	GET  /consumers/{name}   the status of one
+//	GET  /lag?name=N         the page of the lag of a consumer's whole group
+//	GET  /consumers/{name}/lag   the same as JSON: kafka.Manager.Lag
 //	GET  /producers          the status of all producers
 //	GET  /events             the latest events, as JSON, or as server-sent events
 //	GET  /ready              200, or 503 with the reason: kafka.Manager.Ready
 //	GET  /healthy            the same for kafka.Manager.Healthy
-//	POST /actions/{action}   with WithControls: switch, resolve or end-hold
+//	POST /actions/{action}   with WithControls: an action, see below
 //
-// A GET changes nothing. Everything is about this process alone: another instance of the
-// program has a page of its own.
+// A GET changes nothing. Everything but the lag of a group is about this process alone:
+// another instance of the program has a page of its own.
+//
+// The lag of a group is asked of the brokers, when it is asked for, within five seconds.
+// Readers of the same group share a question and, for two seconds, its answer. At most four
+// groups are asked for at a time; a reader that finds no place in time gets 503. A driver
+// that cannot read groups from outside makes it 501.
 //
 // # Access
 //

@@ -18,8 +18,8 @@ import (
 type Option struct{ apply func(*handler) }
 
 // WithControls lets the page and its actions change what runs: switch consumers on and
-// off, pause and resume them, change their rates, resolve failing records, end holds. Without it every request but GET and HEAD is
-// refused with 403, and the page has no buttons.
+// off, pause and resume them, change their rates, resolve failing records, end holds.
+// Without it every request but GET and HEAD is refused with 403, and the page has no buttons.
 func WithControls() Option { return Option{func(h *handler) { h.controls = true }} }
 
 // WithoutErrors replaces the texts of errors, which can quote data, on the page, in JSON, in
@@ -31,6 +31,7 @@ type source interface {
 	Consumers() []kafka.ConsumerStatus
 	Consumer(jobName string) (kafka.ConsumerStatus, error)
 	Producers() []kafka.ProducerStatus
+	Lag(ctx context.Context, jobName string) ([]kafka.PartitionLag, error)
 	Ready() error
 	Healthy() error
 	Subscribe(f func(kafka.Event)) (stop func())
@@ -51,6 +52,7 @@ type handler struct {
 
 	events  *events
 	history *history
+	lags    *lags
 	live    *live
 	notices notices
 	inner   http.Handler
@@ -73,6 +75,7 @@ func newHandler(s source, opts ...Option) *handler {
 	}
 	h.events = newEvents(time.Now())
 	h.history = newHistory(s.Consumers)
+	h.lags = newLags(s.Lag)
 	h.live = newLive(h.fragment)
 	h.inner = h.routes()
 	s.Subscribe(h.event)
@@ -117,12 +120,14 @@ func (h *handler) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", h.overview)
 	mux.HandleFunc("GET /consumer", h.consumerPage)
+	mux.HandleFunc("GET /lag", h.lagPage)
 	mux.HandleFunc("GET /live", h.serveLive)
 	mux.HandleFunc("GET /style.css", asset("style.css", "text/css; charset=utf-8"))
 	mux.HandleFunc("GET /icon.svg", asset("icon.svg", "image/svg+xml"))
 	mux.HandleFunc("GET /live.js", asset("live.js", "text/javascript; charset=utf-8"))
 	mux.HandleFunc("GET /consumers", h.consumers)
 	mux.HandleFunc("GET /consumers/{name}", h.consumer)
+	mux.HandleFunc("GET /consumers/{name}/lag", h.lag)
 	mux.HandleFunc("GET /producers", h.producers)
 	mux.HandleFunc("GET /events", h.serveEvents)
 	mux.HandleFunc("GET /ready", h.probe(source.Ready, "ready"))

@@ -127,7 +127,8 @@ func act(t *testing.T, h http.Handler, action, order, done string) {
 func paths(word string) []string {
 	name := url.QueryEscape("job " + word)
 	return []string{"/", "/consumer?name=" + name, "/consumer?name=none", "/consumers", "/consumers/" + url.PathEscape("job "+word), "/consumers/none",
-		"/producers", "/events", "/ready", "/healthy", "/style.css", "/live.js", "/icon.svg", "/none"}
+		"/producers", "/events", "/ready", "/healthy", "/style.css", "/live.js", "/icon.svg", "/none",
+		"/lag?name=" + name, "/consumers/" + url.PathEscape("job "+word) + "/lag", "/lag?name=none", "/consumers/none/lag"}
 }
 
 // A name or an error that looks like code stays text: on pages, in JSON and in events.
@@ -204,6 +205,9 @@ func TestWithoutErrors(t *testing.T) {
 		}
 	}
 	s.producers = nil
+	for i := range s.lags {
+		s.lags[i].Topic = "topic"
+	}
 	h := newTest(t, s, WithoutErrors(), WithControls())
 	for _, e := range allEvents("name") {
 		h.event(replaceErrors(e, errors.New(secret)))
@@ -211,7 +215,7 @@ func TestWithoutErrors(t *testing.T) {
 	shown := newTest(t, s)
 	for i, path := range paths("name") {
 		assert.NotContains(t, get(t, h, path).Body.String(), secret, path)
-		if i < 2 || i == 3 || i == 8 {
+		if i < 2 || i == 3 || i == 8 || i == 14 || i == 15 {
 			assert.Contains(t, get(t, shown, path).Body.String(), secret, path)
 		}
 	}

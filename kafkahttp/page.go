@@ -31,8 +31,9 @@ type page struct {
 	Overview bool
 	Counts   []count
 	Rows     []*row
-	Hidden   int  // rows that the page leaves out
-	One      *row // the consumer of a consumer's page
+	Hidden   int    // rows that the page leaves out
+	One      *row   // the consumer of a consumer's page
+	Group    *group // the group of a page of lags
 
 	Producers []kafka.ProducerStatus
 	Events    []line
@@ -126,6 +127,9 @@ func (r *row) Link() string { return "consumer?" + url.Values{"name": {r.JobName
 
 // JSON returns the address of the consumer's status.
 func (r *row) JSON() string { return "consumers/" + url.PathEscape(r.JobName) }
+
+// LagLink returns the address of the lag of the consumer's group.
+func (r *row) LagLink() string { return "lag?" + url.Values{"name": {r.JobName}}.Encode() }
 
 // ID returns the id of the consumer's element. A name can have blanks, and an id cannot.
 func (r *row) ID() string { return "c-" + url.QueryEscape(r.JobName) }

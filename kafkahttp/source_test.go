@@ -22,6 +22,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeSource struct {
 	consumers []kafka.ConsumerStatus
 	producers []kafka.ProducerStatus
+	lags      []kafka.PartitionLag
+	lagErr    error
 	ready     error
 	healthy   error
 
@@ -47,6 +49,10 @@ func (s *fakeSource) Consumer(name string) (kafka.ConsumerStatus, error) {
 func (s *fakeSource) Producers() []kafka.ProducerStatus { return s.producers }
 func (s *fakeSource) Ready() error                      { return s.ready }
 func (s *fakeSource) Healthy() error                    { return s.healthy }
+
+func (s *fakeSource) Lag(_ context.Context, name string) ([]kafka.PartitionLag, error) {
+	return s.lags, s.lagErr
+}
 
 func (s *fakeSource) Subscribe(func(kafka.Event)) (stop func()) { return func() {} }
 
@@ -124,7 +130,11 @@ func everything(word string) *fakeSource {
 	return &fakeSource{
 		consumers: others,
 		producers: []kafka.ProducerStatus{{ID: "producer " + word, ClientID: "client " + word, Unacknowledged: 2, UnacknowledgedBytes: 300}},
-		ready:     fails("ready"), healthy: fails("healthy"),
+		lags: []kafka.PartitionLag{
+			{Topic: "topic-" + word, Partition: 0, Committed: 41, Start: 41, End: 1242, Lag: 1201},
+			{Topic: "topic-" + word, Partition: -1, Committed: -1, Start: -1, Begin: -1, End: -1, Lag: -1, Err: fails("lag")},
+		},
+		ready: fails("ready"), healthy: fails("healthy"),
 	}
 }
 

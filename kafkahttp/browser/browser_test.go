@@ -274,6 +274,14 @@ func TestActions(t *testing.T) {
 	b.click("button", "Switch payments off")
 	s.WaitState("payments", kafka.StateOff)
 	b.await("Switched off in this process.")
+	for range 3 {
+		waits = s.Send("payments", "1", "good")
+	}
+	b.click("a", "Lag of the whole group")
+	b.await("All partitions of the group")
+	b.await(fmt.Sprintf("payments/0\t3\t%[1]d\t%[1]d\t0\t%[2]d", waits.Offset-2, waits.Offset+1))
+	b.click("a", "payments")
+	b.await("Switched off in this process.")
 	b.click("button", "Switch on")
 	s.WaitState("payments", kafka.StateRunning)
 	b.await("payments is switched on in this process.")
@@ -365,6 +373,11 @@ func TestWithoutScripts(t *testing.T) {
 	}
 	assert.Contains(t, html, "orders is switched off in this process")
 	assert.Contains(t, get(s.url+"consumer?name=orders"), "Switched off in this process.")
+	b.run(chromedp.Click(`a[href^="lag?"]`, chromedp.ByQuery))
+	for end := time.Now().Add(time.Minute); !strings.Contains(html, "Ask again") && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		_ = chromedp.Run(b.ctx, chromedp.OuterHTML("html", &html, chromedp.ByQuery))
+	}
+	assert.Contains(t, html, `<th scope="row">orders/0</th><td class="n">0</td>`)
 	assert.Empty(t, b.complaints)
 }
 
@@ -410,6 +423,10 @@ func TestLooks(t *testing.T) {
 	b.run(chromedp.Navigate(s.url + "consumer?name=orders"))
 	b.await("Switched off")
 	shoot("off")
+	s.Send("orders", "1", "good")
+	b.run(chromedp.Navigate(s.url + "lag?name=orders"))
+	b.await("Ask again")
+	shoot("lag")
 	b.run(chromedp.Navigate(s.url + "consumer?name=none"))
 	b.await("no consumer of that job name")
 	shoot("unknown")
