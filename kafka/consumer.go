@@ -55,7 +55,7 @@ type Header = driver.Header
 // one of them, or a Message, keeps that whole answer in memory: up to
 // MaxMessageBytes for each partition that came with it, or more for a larger
 // record, and up to MaxDecompressedBytes for a batch that was compressed. Messages
-// also come in groups of up to 32 that share one allocation. To keep a part of a
+// also come in groups of up to 99 that share one allocation. To keep a part of a
 // record for longer than the call, keep a copy: bytes.Clone(m.Value).
 type Message struct {
 	Topic     string

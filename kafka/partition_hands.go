@@ -153,15 +153,22 @@ func (h *messageHands) message(l *lane) *Message {
 // go: between two calls of the handler each would wait for memory.
 func (l *lane) messages(records []driver.Record, attempt int) []Message {
 	made := make([]Message, len(records))
+	l.write(made, records, attempt)
+	return made
+}
+
+// write makes records the messages of made, which are zero.
+func (l *lane) write(made []Message, records []driver.Record, attempt int) {
 	for i := range made {
 		r, m := &records[i], &made[i]
 		m.Topic, m.Partition = l.claim.Topic, l.claim.Partition
 		m.Offset, m.Timestamp = r.Offset, r.Timestamp
 		m.Key, m.Value, m.Headers = r.Key, r.Value, r.Headers
 		m.Attempt = attempt
-		if l.waited {
-			l.env.retries.dress(m)
+	}
+	if l.waited {
+		for i := range made {
+			l.env.retries.dress(&made[i])
 		}
 	}
-	return made
 }
