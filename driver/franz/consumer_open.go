@@ -77,7 +77,7 @@ func (b steady) JoinGroupMetadata(interests []string, owned map[string][]int32, 
 func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) ([]kgo.Opt, error) {
 	opts, err := clusterOf(cfg).options(line)
 	errs := []error{err}
-	if p := cfg.GroupProtocol; p != driver.ClassicProtocol {
+	if p := cfg.GroupProtocol; !d.SupportsGroupProtocol(p) {
 		errs = append(errs, invalid(fmt.Errorf("GroupProtocol: %v is not supported", p)))
 	}
 	var chosen []kgo.GroupBalancer
@@ -99,8 +99,8 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 		isolation = kgo.ReadCommitted()
 	}
 	opts = append(opts,
-		kgo.ConsumerGroup(cfg.Group), kgo.Balancers(chosen...), kgo.DisableAutoCommit(),
-		kgo.SessionTimeout(cfg.SessionTimeout), kgo.HeartbeatInterval(cfg.HeartbeatInterval), kgo.RebalanceTimeout(cfg.RebalanceTimeout),
+		kgo.ConsumerGroup(cfg.Group), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(cfg.SessionTimeout), kgo.HeartbeatInterval(heartbeatInterval(cfg)), kgo.RebalanceTimeout(cfg.RebalanceTimeout),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), // see positions_newest.go
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),       // see positions_range.go
 		kgo.FetchIsolationLevel(isolation),
@@ -111,6 +111,11 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 		kgo.Dialer(doubting(line)),
 		kgo.RetryTimeoutFn(retryTimeout(cfg.SessionTimeout)),
 	)
+	if byEpochs(cfg) {
+		opts = append(opts, epochOptions()...)
+	} else {
+		opts = append(opts, kgo.Balancers(chosen...))
+	}
 	if cfg.MaxDecompressedBytes > 0 {
 		opts = append(opts, kgo.MaxDecompressBatchBytes(cfg.MaxDecompressedBytes))
 	}
@@ -135,7 +140,8 @@ func bringsDecompressor(opts []kgo.Opt) bool {
 }
 
 // retryTimeout returns how long kgo tries a request again. It tries a heartbeat for longer
-// than the session: the member itself ends its claims when that is over, and says why.
+// than the session: the member itself ends its claims when that is over, and says why. (Kgo
+// tries one of the ConsumerProtocol again without an end.)
 func retryTimeout(session time.Duration) func(key int16) time.Duration {
 	return func(key int16) time.Duration {
 		if key == response.Heartbeat {
@@ -239,7 +245,7 @@ func (c *consumer) open(ctx context.Context) error {
 // newMemberLine returns the dialer of a session's client. It bounds the wait for heartbeats
 // and hears their answers, and shows fetches to in.
 func (c *consumer) newMemberLine(in *inspector) *dialer.Dialer {
-	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, c.cfg.HeartbeatInterval))
+	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, heartbeatInterval(c.cfg)))
 	line.Report, line.Closing = c.core.Report, c.closing
 	line.Heard = c.membership.heard
 	line.Wrap = func(conn net.Conn) net.Conn { return fetchwire.New(conn, in, fetchwire.LengthFirst) }

@@ -24,7 +24,9 @@ func (c *consumer) Run(h driver.Handler) error {
 	watch.Go(func() { c.endAsker.run(c.watching, askEnds, endAge) })
 	watch.Go(func() { c.topics.lookOut(looking, lookEvery) })
 	watch.Go(func() { c.membership.guard(looking) })
-	watch.Go(func() { c.membership.keepBeating(looking) })
+	if !byEpochs(c.cfg) { // kgo sends the others at all times
+		watch.Go(func() { c.membership.keepBeating(looking) })
+	}
 	err := c.serve()
 	stop()
 	c.stopWatching()
@@ -103,6 +105,7 @@ func (c *consumer) join() error {
 		s.end(errClosing)
 	}
 	s.jobs.Go(s.mend)
+	s.jobs.Go(s.lookForCoordinator)
 	s.run(topics)
 	s.finish()
 	return because(context.Cause(s.running))

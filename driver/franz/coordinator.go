@@ -313,7 +313,8 @@ func (k *coordinator) fetchOffsets(ctx context.Context, partitions []partition) 
 func ofTheGroup(err error) bool {
 	return isCode(err, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress,
 		kerr.GroupAuthorizationFailed, kerr.InvalidGroupID, kerr.GroupIDNotFound,
-		kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.FencedInstanceID)
+		kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.FencedInstanceID,
+		kerr.FencedMemberEpoch, kerr.StaleMemberEpoch)
 }
 
 // otherMembers reports whether a coordinator has refused positions with err because the

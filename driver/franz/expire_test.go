@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -93,7 +94,7 @@ func TestFault_G5_DeliveryTimeoutOutlastsAnOutage(t *testing.T) {
 // then kills it and starts it again.
 func TestFault_G5_DeliveryTimeoutOutlastsAnOutageReal(t *testing.T) {
 	t.Parallel()
-	h, cluster := realHarness(t, 1)
+	h, cluster := realHarness(t, kafkacluster.Config{})
 	for name, away := range map[string]func() func(){
 		"frozen": func() func() {
 			require.NoError(t, cluster.Brokers()[0].Pause())

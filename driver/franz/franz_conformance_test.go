@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver/drivertest"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -54,10 +55,14 @@ func sideBySide(t *testing.T) {
 // a case that cuts the brokers off, or stalls them, needs one alone.
 const conformanceClusters = 3
 
-// TestRealConformance runs on clusters of one broker, or on one of as many as
-// GOPKG_BROKERS says.
 func TestRealConformance(t *testing.T) {
 	testkit.DriversTurn(t, "franz")
+	realConformance(t, nil, func(h *harness) drivertest.Harness { return h })
+}
+
+// realConformance runs the suite on clusters of one broker, or on one of as many as
+// GOPKG_BROKERS says, with properties of the brokers.
+func realConformance(t *testing.T, properties map[string]string, of func(*harness) drivertest.Harness) {
 	brokers := 1
 	if text := os.Getenv("GOPKG_BROKERS"); text != "" {
 		var err error
@@ -70,7 +75,7 @@ func TestRealConformance(t *testing.T) {
 	}
 	free := make(chan *harness, clusters)
 	for range clusters {
-		h, _ := realHarness(t, brokers)
+		h, _ := realHarness(t, kafkacluster.Config{Brokers: brokers, Properties: properties})
 		h.settings.Patience = time.Minute // three brokers are slow on two cores
 		free <- h
 	}
@@ -79,6 +84,6 @@ func TestRealConformance(t *testing.T) {
 		sideBySide(t)
 		h := <-free
 		t.Cleanup(func() { free <- h }) // the last thing that a case does
-		return h
+		return of(h)
 	})
 }

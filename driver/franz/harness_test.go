@@ -120,15 +120,16 @@ func (h *harness) LoseAnswers(_ context.Context, topic string) (refuse func(cont
 }
 
 // realHarness is a harness over a real Kafka, whose clients connect through proxies.
-func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
+func realHarness(t testing.TB, cfg kafkacluster.Config) (*harness, *kafkacluster.Cluster) {
 	t.Helper()
 	g := newGate()
-	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
+	cfg.Advertise = func(_ int, listener, addr string) string {
 		if listener != "PLAINTEXT" {
 			return addr
 		}
 		return proxy(t, g, addr)
-	}})
+	}
+	cluster := kafkacluster.ForTest(t, cfg)
 	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ",")}, cluster
 }
 

@@ -23,6 +23,7 @@ import (
 // time at which it has sent the latest heartbeat that was answered: the answer may have
 // been on its way for long.
 type membership struct {
+	byEpochs    bool          // ConsumerProtocol
 	timeout     time.Duration // of the session
 	interval    time.Duration // of heartbeats
 	coordinator *coordinator
@@ -43,12 +44,13 @@ type membership struct {
 
 func newMembership(cfg driver.ConsumerConfig, core *core.Calls, closing <-chan struct{}) *membership {
 	return &membership{
-		timeout: cfg.SessionTimeout, interval: cfg.HeartbeatInterval, core: core, closing: closing,
+		byEpochs: byEpochs(cfg), timeout: cfg.SessionTimeout, interval: heartbeatInterval(cfg), core: core, closing: closing,
 		base: time.Now(), begun: make(chan struct{}, 1),
 	}
 }
 
-// A member is the identity under which a consumer commits: its generation fences it.
+// A member is the identity under which a consumer commits: its generation fences it, or its
+// epoch.
 type member struct {
 	session    *session
 	id         string
@@ -132,12 +134,17 @@ func membershipLost(err error) error {
 
 // gone reports whether a member that was answered with err owns nothing any longer.
 func gone(err error) bool {
-	return isCode(err, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID) || errors.Is(err, driver.ErrMembershipLost)
+	return isCode(err, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.FencedMemberEpoch) ||
+		errors.Is(err, driver.ErrMembershipLost)
 }
 
 // heard is called with the error code of an answer of the coordinator to kgo, before kgo has
 // it. Kgo hides what its heartbeats are answered while it revokes.
 func (m *membership) heard(key int16, sent time.Time, code int16) {
+	if m.byEpochs {
+		m.heardEpoch(key, sent, code)
+		return
+	}
 	err := kerr.ErrorForCode(code)
 	switch {
 	case err == nil, key == response.Heartbeat && isCode(err, kerr.RebalanceInProgress):

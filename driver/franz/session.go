@@ -38,6 +38,8 @@ type session struct {
 
 	withheld []*claim // with a batch that is held; used by the poll loop
 
+	unreached chan int32 // a broker that could not be dialed; see lookForCoordinator
+
 	mu        sync.Mutex // guards what follows
 	pins      map[partition]int64
 	assigned  map[partition]*holding // what kgo holds
@@ -56,7 +58,7 @@ type holding struct{ _ byte }
 func (c *consumer) newSession(eras incarnation.Eras, pins map[partition]int64) (*session, error) {
 	s := &session{
 		c: c, claims: c.claims, eras: eras, pins: pins,
-		assigned: map[partition]*holding{}, standings: map[*claim]*standing{},
+		assigned: map[partition]*holding{}, standings: map[*claim]*standing{}, unreached: make(chan int32, 1),
 	}
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	s.running, s.stop = context.WithCancelCause(s.ctx)
@@ -122,7 +124,11 @@ func (s *session) reportLost(cause error) {
 // member returns the identity of the member, if it has joined.
 func (s *session) member() (member, bool) {
 	id, generation := s.client.GroupMetadata()
-	return member{session: s, id: id, generation: generation}, id != "" && generation >= 0
+	first := int32(0)
+	if s.c.membership.byEpochs {
+		first = 1 // kgo has an ID and the epoch 0 while it joins
+	}
+	return member{session: s, id: id, generation: generation}, id != "" && generation >= first
 }
 
 // pin returns the end of p from before the join.
@@ -272,6 +278,15 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 		return nil, s.refuse(ctx)
 	}
 	starts, failed, err := s.c.positions.starts(ctx, s.c.leaders.within(surveyTimeout), s, by, fetched)
+	for retry := firstRetry; s.c.membership.byEpochs && errors.Is(err, errSuperseded) && ctx.Err() == nil && !s.isOver(); retry = min(2*retry, lastRetry) {
+		select { // the epoch changes also while the partitions stay
+		case <-time.After(retry):
+		case <-ctx.Done():
+		}
+		if by, ok = s.member(); ok {
+			starts, failed, err = s.c.positions.starts(ctx, s.c.leaders.within(surveyTimeout), s, by, fetched)
+		}
+	}
 	if ctx.Err() != nil || s.isOver() {
 		return nil, s.refuse(ctx)
 	}
@@ -299,7 +314,7 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 	}
 	over := false
 	s.turn.quiet(func() {
-		if now, ok := s.member(); s.isOver() || ctx.Err() != nil || !ok || now != by {
+		if now, ok := s.member(); s.isOver() || ctx.Err() != nil || !ok || !s.goesOn(by, now) {
 			over = true
 			return
 		}
@@ -338,8 +353,7 @@ func (s *session) refuse(ctx context.Context) error {
 // onRevoked gives claims back, before kgo joins again. For a cooperative member it is also
 // called without partitions.
 func (s *session) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int32) {
-	s.c.membership.joining.Store(true)
-	s.client.ForceMetadataRefresh() // a leader balances what it knows, which may be a minute old
+	s.rejoins()
 	partitions := flat(m)
 	if len(partitions) == 0 {
 		return
@@ -354,6 +368,14 @@ func (s *session) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int
 	s.yield(s.takeAt(partitions))
 	for _, cl := range busy { // kgo must not join before they have ended
 		<-cl.ended
+	}
+}
+
+// rejoins notes that kgo joins next, unless the coordinator moves the partitions one by one.
+func (s *session) rejoins() {
+	if !s.c.membership.byEpochs {
+		s.c.membership.joining.Store(true)
+		s.client.ForceMetadataRefresh() // a leader balances what it knows, which may be a minute old
 	}
 }
 
@@ -373,7 +395,7 @@ func (s *session) takeAt(partitions []partition) (taken []*claim) {
 }
 
 // onLost takes claims that are gone. Kgo does not say why; it calls OnGroupManageError next,
-// by the same goroutine.
+// by the same goroutine, or joins again: see membership.heardEpoch.
 func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32) {
 	lost := s.takeAt(flat(m))
 	for _, cl := range lost {
@@ -387,7 +409,7 @@ func (s *session) onLost(_ context.Context, _ *kgo.Client, m map[string][]int32)
 // OnGroupManageError implements kgo's hook: the member has lost what it owned, or could not
 // join. Kgo joins again, whatever the reason is.
 func (s *session) OnGroupManageError(err error) {
-	err = s.c.wrap(err)
+	err = s.c.wrap(unsupported(err))
 	cause := err
 	if wasMember := s.c.membership.endMembership(s); gone(err) || wasMember && !isPermanent(err) {
 		cause = membershipLost(err)
@@ -411,7 +433,10 @@ func (s *session) OnGroupManageError(err error) {
 }
 
 // OnBrokerConnect implements kgo's hook. Kgo does not report an outage otherwise.
-func (s *session) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+func (s *session) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err != nil {
+		s.notReached(b.NodeID)
+	}
 	if err != nil && !s.isOver() && !errors.Is(err, errSilent) {
 		s.c.outage(err)
 	}

@@ -137,6 +137,11 @@ func (s *session) depart(by member) {
 	s.mu.Lock()
 	owes := s.owes
 	s.mu.Unlock()
+	if s.c.membership.byEpochs {
+		s.close() // a join that is under way would bring the member back
+		s.c.coordinator.leaveEpochs(ctx, by)
+		return
+	}
 	if s.c.cfg.InstanceID != "" && !owes {
 		return
 	}

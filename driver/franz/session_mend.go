@@ -254,8 +254,11 @@ const (
 // start. It reports why that takes time, unless it is for the reason that was reported.
 func (s *session) begin(p partition, h *holding, reported error, find func(ctx context.Context, by member) (startAt, error)) {
 	code := codeOf(reported)
-	for retry := firstRetry; s.holds(p, h) && !s.isOver(); retry = min(2*retry, lastRetry) {
+	for retry := firstRetry; !s.isOver(); retry = min(2*retry, lastRetry) {
 		by, ok := s.member()
+		if !s.holds(p, h) { // asked after the identity was read: under a later one p may be another member's
+			return
+		}
 		err := error(errSuperseded)
 		if ok {
 			err = s.tryBegin(p, h, by, find)

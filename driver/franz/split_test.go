@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 )
 
 // produceTogether hands over all messages while no broker answers, so that they
@@ -134,7 +135,7 @@ func TestFault_B4_RefusedBatchIsSplit(t *testing.T) {
 
 func TestFault_B4_RefusedBatchIsSplitReal(t *testing.T) {
 	t.Parallel()
-	h, _ := realHarness(t, 1)
+	h, _ := realHarness(t, kafkacluster.Config{})
 	for name, adapt := range splitVariants() {
 		t.Run(name, func(t *testing.T) {
 			topic := fmt.Sprintf("small-%d", time.Now().UnixNano())
@@ -179,7 +180,7 @@ func TestFault_B5_OneBadRecordFailsAlone(t *testing.T) {
 // one without a key, among good ones.
 func TestFault_B5_OneBadRecordFailsAloneReal(t *testing.T) {
 	t.Parallel()
-	h, cluster := realHarness(t, 1)
+	h, cluster := realHarness(t, kafkacluster.Config{})
 	cases := []struct {
 		code   string
 		config map[string]string

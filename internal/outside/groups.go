@@ -63,8 +63,11 @@ func (c Client) SetCommitted(ctx context.Context, group, topic string, partition
 	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
 
-// EndSessions has a group forget its members.
+// EndSessions has a group forget its members, whatever protocol they have.
 func (c Client) EndSessions(ctx context.Context, group string) error {
+	if ended, err := c.endEpochs(ctx, group); ended {
+		return err
+	}
 	describe := kmsg.NewPtrDescribeGroupsRequest()
 	describe.Groups = []string{group}
 	described, err := send(ctx, c, describe)
@@ -83,4 +86,26 @@ func (c Client) EndSessions(ctx context.Context, group string) error {
 		return err
 	}
 	return kerr.ErrorForCode(left.ErrorCode)
+}
+
+// endEpochs is EndSessions for the ConsumerProtocol. It reports whether there were members.
+func (c Client) endEpochs(ctx context.Context, group string) (ended bool, err error) {
+	describe := kmsg.NewPtrConsumerGroupDescribeRequest()
+	describe.Groups = []string{group}
+	described, err := send(ctx, c, describe)
+	if err != nil {
+		return false, err // the brokers may not have the protocol
+	}
+	for _, m := range described.Groups[0].Members {
+		leave := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		leave.Group, leave.MemberID, leave.MemberEpoch = group, m.MemberID, -1
+		left, err := send(ctx, c, leave)
+		if err == nil {
+			err = kerr.ErrorForCode(left.ErrorCode)
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+	return len(described.Groups[0].Members) > 0, nil
 }

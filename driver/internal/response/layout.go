@@ -14,6 +14,7 @@ import (
 //	[ ... ]     an array: a count, and as many elements
 //	[=          an array whose elements the request has named
 //	[<          an array that is short in every cluster
+//	[?          a structure that may be null: an array of one element at most
 //	t           the throttle time
 //	e           the error code of the answer, which Heard gets; without an error, fields p
 //	            must not be negative
@@ -47,6 +48,7 @@ const (
 	InitProducerID   = 22
 	LeaderEpoch      = 23 // OffsetForLeaderEpoch
 	SASLAuthenticate = 36
+	GroupHeartbeat   = 68 // ConsumerGroupHeartbeat (KIP-848)
 )
 
 // Newest yields the APIs whose answers a Follower follows, each with the newest version.
@@ -78,6 +80,7 @@ var layouts = compileAll(map[int16]layout{
 	InitProducerID:   {2, 6, "t e p8 p2 T"},
 	LeaderEpoch:      {4, 4, "t@2 [= s [= 2 4 4@1 8 T ] T ] T"},
 	SASLAuthenticate: {2, 2, "2 s b 8@1 T"},
+	GroupHeartbeat:   {0, 1, "t e s s 4 4 [? [ u [ 4 ] T ] T ] T"},
 })
 
 // A field is one step of a compiled layout.
@@ -85,7 +88,7 @@ type field struct {
 	kind  byte
 	width int // bytes of the field, or of its length or count; 0 is a varint
 
-	mode byte // of an array: '=', '<' or 0
+	mode byte // of an array: '=', '<', '?' or 0
 	min  int  // the least bytes of one of its elements
 	next int  // where its description goes on: after its end, or from the end to its beginning
 }
@@ -176,6 +179,9 @@ func (f format) field(word string) field {
 		fd := field{kind: kind, width: size(4)}
 		if len(word) > 1 {
 			fd.mode = word[1]
+		}
+		if fd.mode == '?' {
+			fd.width = 1
 		}
 		return fd
 	case 't':

@@ -143,6 +143,8 @@ func (r *reader) act(f *field, value uint64) error {
 // length returns a length or a count, which is -1 for null.
 func length(width int, value uint64) int {
 	switch width {
+	case 1: // of a structure that may be null
+		return min(int(int8(value)), 1)
 	case 2:
 		return int(int16(value))
 	case 4:
