@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -181,4 +182,47 @@ func (k *coordinator) leaveEpochs(ctx context.Context, m member) {
 			return
 		}
 	}
+}
+
+// giveBack yields claims that kgo no longer holds. With the ConsumerProtocol the coordinator
+// takes the partitions of a topic away as soon as that is deleted: such claims are lost, and
+// their positions are kept for the case that the topic is created again. What the member gives
+// up otherwise is another member's from then on.
+func (s *session) giveBack(taken []*claim) {
+	if !s.c.membership.byEpochs || len(taken) == 0 {
+		s.yield(taken)
+		return
+	}
+	deleted := s.deletedTopics()
+	var kept []*claim
+	for _, cl := range taken {
+		if err := deleted[cl.where.Topic]; err != nil {
+			cl.setLost(err)
+		} else if s.c.topics.isCurrent(cl) {
+			kept = append(kept, cl)
+		}
+	}
+	s.yield(taken)
+	s.c.positions.restarts.Drop(places(kept))
+}
+
+// deletedTopics returns the topics that the coordinator no longer has, with its answer. If
+// that takes long it returns none: the window of a Revoke, and some time for what comes after
+// it, must be left.
+func (s *session) deletedTopics() map[string]error {
+	cfg := s.c.cfg
+	ctx, cancel := context.WithTimeout(s.running, min(surveyTimeout, (cfg.RebalanceTimeout-cfg.DrainTimeout)/4))
+	defer cancel()
+	seen, err := s.c.topics.coordinator.survey(ctx)
+	if err != nil {
+		return nil
+	}
+	s.c.topics.compare(ctx, seen)
+	deleted := map[string]error{}
+	for topic, state := range seen.topics {
+		if isCode(state.err, kerr.UnknownTopicOrPartition) {
+			deleted[topic] = wrap(fmt.Errorf("topic %s was deleted: %w", driver.Printable(topic, 0), state.err))
+		}
+	}
+	return deleted
 }

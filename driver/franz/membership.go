@@ -69,19 +69,21 @@ func (m *membership) enter(s *session) {
 	m.session = s
 }
 
-// joined notes that the group has assigned partitions to the member of s. It notes nothing if
-// s has left meanwhile: kgo's callback may have begun before.
-func (m *membership) joined(s *session) {
+// joined notes that the group has assigned partitions to the member of s, and reports whether
+// s was no member before. It notes nothing if s has left meanwhile: kgo's callback may have
+// begun before.
+func (m *membership) joined(s *session) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.session != s {
-		return
+		return false
 	}
-	m.alive.Store(s)
+	before := m.alive.Swap(s)
 	select {
 	case m.begun <- struct{}{}:
 	default:
 	}
+	return before != s
 }
 
 // endMembership notes that the membership of s is over, and reports whether s was a member

@@ -188,8 +188,9 @@ func (s *session) onAssigned(_ context.Context, _ *kgo.Client, added map[string]
 	s.mu.Lock()
 	s.owes = false
 	s.mu.Unlock()
-	s.c.membership.joined(s)
-	s.c.positions.restarts.Forget(s.c.cfg.Topics...)
+	if fresh := s.c.membership.joined(s); fresh || !s.c.membership.byEpochs {
+		s.c.positions.restarts.Forget(s.c.cfg.Topics...)
+	}
 	if len(added) == 0 {
 		s.c.topics.doubt()
 		s.assign(nil)
@@ -365,7 +366,7 @@ func (s *session) onRevoked(_ context.Context, _ *kgo.Client, m map[string][]int
 	s.mu.Lock()
 	s.owes = true
 	s.mu.Unlock()
-	s.yield(s.takeAt(partitions))
+	s.giveBack(s.takeAt(partitions))
 	for _, cl := range busy { // kgo must not join before they have ended
 		<-cl.ended
 	}

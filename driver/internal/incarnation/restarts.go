@@ -51,6 +51,15 @@ func (r *Restarts) Forget(topics ...string) {
 	r.forget(topics...)
 }
 
+// Drop drops the held positions of partitions, which this member has given up.
+func (r *Restarts) Drop(partitions []position.Partition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range partitions {
+		delete(r.held, p)
+	}
+}
+
 // forget is called with mu held.
 func (r *Restarts) forget(topics ...string) {
 	maps.DeleteFunc(r.held, func(p position.Partition, _ int64) bool { return slices.Contains(topics, p.Topic) })
