@@ -245,7 +245,7 @@ func (c *consumer) open(ctx context.Context) error {
 // newMemberLine returns the dialer of a session's client. It bounds the wait for heartbeats
 // and hears their answers, and shows fetches to in.
 func (c *consumer) newMemberLine(in *inspector) *dialer.Dialer {
-	line := newLine(c.cfg.TLS, heartbeatWait(c.cfg.SessionTimeout, heartbeatInterval(c.cfg)))
+	line := newLine(c.cfg.TLS, heartbeatWait(c.membership.sessionTimeout(), c.membership.interval))
 	line.Report, line.Closing = c.core.Report, c.closing
 	line.Heard = c.membership.heard
 	line.Wrap = func(conn net.Conn) net.Conn { return fetchwire.New(conn, in, fetchwire.LengthFirst) }

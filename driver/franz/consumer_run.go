@@ -94,6 +94,7 @@ func (c *consumer) join() error {
 	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
+	c.membership.learnTimeout(ctx)
 	s, err := c.newSession(asOf, pins)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,6 +43,51 @@ func heartbeatInterval(cfg driver.ConsumerConfig) time.Duration {
 		return min(epochInterval, cfg.SessionTimeout/3)
 	}
 	return cfg.HeartbeatInterval
+}
+
+// learnTimeout asks for the time after which the group removes a silent member of the
+// ConsumerProtocol. A member must not count on more. What it may not ask for, or what a broker
+// does not answer in time, stays as it is configured.
+func (m *membership) learnTimeout(ctx context.Context) {
+	if !m.byEpochs {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	theirs, err := m.coordinator.sessionTimeout(asking)
+	if err != nil {
+		return
+	}
+	timeout := min(m.cfg.SessionTimeout, theirs)
+	if before := time.Duration(m.timeout.Swap(int64(timeout))); before != timeout && timeout < m.cfg.SessionTimeout && m.cfg.Logger != nil {
+		m.cfg.Logger.Warn("SessionTimeout is longer than the group's, which counts", "group", m.cfg.Group,
+			"session_timeout", m.cfg.SessionTimeout, "group_session_timeout", timeout)
+	}
+}
+
+// groupTimeout is the setting of a group by which its coordinator removes silent members. The
+// default is the broker's group.consumer.session.timeout.ms.
+const groupTimeout = "consumer.session.timeout.ms"
+
+// sessionTimeout returns groupTimeout.
+func (k *coordinator) sessionTimeout(ctx context.Context) (time.Duration, error) {
+	resource := kmsg.NewDescribeConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeGroupConfig, k.cfg.Group
+	resource.ConfigNames = []string{groupTimeout}
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.Resources = append(req.Resources, resource)
+	resp, err := call[*kmsg.DescribeConfigsResponse](ctx, k, req)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range resp.Resources {
+		for _, c := range r.Configs {
+			if ms, err := strconv.Atoi(text(c.Value)); err == nil && c.Name == groupTimeout && ms > 0 {
+				return time.Duration(ms) * time.Millisecond, nil
+			}
+		}
+	}
+	return 0, errIncomplete
 }
 
 // epochOptions returns kgo's options for the ConsumerProtocol. Kgo would fall back to the

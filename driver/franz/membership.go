@@ -23,8 +23,8 @@ import (
 // time at which it has sent the latest heartbeat that was answered: the answer may have
 // been on its way for long.
 type membership struct {
+	cfg         driver.ConsumerConfig
 	byEpochs    bool          // ConsumerProtocol
-	timeout     time.Duration // of the session
 	interval    time.Duration // of heartbeats
 	coordinator *coordinator
 	core        *core.Calls
@@ -35,6 +35,7 @@ type membership struct {
 	alive    atomic.Pointer[session] // whose membership is not over; nil if there is none
 	answered atomic.Int64            // when the latest heartbeat that was answered was sent, since base
 
+	timeout      atomic.Int64 // of the session; with the ConsumerProtocol the brokers may have a shorter one
 	joining      atomic.Bool  // a join or sync is pending
 	refusedJoins atomic.Int32 // joins and syncs in a row that were refused
 
@@ -43,10 +44,12 @@ type membership struct {
 }
 
 func newMembership(cfg driver.ConsumerConfig, core *core.Calls, closing <-chan struct{}) *membership {
-	return &membership{
-		byEpochs: byEpochs(cfg), timeout: cfg.SessionTimeout, interval: heartbeatInterval(cfg), core: core, closing: closing,
+	m := &membership{
+		cfg: cfg, byEpochs: byEpochs(cfg), interval: heartbeatInterval(cfg), core: core, closing: closing,
 		base: time.Now(), begun: make(chan struct{}, 1),
 	}
+	m.timeout.Store(int64(cfg.SessionTimeout))
+	return m
 }
 
 // A member is the identity under which a consumer commits: its generation fences it, or its

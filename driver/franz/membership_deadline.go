@@ -23,6 +23,8 @@ func (m *membership) confirm(sent time.Time) {
 	}
 }
 
+func (m *membership) sessionTimeout() time.Duration { return time.Duration(m.timeout.Load()) }
+
 func (m *membership) lastAnswered() time.Time {
 	return m.base.Add(time.Duration(m.answered.Load()))
 }
@@ -33,7 +35,7 @@ func (m *membership) deadline() time.Time {
 	if m.alive.Load() == nil {
 		return time.Time{}
 	}
-	return m.lastAnswered().Add(m.timeout)
+	return m.lastAnswered().Add(m.sessionTimeout())
 }
 
 // guard ends a session whose deadline has passed, until ctx ends.
