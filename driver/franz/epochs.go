@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -163,13 +164,17 @@ func (s *session) hasAbandoned() bool {
 	return len(s.lost) > 0
 }
 
-// notReached notes that a broker could not be dialed. It does not block.
-func (s *session) notReached(node int32) {
+// notReached notes that a broker could not be dialed, or has closed the connection before it
+// could be used. It does not block.
+func (s *session) notReached(b kgo.BrokerMetadata, err error) {
 	if !s.c.membership.byEpochs {
 		return
 	}
+	if !errors.Is(err, errSilent) {
+		s.line.Doubt(net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))))
+	}
 	select {
-	case s.unreached <- node:
+	case s.unreached <- b.NodeID:
 	default: // another one is being looked at; kgo dials this one again
 	}
 }
@@ -180,7 +185,7 @@ const lookWait = 500 * time.Millisecond
 // lookForCoordinator has kgo look for the coordinator again when the broker could not be
 // dialed, until the session ends. By itself kgo sends heartbeats of the ConsumerProtocol to the
 // coordinator that it knows until the metadata lack that broker. It forgets a coordinator if
-// another request to that broker fails for the same reason.
+// it cannot dial that broker for another request: see doubting.
 func (s *session) lookForCoordinator() {
 	for {
 		select {

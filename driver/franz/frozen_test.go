@@ -55,27 +55,30 @@ func moveCoordinator(cluster *kfake.Cluster, group string, from int32) {
 func TestFrozenCoordinatorKeepsTheSession(t *testing.T) {
 	testkit.Slow(t, "waits for a frozen coordinator")
 	// A commit renews the session as a heartbeat does, so each is looked at alone.
-	t.Run("Heartbeats", func(t *testing.T) {
-		t.Parallel()
-		freezeCoordinator(t, func(*running, *driver.Claim) {})
-	})
-	t.Run("Commits", func(t *testing.T) {
-		t.Parallel()
-		freezeCoordinator(t, func(m *running, claim *driver.Claim) {
-			began := time.Now()
-			require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}))
-			assert.LessOrEqual(t, time.Since(began), m.consumer.cfg.SessionTimeout, "the commit took longer than the session")
+	for _, way := range ways[1:] {
+		t.Run("Heartbeats/"+way.name, func(t *testing.T) {
+			t.Parallel()
+			freezeCoordinator(t, way, func(*running, *driver.Claim) {})
 		})
-	})
+		t.Run("Commits/"+way.name, func(t *testing.T) {
+			t.Parallel()
+			freezeCoordinator(t, way, func(m *running, claim *driver.Claim) {
+				began := time.Now()
+				require.NoError(t, m.Commit(within(t, patienceTest), []driver.Mark{{Claim: claim, Offset: 10}}))
+				assert.LessOrEqual(t, time.Since(began), m.consumer.cfg.SessionTimeout, "the commit took longer than the session")
+			})
+		})
+	}
 }
 
 // freezeCoordinator freezes the coordinator to which both heartbeats and commits
 // are connected, calls meanwhile, and checks that the one session goes on.
-func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
-	cluster, gates := gatedBrokers(t)
+func freezeCoordinator(t *testing.T, way way, meanwhile func(*running, *driver.Claim)) {
+	cluster, gates := gatedBrokers(t, epochBrokers(6*time.Second))
 	brokers := cluster.ListenAddrs()
 	cfg := consumerConfig(brokers)
 	cfg.SessionTimeout = 6 * time.Second
+	way.set(&cfg)
 	r := newRecorder()
 	m := start(t, Driver{}, cfg, r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
@@ -105,33 +108,46 @@ func freezeCoordinator(t *testing.T, meanwhile func(*running, *driver.Claim)) {
 func TestNoCoordinatorForAWhile(t *testing.T) {
 	testkit.Slow(t, "waits for an absent coordinator")
 	t.Parallel()
-	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets"))
-	cfg := consumerConfig(cluster.ListenAddrs())
-	cfg.SessionTimeout = 30 * time.Second
-	r := newRecorder()
-	start(t, Driver{}, cfg, r)
-	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-	back, heartbeats := resign(cluster)
-	time.Sleep(6 * time.Second)
-	back.Store(true)
-	require.Eventually(t, func() bool { return heartbeats.Load() >= 2 }, patienceTest, 10*time.Millisecond, "heartbeats")
-	wantOneSession(t, r)
+	for _, way := range ways[1:] {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets"), epochBrokers(30*time.Second))
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.SessionTimeout = 30 * time.Second
+			way.set(&cfg)
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+			back, heartbeats := resign(cluster)
+			time.Sleep(6 * time.Second)
+			back.Store(true)
+			require.Eventually(t, func() bool { return heartbeats.Load() >= 2 }, patienceTest, 10*time.Millisecond, "heartbeats")
+			wantOneSession(t, r)
+		})
+	}
 }
 
 // resign lets the coordinator resign while no broker takes over, until it is back.
 // Heartbeats are those that were answered since.
 func resign(cluster *kfake.Cluster) (back *atomic.Bool, heartbeats *atomic.Int32) {
 	back, heartbeats = new(atomic.Bool), new(atomic.Int32)
-	cluster.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		if back.Load() {
-			heartbeats.Add(1)
-			return nil, nil, false
-		}
-		resp := req.ResponseKind().(*kmsg.HeartbeatResponse)
-		resp.ErrorCode = kerr.NotCoordinator.Code
-		return resp, nil, true
-	})
+	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.ConsumerGroupHeartbeat} {
+		cluster.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			if back.Load() {
+				heartbeats.Add(1)
+				return nil, nil, false
+			}
+			resp := req.ResponseKind()
+			switch resp := resp.(type) {
+			case *kmsg.HeartbeatResponse:
+				resp.ErrorCode = kerr.NotCoordinator.Code
+			case *kmsg.ConsumerGroupHeartbeatResponse:
+				resp.ErrorCode = kerr.NotCoordinator.Code
+			}
+			return resp, nil, true
+		})
+	}
 	hideCoordinator(cluster, back)
 	return back, heartbeats
 }
@@ -168,20 +184,26 @@ func wantOneSession(t *testing.T, r *recorder) {
 func TestNoCoordinatorForASession(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
-	cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets"))
-	cfg := consumerConfig(cluster.ListenAddrs())
-	cfg.SessionTimeout = 3 * time.Second
-	r := newRecorder()
-	start(t, Driver{}, cfg, r)
-	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
-	began := time.Now()
-	back, _ := resign(cluster)
-	defer back.Store(true)
-	r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
-	assert.LessOrEqual(t, time.Since(began), 2*cfg.SessionTimeout, "time until the loss")
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	assert.ErrorIs(t, errors.Join(r.causes...), errSessionExpired)
+	for _, way := range ways[1:] {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			cluster := fake(t, kfake.SeedTopics(1, "__consumer_offsets"), epochBrokers(3*time.Second))
+			cfg := consumerConfig(cluster.ListenAddrs())
+			cfg.SessionTimeout = 3 * time.Second
+			way.set(&cfg)
+			r := newRecorder()
+			start(t, Driver{}, cfg, r)
+			r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
+			began := time.Now()
+			back, _ := resign(cluster)
+			defer back.Store(true)
+			r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
+			assert.LessOrEqual(t, time.Since(began), 2*cfg.SessionTimeout, "time until the loss")
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			assert.ErrorIs(t, errors.Join(r.causes...), errSessionExpired)
+		})
+	}
 }
 
 // TestJoinReportsItsReason: a join that has found no coordinator in time reports that,

@@ -35,13 +35,15 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 		{"black hole", true, (*gate).stall},
 		{"refused connections", true, (*gate).cut},
 	} {
-		for _, strategy := range []driver.BalanceStrategy{driver.RoundRobin, driver.CooperativeSticky} {
-			t.Run(fmt.Sprintf("%s/%s", c.name, strategy), func(t *testing.T) {
+		for _, way := range ways {
+			t.Run(fmt.Sprintf("%s/%s", c.name, way.name), func(t *testing.T) {
 				t.Parallel()
-				cluster, gates := gatedBrokers(t)
+				cluster, gates := gatedBrokers(t, epochBrokers(4*time.Second))
 				heard := arrivals(cluster)
 				cfg := consumerConfig(cluster.ListenAddrs())
-				cfg.SessionTimeout, cfg.BalanceStrategies = 4*time.Second, []driver.BalanceStrategy{strategy}
+				cfg.SessionTimeout = 4 * time.Second
+				interval := cfg.HeartbeatInterval
+				way.set(&cfg)
 				coordinator := cluster.CoordinatorFor("g")
 				require.NoError(t, cluster.MoveTopicPartition("t", 0, (coordinator+1)%3))
 				r := newRecorder()
@@ -79,7 +81,7 @@ func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) {
 				require.NotZero(t, deadline, "a member without a deadline")
 				r.wait(t, "the loss", func() bool { return len(r.lost) == 1 })
 				removed := heard.last().Add(cfg.SessionTimeout) // when the coordinator gives the member up
-				assert.LessOrEqual(t, time.Unix(0, lostAt.Load()).Sub(removed), cfg.HeartbeatInterval+time.Second,
+				assert.LessOrEqual(t, time.Unix(0, lostAt.Load()).Sub(removed), interval+time.Second,
 					"time from the coordinator giving the member up to the loss")
 				assert.LessOrEqual(t, time.Unix(0, lastRecord.Load()).Sub(removed), 100*time.Millisecond,
 					"time from the coordinator giving the member up to the last record")
@@ -105,7 +107,7 @@ func (a *arrival) last() time.Time { return time.Unix(0, a.at.Load()) }
 
 func arrivals(cluster *kfake.Cluster) *arrival {
 	a := new(arrival)
-	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.SyncGroup} {
+	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.SyncGroup, kmsg.ConsumerGroupHeartbeat} {
 		cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 			cluster.KeepControl()
 			a.at.Store(time.Now().UnixNano())
@@ -120,39 +122,42 @@ func arrivals(cluster *kfake.Cluster) *arrival {
 func TestFault_D2_LostMembershipIsReported(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
-	for _, claims := range []int{0, 1} {
-		t.Run(fmt.Sprintf("with %d claims", claims), func(t *testing.T) {
-			t.Parallel()
-			cluster, gates := gatedBrokers(t)
-			cfg := consumerConfig(cluster.ListenAddrs())
-			cfg.SessionTimeout = 2 * time.Second
-			if claims == 0 { // another member holds the partition
-				other := newRecorder()
-				start(t, Driver{}, cfg, other)
-				other.wait(t, "the first assignment", func() bool { return len(other.live) == 1 })
-			}
-			r := newRecorder()
-			start(t, Driver{}, cfg, r)
-			r.wait(t, "the assignment", func() bool { return r.joins > 0 })
-			var heals []func()
-			for _, g := range gates {
-				heals = append(heals, g.cut())
-			}
-			lost := func(err error) bool { return errors.Is(err, driver.ErrMembershipLost) }
-			r.wait(t, "the report", func() bool { return slices.ContainsFunc(r.errs, lost) })
-			r.mu.Lock()
-			joins := r.joins
-			r.mu.Unlock()
-			for _, heal := range heals {
-				heal()
-			}
-			r.wait(t, "the next Assign", func() bool { return r.joins > joins })
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			for _, cause := range r.causes {
-				assert.ErrorIs(t, cause, driver.ErrMembershipLost)
-			}
-		})
+	for _, way := range ways[1:] {
+		for _, claims := range []int{0, 1} {
+			t.Run(fmt.Sprintf("with %d claims/%s", claims, way.name), func(t *testing.T) {
+				t.Parallel()
+				cluster, gates := gatedBrokers(t, epochBrokers(2*time.Second))
+				cfg := consumerConfig(cluster.ListenAddrs())
+				cfg.SessionTimeout = 2 * time.Second
+				way.set(&cfg)
+				if claims == 0 { // another member holds the partition
+					other := newRecorder()
+					start(t, Driver{}, cfg, other)
+					other.wait(t, "the first assignment", func() bool { return len(other.live) == 1 })
+				}
+				r := newRecorder()
+				start(t, Driver{}, cfg, r)
+				r.wait(t, "the assignment", func() bool { return r.joins > 0 })
+				var heals []func()
+				for _, g := range gates {
+					heals = append(heals, g.cut())
+				}
+				lost := func(err error) bool { return errors.Is(err, driver.ErrMembershipLost) }
+				r.wait(t, "the report", func() bool { return slices.ContainsFunc(r.errs, lost) })
+				r.mu.Lock()
+				joins := r.joins
+				r.mu.Unlock()
+				for _, heal := range heals {
+					heal()
+				}
+				r.wait(t, "the next Assign", func() bool { return r.joins > joins })
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				for _, cause := range r.causes {
+					assert.ErrorIs(t, cause, driver.ErrMembershipLost)
+				}
+			})
+		}
 	}
 }
 

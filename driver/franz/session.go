@@ -436,7 +436,7 @@ func (s *session) OnGroupManageError(err error) {
 // OnBrokerConnect implements kgo's hook. Kgo does not report an outage otherwise.
 func (s *session) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err != nil {
-		s.notReached(b.NodeID)
+		s.notReached(b, err)
 	}
 	if err != nil && !s.isOver() && !errors.Is(err, errSilent) {
 		s.c.outage(err)

@@ -23,10 +23,10 @@ type bench struct {
 	failed  error
 }
 
-func newBench(ctx context.Context, version string, brokers int) (*bench, error) {
+func newBench(ctx context.Context, version string, brokers int, properties map[string]string) (*bench, error) {
 	b := &bench{clients: map[int]*proxy{}, peers: map[int][]*proxy{}}
 	var err error
-	b.Cluster, err = kafkacluster.Start(ctx, kafkacluster.Config{Brokers: brokers, Version: version, Advertise: b.advertise})
+	b.Cluster, err = kafkacluster.Start(ctx, kafkacluster.Config{Brokers: brokers, Version: version, Properties: properties, Advertise: b.advertise})
 	if err == nil {
 		err = b.failed
 	}

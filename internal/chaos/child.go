@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
 )
 
 // childVariable holds the duty of a process that is one of ours.
@@ -31,6 +33,7 @@ type duty struct {
 	Group       string
 	Session     time.Duration
 	Cooperative bool
+	Protocol    kafka.GroupProtocol
 	Work        time.Duration // what handling a record takes on average
 	Skip        bool          // the wrong way: an error of the handler passes for success
 

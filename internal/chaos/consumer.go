@@ -32,6 +32,9 @@ func consume(ctx context.Context, d duty, events *eventLog, log *slog.Logger) er
 		InitialOffset: kafka.OffsetOldest, BalanceStrategies: []kafka.BalanceStrategy{strategy},
 		SessionTimeout: d.Session, HeartbeatInterval: time.Second, RebalanceTimeout: 2 * d.Session, DrainTimeout: d.Session,
 	}
+	if d.Protocol == kafka.ConsumerProtocol {
+		cfg.GroupProtocol, cfg.BalanceStrategies, cfg.HeartbeatInterval = d.Protocol, nil, 0
+	}
 	if err := m.RegisterConsumer(ctx, kafka.NewConsumer(cfg, c.handle)); err != nil {
 		return err
 	}
@@ -125,6 +128,12 @@ func driverOf(name string) driver.Driver {
 		return franz.Driver{}
 	}
 	return sarama.Driver{}
+}
+
+// SupportsGroupProtocol implements driver.GroupProtocolSupporter.
+func (d observedDriver) SupportsGroupProtocol(p driver.GroupProtocol) bool {
+	s, ok := d.Driver.(driver.GroupProtocolSupporter)
+	return p == driver.ClassicProtocol || ok && s.SupportsGroupProtocol(p)
 }
 
 // An observedDriver writes down what passes between driver and core. The hook's

@@ -17,6 +17,9 @@
 // package judge goes through the history of all processes in the order in which
 // it happened.
 //
+// With -driver franz the fast driver is judged, and with -protocol consumer beside that
+// its groups of the ConsumerProtocol (KIP-848).
+//
 // # Figures
 //
 // One line of JSON a run, on standard output: see [report]. A run passes if

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
+	"github.com/aarontianqx/gopkg/kafka"
 )
 
 // options are what the command line says.
@@ -53,6 +54,7 @@ func main() {
 	flag.DurationVar(&o.WarmUp, "warmup", 10*time.Second, "")
 	flag.DurationVar(&o.Calm, "calm", 3*time.Second, "between a recovery and the next fault")
 	flag.BoolVar(&o.Cooperative, "cooperative", false, "rebalance cooperatively")
+	flag.TextVar(&o.Protocol, "protocol", kafka.ClassicProtocol, "group protocol: classic, or consumer with -driver franz")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -86,7 +88,7 @@ func (o options) run(ctx context.Context, out io.Writer, log *slog.Logger) (pass
 		stderr = f
 	}
 	log.Info("boot", "kafka", o.version, "seed", o.Seed)
-	b, err := newBench(ctx, o.version, brokerCount)
+	b, err := newBench(ctx, o.version, brokerCount, o.brokerProperties())
 	if err != nil {
 		return false, err
 	}

@@ -28,6 +28,7 @@ type report struct {
 	Go          string   `json:"go"`
 	Driver      string   `json:"driver"`
 	Cooperative bool     `json:"cooperative"`
+	Protocol    string   `json:"protocol"`
 	Rate        int      `json:"rate"`
 	Took        float64  `json:"took"`
 
@@ -97,7 +98,7 @@ func (t *trial) judged(ctx context.Context, command, version string) (*report, e
 	}
 	r := &report{
 		Trial: t.name, Seed: t.Seed, Command: command, Kafka: version, Sarama: moduleVersion("github.com/IBM/sarama"),
-		Go: runtime.Version(), Driver: t.Driver, Cooperative: t.Cooperative, Rate: t.Rate, Took: seconds(time.Since(t.begun)),
+		Go: runtime.Version(), Driver: t.Driver, Cooperative: t.Cooperative, Protocol: t.Protocol.String(), Rate: t.Rate, Took: seconds(time.Since(t.begun)),
 		Violations: map[string]int{}, States: map[string]int{}, SendErrors: map[string]int{},
 	}
 	v.fates(r)

@@ -115,7 +115,7 @@ type restartReport struct {
 
 // runRestarts lets a restarter run on a broker that comes and goes.
 func (o options) runRestarts(ctx context.Context, out io.Writer, log *slog.Logger) (passed bool, err error) {
-	b, err := newBench(ctx, o.version, 1)
+	b, err := newBench(ctx, o.version, 1, nil)
 	if err != nil {
 		return false, err
 	}

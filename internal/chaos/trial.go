@@ -9,7 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"time"
+
+	"github.com/aarontianqx/gopkg/kafka"
 )
 
 // recoveryLimit is what a recovery may take beyond the session timeout.
@@ -31,10 +34,24 @@ type settings struct {
 	Session     time.Duration
 	Work        time.Duration
 	Cooperative bool
+	Protocol    kafka.GroupProtocol
 	WarmUp      time.Duration // before the first fault
 	Calm        time.Duration // between recovery and next fault
 	Skip        bool          // a control: see duty
 	Careless    bool          // a control: see duty
+}
+
+// brokerProperties gives the brokers the session timeout of the trial. With the
+// ConsumerProtocol it is theirs.
+func (s settings) brokerProperties() map[string]string {
+	if s.Protocol != kafka.ConsumerProtocol {
+		return nil
+	}
+	session := strconv.FormatInt(s.Session.Milliseconds(), 10)
+	return map[string]string{
+		"group.consumer.session.timeout.ms": session, "group.consumer.min.session.timeout.ms": session,
+		"group.consumer.heartbeat.interval.ms": "1000", "group.consumer.min.heartbeat.interval.ms": "1000",
+	}
 }
 
 // A trial is one run on one topic.
@@ -227,7 +244,7 @@ func (t *trial) startConsumer() error {
 	p, err := t.startProcess(duty{
 		Driver: t.Driver,
 		Name:   fmt.Sprintf("c%d", t.started+1), Role: "consumer",
-		Group: t.group, Session: t.Session, Cooperative: t.Cooperative, Work: t.Work, Skip: t.Skip,
+		Group: t.group, Session: t.Session, Cooperative: t.Cooperative, Protocol: t.Protocol, Work: t.Work, Skip: t.Skip,
 	})
 	if err == nil {
 		t.consumers = append(t.consumers, p)

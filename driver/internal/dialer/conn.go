@@ -78,7 +78,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.dialer.answer > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		if !c.ended.Load() {
-			c.dialer.noteSilence(c.addr)
+			c.dialer.Doubt(c.addr)
 			var late error = lateError{time.Duration(c.limit.Load())}
 			c.broken.Store(&late)
 		}

@@ -270,7 +270,9 @@ func (d *Dialer) Doubts(addr string) bool {
 	return true
 }
 
-func (d *Dialer) noteSilence(addr string) {
+// Doubt notes that the broker that is dialed at an address may be away, although it takes
+// connections.
+func (d *Dialer) Doubt(addr string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.silent[addr] = time.Time{}
