@@ -112,7 +112,7 @@ func (d Driver) consumerOptions(cfg driver.ConsumerConfig, line *dialer.Dialer) 
 		kgo.RetryTimeoutFn(retryTimeout(cfg.SessionTimeout)),
 	)
 	if byEpochs(cfg) {
-		opts = append(opts, epochOptions()...)
+		opts = append(opts, epochOptions(cfg)...)
 	} else {
 		opts = append(opts, kgo.Balancers(chosen...))
 	}

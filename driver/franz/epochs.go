@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -93,13 +94,25 @@ func (k *coordinator) sessionTimeout(ctx context.Context) (time.Duration, error)
 
 // epochOptions returns kgo's options for the ConsumerProtocol. Kgo would fall back to the
 // classic protocol if brokers do not have this one: so it must have no request to join.
-func epochOptions() []kgo.Opt {
+func epochOptions(cfg driver.ConsumerConfig) []kgo.Opt {
 	v := versions()
 	v.SetMaxKeyVersion(response.JoinGroup, -1)
 	return []kgo.Opt{
 		kgo.ServerSideBalancer(),
 		kgo.Balancers(kgo.StickyBalancer()), // the assignor "uniform" of the brokers
 		kgo.MaxVersions(v),
+		kgo.RetryBackoffFn(retryBackoff(cfg.SessionTimeout)),
+	}
+}
+
+// retryBackoff returns how long kgo waits before it sends a heartbeat again that has failed.
+// By itself it waits for up to 2.5 s: in a session of 6 s too few attempts would be left when
+// another broker has the group.
+func retryBackoff(session time.Duration) func(failures int) time.Duration {
+	longest := min(max(session/20, 100*time.Millisecond), 2*time.Second)
+	return func(failures int) time.Duration {
+		wait := min(firstInterval<<min(failures-1, 10), longest)
+		return wait/2 + rand.N(wait/2+1)
 	}
 }
 
