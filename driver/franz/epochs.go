@@ -106,12 +106,12 @@ func epochOptions(cfg driver.ConsumerConfig) []kgo.Opt {
 }
 
 // retryBackoff returns how long kgo waits before it sends a heartbeat again that has failed.
-// By itself it waits for up to 2.5 s: in a session of 6 s too few attempts would be left when
+// By itself it waits for up to 5 s: in a session of 6 s too few attempts would be left when
 // another broker has the group.
 func retryBackoff(session time.Duration) func(failures int) time.Duration {
 	longest := min(max(session/20, 100*time.Millisecond), 2*time.Second)
 	return func(failures int) time.Duration {
-		wait := min(firstInterval<<min(failures-1, 10), longest)
+		wait := min(firstInterval<<min(max(failures-1, 0), 10), longest)
 		return wait/2 + rand.N(wait/2+1)
 	}
 }

@@ -301,3 +301,15 @@ func TestAssignorThatBrokersLack(t *testing.T) {
 	fault.Remove()
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 }
+
+// TestRetryBackoff: a session has room for many attempts, and none follows at once.
+func TestRetryBackoff(t *testing.T) {
+	for _, session := range []time.Duration{time.Second, 6 * time.Second, 45 * time.Second} {
+		backoff := retryBackoff(session)
+		for failures := range 20 {
+			wait := backoff(failures)
+			assert.GreaterOrEqual(t, wait, firstInterval/2, "session %v, failure %d", session, failures)
+			assert.LessOrEqual(t, wait, max(session/20, firstInterval)+1, "session %v, failure %d", session, failures)
+		}
+	}
+}
