@@ -38,8 +38,8 @@ type ConsumerConfig struct {
 
 	// SessionTimeout is when a member that gets no answers ends its own claims: see
 	// Consumer.Run. With ClassicProtocol it is also the group's timeout. With
-	// ConsumerProtocol the group's timeout is a setting of the brokers, which no client
-	// learns; the default here is the default there.
+	// ConsumerProtocol the group's timeout is a setting of the brokers; the default here is
+	// the default there. A driver that can read the setting must count on the shorter one.
 	SessionTimeout time.Duration
 
 	RebalanceTimeout time.Duration

@@ -5,11 +5,15 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.NoLeaks(suite{m}) }
+func TestMain(m *testing.M) {
+	wiretest.Victim(Driver{})
+	testkit.NoLeaks(suite{m})
+}
 
 // parallelTests is how many tests run at a time, unless -parallel says otherwise. Most
 // of them wait for a timeout, whatever the number of processors.

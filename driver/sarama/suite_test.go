@@ -2,20 +2,18 @@ package sarama
 
 import (
 	"flag"
-	"os"
 	"strconv"
 	"testing"
 
 	"github.com/rcrowley/go-metrics"
 
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
-	if brokers := os.Getenv(victimEnv); brokers != "" {
-		new(victim).live(brokers)
-	}
+	wiretest.Victim(Driver{})
 	testkit.NoLeaksBesideSarama(suite{m})
 }
 

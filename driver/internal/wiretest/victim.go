@@ -1,4 +1,4 @@
-package sarama
+package wiretest
 
 import (
 	"context"
@@ -10,12 +10,30 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// victimEnv makes the test program a victim, which consumes "t" from the brokers that
-// it names until its standard input ends.
-const victimEnv = "GOPKG_SARAMA_VICTIM"
+// The variables that make the test program a victim, which consumes "t" from the brokers
+// that the first one names, with the group protocol of the second one, until its standard
+// input ends.
+const (
+	victimEnv   = "GOPKG_VICTIM"
+	protocolEnv = "GOPKG_VICTIM_PROTOCOL"
+)
+
+// Victim does not return if the process is a victim. TestMain calls it first.
+func Victim(d driver.Driver) {
+	brokers := os.Getenv(victimEnv)
+	if brokers == "" {
+		return
+	}
+	var p kafka.GroupProtocol
+	if err := p.UnmarshalText([]byte(os.Getenv(protocolEnv))); err != nil {
+		panic(err)
+	}
+	new(victim).live(d, brokers, p)
+}
 
 const (
 	victimSession   = 3 * time.Second
@@ -49,11 +67,15 @@ func (v *victim) Event(e kafka.Event) {
 	}
 }
 
-func (v *victim) live(brokers string) {
-	m := kafka.New(Driver{}, kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(v))
+func (v *victim) live(d driver.Driver, brokers string, p kafka.GroupProtocol) {
+	heartbeat := victimHeartbeat
+	if p == kafka.ConsumerProtocol {
+		heartbeat = 0
+	}
+	m := kafka.New(d, kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(v))
 	err := m.RegisterConsumer(context.Background(), kafka.NewConsumer(kafka.ConsumerConfig{
 		JobName: "victim", Topic: "t", ConsumerGroup: "g", BootstrapServers: brokers, InitialOffset: kafka.OffsetOldest,
-		SessionTimeout: victimSession, HeartbeatInterval: victimHeartbeat,
+		SessionTimeout: victimSession, HeartbeatInterval: heartbeat, GroupProtocol: p,
 	}, func(_ context.Context, r *kafka.Message) error {
 		v.say("handled %s", r.Value)
 		return nil
