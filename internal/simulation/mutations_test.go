@@ -44,7 +44,7 @@ func planted(all [][4]string) (ms []mutation) {
 var serialMutations = planted([][4]string{
 	{"skip on error", "partition_hands.go", "if err := h.handle(ctx, h.one[:]); err != nil {\n\t\t\treturn err\n\t\t}", "h.handle(ctx, h.one[:])"},
 	{"skip on error, values", "partition_hands.go", "if err := h(ctx, l.record().Value); err != nil {\n\t\t\treturn err\n\t\t}", "h(ctx, l.record().Value)"},
-	{"skip on error, batches", "partition_batch.go", "if err := h.handle(ctx, ms); err != nil {\n\t\treturn err\n\t}", "h.handle(ctx, ms)"},
+	{"skip on error, batches", "partition_batch.go", "if err := h.handle(ctx, ms); err != nil {\n\t\treturn err\n\t}\n\tl.size", "h.handle(ctx, ms)\n\tl.size"},
 	{"panic counts as success", "partition_lane.go", "err = &PanicError{Value: v, Stack: debug.Stack()}", "_ = debug.Stack\n\t\t\tl.size = 1\n\t\t\tl.finish(OutcomeDone)"},
 	{"goexit counts as success", "partition_lane.go", "return errGoexit", "l.size = 1\n\t\tl.finish(OutcomeDone)\n\t\treturn nil"},
 	{"position of what was handed out", "partition_intake.go", "if in.env.autoCommit {\n\t\treturn max(", "if true {\n\t\treturn max("},
