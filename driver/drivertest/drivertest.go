@@ -41,7 +41,7 @@ func Cases() []Case {
 	var cases []Case
 	for _, c := range slices.Concat(
 		openChecks(), startChecks(), deliverChecks(), pauseChecks(), commitChecks(), commitWaitChecks(), metadataChecks(),
-		rebalanceChecks(), lostChecks(), topicChecks(), sessionChecks(), closeChecks(), errorChecks(), groupChecks(),
+		rebalanceChecks(), lostChecks(), topicChecks(), sessionChecks(), seekChecks(), closeChecks(), errorChecks(), groupChecks(), findOffsetsChecks(),
 		produceChecks(), produceLimitChecks(), acceptChecks(), findChecks(), produceCloseChecks(),
 	) {
 		cases = append(cases, c.asCase())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -15,13 +16,14 @@ func groupChecks() []check {
 	return []check{
 		{"OpenGroup", "OpenGroup must return by the end of ctx. The group that it returns must not depend on ctx.", openGroup},
 		{"GroupRead", "Read returns, for each partition of ConsumerConfig.Topics, what the group has committed and where the log begins and ends. The order is that of Topics, then of partitions. Read must ask the brokers at each call.", groupRead},
+		{"GroupReadsTheBeginning", "GroupPartition.Begin is the first offset of the log.", groupReadsTheBeginning},
 		{"GroupReadsTheHighWatermark", "GroupPartition.End is the high watermark, whatever ConsumerConfig.IsolationLevel is.", groupReadsTheHighWatermark},
 		{"GroupReadsBesideAMissingTopic", "Trouble of one partition must not hold up another one. A topic without partitions that can be read is one GroupPartition with Partition -1. The Err of a topic that does not exist must have the code UNKNOWN_TOPIC_OR_PARTITION and must not wrap ErrPermanent. Read must not create a topic.", groupReadsBesideAMissingTopic},
 		{"GroupJoinsNothing", "A Group is not a member: no call may make the group rebalance.", groupJoinsNothing},
 		{"GroupCommit", "Group.Commit makes marks durable for a group without members, also behind its position. A driver must pass Metadata as it is.", groupCommit},
-		{"GroupCommitIsRefused", "The brokers refuse every mark of Group.Commit while the group has members. The error must then wrap ErrGroupHasMembers.", groupCommitIsRefused},
+		{"GroupCommitIsRefused", "The brokers refuse every mark of Group.Commit while the group has members. The error must then wrap ErrGroupHasMembers and must not wrap ErrPermanent. Its tree has either a PartitionError for each mark, or none.", groupCommitIsRefused},
 		{"GroupCommitAnswersPerMark", "Group.Commit must not retry the refusal of one mark. The tree of its error has a PartitionError for each mark that is not known to be durable.", groupCommitAnswersPerMark},
-		{"GroupInTime", "Read and Commit of a Group return ctx's error if ctx has ended before the call, and ErrClosed after Close. They must return by the end of ctx.", groupInTime},
+		{"GroupInTime", "Read and Commit of a Group return ctx's error if ctx has ended before the call, and ErrClosed after Close. They must return by the end of ctx. If Read has no answer of the coordinator, it returns an error and no partitions.", groupInTime},
 		{"GroupClose", "Close of a Group ends the calls that run, with ErrClosed. A second Close must wait for the first, or for its own ctx, and return the same answer.", groupClose},
 		{"GroupCloseLeavesNothingBehind", "When Close of a Group returns nil, no goroutine or connection of the group remains.", groupCloseLeavesNothingBehind},
 	}
@@ -124,16 +126,15 @@ func openGroup(e *env) {
 }
 
 func groupRead(e *env) {
-	setter, truncater := ability[PositionSetter](e), ability[Truncater](e)
+	setter := ability[PositionSetter](e)
 	one, two := e.topic(2), e.topic(1)
 	cfg := e.consumerConfig(e.unique("group"), two, one)
 	e.send(one, 0, numbered("v", 5)...)
 	e.send(two, 0, numbered("v", 7)...)
-	e.must(truncater.Truncate(e.context(), one, 0, 2))
 	g := e.group(cfg)
 	e.wantGroup(g,
 		driver.GroupPartition{Topic: two, Partition: 0, Committed: -1, Begin: 0, End: 7},
-		driver.GroupPartition{Topic: one, Partition: 0, Committed: -1, Begin: 2, End: 5},
+		driver.GroupPartition{Topic: one, Partition: 0, Committed: -1, Begin: 0, End: 5},
 		driver.GroupPartition{Topic: one, Partition: 1, Committed: -1, Begin: 0, End: 0})
 	const text = "mark gk1.AQID-_ \"é\" 世界"
 	e.must(setter.SetCommitted(e.context(), cfg.Group, one, 0, 3, text))
@@ -141,8 +142,16 @@ func groupRead(e *env) {
 	e.send(one, 0, numbered("w", 2)...)
 	e.wantGroup(g,
 		driver.GroupPartition{Topic: two, Partition: 0, Committed: -1, Begin: 0, End: 7},
-		driver.GroupPartition{Topic: one, Partition: 0, Committed: 3, Metadata: text, Begin: 2, End: 7},
+		driver.GroupPartition{Topic: one, Partition: 0, Committed: 3, Metadata: text, Begin: 0, End: 7},
 		driver.GroupPartition{Topic: one, Partition: 1, Committed: 0, Begin: 0, End: 0})
+}
+
+func groupReadsTheBeginning(e *env) {
+	truncater := ability[Truncater](e)
+	topic := e.topic(1)
+	e.send(topic, 0, numbered("v", 5)...)
+	e.must(truncater.Truncate(e.context(), topic, 0, 2))
+	e.wantGroup(e.group(e.consumerConfig(e.unique("group"), topic)), driver.GroupPartition{Topic: topic, Committed: -1, Begin: 2, End: 5})
 }
 
 func groupReadsTheHighWatermark(e *env) {
@@ -201,11 +210,17 @@ func groupJoinsNothing(e *env) {
 	e.wantGroup(g,
 		driver.GroupPartition{Topic: cfg.Topics[0], Partition: 0, Committed: 4, Begin: 0, End: 10},
 		driver.GroupPartition{Topic: cfg.Topics[0], Partition: 1, Committed: -1, Begin: 0, End: 10})
+	if err := g.Commit(e.context(), []driver.GroupMark{{Topic: cfg.Topics[0], Offset: 2}}); err == nil {
+		e.errorf("Commit of a group with a member returned nil")
+	}
+	if f, ok := g.(driver.OffsetFinder); ok {
+		e.findOffsetsOf(f, map[string][]int32{cfg.Topics[0]: nil}, time.Time{})
+	}
 	e.quiet()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(m.live()) != 2 || m.assigns != assigns {
-		e.errorf("the member has %d of its 2 claims after a look at the group, and has joined %d times more", len(m.live()), m.assigns-assigns)
+		e.errorf("the member has %d of its 2 claims after calls on the group, and has joined %d times more", len(m.live()), m.assigns-assigns)
 	}
 }
 
@@ -240,8 +255,11 @@ func groupCommitIsRefused(e *env) {
 	m.commit(claims[0], 4)
 	err := g.Commit(e.context(), []driver.GroupMark{{Topic: topic, Partition: 0, Offset: 2}, {Topic: topic, Partition: 1, Offset: 2}})
 	e.judgeError("Commit of a group with a member", err)
-	if !errors.Is(err, driver.ErrGroupHasMembers) {
-		e.errorf("Commit of a group with a member returned %v, want ErrGroupHasMembers", err)
+	if !errors.Is(err, driver.ErrGroupHasMembers) || errors.Is(err, driver.ErrPermanent) {
+		e.errorf("Commit of a group with a member returned %v, want ErrGroupHasMembers, not permanent", err)
+	}
+	if n := len(partitionErrors(err)); n != 0 && n != 2 {
+		e.errorf("Commit of a group with a member returned %v, with a PartitionError for %d of 2 marks, want each or none", err, n)
 	}
 	e.wantCommitted(cfg.Group, topic, 0, 4)
 	e.wantCommitted(cfg.Group, topic, 1, -1)
@@ -252,11 +270,17 @@ func groupCommitAnswersPerMark(e *env) {
 	e.groupReader()
 	cfg := tenRecords(e, 3)
 	topic := cfg.Topics[0]
-	err := e.group(cfg).Commit(e.context(), []driver.GroupMark{
-		{Topic: topic, Partition: 0, Offset: 3, Metadata: "mark"},
-		{Topic: topic, Partition: 1, Offset: 4, Metadata: strings.Repeat("m", largeMetadata)},
-		{Topic: topic, Partition: 2, Offset: 5},
+	g := e.group(cfg)
+	err, _ := answerBy(e, e.name, 0, "Commit with a mark that is refused", func() error {
+		return g.Commit(e.context(), []driver.GroupMark{
+			{Topic: topic, Partition: 0, Offset: 3, Metadata: "mark"},
+			{Topic: topic, Partition: 1, Offset: 4, Metadata: strings.Repeat("m", largeMetadata)},
+			{Topic: topic, Partition: 2, Offset: 5},
+		})
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		e.errorf("Commit has tried the refused mark again until the end of its context: %v", err)
+	}
 	refused := partitionErrors(err)
 	if len(refused) != 1 || refused[0].Topic != topic || refused[0].Partition != 1 || codeOf(refused[0]) != "OFFSET_METADATA_TOO_LARGE" {
 		e.errorf("Commit returned %v, want the code OFFSET_METADATA_TOO_LARGE for partition 1 alone", err)
@@ -282,14 +306,14 @@ func partitionErrors(err error) (all []*driver.PartitionError) {
 	return all
 }
 
-// A groupCall is Read or Commit.
+// A groupCall is Read, Commit or FindOffsets.
 type groupCall struct {
 	name string
 	call func(ctx context.Context) error
 }
 
 func groupCalls(g driver.Group, topic string) []groupCall {
-	return []groupCall{
+	calls := []groupCall{
 		{"Read", func(ctx context.Context) error {
 			_, err := g.Read(ctx)
 			return err
@@ -298,6 +322,13 @@ func groupCalls(g driver.Group, topic string) []groupCall {
 			return g.Commit(ctx, []driver.GroupMark{{Topic: topic, Offset: 1}})
 		}},
 	}
+	if f, ok := g.(driver.OffsetFinder); ok {
+		calls = append(calls, groupCall{"FindOffsets", func(ctx context.Context) error {
+			_, err := f.FindOffsets(ctx, map[string][]int32{topic: nil}, time.Time{})
+			return err
+		}})
+	}
+	return calls
 }
 
 func groupInTime(e *env) {
@@ -316,6 +347,9 @@ func groupInTime(e *env) {
 		if returned && !errors.Is(err, context.DeadlineExceeded) {
 			e.errorf("%s while no broker answers: %v, want context.DeadlineExceeded", c.name, err)
 		}
+	}
+	if all, err := g.Read(e.within(e.Quiet)); err == nil || len(all) > 0 {
+		e.errorf("Read while no broker answers returned %d partitions and the error %v, want none and an error", len(all), err)
 	}
 	heal()
 	e.closeGroup(g)
@@ -337,7 +371,37 @@ func groupClose(e *env) {
 		go func() { answers[i] <- c.call(e.context()) }()
 	}
 	e.quiet()
-	e.closeGroup(g)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	closes := []func() error{
+		func() error { return g.Close(e.context()) },
+		func() error { return g.Close(e.context()) },
+		func() error { return g.Close(ended) },
+	}
+	closed := make([]time.Time, len(closes))
+	var closing sync.WaitGroup
+	begun := make(chan struct{})
+	for i, call := range closes {
+		closing.Go(func() {
+			if i > 0 {
+				<-begun
+			} else {
+				time.AfterFunc(e.Grace/10, func() { close(begun) })
+			}
+			err, returned := answerBy(e, e.name, e.Patience, "Close of a group", call)
+			if returned && err != nil && !(i == 2 && errors.Is(err, context.Canceled)) {
+				e.errorf("Close %d of a group returned %v, want nil", i+1, err)
+			}
+			closed[i] = time.Now()
+		})
+	}
+	closing.Wait()
+	if early := closed[0].Sub(closed[1]); early > e.Grace/2 {
+		e.errorf("a second Close of a group returned %v before the first", early)
+	}
+	if late := closed[2].Sub(closed[1]); late > 0 && closed[2].After(closed[0].Add(e.Grace)) {
+		e.errorf("a Close whose context has ended returned %v after another one", late)
+	}
 	for i, c := range calls {
 		select {
 		case err := <-answers[i]:

@@ -231,7 +231,7 @@ func callOfTheCore() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		f, more := frames.Next()
-		for _, method := range []string{"Commit", "Pause", "Resume", "Close"} {
+		for _, method := range []string{"Commit", "Pause", "Resume", "Close", "Seek"} {
 			if strings.HasSuffix(f.Function, "drivertest.(*member).call"+method) {
 				return method
 			}

@@ -147,6 +147,7 @@ type consumer struct {
 	pause   func(claims []*driver.Claim)
 	resume  func(claims []*driver.Claim)
 	close   func(ctx context.Context) error
+	seek    func(ctx context.Context, to []driver.Mark) error
 
 	highWatermark func(claim *driver.Claim) int64
 	deadline      func(at time.Time) time.Time // changes the session deadline
@@ -158,6 +159,18 @@ func (c *consumer) SessionDeadline() time.Time {
 		return c.deadline(at)
 	}
 	return at
+}
+
+// Seek implements driver.Seeker.
+func (c *consumer) Seek(ctx context.Context, to []driver.Mark) error {
+	if c.seek != nil {
+		return c.seek(ctx, to)
+	}
+	return c.rightSeek(ctx, to)
+}
+
+func (c *consumer) rightSeek(ctx context.Context, to []driver.Mark) error {
+	return c.Consumer.(driver.Seeker).Seek(ctx, to)
 }
 
 func (c *consumer) HighWatermark(claim *driver.Claim) int64 {

@@ -32,7 +32,7 @@ type wrong struct {
 
 func wrongs() []wrong {
 	return slices.Concat(
-		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongTopics(), wrongProducers(), wrongGroups(),
+		wrongMembers(), wrongStarts(), wrongDeliveries(), wrongPauses(), wrongCommits(), wrongRevokes(), wrongSeeks(), wrongTopics(), wrongProducers(), wrongGroups(),
 	)
 }
 

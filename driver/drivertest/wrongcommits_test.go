@@ -48,7 +48,7 @@ func wrongCommits() []wrong {
 				c.pretend(marks)
 			}
 			return err
-		}), also: []string{"OldPositionNeverCounts", "OutOfRangeOldest", "OutOfRangeNewest", "MetadataBelowThePositionIsNotSent"}},
+		}), also: []string{"SeekMovesPositions", "SeekDrainsFirst", "SeekTakesMetadata", "SeekWaitsForNoStuckRevoke", "OldPositionNeverCounts", "OutOfRangeOldest", "OutOfRangeNewest", "MetadataBelowThePositionIsNotSent"}},
 		{name: "commits below Start", fails: "CommitBelowStartChangesNothing", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			if err == nil && len(marks) == 1 && marks[0].Offset <= marks[0].Claim.Start {
@@ -63,7 +63,7 @@ func wrongCommits() []wrong {
 				return nil
 			}
 			return err
-		}), also: []string{"CommitAnswersPerMark", "CommitRefusesWithoutAsking", "CommitRefusesTheSuperseded", "StuckRevokeEndsWithItsWindow", "OldPositionNeverCounts"}},
+		}), also: []string{"SeekDrainsFirst", "CommitAnswersPerMark", "CommitRefusesWithoutAsking", "CommitRefusesTheSuperseded", "StuckRevokeEndsWithItsWindow", "OldPositionNeverCounts"}},
 		{name: "commits for a member that is thrown out", fails: "CommitRefusesTheSuperseded", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			err := c.Consumer.Commit(ctx, marks)
 			// The consumer may have noticed by itself that its session is over.
@@ -101,11 +101,11 @@ func wrongCommits() []wrong {
 			return err
 		})},
 		{name: "refuses to commit while it revokes", fails: "CommitInsideRevoke", consumer: refuseWhileRevoking,
-			also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
+			also: []string{"OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst", "SeekDrainsFirst"}},
 		{name: "commits behind the fetch", fails: "CommitWaitsForNoFetch", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {
 			time.Sleep(500 * time.Millisecond)
 			return c.Consumer.Commit(ctx, marks)
-		}), also: []string{"NothingOfAnEarlierClaim", "SameMetadataIsNotSent", "CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst"}},
+		}), also: []string{"NothingOfAnEarlierClaim", "SameMetadataIsNotSent", "CommitHonoursItsContext", "CommitOutlivesARebalance", "CommitInsideRevoke", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "OutOfRangeCommitsFirst", "SeekDrainsFirst"}},
 		{name: "commits when the join is over", fails: "CommitWaitsForNoJoin", consumer: commitAfterJoin, also: []string{
 			"CommitInsideRevoke", "CommitOutlivesARebalance", "OneOwnerAtATime", "OneOwnerAtATimeCooperative", "CooperativeKeepsWhatStays"}},
 		{name: "commits forever", fails: "CommitHonoursItsContext", consumer: eachCommit(func(c *consumer, ctx context.Context, marks []driver.Mark) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -41,6 +42,19 @@ type groupOutside struct {
 	read   func(ctx context.Context) ([]driver.GroupPartition, error)
 	commit func(ctx context.Context, marks []driver.GroupMark) error
 	close  func(ctx context.Context) error
+	find   func(ctx context.Context, of map[string][]int32, t time.Time) ([]driver.FoundOffsets, error)
+}
+
+// FindOffsets implements driver.OffsetFinder.
+func (g *groupOutside) FindOffsets(ctx context.Context, of map[string][]int32, t time.Time) ([]driver.FoundOffsets, error) {
+	if g.find != nil {
+		return g.find(ctx, of, t)
+	}
+	return g.rightFind(ctx, of, t)
+}
+
+func (g *groupOutside) rightFind(ctx context.Context, of map[string][]int32, t time.Time) ([]driver.FoundOffsets, error) {
+	return g.Group.(driver.OffsetFinder).FindOffsets(ctx, of, t)
 }
 
 func (g *groupOutside) Read(ctx context.Context) ([]driver.GroupPartition, error) {
@@ -79,7 +93,7 @@ func changing(change func(g *groupOutside, all []driver.GroupPartition) []driver
 
 // wrongGroups break rules of how a group is looked at from outside.
 func wrongGroups() []wrong {
-	return slices.Concat(wrongReads(), wrongGroupCommits(), wrongGroupCloses())
+	return slices.Concat(wrongReads(), wrongGroupCommits(), wrongGroupCloses(), wrongFinds())
 }
 
 func wrongReads() []wrong {
@@ -103,7 +117,7 @@ func wrongReads() []wrong {
 				return g.Group.Read(ctx)
 			}
 		}},
-		{name: "leaves out partitions without a position", fails: "GroupRead", also: []string{"GroupReadsTheHighWatermark", "GroupReadsBesideAMissingTopic", "GroupJoinsNothing"}, group: changing(
+		{name: "leaves out partitions without a position", fails: "GroupRead", also: []string{"GroupReadsTheBeginning", "GroupReadsTheHighWatermark", "GroupReadsBesideAMissingTopic", "GroupJoinsNothing"}, group: changing(
 			func(_ *groupOutside, all []driver.GroupPartition) []driver.GroupPartition {
 				return slices.DeleteFunc(all, func(p driver.GroupPartition) bool { return p.Partition >= 0 && p.Committed < 0 })
 			})},
@@ -114,7 +128,7 @@ func wrongReads() []wrong {
 				})
 				return all
 			})},
-		{name: "calls the first offset of a log zero", fails: "GroupRead", group: changing(
+		{name: "calls the first offset of a log zero", fails: "GroupReadsTheBeginning", group: changing(
 			func(_ *groupOutside, all []driver.GroupPartition) []driver.GroupPartition {
 				for i := range all {
 					all[i].Begin = min(all[i].Begin, 0)
@@ -236,7 +250,7 @@ func wrongGroupCommits() []wrong {
 				return g.Group.Commit(ctx, ahead)
 			}
 		}},
-		{name: "says nothing of a refusal while the group has members", fails: "GroupCommitIsRefused", group: func(g *groupOutside) {
+		{name: "says nothing of a refusal while the group has members", fails: "GroupCommitIsRefused", also: []string{"GroupJoinsNothing"}, group: func(g *groupOutside) {
 			g.commit = func(ctx context.Context, marks []driver.GroupMark) error {
 				err := g.Group.Commit(ctx, marks)
 				if errors.Is(err, driver.ErrGroupHasMembers) {
@@ -274,6 +288,57 @@ func wrongGroupCommits() []wrong {
 					time.Sleep(time.Millisecond)
 				}
 				return &driver.Error{Code: "REQUEST_TIMED_OUT", Err: context.DeadlineExceeded}
+			}
+		}},
+		{name: "joins to commit from outside", fails: "GroupJoinsNothing", also: []string{"GroupCommitIsRefused"}, group: func(g *groupOutside) {
+			g.commit = func(ctx context.Context, marks []driver.GroupMark) error {
+				err := g.Group.Commit(ctx, marks)
+				if !errors.Is(err, driver.ErrGroupHasMembers) {
+					return err
+				}
+				c, openErr := g.h.broker.OpenConsumer(ctx, g.cfg)
+				if openErr != nil {
+					return errors.Join(err, openErr)
+				}
+				go func() {
+					time.Sleep(10 * time.Millisecond)
+					_ = c.Close(context.Background())
+				}()
+				_ = c.Run(noHandler{})
+				return err
+			}
+		}},
+		{name: "calls members of a group permanent", fails: "GroupCommitIsRefused", group: func(g *groupOutside) {
+			g.commit = func(ctx context.Context, marks []driver.GroupMark) error {
+				err := g.Group.Commit(ctx, marks)
+				if errors.Is(err, driver.ErrGroupHasMembers) {
+					return &driver.Error{Code: "UNKNOWN_MEMBER_ID", Kind: driver.ErrPermanent, Err: err}
+				}
+				return err
+			}
+		}},
+		{name: "names one mark of a group with members", fails: "GroupCommitIsRefused", group: func(g *groupOutside) {
+			g.commit = func(ctx context.Context, marks []driver.GroupMark) error {
+				err := g.Group.Commit(ctx, marks)
+				if errors.Is(err, driver.ErrGroupHasMembers) {
+					return &driver.PartitionError{Topic: marks[0].Topic, Partition: marks[0].Partition, Offset: marks[0].Offset, Err: err}
+				}
+				return err
+			}
+		}},
+		{name: "tries a refused mark again until its context ends", fails: "GroupCommitAnswersPerMark", group: func(g *groupOutside) {
+			g.commit = func(ctx context.Context, marks []driver.GroupMark) error {
+				for {
+					err := g.Group.Commit(ctx, marks)
+					if _, ok := errors.AsType[*driver.PartitionError](err); !ok {
+						return err
+					}
+					select {
+					case <-time.After(10 * time.Millisecond):
+					case <-ctx.Done():
+						return errors.Join(err, ctx.Err())
+					}
+				}
 			}
 		}},
 		{name: "fails all marks for one", fails: "GroupCommitAnswersPerMark", group: func(g *groupOutside) {
@@ -357,6 +422,36 @@ func wrongGroupCloses() []wrong {
 					return &driver.Error{Code: "CONNECTION_FAILED", Err: errors.New("closed connection")}
 				}
 				return err
+			}
+		}},
+		{name: "does not wait for the first Close of a group", fails: "GroupClose", group: func(g *groupOutside) {
+			var begun atomic.Bool
+			g.close = func(ctx context.Context) error {
+				if begun.Swap(true) {
+					return nil
+				}
+				err := g.Group.Close(ctx)
+				if g.h.cut.Load() {
+					time.Sleep(3 * time.Second)
+				}
+				return err
+			}
+		}},
+		{name: "waits for the first Close of a group beyond its context", fails: "GroupClose", group: func(g *groupOutside) {
+			g.close = func(ctx context.Context) error {
+				if ctx.Err() != nil {
+					time.Sleep(time.Minute)
+				}
+				return g.Group.Close(ctx)
+			}
+		}},
+		{name: "returns partitions without a coordinator", fails: "GroupInTime", group: func(g *groupOutside) {
+			g.read = func(ctx context.Context) ([]driver.GroupPartition, error) {
+				all, err := g.Group.Read(ctx)
+				if errors.Is(err, context.DeadlineExceeded) {
+					all = []driver.GroupPartition{{Topic: g.cfg.Topics[0], Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1}}
+				}
+				return all, err
 			}
 		}},
 		{name: "answers the second Close of a group differently", fails: "GroupClose", group: func(g *groupOutside) {

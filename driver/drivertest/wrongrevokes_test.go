@@ -45,8 +45,8 @@ func wrongRevokes() []wrong {
 				defer cancel()
 				h.Handler.Revoke(ctx, claims)
 			})(c)
-		}, also: []string{"StuckRevokeHoldsUpNothingElse"}},
-		{name: "assigns nothing beside a stuck Revoke", fails: "StuckRevokeHoldsUpNothingElse", consumer: assignAfterRevoke},
+		}, also: []string{"SeekWaitsForNoStuckRevoke", "StuckRevokeHoldsUpNothingElse"}},
+		{name: "assigns nothing beside a stuck Revoke", fails: "StuckRevokeHoldsUpNothingElse", consumer: assignAfterRevoke, also: []string{"SeekWaitsForNoStuckRevoke"}},
 		{name: "stops for a rebalance what it keeps", fails: "CooperativeKeepsWhatStays", config: func(cfg *driver.ConsumerConfig) {
 			cfg.BalanceStrategies = []driver.BalanceStrategy{driver.RoundRobin}
 		}, also: []string{"NoCommonStrategyWaits", "CommitWaitsForNoJoin", "CommitOutlivesARebalance", "AnotherMemberKeepsNoClaim"}},
@@ -71,7 +71,7 @@ func wrongRevokes() []wrong {
 		}, also: []string{"OpenJoinsNothing", "ValidatorAgreesWithOpen", "RunAfterCloseReturnsAtOnce", "CloseWithoutBrokers"}},
 		{name: "hangs in Close beside a stuck Revoke", fails: "CloseReturnsInTime", consumer: func(c *consumer) {
 			c.hangInClose(func(err error) bool { return err != nil && !c.h.cut.Load() })
-		}, also: []string{"StuckRevokeHoldsUpNothingElse", "CloseBoundsRevoke", "CloseWithEndedContext", "CloseTwice"}},
+		}, also: []string{"CloseEndsSeek", "StuckRevokeHoldsUpNothingElse", "CloseBoundsRevoke", "CloseWithEndedContext", "CloseTwice"}},
 		{name: "hangs in Close without brokers", fails: "CloseWithoutBrokers", consumer: func(c *consumer) {
 			c.hangInClose(func(err error) bool { return c.h.cut.Load() })
 		}},

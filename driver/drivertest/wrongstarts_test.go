@@ -24,7 +24,7 @@ func wrongStarts() []wrong {
 				}
 				h.Handler.Assign(claims)
 			}
-		}), also: []string{"GroupCommit",
+		}), also: []string{"SeekMovesPositions", "SeekDrainsFirst", "SeekTakesMetadata", "SeekRefusesEndedClaims", "SeekOfALostMember", "SeekInTime", "SeekWaitsForNoStuckRevoke", "GroupCommit",
 			"NothingOfAnEarlierClaim", "StartThatSkipsIsReported", "NewestStartsAtTheEnd", "CommitInsideRevoke", "LostWhenTheSessionEnds", "OutOfRangeOldest", "OutOfRangeNewest",
 			"OldestTopicsStartAtTheBeginning", "MetadataIsKept", "MetadataOutlivesAKilledMember", "ForeignMetadataIsPassed"}},
 		{name: "starts all topics at the end", fails: "OldestTopicsStartAtTheBeginning", config: func(cfg *driver.ConsumerConfig) {
