@@ -74,10 +74,12 @@ type seat struct {
 }
 
 func newCrew(e *env, c *driver.Claim, b *brake, in *intake) *crew {
-	return &crew{
+	crew := &crew{
 		env: e, claim: c, brake: b, intake: in, most: e.parallelism, row: new(row), window: in.many,
 		seats: make(map[*seat]bool),
 	}
+	in.wait.ring = crew.ring
+	return crew
 }
 
 // run lets lanes begin, and returns when the partition is halted and all have ended.
@@ -125,7 +127,7 @@ func (c *crew) staff() (first *seat) {
 // Called under the intake's mutex.
 func (c *crew) ready() int {
 	n := c.window.Counts().Ready
-	if c.intake.waits() {
+	if c.intake.delays() {
 		n = min(n, 1)
 	}
 	return n

@@ -17,6 +17,7 @@ import (
 // delay. So where records are dated ahead, or not dated, it is noted when they came.
 type wait struct {
 	delay time.Duration // zero: it is no retry topic, and everything is due
+	ring  func()        // called when the next record has become due
 	seen  []sighting    // in order of offset
 	timer *time.Timer
 	until time.Time // what the timer is set for
@@ -53,9 +54,9 @@ func (w *wait) due(r *driver.Record) time.Time {
 // isDue reports whether a record may be handed out.
 func (w *wait) isDue(r *driver.Record) bool { return w.delay == 0 || !w.due(r).After(time.Now()) }
 
-// holdsBack reports whether the next record, if there is one, is not due. Then wake is
+// holdsBack reports whether the next record, if there is one, is not due. Then ring is
 // called when it is.
-func (w *wait) holdsBack(next *driver.Record, wake func()) bool {
+func (w *wait) holdsBack(next *driver.Record) bool {
 	if w.delay == 0 || next == nil {
 		return false
 	}
@@ -70,12 +71,12 @@ func (w *wait) holdsBack(next *driver.Record, wake func()) bool {
 	if !due.Equal(w.until) {
 		w.stopTimer()
 		w.until = due
-		w.timer = time.AfterFunc(left, wake)
+		w.timer = time.AfterFunc(left, w.ring)
 	}
 	return true
 }
 
-// rang notes that the timer has called wake.
+// rang notes that the timer has called ring.
 func (w *wait) rang() { w.until = time.Time{} }
 
 func (w *wait) stopTimer() {
@@ -85,8 +86,8 @@ func (w *wait) stopTimer() {
 	w.timer, w.until = nil, time.Time{}
 }
 
-// waits reports whether records wait here until they are due.
-func (in *intake) waits() bool { return in.wait.delay > 0 }
+// delays reports whether records wait here until they are due.
+func (in *intake) delays() bool { return in.wait.delay > 0 }
 
 // next returns the record that is handed out next, or nil. Called under the mutex.
 func (in *intake) next() *driver.Record {
@@ -109,11 +110,11 @@ func (in *intake) earlyUntil() (until time.Time, early bool) {
 // dueOf returns how many of the next n records are due. If none is, the lane is woken
 // when the first one is. Called under the mutex.
 func (in *intake) dueOf(n int) int {
-	if n == 0 || in.wait.holdsBack(in.serial.Next(), in.ring) {
-		return 0
-	}
-	if in.wait.delay == 0 {
+	if n == 0 || !in.delays() {
 		return n
+	}
+	if in.wait.holdsBack(in.serial.Next()) {
+		return 0
 	}
 	return in.serial.Prefix(n, in.wait.isDue)
 }
@@ -160,7 +161,7 @@ func (in *intake) fillWait(ps *PartitionStatus) {
 
 // early reports whether the next record is not due. Then lanes begin when it is. Called
 // under the intake's mutex.
-func (c *crew) early() bool { return c.intake.wait.holdsBack(c.window.Next(), c.ring) }
+func (c *crew) early() bool { return c.intake.delays() && c.intake.wait.holdsBack(c.window.Next()) }
 
 // ring lets lanes begin, since a record has become due.
 func (c *crew) ring() {

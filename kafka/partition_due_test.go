@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/kafka/internal/window"
 )
 
 // A record is due when its delay has passed since its timestamp, or since it came if that
@@ -38,12 +39,12 @@ func TestWaitOfARecord(t *testing.T) {
 		assert.Equal(t, []time.Duration{m, m - time.Hour, m + s, m + 10*s, m + 10*s, m + 20*s}, due)
 
 		var rang atomic.Int32
-		ring := func() { rang.Add(1) }
-		assert.False(t, w.holdsBack(nil, ring))
-		assert.False(t, w.holdsBack(&records[1], ring))
-		assert.True(t, w.holdsBack(&records[5], ring))
+		w.ring = func() { rang.Add(1) }
+		assert.False(t, w.holdsBack(nil))
+		assert.False(t, w.holdsBack(&records[1]))
+		assert.True(t, w.holdsBack(&records[5]))
 		assert.Len(t, w.seen, 1)
-		assert.True(t, w.holdsBack(&records[5], ring), "with the same timer")
+		assert.True(t, w.holdsBack(&records[5]), "with the same timer")
 		time.Sleep(time.Until(w.due(&records[5])) - time.Nanosecond)
 		synctest.Wait()
 		assert.Zero(t, rang.Load())
@@ -51,9 +52,21 @@ func TestWaitOfARecord(t *testing.T) {
 		synctest.Wait()
 		assert.EqualValues(t, 1, rang.Load())
 		w.rang()
-		assert.False(t, w.holdsBack(&records[5], ring))
+		assert.False(t, w.holdsBack(&records[5]))
 		assert.True(t, w.isDue(&records[5]))
 		w.stopTimer()
 		assert.True(t, (&wait{}).isDue(&driver.Record{Timestamp: now.Add(time.Hour)}), "no retry topic")
 	})
+}
+
+// To ask whether a record is due costs no allocation.
+func TestWaitOfARecordCostsNoAllocation(t *testing.T) {
+	in := &intake{wait: wait{delay: time.Minute}, serial: window.New(0)}
+	in.wait.ring = in.ring
+	b := driver.Batch{Records: []driver.Record{{Timestamp: time.Now().Add(-time.Hour)}}}
+	in.wait.note(b)
+	in.serial.Push(b)
+	due := 0
+	assert.Zero(t, testing.AllocsPerRun(100, func() { due += in.dueOf(1) }))
+	assert.Equal(t, 101, due)
 }

@@ -58,7 +58,7 @@ func newIntake(e *env, c *driver.Claim) *intake {
 		in.window = serialShelf{in.serial}
 	}
 	if place, is := e.retries.place(c.Topic); is {
-		in.wait.delay = place.delay
+		in.wait.delay, in.wait.ring = place.delay, in.ring
 	}
 	in.heed()
 	return in
