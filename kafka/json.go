@@ -85,6 +85,9 @@ func (l PartitionLag) MarshalJSON() ([]byte, error) { return fieldsJSON(l) }
 // MarshalJSON returns the trouble with its error as text.
 func (e TopicError) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
+// MarshalJSON returns the source, with null for a timestamp that is not known.
+func (s Source) MarshalJSON() ([]byte, error) { return fieldsJSON(s) }
+
 // MarshalJSON returns the event with its error as text.
 func (e StateChanged) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 

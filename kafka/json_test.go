@@ -73,6 +73,27 @@ func TestFault_D5_TimesAsJSON(t *testing.T) {
 	}
 }
 
+// D5: nor does it keep an event about it from being read.
+func TestFault_D5_SourceOfAMisdatedRecordAsJSON(t *testing.T) {
+	for ms, want := range map[int64]any{
+		1_700_000_000_000:     "2023-11-14T22:13:20Z",
+		1_700_000_000_000_000: "55840-11-08T22:13:20Z",
+		-99_999_999_999_999:   "-1199-02-15T14:13:20.001Z",
+	} {
+		at := Source{Topic: "orders", Timestamp: time.UnixMilli(ms).UTC()}
+		for _, e := range []Event{HandlerFailed{Source: at}, RecordSkipped{Source: at}, RecordForwarded{Source: at}, RecordRetried{Source: at}} {
+			text, err := json.Marshal(e)
+			require.NoError(t, err, "%T", e)
+			var got struct{ Source map[string]any }
+			require.NoError(t, json.Unmarshal(text, &got))
+			assert.Equal(t, map[string]any{"Topic": "orders", "Partition": 0.0, "Offset": 0.0, "Timestamp": want}, got.Source)
+		}
+	}
+	text, err := json.Marshal(Source{Topic: "orders"})
+	require.NoError(t, err)
+	assert.Equal(t, `{"Topic":"orders","Partition":0,"Offset":0,"Timestamp":null}`, string(text))
+}
+
 // D5: every kind of error.
 func TestFault_D5_ErrorsAsJSON(t *testing.T) {
 	var typedNil *PanicError

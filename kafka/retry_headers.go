@@ -18,7 +18,7 @@ const (
 	HeaderRetryOffset    = "__retry.offset"
 
 	// HeaderRetryTimestamp is the timestamp that it had there in milliseconds since 1970,
-	// or -1.
+	// or -1. A negative one is read as none.
 	HeaderRetryTimestamp = "__retry.timestamp"
 
 	// HeaderRetryGroup is the group whose consumer has sent it to the retry topic, and
@@ -141,7 +141,7 @@ func parseOrigin(topic, partition, offset, timestamp, attempts []byte) (o origin
 	ms, terr := strconv.ParseInt(string(timestamp), 10, 64)
 	n, nerr := strconv.Atoi(string(attempts))
 	if perr != nil || oerr != nil || terr != nil || nerr != nil ||
-		p < 0 || at < 0 || ms < -1 || n < 0 || n > mostRetryAttempts {
+		p < 0 || at < 0 || n < 0 || n > mostRetryAttempts {
 		return origin{}, false
 	}
 	o = origin{source: Source{Topic: string(topic), Partition: int32(p), Offset: at}, attempts: n}
