@@ -107,8 +107,10 @@ type RecordPassedOver struct {
 }
 
 // ForwardFailed is an [Event]: no broker has acknowledged the copy of a record in a
-// dead-letter topic or a retry topic. It is sent again after Backoff, without a call of the handler. Where that cannot help, the
-// consumer is switched off; if the record has no topic to go to, it is kept.
+// dead-letter topic or a retry topic. It is sent again after Backoff, without a call of
+// the handler. Where that cannot help, the consumer is switched off; if the record has no
+// topic to go to, it is kept; if it is too large for its retry topic, FailurePolicy.Then
+// comes next.
 type ForwardFailed struct {
 	JobName, Group string
 	TopicPartition

@@ -100,7 +100,9 @@ func (l *lane) decide() verdict {
 		l.rejoin()
 		l.obey()
 		l.skip()
-		l.forward()
+		if l.forward() {
+			continue
+		}
 		l.endProbe()
 		if len(l.open) > 0 {
 			l.failing.note(l.open)

@@ -47,14 +47,14 @@ var errBrokenOff = errors.New("broken off by Resolve")
 // kept.
 var errNoTarget = errors.New("no dead-letter topic for the record")
 
-// forward copies the records that go to the dead letters or to a retry topic and are due. A copy that
-// has failed is sent again after a backoff, without a call of the handler; where no
-// repetition can help the consumer is switched off. Once the partition is halted, no copy
-// is sent again.
-func (l *lane) forward() {
+// forward copies the records that go to the dead letters or to a retry topic and are due.
+// A copy that has failed is sent again after a backoff, without a call of the handler;
+// where no repetition can help the consumer is switched off. Once the partition is halted,
+// no copy is sent again. It reports whether something else comes next of a record, at once.
+func (l *lane) forward() (turned bool) {
 	letters := l.letters()
 	if len(letters) == 0 {
-		return
+		return false
 	}
 	l.giveWay()
 	l.failing.note(l.open)
@@ -62,9 +62,10 @@ func (l *lane) forward() {
 		if f := letters[i]; answer.err == nil {
 			l.forwarded(f, answer)
 		} else {
-			l.notForwarded(f, answer)
+			turned = l.notForwarded(f, answer) || turned
 		}
 	}
+	return turned
 }
 
 // letters returns the records whose copies are due.
@@ -163,15 +164,24 @@ func (f *failure) retryTopic() string {
 // errInARow is why a consumer is held that makes nothing but dead letters.
 var errInARow = errors.New("dead letters in a row, and no record in between that was handled")
 
-// notForwarded decides what follows a copy that no broker has acknowledged.
-func (l *lane) notForwarded(f *failure, a forwarded) {
+// notForwarded decides what follows a copy that no broker has acknowledged. A record that
+// is too large for a retry topic fits no other one: what comes after the last one comes
+// next, and notForwarded returns true. A dead letter may have fewer headers.
+func (l *lane) notForwarded(f *failure, a forwarded) (turned bool) {
 	f.sends++
 	f.sendErr = a.err
 	f.wait = l.env.backoff.Wait(f.sends)
 	noTarget := errors.Is(a.err, errNoTarget)
-	if noTarget {
+	tooLarge := f.do == FailureRetryTopic && tooLarge(a.err)
+	switch {
+	case noTarget:
 		f.do = FailureKeep
-		f.wait = l.env.backoff.Wait(f.attempts)
+		f.wait = l.env.backoff.Wait(f.attempts - f.origin.attempts)
+	case tooLarge:
+		f.do, f.reason, f.decided = l.env.policy.Then, DeadLetterReasonAttempts, time.Now()
+		if f.wait = 0; f.do == FailureStop { // as judge does
+			f.wait = l.env.backoff.Wait(f.attempts - f.origin.attempts)
+		}
 	}
 	f.next = time.Now().Add(f.wait)
 	l.env.log.Warn("kafka: record not forwarded",
@@ -182,7 +192,8 @@ func (l *lane) notForwarded(f *failure, a forwarded) {
 		Offset: f.record.Offset, ToTopic: a.to.Topic, Backoff: f.wait, Err: a.err,
 	})
 	refused := errors.Is(a.err, ErrPermanent) && !errors.Is(a.err, ErrUnknownOutcome)
-	if refused && !noTarget && !l.brake.halted() {
+	if refused && !noTarget && !tooLarge && !l.brake.halted() {
 		l.env.keeper.stop(a.err)
 	}
+	return tooLarge
 }

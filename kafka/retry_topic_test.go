@@ -493,7 +493,6 @@ func TestPublishToARetryTopic(t *testing.T) {
 		"transient, three times":    {to(fault.First(3, fault.Before(fault.Error("NOT_ENOUGH_REPLICAS")))), 3, 1, false},
 		"of unknown outcome, twice": {to(fault.First(2, fault.After(errors.New("no answer")))), 2, 3, false},
 		"not authorised":            {to(fault.Before(fault.Permanent("TOPIC_AUTHORIZATION_FAILED"))), 1, 0, true},
-		"too large":                 {to(fault.Before(fault.Permanent("MESSAGE_TOO_LARGE"))), 1, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -514,6 +513,76 @@ func TestPublishToARetryTopic(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A record that is too large for a retry topic goes on to what comes after the last one, at
+// once. It stops nothing, unless that is what the policy asks for.
+func TestRecordThatIsTooLargeForARetryTopic(t *testing.T) {
+	for _, then := range []kafka.Failure{kafka.FailureDeadLetter, kafka.FailureSkip, kafka.FailureStop} {
+		for _, batch := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, batch %v", then, batch), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := retryBroker(t, 1, retry5s, retry1m)
+					for _, v := range []string{"good", "bad", "good"} {
+						require.NoError(t, b.Send("orders", nil, []byte(v)))
+					}
+					cfg := retrying(5*time.Second, time.Minute)
+					cfg.Failure.Then = then
+					refused := fault.Topic(retry5s, fault.On(fault.Produce, fault.Before(fault.Permanent("MESSAGE_TOO_LARGE"))))
+					h, rec := newRetryHandler(func(m *kafka.Message, _ int) bool { return string(m.Value) == "bad" }), new(kafka.Recorder)
+					var m *kafka.Manager
+					if batch {
+						m = launchBatch(t, fault.Wrap(b, refused), cfg, h, kafka.WithHook(rec))
+					} else {
+						m = launch(t, fault.Wrap(b, refused), cfg, h.handle, kafka.WithHook(rec))
+					}
+					pass(10 * time.Second)
+					require.Len(t, h.of("bad"), 2)
+					require.Len(t, h.of("good"), 2)
+					failed := kafka.EventsOf[kafka.ForwardFailed](rec)
+					require.Len(t, failed, 1)
+					assert.Equal(t, retry5s, failed[0].ToTopic)
+					assert.ErrorContains(t, failed[0].Err, "MESSAGE_TOO_LARGE")
+					assert.Empty(t, lettersIn(t, b, retry1m), "no other tier takes it")
+					s, letters := status(t, m), lettersIn(t, b, ordersDLQ)
+					if then == kafka.FailureStop {
+						assert.Equal(t, kafka.StateDisabled, s.State)
+						assert.ErrorContains(t, s.Reason, "record orders/0 at offset 1: "+errBad.Error())
+						return
+					}
+					assert.Equal(t, kafka.StateRunning, s.State)
+					assert.EqualValues(t, 3, b.Committed("orders", "orders", 0))
+					if then == kafka.FailureSkip {
+						assert.EqualValues(t, 1, s.Skipped)
+						assert.Empty(t, letters)
+						return
+					}
+					require.Len(t, letters, 1)
+					assert.Equal(t, kafka.DeadLetterReasonAttempts, headerOf(letters[0], kafka.HeaderErrorReason))
+					assert.Equal(t, "2", headerOf(letters[0], kafka.HeaderErrorDeliveryCount))
+				})
+			})
+		}
+	}
+}
+
+// A record of a retry topic that has nowhere to go is kept. Its wait grows by the attempts
+// there, and not by those in other topics.
+func TestRecordOfARetryTopicThatHasNowhereToGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		require.NoError(t, b.Send(retry5s, nil, []byte("bad"), memory.Headers(retryRecord("orders", 1, "orders", 9)...)))
+		cfg := retrying(5 * time.Second)
+		cfg.Failure.DeadLetter = kafka.DeadLetterConfig{TopicFor: func(*kafka.Message, error) string { return "" }}
+		h := newRetryHandler(always)
+		launch(t, b, cfg, h.handle)
+		pass(13 * time.Second)
+		var at []time.Duration
+		for _, c := range h.of("bad") {
+			at = append(at, c.at)
+		}
+		assert.Equal(t, []time.Duration{5 * time.Second, 6 * time.Second, 8 * time.Second, 12 * time.Second}, at)
+	})
 }
 
 // Marks decide in a retry topic as elsewhere. Retry has no attempt left there.
