@@ -1,12 +1,14 @@
 package kafka
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/kafka/internal/window"
@@ -69,4 +71,54 @@ func TestWaitOfARecordCostsNoAllocation(t *testing.T) {
 	due := 0
 	assert.Zero(t, testing.AllocsPerRun(100, func() { due += in.dueOf(1) }))
 	assert.Equal(t, 101, due)
+}
+
+// Position and lag of a partition are known as soon as its first records have come, though
+// the driver did not know where the log begins and no record is handed out yet.
+func TestLagIsKnownBeforeTheFirstRecordIsDue(t *testing.T) {
+	for _, order := range []Order{OrderNone, OrderByPartition} {
+		t.Run(order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg, topic := testConfig(), "orders"
+				if cfg.Order = order; order == OrderNone {
+					cfg.Failure = FailurePolicy{
+						Then: FailureSkip, MaxAttempts: 1, RetryTopics: []RetryTopic{{Delay: time.Minute}},
+					}
+					topic = "orders.group.retry.1m"
+				}
+				d, got := &grownDriver{}, &seen{}
+				m := New(d, quiet())
+				t.Cleanup(func() { stop(t, m) })
+				require.NoError(t, m.RegisterConsumer(t.Context(), NewConsumer(cfg, func(_ context.Context, m *Message) error {
+					got.add(m.Value)
+					return nil
+				})))
+				m.jobs["job"].forwarder = &fakeForwarder{}
+				require.NoError(t, m.SetConsumerSwitch("job", true))
+				require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+				require.NoError(t, m.Pause("job"))
+				synctest.Wait()
+				fc := d.consumer(t)
+				cl := &driver.Claim{Topic: topic, Start: -1}
+				fc.h.Assign([]*driver.Claim{cl})
+				require.EqualValues(t, -1, state(t, m).Partitions[0].Lag)
+				fc.deliver(cl, 7, 9)
+				if order == OrderNone {
+					require.NoError(t, m.Resume("job"))
+				}
+				synctest.Wait()
+				ps := state(t, m).Partitions[0]
+				assert.EqualValues(t, 7, ps.Position)
+				assert.EqualValues(t, 993, ps.Lag)
+				assert.EqualValues(t, -1, ps.Committed)
+				assert.Empty(t, fc.committed(cl))
+				assert.Empty(t, got.all())
+				require.NoError(t, m.Resume("job"))
+				pass(2 * time.Minute)
+				assert.Len(t, got.all(), 3)
+				assert.EqualValues(t, 10, state(t, m).Partitions[0].Position)
+				fc.h.Revoke(t.Context(), []*driver.Claim{cl})
+			})
+		})
+	}
 }

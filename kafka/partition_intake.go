@@ -39,6 +39,7 @@ type intake struct {
 type shelf interface {
 	Push(driver.Batch)
 	Position() int64
+	Lowest() int64
 	Len() int
 	Bytes() int
 	Full() bool // nothing more should be fetched, though Len and Bytes are small
@@ -221,6 +222,9 @@ func (in *intake) fill(ps *PartitionStatus) {
 	defer in.mu.Unlock()
 	w := in.window
 	ps.Position, ps.Committed = w.Position(), in.committed.Load()
+	if ps.Position < 0 { // no record has been handed out, and the driver did not know the start
+		ps.Position = w.Lowest()
+	}
 	ps.Buffered, ps.BufferedBytes = w.Len(), w.Bytes()
 	ps.Paused, ps.PausedBy = in.flow.have || in.flow.reasons != 0, in.flow.reasons.list()
 	ps.InFlight, ps.Oldest = w.Undone()

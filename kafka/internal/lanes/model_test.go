@@ -253,10 +253,15 @@ func (p *pair) check(t require.TestingT) {
 	require.Equal(t, position, at)
 	p.checkRuns(t, position, runs)
 	var made time.Time
-	if e := m.oldest(); e != nil && e.how != dropped {
-		made = e.Timestamp
+	lowest := int64(-1)
+	if e := m.oldest(); e != nil {
+		lowest = e.Offset
+		if e.how != dropped {
+			made = e.Timestamp
+		}
 	}
 	require.Equal(t, made, w.Oldest(), "oldest")
+	require.Equal(t, lowest, w.Lowest(), "lowest")
 	named := m.cfg.Unnamed || position < 0 || allNamed(position, runs)
 	require.Equal(t, counts.Done >= m.most || !named, w.Full(), "full")
 	p.checkInside(t)

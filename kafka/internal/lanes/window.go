@@ -257,6 +257,14 @@ func (w *Window) Next() *driver.Record {
 	return w.slots[i].record
 }
 
+// Lowest returns the offset of the oldest record that is not done, or -1.
+func (w *Window) Lowest() int64 {
+	if i := w.slots[0].next; i != 0 {
+		return w.slots[i].offset
+	}
+	return -1
+}
+
 // Finish says that the record of a slot is done. It reports whether that is news.
 //
 // Only Finish makes a slot done. The position moves in Push and Finish only, to the

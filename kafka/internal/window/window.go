@@ -363,6 +363,19 @@ func (w *Window) Handed() int64 {
 	return w.position
 }
 
+// Lowest returns the offset of the oldest record that the window holds, or -1.
+func (w *Window) Lowest() int64 {
+	for _, f := range w.flights {
+		if f.run != nil {
+			return f.run.Records[0].Offset
+		}
+	}
+	if r := w.Next(); r != nil {
+		return r.Offset
+	}
+	return -1
+}
+
 // Undone returns how many records have been handed out and are not done, and when the
 // oldest record that is not done was made, or the zero time if there is none.
 func (w *Window) Undone() (handed int, oldest time.Time) {

@@ -198,6 +198,11 @@ func (p *pair) check(t require.TestingT) {
 	gotHanded, gotOldest := p.w.Undone()
 	require.Equal(t, handed, gotHanded)
 	require.Equal(t, oldest, gotOldest)
+	lowest := int64(-1)
+	if i := slices.IndexFunc(p.m.records, func(s state) bool { return !s.released }); i >= 0 {
+		lowest = p.m.records[i].Offset
+	}
+	require.Equal(t, lowest, p.w.Lowest())
 	n, bytes := p.m.held()
 	require.Equal(t, n, p.w.Len())
 	require.Equal(t, bytes, p.w.Bytes())
