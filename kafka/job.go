@@ -26,6 +26,7 @@ type job struct {
 	workers *workers     // partitions whose goroutine runs, across claims
 	ledger  *ledger      // failures of records, likewise
 	retries *retries     // nil without retry topics
+	seen    *arrivals    // records of those that are dated ahead
 	policy  *policy
 	hold    *hold
 	pauses  *pauses
@@ -94,6 +95,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		workers: newWorkers(),
 		ledger:  newLedger(),
 		retries: newRetries(&cfg),
+		seen:    newArrivals(),
 		policy:  &policy{FailurePolicy: cfg.Failure, log: log},
 		hold:    newHold(&cfg, log, m.event),
 		pauses:  newPauses(cfg.JobName, all, m.event),
@@ -147,6 +149,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		budget:         &budget{most: int64(j.cfg.MaxTotalBufferedBytes)},
 		ledger:         j.ledger,
 		retries:        j.retries,
+		arrivals:       j.seen,
 		hold:           j.hold,
 		pauses:         j.pauses,
 		rate:           j.rate,

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"slices"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
@@ -14,39 +13,27 @@ import (
 // intake's mutex guards it.
 //
 // A clock of a sender that is ahead must not make a record wait for longer than its
-// delay. So where records are dated ahead, or not dated, it is noted when they came.
+// delay. So of records that are dated ahead, or not dated, it is noted when they came.
 type wait struct {
-	delay time.Duration // zero: it is no retry topic, and everything is due
-	ring  func()        // called when the next record has become due
-	seen  []sighting    // in order of offset
-	timer *time.Timer
-	until time.Time // what the timer is set for
+	delay    time.Duration // zero: it is no retry topic, and everything is due
+	ring     func()        // called when the next record has become due
+	arrivals *arrivals     // under earlier claims, too
+	key      TopicPartition
+	ahead    []arrival // of what is not handed out yet, in order of offset
+	timer    *time.Timer
+	until    time.Time // what the timer is set for
 }
 
-// A sighting is when records came of which some are dated ahead, or not dated.
-type sighting struct {
-	from, end int64
-	at        time.Time
-}
-
-// note notes when a batch came, if that matters.
-func (w *wait) note(b driver.Batch) {
-	if w.delay == 0 || len(b.Records) == 0 {
-		return
-	}
-	now := time.Now()
-	if slices.ContainsFunc(b.Records, func(r driver.Record) bool { return r.Timestamp.IsZero() || r.Timestamp.After(now) }) {
-		w.seen = append(w.seen, sighting{b.Records[0].Offset, b.Records[len(b.Records)-1].Offset + 1, now})
-	}
+// note notes when a batch came, if that matters. What lies below position is done.
+func (w *wait) note(b driver.Batch, position int64) {
+	w.ahead = append(w.ahead, w.arrivals.note(w.key, position, b.Records)...)
 }
 
 // due returns when a record is due.
 func (w *wait) due(r *driver.Record) time.Time {
 	at := r.Timestamp
-	if i := slices.IndexFunc(w.seen, func(s sighting) bool { return s.from <= r.Offset && r.Offset < s.end }); i >= 0 {
-		if first := w.seen[i].at; at.IsZero() || first.Before(at) {
-			at = first
-		}
+	if i, noted := find(w.ahead, r.Offset); noted && (undated(r) || w.ahead[i].at.Before(at)) {
+		at = w.ahead[i].at
 	}
 	return at.Add(w.delay)
 }
@@ -60,8 +47,8 @@ func (w *wait) holdsBack(next *driver.Record) bool {
 	if w.delay == 0 || next == nil {
 		return false
 	}
-	for len(w.seen) > 0 && w.seen[0].end <= next.Offset {
-		w.seen = w.seen[1:]
+	for len(w.ahead) > 0 && w.ahead[0].offset < next.Offset {
+		w.ahead = w.ahead[1:]
 	}
 	due := w.due(next)
 	left := time.Until(due)
@@ -88,6 +75,13 @@ func (w *wait) stopTimer() {
 
 // delays reports whether records wait here until they are due.
 func (in *intake) delays() bool { return in.wait.delay > 0 }
+
+// note notes when a batch came. Called under the mutex.
+func (in *intake) note(b driver.Batch) {
+	if in.delays() {
+		in.wait.note(b, in.window.Position())
+	}
+}
 
 // next returns the record that is handed out next, or nil. Called under the mutex.
 func (in *intake) next() *driver.Record {

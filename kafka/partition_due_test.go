@@ -15,58 +15,98 @@ import (
 )
 
 // A record is due when its delay has passed since its timestamp, or since it came if that
-// is earlier or the only time that is known. What was noted of when records came is
-// forgotten with them.
+// is earlier or the only time that is known. When it came is remembered under later claims,
+// as long as it is the same record.
 func TestWaitOfARecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := wait{delay: time.Minute}
+		g := newArrivals()
+		w := wait{delay: time.Minute, arrivals: g}
 		now := time.Now()
 		records := []driver.Record{
 			{Offset: 0, Timestamp: now}, {Offset: 1, Timestamp: now.Add(-time.Hour)},
 			{Offset: 5, Timestamp: now.Add(time.Second)}, {Offset: 6}, {Offset: 7, Timestamp: now.Add(time.Hour)},
-			{Offset: 9, Timestamp: now.Add(time.Hour)},
+			{Offset: 8, Timestamp: time.UnixMilli(-1)}, {Offset: 9, Timestamp: now.Add(time.Hour)},
+			{Offset: 10, Timestamp: time.UnixMilli(1 << 62)}, {Offset: 11, Timestamp: time.UnixMilli(-1 << 62)},
 		}
-		w.note(driver.Batch{Records: records[:2]})
-		assert.Empty(t, w.seen, "no record is dated ahead")
-		w.note(driver.Batch{Next: 3})
-		time.Sleep(10 * time.Second)
-		w.note(driver.Batch{Records: records[2:5]})
-		time.Sleep(10 * time.Second)
-		w.note(driver.Batch{Records: records[5:]})
-		var due []time.Duration
-		for i := range records {
-			due = append(due, w.due(&records[i]).Sub(now))
+		due := func(w *wait, records []driver.Record) (due []time.Duration) {
+			for i := range records {
+				due = append(due, w.due(&records[i]).Sub(now))
+			}
+			return due
 		}
+		w.note(driver.Batch{Records: records[:2]}, 0)
+		assert.Empty(t, g.of, "no record is dated ahead")
+		w.note(driver.Batch{Next: 3}, 0)
+		time.Sleep(10 * time.Second)
+		w.note(driver.Batch{Records: records[2:6]}, 0)
+		time.Sleep(10 * time.Second)
+		w.note(driver.Batch{Records: records[6:]}, 0)
 		const m, s = time.Minute, time.Second
-		assert.Equal(t, []time.Duration{m, m - time.Hour, m + s, m + 10*s, m + 10*s, m + 20*s}, due)
+		want := []time.Duration{m, m - time.Hour, m + s, m + 10*s, m + 10*s, m + 10*s, m + 20*s, m + 20*s, m + 20*s}
+		assert.Equal(t, want, due(&w, records))
+
+		time.Sleep(5 * time.Second)
+		later := wait{delay: time.Minute, arrivals: g}
+		later.note(driver.Batch{Records: records}, 6)
+		want[2] = m + s // it is not ahead now
+		assert.Equal(t, want, due(&later, records), "as under the claim before")
+		assert.EqualValues(t, 6, g.of[TopicPartition{}][0].offset, "those before are done")
+		other := wait{delay: time.Minute, arrivals: g}
+		other.note(driver.Batch{Records: []driver.Record{{Offset: 9, Timestamp: now.Add(2 * time.Hour)}}}, 6)
+		assert.Equal(t, m+25*s, other.due(&driver.Record{Offset: 9, Timestamp: now.Add(2 * time.Hour)}).Sub(now), "another record")
 
 		var rang atomic.Int32
 		w.ring = func() { rang.Add(1) }
 		assert.False(t, w.holdsBack(nil))
 		assert.False(t, w.holdsBack(&records[1]))
-		assert.True(t, w.holdsBack(&records[5]))
-		assert.Len(t, w.seen, 1)
-		assert.True(t, w.holdsBack(&records[5]), "with the same timer")
-		time.Sleep(time.Until(w.due(&records[5])) - time.Nanosecond)
+		assert.True(t, w.holdsBack(&records[6]))
+		assert.Len(t, w.ahead, 3)
+		assert.True(t, w.holdsBack(&records[6]), "with the same timer")
+		time.Sleep(time.Until(w.due(&records[6])) - time.Nanosecond)
 		synctest.Wait()
 		assert.Zero(t, rang.Load())
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		assert.EqualValues(t, 1, rang.Load())
 		w.rang()
-		assert.False(t, w.holdsBack(&records[5]))
-		assert.True(t, w.isDue(&records[5]))
+		assert.False(t, w.holdsBack(&records[6]))
+		assert.True(t, w.isDue(&records[6]))
 		w.stopTimer()
 		assert.True(t, (&wait{}).isDue(&driver.Record{Timestamp: now.Add(time.Hour)}), "no retry topic")
 	})
 }
 
+// Of one partition a bounded number of records is remembered, for as long as a record can
+// wait, and nothing of a topic that was created again.
+func TestArrivalsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, key, other := newArrivals(), TopicPartition{"retry", 0}, TopicPartition{"retry", 1}
+		records := make([]driver.Record, 3*mostArrivals)
+		for i := range records {
+			records[i].Offset = int64(i)
+		}
+		assert.Len(t, g.note(key, 0, records), len(records))
+		assert.Len(t, g.of[key], mostArrivals)
+		assert.Zero(t, g.of[key][0].offset, "the first ones")
+		g.note(other, 0, records[:1])
+		g.forget(other)
+		assert.NotContains(t, g.of, other)
+		g.note(key, 100, nil)
+		assert.Len(t, g.of[key], mostArrivals-100)
+		time.Sleep(mostRetryDelay + time.Nanosecond)
+		g.note(other, 0, records[:1])
+		assert.NotContains(t, g.of, key)
+		g.note(other, 1, nil)
+		assert.Empty(t, g.of)
+	})
+}
+
 // To ask whether a record is due costs no allocation.
 func TestWaitOfARecordCostsNoAllocation(t *testing.T) {
-	in := &intake{wait: wait{delay: time.Minute}, serial: window.New(0)}
+	in := &intake{wait: wait{delay: time.Minute, arrivals: newArrivals()}, serial: window.New(0)}
 	in.wait.ring = in.ring
 	b := driver.Batch{Records: []driver.Record{{Timestamp: time.Now().Add(-time.Hour)}}}
-	in.wait.note(b)
+	in.wait.note(b, 0)
 	in.serial.Push(b)
 	due := 0
 	assert.Zero(t, testing.AllocsPerRun(100, func() { due += in.dueOf(1) }))

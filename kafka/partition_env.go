@@ -46,6 +46,7 @@ type env struct {
 	budget   *budget
 	ledger   *ledger
 	retries  *retries // nil without retry topics
+	arrivals *arrivals
 	hold     *hold
 	pauses   *pauses
 	rate     *rate

@@ -59,7 +59,7 @@ func newIntake(e *env, c *driver.Claim) *intake {
 		in.window = serialShelf{in.serial}
 	}
 	if place, is := e.retries.place(c.Topic); is {
-		in.wait.delay, in.wait.ring = place.delay, in.ring
+		in.wait = wait{delay: place.delay, ring: in.ring, arrivals: e.arrivals, key: keyOf(c)}
 	}
 	in.heed()
 	return in
@@ -89,7 +89,7 @@ func (w laneShelf) Undone() (handed int, oldest time.Time) {
 // queue is above its bounds.
 func (in *intake) deliver(b driver.Batch) {
 	in.mu.Lock()
-	in.wait.note(b)
+	in.note(b)
 	in.push(b)
 	if in.trouble.err != nil {
 		in.trouble.pass(b)

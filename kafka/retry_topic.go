@@ -13,8 +13,9 @@ import (
 type RetryTopic struct {
 	// Delay is how long a record waits, from 100ms to 24h in whole milliseconds. It is
 	// measured from the record's timestamp, which is when it was sent to the topic. A
-	// record that is dated ahead waits for Delay from when this process has first seen
-	// it. A clock of its sender that is behind shortens the wait by as much.
+	// record that is dated ahead, or not dated, waits for Delay from when this process has
+	// fetched it first, and one that is dated ahead never longer than its timestamp says.
+	// A clock of its sender that is behind shortens the wait by as much.
 	Delay time.Duration
 
 	// Topic is the name of the topic. In it {topic} is replaced by the topic in which

@@ -374,11 +374,13 @@ func TestClocksOfARetryTopic(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ahead time.Duration
 		due   time.Duration
+		again bool // the consumer is switched off and on meanwhile
 	}{
-		"right":                  {0, time.Minute},
-		"ahead":                  {time.Hour, time.Minute},
-		"behind":                 {-20 * time.Second, 40 * time.Second},
-		"behind by more than it": {-time.Hour, 0},
+		"right":                  {0, time.Minute, false},
+		"ahead":                  {time.Hour, time.Minute, false},
+		"ahead, two claims":      {time.Hour, time.Minute, true},
+		"behind":                 {-20 * time.Second, 40 * time.Second, false},
+		"behind by more than it": {-time.Hour, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -389,8 +391,14 @@ func TestClocksOfARetryTopic(t *testing.T) {
 				sent := time.Now()
 				require.NoError(t, b.Send(retry1m, nil, []byte("r"), memory.Timestamp(sent.Add(tt.ahead)), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
 				synctest.Wait()
+				if tt.again {
+					pass(30 * time.Second)
+					require.NoError(t, m.SetConsumerSwitch("orders", false))
+					synctest.Wait()
+					require.NoError(t, m.SetConsumerSwitch("orders", true))
+				}
 				if tt.due > 0 {
-					pass(tt.due - time.Millisecond)
+					pass(time.Until(sent.Add(tt.due - time.Millisecond)))
 					require.Empty(t, h.of("r"))
 					p := partitionOf(t, m, retry1m)
 					assert.Equal(t, sent.Add(tt.due), p.Due)

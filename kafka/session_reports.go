@@ -49,8 +49,10 @@ func (c *claims) reportGap(gap *driver.DataLossError) {
 	switch key := (TopicPartition{gap.Topic, gap.Partition}); {
 	case gap.Recreated:
 		c.env.ledger.forget(key, 0)
+		c.env.arrivals.forget(key)
 	case gap.To < gap.From: // truncated: the offsets are used again
 		c.env.ledger.forget(key, gap.To)
+		c.env.arrivals.forget(key)
 	}
 	c.env.log.Error(what, "topic", driver.Printable(gap.Topic, 0), "partition", gap.Partition, "from", gap.From, "to", gap.To)
 	c.env.event(DataLoss{

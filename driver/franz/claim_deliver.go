@@ -2,6 +2,7 @@ package franz
 
 import (
 	"math"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -43,7 +44,7 @@ func (cl *claim) batch(fetched []*kgo.Record) (driver.Batch, *recordbatch.Damage
 		if r.Attrs.IsControl() {
 			continue // it moves Next
 		}
-		record := driver.Record{Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value}
+		record := driver.Record{Offset: r.Offset, Timestamp: timeOf(r.Timestamp), Key: r.Key, Value: r.Value}
 		if len(r.Headers) > 0 {
 			from := len(slab)
 			for _, h := range r.Headers {
@@ -55,6 +56,21 @@ func (cl *claim) batch(fetched []*kgo.Record) (driver.Batch, *recordbatch.Damage
 	}
 	cl.arrived(fetched, next)
 	return b, damage
+}
+
+// timeOf returns the time of a record as it is stored. franz-go makes nanoseconds of its
+// milliseconds: no time, which is -1, becomes one before 1970, and a time beyond the year
+// 2262, such as one that was meant in microseconds, overflows. Then it is no whole number
+// of milliseconds.
+func timeOf(t time.Time) time.Time {
+	const inverse = 0x790fb65668c26139 // of 15625, modulo 2^64
+	switch ns := t.UnixNano(); {
+	case ns == -1e6:
+		return time.Time{}
+	case ns%1e6 != 0: // ms * 64 * 15625, modulo 2^64: what is lost of ms are its upper 6 bits
+		return time.UnixMilli(int64(uint64(ns)>>6*inverse<<6) >> 6)
+	}
+	return t
 }
 
 // arrived notes where fetching goes on, and the leader epochs of records.
