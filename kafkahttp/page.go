@@ -68,6 +68,7 @@ type part struct {
 	Whys     []why
 	Forwards bool
 	Held     bool
+	IsOld    bool // Oldest is a record that no retry topic lets wait
 	OwnPause bool // it is paused by itself, whether its consumer is or not
 }
 
@@ -107,7 +108,8 @@ func newRow(s *kafka.ConsumerStatus, now time.Time, lags []int64) *row {
 		if p.Level >= levelWarn && (r.Worst == nil || p.Level > r.Worst.Level || p.Level == r.Worst.Level && p.Lag > r.Worst.Lag) {
 			r.Worst = p
 		}
-		if !p.Oldest.IsZero() && p.Due.IsZero() && (r.Oldest.IsZero() || p.Oldest.Before(r.Oldest)) {
+		p.IsOld = !p.Oldest.IsZero() && !p.Oldest.After(now)
+		if p.IsOld && (r.Oldest.IsZero() || p.Oldest.Before(r.Oldest)) {
 			r.Oldest = p.Oldest
 		}
 		r.Level = max(r.Level, p.Level)

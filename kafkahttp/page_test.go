@@ -164,6 +164,38 @@ func TestRate(t *testing.T) {
 	assert.NotContains(t, page("/"), "Slowed")
 }
 
+// A record that is with its handler, or has failed, is shown though a later one of its retry
+// topic waits.
+func TestOldestOfARetryTopic(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name        string
+		due, oldest time.Time
+		isOld       bool
+	}{
+		{"all wait", now.Add(time.Minute), now.Add(time.Minute), false},
+		{"the handler is at one that was due, and a later one waits", now.Add(time.Minute), now.Add(-time.Hour), true},
+		{"all are due", time.Time{}, now.Add(-time.Hour), true},
+		{"empty", time.Time{}, time.Time{}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &fakeSource{consumers: []kafka.ConsumerStatus{{JobName: "orders", State: kafka.StateRunning, Switch: true, Since: now, Partitions: []kafka.PartitionStatus{{
+				Topic: "retry", Failing: -1, Delay: time.Minute, Due: tt.due, Oldest: tt.oldest, InFlight: 1,
+			}}}}}
+			r := newRow(&s.consumers[0], now, nil)
+			if assert.Equal(t, tt.isOld, r.Parts[0].IsOld); tt.isOld {
+				assert.Equal(t, tt.oldest, r.Oldest)
+			} else {
+				assert.Zero(t, r.Oldest)
+			}
+			page := get(t, newTest(t, s), "/consumer?name=orders").Body.String()
+			assert.Equal(t, !tt.due.IsZero(), strings.Contains(page, "<dt>Next due</dt>"))
+			assert.Equal(t, tt.isOld, strings.Contains(page, "<dt>Oldest</dt>"))
+			assert.Equal(t, tt.isOld, strings.Contains(page, "the oldest record is of"))
+		})
+	}
+}
+
 // The most urgent consumer comes first, and its worst partition with it.
 func TestUrgentFirst(t *testing.T) {
 	down := errors.New("down")
