@@ -178,7 +178,8 @@ func (l *lane) notForwarded(f *failure, a forwarded) (turned bool) {
 		f.do = FailureKeep
 		f.wait = l.env.backoff.Wait(f.attempts - f.origin.attempts)
 	case tooLarge:
-		f.do, f.reason, f.decided = l.env.policy.Then, DeadLetterReasonAttempts, time.Now()
+		f.do, _ = l.env.policy.after(f.attempts)
+		f.reason, f.decided = DeadLetterReasonAttempts, time.Now()
 		if f.wait = 0; f.do == FailureStop { // as judge does
 			f.wait = l.env.backoff.Wait(f.attempts - f.origin.attempts)
 		}

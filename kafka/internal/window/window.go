@@ -85,6 +85,9 @@ func (r *Run) Progress() (done, begun int) {
 	return int(uint32(v)), int(v >> 32)
 }
 
+// from returns the offset of the first record.
+func (r *Run) from() int64 { return r.Records[0].Offset }
+
 // after returns the offset after the first n records.
 func (r *Run) after(n int) int64 { return r.Records[n-1].Offset + 1 }
 
@@ -367,7 +370,7 @@ func (w *Window) Handed() int64 {
 func (w *Window) Lowest() int64 {
 	for _, f := range w.flights {
 		if f.run != nil {
-			return f.run.Records[0].Offset
+			return f.run.from()
 		}
 	}
 	if r := w.Next(); r != nil {
