@@ -97,6 +97,11 @@ func TestRetryTopicsAreChecked(t *testing.T) {
 			`Failure: needs AutoCommit to be false: with it the position moves before the handler runs` + "\n" +
 				`Order: "none" needs AutoCommit to be false: with it the position moves before the handler runs`},
 		{"nine", with(nil, five, five, five, five, five, five, five, five, five), `Failure.RetryTopics: 9 are more than 8`},
+		{"nine, and other problems", with(func(c *ConsumerConfig) {
+			c.Order, c.Failure.Then, c.Failure.MaxAttempts = OrderByPartition, FailureKeep, 0
+		}, five, five, five, five, five, five, five, five, five), "Failure.Then: FailureKeep does not go with RetryTopics: a record that has failed in the last one must go somewhere\n" +
+			"Failure.RetryTopics: 9 are more than 8\n" +
+			"Failure.RetryTopics: need Order to be OrderNone: a record that waits in another topic is overtaken; OrderByKey keeps the order of a key and retries in memory"},
 		{"no delay", with(nil, RetryTopic{}), `Failure.RetryTopics[0]: Delay is missing`},
 		{"short", with(nil, five, RetryTopic{Delay: 99 * time.Millisecond}), `Failure.RetryTopics[1]: Delay 99ms is outside 100ms to 24h0m0s`},
 		{"long", with(nil, RetryTopic{Delay: 25 * time.Hour}), `Failure.RetryTopics[0]: Delay 25h0m0s is outside 100ms to 24h0m0s`},

@@ -15,15 +15,18 @@ func (p *problems) retryTopics(c *ConsumerConfig) {
 		return
 	}
 	f.RetryTopics = slices.Clone(f.RetryTopics)
-	switch {
-	case f.Then == FailureKeep:
+	if f.Then == FailureKeep {
 		p.add("Failure.Then", "FailureKeep does not go with RetryTopics: a record that has failed in the last one must go somewhere")
-	case len(f.RetryTopics) > mostRetryTopics:
+	}
+	tooMany := len(f.RetryTopics) > mostRetryTopics
+	if tooMany {
 		p.add(field, "%d are more than %d", len(f.RetryTopics), mostRetryTopics)
-		return
 	}
 	if c.Order != OrderNone {
 		p.add(field, "need Order to be OrderNone: a record that waits in another topic is overtaken; OrderByKey keeps the order of a key and retries in memory")
+	}
+	if tooMany {
+		return
 	}
 	wrong := few{p: p, field: field}
 	for i := range f.RetryTopics {
@@ -55,11 +58,11 @@ func retryTopic(wrong *few, i int, t *RetryTopic) {
 
 // retryNames checks the names of the retry topics for each topic that is read.
 func retryNames(wrong *few, c *ConsumerConfig) {
-	tiers := map[string]int{}
+	tiers, sources, dead := map[string]int{}, setOf(c.Topics), deadLetterNames(c)
 	for i := range c.Failure.RetryTopics {
 		for _, source := range c.Topics {
 			name := c.Failure.RetryTopics[i].name(source, c.ConsumerGroup)
-			if problem := retryName(name, i, tiers, c); problem != "" {
+			if problem := retryName(name, i, tiers, sources, dead); problem != "" {
 				wrong.add(i, "for %s: %s", quote(source), problem)
 				break
 			}
@@ -69,20 +72,28 @@ func retryNames(wrong *few, c *ConsumerConfig) {
 }
 
 // retryName returns what is wrong with the name of a retry topic of tier i, or "".
-func retryName(name string, i int, tiers map[string]int, c *ConsumerConfig) string {
+func retryName(name string, i int, tiers map[string]int, sources, dead map[string]bool) string {
 	if err := validTopicToRead(name); err != nil {
 		return err.Error()
 	}
 	other, known := tiers[name]
 	switch {
-	case slices.Contains(c.Topics, name):
+	case sources[name]:
 		return quote(name) + " is a topic that the consumer reads"
 	case known && other != i:
 		return quote(name) + " is the topic of another retry topic, too"
-	case deadLetterNames(c)[name]:
+	case dead[name]:
 		return quote(name) + " is the dead-letter topic"
 	}
 	return ""
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 // deadLetterNames returns the names of the dead-letter topics, as far as they are known.

@@ -16,9 +16,10 @@ import (
 // The first six names are those of KIP-1191. Together the headers take at most 2 KiB.
 // They replace headers of the same names, so a record that dies twice does not grow.
 const (
-	// HeaderErrorTopic, HeaderErrorPartition and HeaderErrorOffset say where the
-	// record lies, or where it first lay if it has come from a retry topic. With HeaderErrorGroup they identify it: two dead letters that have
-	// these four in common are two copies of one.
+	// HeaderErrorTopic, HeaderErrorPartition and HeaderErrorOffset say where the record
+	// lies, or where it first lay if it has come from a retry topic. With HeaderErrorGroup
+	// they identify it: two dead letters that have these four in common are two copies of
+	// one.
 	HeaderErrorTopic     = "__dlq.errors.topic"
 	HeaderErrorPartition = "__dlq.errors.partition"
 	HeaderErrorOffset    = "__dlq.errors.offset"

@@ -229,7 +229,7 @@ func (l *lane) judge(f *failure) {
 		return
 	}
 	f.attempts = l.env.ledger.count(keyOf(l.claim), f.record.Offset)
-	if then, usedUp := l.env.policy.after(f.attempts); (usedUp || l.waited) && f.do == FailureKeep {
+	if then, usedUp := l.env.policy.after(f.attempts); (usedUp || l.delays) && f.do == FailureKeep { // in a retry topic each record has one attempt
 		// A call for several records may have failed by one of them.
 		if f.alone = f.whole; !f.alone {
 			l.giveUp(f, then)

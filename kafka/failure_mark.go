@@ -6,8 +6,9 @@ import (
 )
 
 // Retry marks err so that its record is tried again after that time, in place of the
-// backoff. It counts as an attempt: after FailurePolicy.MaxAttempts the policy's Then
-// applies. If after is not positive the backoff applies. Retry(nil, after) is nil.
+// backoff. It counts as an attempt: after FailurePolicy.MaxAttempts, and in a retry topic
+// at once, the record goes to its next retry topic, or the policy's Then applies; after has
+// no effect then. If it is not positive the backoff applies. Retry(nil, after) is nil.
 func Retry(err error, after time.Duration) error {
 	return marked(err, mark{do: FailureKeep, after: after})
 }

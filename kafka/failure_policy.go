@@ -71,7 +71,8 @@ type FailurePolicy struct {
 	// Then is what happens after MaxAttempts. Default FailureKeep.
 	Then Failure
 
-	// MaxAttempts is how many times the handler fails a record before Then. Required
+	// MaxAttempts is how many times the handler fails a record where it first lies, before
+	// RetryTopics and Then; in each of RetryTopics it is once. Required
 	// unless Then is FailureKeep, with which it has no effect and is refused. Failures
 	// are counted per record by the consumer, but for those that [Hold] marks and for
 	// calls that a revocation, a switch-off or a shutdown interrupted. The count
@@ -99,11 +100,11 @@ type FailurePolicy struct {
 }
 
 // A DeadLetterConfig says where and how the copies of failed records are sent. Its Producer
-// also sends to retry topics.
+// also sends to retry topics; statuses and errors name it "<job>/dead-letters" then, too.
 type DeadLetterConfig struct {
-	// Topic is the name of the dead-letter topic. In it {topic} is replaced by the
-	// topic in which the record first lay and {group} by the consumer's group: "{topic}.{group}.dlq". The
-	// topic must exist when the consumer starts, and must not be one that it reads.
+	// Topic is the name of the dead-letter topic. In it {topic} is replaced by the topic in
+	// which the record first lay and {group} by the consumer's group: "{topic}.{group}.dlq".
+	// The topic must exist when the consumer starts, and must not be one that it reads.
 	Topic string
 
 	// TopicFor chooses the topic for one record, in place of Topic. If its answer is

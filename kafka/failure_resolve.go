@@ -23,7 +23,8 @@ import (
 // The records of a batch can come one by one: if one before the record has failed again, it
 // also waits until that one is done. It does not wait while a copy is being sent: FailureSkip
 // breaks the send off, and so does FailureDeadLetter if the copy goes to a retry topic; it
-// may arrive all the same. The other actions return nil, since the send is under way. If ctx
+// may arrive all the same, and so may the copies of other records of a batch that are sent
+// with it and then again. The other actions return nil, since the send is under way. If ctx
 // ends before Resolve has acted, it returns the error of ctx, and does nothing later. A send
 // that it has broken off by then is repeated after a backoff.
 //

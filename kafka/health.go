@@ -214,7 +214,8 @@ func (w *watch) set() {
 	}
 }
 
-// tick looks at all partitions. While one has records it comes again. Records may come
+// tick looks at all partitions. While one has records, those of a retry topic that are not
+// due included, it comes again: to look is cheap. Records may come
 // between the look and the disarming, whose arm does nothing then: so it looks twice.
 func (w *watch) tick() {
 	if w.lookAtAll() {

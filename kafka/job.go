@@ -125,7 +125,7 @@ func (j *job) env(ctx context.Context, d driver.Consumer, s *schedule, k keeper)
 		ctx:            ctx,
 		log:            j.log,
 		event:          j.event,
-		unmarked:       func(n int) { j.unmarked.Add(int64(n)) },
+		unmarked:       func() { j.unmarked.Add(1) },
 		handler:        j.handler,
 		autoCommit:     j.cfg.AutoCommit,
 		batchSize:      j.cfg.MaxBatchSize,

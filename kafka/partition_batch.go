@@ -182,7 +182,7 @@ func (h *batchHands) done(l *lane, offset int64, how Outcome) {
 	h.drop(l, len(h.open), how, func(i int) bool { return records[h.open[i].at].Offset == offset })
 }
 
-func (h *batchHands) pass(l *lane, offset int64) {
+func (h *batchHands) passOver(l *lane, offset int64) {
 	h.spread(l, 0)
 	h.done(l, offset, OutcomeSkipped)
 }

@@ -157,7 +157,13 @@ func TestLagIsKnownBeforeTheFirstRecordIsDue(t *testing.T) {
 				pass(2 * time.Minute)
 				assert.Len(t, got.all(), 3)
 				assert.EqualValues(t, 10, state(t, m).Partitions[0].Position)
+				fc.deliver(cl, 10, 11)
+				synctest.Wait()
+				in := cl.Owner.(*partition).intake
+				assert.Equal(t, order == OrderNone, in.wait.timer != nil, "a timer waits for record 10")
 				fc.h.Revoke(t.Context(), []*driver.Claim{cl})
+				synctest.Wait()
+				assert.Nil(t, in.wait.timer, "it has ended with the claim")
 			})
 		})
 	}

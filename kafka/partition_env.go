@@ -20,7 +20,7 @@ type env struct {
 	hooks  *Manager // makes the operations that hooks see; nil without hooks
 	event  func(Event)
 
-	unmarked func(n int) // counts records of retry topics that came there by another way
+	unmarked func() // counts a record of a retry topic that came there by another way
 
 	// Settings of the consumer.
 	handler        handler

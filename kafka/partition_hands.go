@@ -28,8 +28,8 @@ type hands interface {
 	failures(l *lane, err error) []*failure
 	// done notes that a record that had failed is done, and how.
 	done(l *lane, offset int64, how Outcome)
-	// pass notes that a record that has not been handed out is done without a call.
-	pass(l *lane, offset int64)
+	// passOver notes that a record that has not been handed out is done without a call.
+	passOver(l *lane, offset int64)
 	// oneByOne asks for what is left of the records at hand in calls of their own.
 	oneByOne()
 	// rest lets go of what the hands keep of the lane's last run.
@@ -89,7 +89,7 @@ func (h valueHandler) hand(l *lane) error {
 
 func (h valueHandler) failures(l *lane, err error) []*failure { return failureOfOne(l, err) }
 func (h valueHandler) done(l *lane, _ int64, how Outcome)     { l.finish(how) }
-func (h valueHandler) pass(l *lane, _ int64)                  { passOne(l) }
+func (h valueHandler) passOver(l *lane, _ int64)              { passOverOne(l) }
 func (h valueHandler) oneByOne()                              {}
 
 // failureOfOne is that of the record at hand.
@@ -97,8 +97,8 @@ func failureOfOne(l *lane, err error) []*failure {
 	return []*failure{{record: *l.record(), err: err}}
 }
 
-// passOne passes over the record at hand.
-func passOne(l *lane) {
+// passOverOne passes over the record at hand.
+func passOverOne(l *lane) {
 	l.size = 1
 	l.finish(OutcomeSkipped)
 }
@@ -137,7 +137,7 @@ func (h *messageHands) hand(l *lane) error {
 
 func (h *messageHands) failures(l *lane, err error) []*failure { return failureOfOne(l, err) }
 func (h *messageHands) done(l *lane, _ int64, how Outcome)     { l.finish(how) }
-func (h *messageHands) pass(l *lane, _ int64)                  { passOne(l) }
+func (h *messageHands) passOver(l *lane, _ int64)              { passOverOne(l) }
 func (h *messageHands) oneByOne()                              {}
 
 // message returns the record at hand for the attempt under way. Each attempt gets its
@@ -166,7 +166,7 @@ func (l *lane) write(made []Message, records []driver.Record, attempt int) {
 		m.Key, m.Value, m.Headers = r.Key, r.Value, r.Headers
 		m.Attempt = attempt
 	}
-	if l.waited {
+	if l.delays {
 		for i := range made {
 			l.env.retries.dress(&made[i])
 		}

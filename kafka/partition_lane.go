@@ -29,8 +29,8 @@ type lane struct {
 	quick   bool       // the attempt is a first one, and nothing but its end has to be noted
 	goexit  bool       // the handler ended the lane's last goroutine
 	failed  bool       // a record of the partition may have failed under an earlier claim
-	waited  bool       // its records come from a retry topic: each has one attempt
-	sifted  bool       // those of run have been looked at, of a retry topic
+	delays  bool       // its records come from a retry topic: each has one attempt
+	sifted  int        // how many of run have been looked at, of a retry topic
 	moved   bool       // a record has been handled
 
 	open     []*failure  // what its handler has failed, until it is handed out again or done
@@ -65,7 +65,7 @@ func newLane(e *env, c *driver.Claim, b *brake, in *intake) *lane {
 	l := &lane{env: e, claim: c, brake: b, intake: in, hands: e.handler.hands(e), failing: newFailing()}
 	l.timeout.env, l.timeout.claim = e, c
 	l.row = new(row)
-	_, l.waited = e.retries.place(c.Topic)
+	_, l.delays = e.retries.place(c.Topic)
 	if e.hooks != nil {
 		l.watched = newDelivery(e, c)
 	}
@@ -82,7 +82,7 @@ func (l *lane) work() {
 	}
 	for {
 		l.env.keeper.checkClock(l.claim)
-		if l.waited {
+		if l.delays {
 			l.sift()
 		}
 		if l.undecided() && l.decide() == leave {
@@ -156,7 +156,7 @@ func (l *lane) next() bool {
 		}
 		l.i = 0
 		if n > 0 {
-			l.sifted = false
+			l.sifted = 0
 			return true
 		}
 		if wait {
@@ -183,7 +183,7 @@ func (l *lane) nextOfCrew() bool {
 	if !l.seat.take() {
 		return false
 	}
-	l.sifted = false
+	l.sifted = 0
 	if l.watched != nil {
 		l.watched.beginReceive(l.brake.ctx)
 		l.watched.endReceive(l.received())

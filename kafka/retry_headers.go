@@ -9,7 +9,8 @@ import (
 
 // The headers that a record has in a retry topic after its own. All values are text.
 // Handlers do not see them: Message.Source and Message.Attempt have what they say. In a
-// topic that is no retry topic of the consumer they are data like any other header.
+// topic that is no retry topic of the consumer they are data like any other header; a
+// record that goes from there to a retry topic loses its own headers of these names.
 const (
 	// HeaderRetryTopic, HeaderRetryPartition and HeaderRetryOffset say where the record
 	// first lay.
@@ -48,17 +49,14 @@ func isRetryHeader(key string) bool {
 // ones, as this library writes them, it copies nothing.
 func withoutRetry(hs []Header) []Header {
 	first := slices.IndexFunc(hs, func(h Header) bool { return isRetryHeader(h.Key) })
-	switch {
-	case first < 0:
+	if first < 0 {
 		return hs
-	case slices.ContainsFunc(hs[first:], func(h Header) bool { return !isRetryHeader(h.Key) }):
-	case first == 0:
-		return nil
-	default:
+	}
+	if first > 0 && !slices.ContainsFunc(hs[first:], func(h Header) bool { return !isRetryHeader(h.Key) }) {
 		return hs[:first:first]
 	}
-	own := slices.Clone(hs[:first])
-	for _, h := range hs[first:] {
+	var own []Header
+	for _, h := range hs {
 		if !isRetryHeader(h.Key) {
 			own = append(own, h)
 		}
@@ -94,13 +92,13 @@ func (o *origin) headers(own []Header, group string) []Header {
 type stamp int
 
 const (
-	stamped stamp = iota // where it first lay
-	fresh                // nothing that can be read, or a topic that is not the consumer's
-	foreign              // that another group has sent it
+	stamped  stamp = iota // where it first lay
+	unmarked              // nothing that can be read, or a topic that is not the consumer's
+	foreign               // that another group has sent it
 )
 
-// read reads the headers of a record in a retry topic. The origin is known if it is
-// stamped, and the group that owns the record if it is foreign.
+// read reads the headers of a record in a retry topic. It returns the origin of one that
+// is stamped, and the group that owns one that is foreign.
 func (r *retries) read(hs []Header) (o origin, s stamp, owner string) {
 	var topic, partition, offset, timestamp, group, attempts []byte
 	for _, h := range hs {
@@ -121,13 +119,13 @@ func (r *retries) read(hs []Header) (o origin, s stamp, owner string) {
 	}
 	switch {
 	case len(group) == 0:
-		return origin{}, fresh, ""
+		return origin{}, unmarked, ""
 	case string(group) != r.group:
 		return origin{}, foreign, string(group)
 	}
 	o, ok := parseOrigin(topic, partition, offset, timestamp, attempts)
 	if !ok || !r.reads(o.source.Topic) {
-		return origin{}, fresh, ""
+		return origin{}, unmarked, ""
 	}
 	return o, stamped, ""
 }

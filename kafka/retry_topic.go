@@ -64,7 +64,8 @@ type retries struct {
 	places  map[string]retryPlace // by topic
 }
 
-// A retryPlace is what one retry topic is.
+// A retryPlace says which tier a retry topic is, for records of which topic, and how long
+// they wait there.
 type retryPlace struct {
 	tier   int
 	source string // one whose records come here

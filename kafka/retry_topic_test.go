@@ -599,11 +599,13 @@ func TestMarksInARetryTopic(t *testing.T) {
 		mark  func(error) error
 		calls int
 		dead  int
+		state kafka.State
 	}{
-		"DeadLetter": {kafka.DeadLetter, 1, 1},
-		"Skip":       {kafka.Skip, 1, 0},
-		"Retry":      {func(err error) error { return kafka.Retry(err, time.Millisecond) }, 2, 1},
-		"Hold":       {func(err error) error { return kafka.Hold(err, time.Hour) }, 1, 0},
+		"DeadLetter": {kafka.DeadLetter, 1, 1, kafka.StateRunning},
+		"Skip":       {kafka.Skip, 1, 0, kafka.StateRunning},
+		"Retry":      {func(err error) error { return kafka.Retry(err, time.Millisecond) }, 2, 1, kafka.StateRunning},
+		"Hold":       {func(err error) error { return kafka.Hold(err, time.Hour) }, 1, 0, kafka.StateRunning},
+		"Stop":       {kafka.Stop, 1, 0, kafka.StateDisabled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -616,12 +618,44 @@ func TestMarksInARetryTopic(t *testing.T) {
 				pass(2 * time.Minute)
 				assert.Len(t, h.of("bad"), tt.calls)
 				assert.Len(t, lettersIn(t, b, ordersDLQ), tt.dead)
+				assert.Equal(t, tt.state, status(t, m).State)
+				if name == "Stop" {
+					assert.LessOrEqual(t, b.Committed("orders", retry5s, 0), int64(0))
+					require.NoError(t, m.SetConsumerSwitch("orders", true))
+					pass(time.Minute)
+					assert.Len(t, h.of("bad"), 2, "it comes first again")
+				}
 				if name == "Hold" {
 					require.NoError(t, m.SetConsumerSwitch("orders", false))
 				}
 			})
 		})
 	}
+}
+
+// What has failed in the last retry topic can switch the consumer off, and comes there again
+// when it is switched on.
+func TestStopAfterTheLastRetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		require.NoError(t, b.Send("orders", nil, []byte("bad")))
+		cfg := retrying(5 * time.Second)
+		cfg.Failure.Then = kafka.FailureStop
+		h := newRetryHandler(func(_ *kafka.Message, n int) bool { return n < 4 })
+		m := launch(t, b, cfg, h.handle)
+		pass(time.Minute)
+		s := status(t, m)
+		assert.Equal(t, kafka.StateDisabled, s.State)
+		assert.ErrorContains(t, s.Reason, "record "+retry5s+"/0 at offset 0: "+errBad.Error())
+		require.Len(t, h.of("bad"), 3)
+		assert.EqualValues(t, 1, b.Committed("orders", "orders", 0))
+		assert.LessOrEqual(t, b.Committed("orders", retry5s, 0), int64(0))
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
+		pass(time.Minute)
+		require.Len(t, h.of("bad"), 4)
+		assert.Equal(t, retry5s, h.of("bad")[3].topic)
+		assert.EqualValues(t, 1, b.Committed("orders", retry5s, 0))
+	})
 }
 
 // An operator can send a record to the dead letters whose copy does not arrive in its
@@ -711,40 +745,142 @@ func TestRetryHeadersAreDataElsewhere(t *testing.T) {
 	})
 }
 
-// exitingOnce ends the goroutine of the first RecordPassedOver.
-type exitingOnce struct {
+// exitingAt ends the goroutine of a RecordPassedOver: of the one of which that many come
+// before it.
+type exitingAt struct {
 	kafka.NopHook
-	exited atomic.Bool
+	before int32
+	seen   atomic.Int32
 }
 
-func (h *exitingOnce) Event(e kafka.Event) {
-	if _, passed := e.(kafka.RecordPassedOver); passed && h.exited.CompareAndSwap(false, true) {
+func (h *exitingAt) Event(e kafka.Event) {
+	if _, passed := e.(kafka.RecordPassedOver); passed && h.seen.Add(1) == h.before+1 {
 		runtime.Goexit()
 	}
 }
 
 // A hook that ends the goroutine when it hears of a record of another group does not make
-// the record come to the handler.
+// the record come to the handler. Hooks hear of that record again, and of no other one.
 func TestHookThatExitsAtARecordPassedOver(t *testing.T) {
 	for _, batch := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			b := retryBroker(t, 1, retry5s)
-			for i, group := range []string{"orders", "other", "orders", "other"} {
-				require.NoError(t, b.Send(retry5s, nil, []byte(group), memory.Headers(retryRecord("orders", i, group, 1)...)))
-			}
-			h, hook := newRetryHandler(func(*kafka.Message, int) bool { return false }), new(exitingOnce)
-			run := launch
-			if batch {
-				run = func(t *testing.T, d driver.Driver, cfg kafka.ConsumerConfig, _ func(context.Context, *kafka.Message) error, opts ...kafka.Option) *kafka.Manager {
-					return launchBatch(t, d, cfg, h, opts...)
+		for before, want := range [][]int64{{1, 1, 3}, {1, 3, 3}} {
+			synctest.Test(t, func(t *testing.T) {
+				b := retryBroker(t, 1, retry5s)
+				for i, group := range []string{"orders", "other", "orders", "other"} {
+					require.NoError(t, b.Send(retry5s, nil, []byte(group), memory.Headers(retryRecord("orders", i, group, 1)...)))
 				}
-			}
-			run(t, b, retrying(5*time.Second), h.handle, kafka.WithHook(hook))
-			pass(time.Minute)
-			assert.True(t, hook.exited.Load())
-			assert.Len(t, h.of("orders"), 2)
-			assert.Empty(t, h.of("other"))
-			assert.EqualValues(t, 4, b.Committed("orders", retry5s, 0))
-		})
+				h, rec, hook := newRetryHandler(func(*kafka.Message, int) bool { return false }), new(kafka.Recorder), &exitingAt{before: int32(before)}
+				run := launch
+				if batch {
+					run = func(t *testing.T, d driver.Driver, cfg kafka.ConsumerConfig, _ func(context.Context, *kafka.Message) error, opts ...kafka.Option) *kafka.Manager {
+						return launchBatch(t, d, cfg, h, opts...)
+					}
+				}
+				run(t, b, retrying(5*time.Second), h.handle, kafka.WithHook(rec, hook))
+				pass(time.Minute)
+				var passed []int64
+				for _, e := range kafka.EventsOf[kafka.RecordPassedOver](rec) {
+					passed = append(passed, e.Offset)
+				}
+				assert.Equal(t, want, passed, "batch %v", batch)
+				assert.Len(t, h.of("orders"), 2)
+				assert.Empty(t, h.of("other"))
+				assert.EqualValues(t, 4, b.Committed("orders", retry5s, 0))
+			})
+		}
 	}
+}
+
+// A batch of a retry topic that fails as a whole comes record by record, and only those
+// that fail again go on.
+func TestBatchOfARetryTopicThatFailsAsAWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		for i, v := range []string{"good", "bad", "good"} {
+			require.NoError(t, b.Send(retry5s, nil, []byte(v), memory.Headers(retryRecord("orders", i, "orders", 2)...)))
+		}
+		var calls [][]string
+		m := newManager(t, b)
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewBatchConsumer(retrying(5*time.Second), func(_ context.Context, ms []*kafka.Message) error {
+			var values []string
+			for _, m := range ms {
+				values = append(values, string(m.Value))
+			}
+			calls = append(calls, values)
+			if slices.Contains(values, "bad") {
+				return errBad
+			}
+			return nil
+		})))
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
+		require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+		pass(time.Minute)
+		assert.Equal(t, [][]string{{"good", "bad", "good"}, {"good"}, {"bad"}, {"good"}}, calls)
+		letters := lettersIn(t, b, ordersDLQ)
+		require.Len(t, letters, 1)
+		assert.Equal(t, "bad", string(letters[0].Value))
+		assert.EqualValues(t, 3, b.Committed("orders", retry5s, 0))
+	})
+}
+
+// A batch that lingers holds what is due when the linger ends, and nothing else.
+func TestBatchOfARetryTopicLingers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		start := time.Now()
+		for _, after := range []time.Duration{0, time.Second, 1500 * time.Millisecond} {
+			require.NoError(t, b.Send(retry5s, nil, []byte("r"), memory.Timestamp(start.Add(after-4*time.Second)),
+				memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+		}
+		cfg := retrying(5 * time.Second)
+		cfg.BatchLinger = 2 * time.Second
+		var sizes []int
+		var at []time.Duration
+		m := newManager(t, b)
+		require.NoError(t, m.RegisterConsumer(t.Context(), kafka.NewBatchConsumer(cfg, func(_ context.Context, ms []*kafka.Message) error {
+			for _, m := range ms {
+				assert.False(t, m.Timestamp.Add(5*time.Second).After(time.Now()), "it is due")
+			}
+			sizes, at = append(sizes, len(ms)), append(at, time.Since(start))
+			return nil
+		})))
+		require.NoError(t, m.SetConsumerSwitch("orders", true))
+		require.NoError(t, m.StartAllConsumers(context.WithoutCancel(t.Context())))
+		pass(2 * time.Second)
+		require.NoError(t, b.Send(retry5s, nil, []byte("r"), memory.Headers(retryRecord("orders", 1, "orders", 1)...)))
+		pass(time.Minute)
+		assert.Equal(t, []int{3, 1}, sizes)
+		assert.Equal(t, []time.Duration{3 * time.Second, 9 * time.Second}, at)
+	})
+}
+
+// A record that is not due takes nothing from the rate, and records of another group do
+// not: those that are due are handed out as fast as the rate allows.
+func TestRateOfARetryTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := retryBroker(t, 1, retry5s)
+		cfg := retrying(5 * time.Second)
+		cfg.MaxRate = 1
+		h := newRetryHandler(func(*kafka.Message, int) bool { return false })
+		launch(t, b, cfg, h.handle)
+		pass(10 * time.Second)
+		for i := range 6 {
+			group := "orders"
+			if i%3 == 1 {
+				group = "other"
+			}
+			require.NoError(t, b.Send(retry5s, nil, []byte(group), memory.Headers(retryRecord("orders", i, group, 1)...)))
+		}
+		pass(time.Second)
+		require.NoError(t, b.Send("orders", nil, []byte("source")))
+		pass(time.Minute)
+		require.Len(t, h.of("source"), 1)
+		assert.Equal(t, 11*time.Second, h.of("source")[0].at, "those that are not due take nothing")
+		var at []time.Duration
+		for _, c := range h.of("orders") {
+			at = append(at, c.at)
+		}
+		assert.Equal(t, []time.Duration{15 * time.Second, 16 * time.Second, 17 * time.Second, 18 * time.Second}, at)
+		assert.EqualValues(t, 6, b.Committed("orders", retry5s, 0))
+	})
 }

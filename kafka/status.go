@@ -73,8 +73,9 @@ type ConsumerStatus struct {
 
 	// Retried counts the records that were copied to a retry topic since the consumer was
 	// registered, PassedOver those of a retry topic that another group has sent there, and
-	// Unmarked those of a retry topic whose headers do not say where they first lay.
-	// Unmarked records are handled like records that have not failed before.
+	// Unmarked those of a retry topic whose headers do not say where they first lay, each
+	// time that one is taken. Unmarked records are handled like records that have not
+	// failed before.
 	Retried    int64
 	PassedOver int64
 	Unmarked   int64
@@ -148,8 +149,8 @@ type PartitionStatus struct {
 	LastError error     // the latest of them
 	NextRetry time.Time // zero while an attempt is under way
 
-	// ForwardError is why the latest copy of that record to its dead-letter topic
-	// failed, while it has none. NextRetry is when the next one is sent.
+	// ForwardError is why the latest copy of that record to its dead-letter topic or its
+	// retry topic failed, while it has none. NextRetry is when the next one is sent.
 	ForwardError error
 
 	// StuckSince is when the handler was found not to return: it goes on although its
