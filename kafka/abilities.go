@@ -81,3 +81,16 @@ func openGroup(ctx context.Context, d driver.Driver, cfg driver.ConsumerConfig) 
 	})
 	return g, err
 }
+
+// findOffsets returns the first offsets of topics at or after a time.
+func findOffsets(ctx context.Context, g driver.Group, topics []string, t time.Time) ([]driver.FoundOffsets, error) {
+	f, ok := g.(driver.OffsetFinder)
+	if !ok {
+		return nil, fmt.Errorf("%T finds no offsets by time: %w", g, ErrUnsupported)
+	}
+	of := make(map[string][]int32, len(topics))
+	for _, topic := range topics {
+		of[topic] = nil
+	}
+	return f.FindOffsets(ctx, of, t)
+}

@@ -9,7 +9,7 @@ import (
 // A FieldError is one thing that is wrong with one field of a configuration.
 // Registration reports all of them at once: they are joined as errors.Join does.
 type FieldError struct {
-	Kind    string // "consumer" or "producer"
+	Kind    string // "consumer", "producer" or "redrive"
 	Name    string // the consumer's JobName or the producer's ID
 	Field   string // such as SessionTimeout, Topics[1] or TLS.CAFile
 	Problem string // the value and the rule that it breaks; never a secret

@@ -41,7 +41,7 @@ func (j *job) openLetters(ctx context.Context, offs int) (*outbox, error) {
 		d.topics[source] = cfg.topic(source, d.group)
 	}
 	err := j.whileWanted(ctx, offs, func(ctx context.Context) (err error) {
-		if d.producer, err = j.openLetterProducer(ctx); err != nil {
+		if d.producer, err = j.openCopyProducer(ctx, "/dead-letters"); err != nil {
 			return err
 		}
 		return d.lookUp(ctx)
@@ -55,9 +55,9 @@ func (j *job) openLetters(ctx context.Context, offs int) (*outbox, error) {
 
 func letterConfig(c *ConsumerConfig) *DeadLetterConfig { return &c.Failure.DeadLetter }
 
-// openLetterProducer connects. The producer is not one of the manager's: its name has
-// a '/', which no other may have, and only the session closes it.
-func (j *job) openLetterProducer(ctx context.Context) (*Producer, error) {
+// openCopyProducer connects. The producer is not one of the manager's: its name has
+// a '/', which no other may have, and only the caller closes it.
+func (j *job) openCopyProducer(ctx context.Context, suffix string) (*Producer, error) {
 	cfg, dcfg, err := letterProducer(&j.cfg)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (j *job) openLetterProducer(ctx context.Context) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: connect: %w", j.cfg.Failure.copyName(), err)
 	}
-	return j.m.newProducer(j.name()+"/dead-letters", cfg, dcfg.Brokers, d), nil
+	return j.m.newProducer(j.name()+suffix, cfg, dcfg.Brokers, d), nil
 }
 
 // letterProducer returns the configuration of the producer of a consumer's dead
@@ -100,19 +100,20 @@ func checkLetters(d driver.Driver, c *ConsumerConfig) error {
 // beforehand. It never creates one. A retry topic that is only drained may be gone.
 func (d *outbox) lookUp(ctx context.Context) error {
 	if d.cfg.Topic != "" {
-		if err := d.findAll(ctx, slices.Sorted(maps.Values(d.topics))); err != nil {
+		if err := findAll(ctx, d.producer.driver, slices.Sorted(maps.Values(d.topics))); err != nil {
 			return fmt.Errorf("dead letters: %w", err)
 		}
 	}
-	if err := d.findAll(ctx, d.retries.topics(true)); err != nil {
+	if err := findAll(ctx, d.producer.driver, d.retries.topics(true)); err != nil {
 		return fmt.Errorf("retry topics: %w", err)
 	}
 	return nil
 }
 
-func (d *outbox) findAll(ctx context.Context, topics []string) error {
+// findAll looks topics up, which are in order.
+func findAll(ctx context.Context, p driver.Producer, topics []string) error {
 	for _, topic := range slices.Compact(topics) {
-		err := findTopic(ctx, d.producer.driver, topic)
+		err := findTopic(ctx, p, topic)
 		switch {
 		case err == nil:
 		case hasCode(err, "UNKNOWN_TOPIC_OR_PARTITION") && !errors.Is(err, ErrPermanent):

@@ -144,6 +144,25 @@ type RateChanged struct {
 	From, To float64
 }
 
+// RedriveBegan is an [Event]: a call of Redrive has found where its dead letters lie and go
+// to, and reads them now.
+type RedriveBegan struct {
+	JobName, Group string
+	Topics         []string // the dead-letter topics
+	To             string   // where the dead letters go; empty for the retry topics of several topics
+	DryRun         bool
+	Commits        bool // the positions move
+}
+
+// RedriveEnded is an [Event]: the redrive of the RedriveBegan before has ended.
+type RedriveEnded struct {
+	JobName, Group string
+	Report         RedriveReport
+	DryRun         bool
+	Took           time.Duration
+	Err            error // why early; nil if it has come to the end or to its Limit
+}
+
 // CommitFailed is an [Event]: positions are not durable yet. They will be
 // committed again.
 type CommitFailed struct {
@@ -261,6 +280,8 @@ func (RecordForwarded) event()  {}
 func (RecordRetried) event()    {}
 func (RecordPassedOver) event() {}
 func (ForwardFailed) event()    {}
+func (RedriveBegan) event()     {}
+func (RedriveEnded) event()     {}
 func (CommitFailed) event()     {}
 func (DriverError) event()      {}
 func (DataLoss) event()         {}

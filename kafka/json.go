@@ -116,6 +116,9 @@ func (e RecordPassedOver) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 func (e ForwardFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.
+func (e RedriveEnded) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
+
+// MarshalJSON returns the event with its error as text.
 func (e CommitFailed) MarshalJSON() ([]byte, error) { return fieldsJSON(e) }
 
 // MarshalJSON returns the event with its error as text.

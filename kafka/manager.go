@@ -42,6 +42,7 @@ type Manager struct {
 	openingCount int                  // as many
 	asking       sync.WaitGroup       // calls that ask the brokers, such as Lag
 	askingCount  int                  // as many
+	redrives     []*redrive           // those that run; asking counts them, too
 	ids          int                  // the number of the latest producer without a name
 	startCtx     context.Context      // for consumers that are registered later; nil before the start
 	unwatch      func() bool          // stops watching startCtx

@@ -223,6 +223,9 @@ func (m *Manager) bound(ctx context.Context) (release func()) {
 	}
 }
 
+// whenStopping has f called when a shutdown begins, unless off is called before.
+func (m *Manager) whenStopping(f func()) (off func() bool) { return context.AfterFunc(m.begun.ctx, f) }
+
 func (m *Manager) endStages() {
 	for _, s := range m.stages {
 		s.end()
@@ -323,6 +326,9 @@ func (m *Manager) running() *StopError {
 	}
 	if m.askingCount > 0 {
 		e.Running = append(e.Running, fmt.Sprintf("%d calls of Lag", m.askingCount))
+	}
+	for _, r := range m.redrives {
+		e.Running = append(e.Running, fmt.Sprintf("redrive of consumer %q", r.j.name()))
 	}
 	return e
 }

@@ -63,6 +63,8 @@ func consumerLine(e kafka.Event) line {
 			return line{Text: "No longer slowed by a rate."}
 		}
 		return line{Text: "Slowed to " + perSecond(e.To) + "."}
+	case kafka.RedriveBegan, kafka.RedriveEnded:
+		return redriveLine(e)
 	case kafka.CommitFailed:
 		return line{Level: levelWarn, Text: "Commit failed.", Err: text(e.Err)}
 	case kafka.DriverError:
@@ -75,6 +77,34 @@ func consumerLine(e kafka.Event) line {
 		return line{Text: fmt.Sprintf("Shut down in %v.", e.Took.Round(time.Millisecond)), Err: text(e.Err)}
 	}
 	return line{}
+}
+
+// redriveLine describes the beginning or the end of a redrive.
+func redriveLine(e kafka.Event) line {
+	switch e := e.(type) {
+	case kafka.RedriveBegan:
+		to := ""
+		if e.To != "" {
+			to = " to " + e.To
+		}
+		return line{Text: redriveKind(e.DryRun) + " of " + strings.Join(e.Topics, ", ") + to + " begins."}
+	case kafka.RedriveEnded:
+		r := e.Report
+		l := line{Text: fmt.Sprintf("%s ended after %v: read %d, sent %d, unmatched %d, worn %d, foreign %d.",
+			redriveKind(e.DryRun), e.Took.Round(time.Millisecond), r.Read, r.Sent, r.Unmatched, r.Worn, r.Foreign), Err: text(e.Err)}
+		if e.Err != nil {
+			l.Level = levelWarn
+		}
+		return l
+	}
+	return line{}
+}
+
+func redriveKind(dry bool) string {
+	if dry {
+		return "Dry redrive"
+	}
+	return "Redrive"
 }
 
 // levelOf returns how urgent it is that a consumer has come into a state.

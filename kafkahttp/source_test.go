@@ -161,6 +161,8 @@ func allEvents(word string) []kafka.Event {
 		kafka.PauseChanged{JobName: job},
 		kafka.RateChanged{JobName: job, To: 20},
 		kafka.RateChanged{JobName: job, From: 20},
+		kafka.RedriveBegan{JobName: job, Group: word, Topics: []string{tp.Topic}, To: word},
+		kafka.RedriveEnded{JobName: job, Group: word, DryRun: true, Err: err},
 		kafka.CommitFailed{JobName: job, Err: err},
 		kafka.DriverError{JobName: job, Topic: tp.Topic, Err: err},
 		kafka.DataLoss{JobName: job, Topic: tp.Topic, From: 1, To: 2, Recreated: true},

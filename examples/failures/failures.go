@@ -61,6 +61,19 @@ func RetryTopics(handle Handle) kafka.Consumer {
 	return kafka.NewConsumer(cfg, handle)
 }
 
+// Redrive hands the dead letters to their consumer again, 50 per second, if confirm agrees
+// to what a dry run has counted. It begins where the last redrive ended, or with those
+// that were written since a time that is not zero.
+func Redrive(ctx context.Context, m *kafka.Manager, since time.Time, confirm func(kafka.RedriveReport) bool) (kafka.RedriveReport, error) {
+	cfg := kafka.RedriveConfig{JobName: "orders", Since: since, Rate: 50, DryRun: true}
+	would, err := m.Redrive(ctx, cfg)
+	if err != nil || !confirm(would) {
+		return would, err
+	}
+	cfg.DryRun = false
+	return m.Redrive(ctx, cfg)
+}
+
 // GoOnWithout forgets a record after three attempts. Hooks and the log have it.
 func GoOnWithout(handle Handle) kafka.Consumer {
 	cfg := config()

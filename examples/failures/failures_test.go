@@ -87,6 +87,44 @@ func TestRetryTopics(t *testing.T) {
 	})
 }
 
+func TestRedrive(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kafkatest.Kafka) {
+		k.Timeout = time.Hour
+		var mended atomic.Bool
+		k.Start(RetryTopics(func(context.Context, *kafka.Message) error {
+			if mended.Load() {
+				return nil
+			}
+			return errDown
+		}))
+		began := time.Now()
+		bad := k.Send("orders", "1", "bad")
+		k.WaitDead(bad)
+		mended.Store(true)
+
+		agree := true
+		confirm := func(would kafka.RedriveReport) bool {
+			assert.Equal(t, kafka.RedriveReport{Read: 1, Sent: 1, Again: true}, would)
+			return agree
+		}
+		_, err := Redrive(t.Context(), k.Manager, time.Time{}, confirm)
+		require.ErrorIs(t, err, kafka.ErrNoPosition, "the first one has to say where to begin")
+		agree = false
+		_, err = Redrive(t.Context(), k.Manager, began, confirm)
+		require.NoError(t, err)
+		assert.Equal(t, 4, k.Attempts(bad), "nothing was sent")
+		agree = true
+		report, err := Redrive(t.Context(), k.Manager, began, confirm)
+		require.NoError(t, err)
+		assert.Equal(t, kafka.RedriveReport{Read: 1, Sent: 1}, report)
+		k.WaitHandled(bad)
+		assert.Equal(t, 5, k.Attempts(bad))
+		report, err = k.Redrive(t.Context(), kafka.RedriveConfig{JobName: "orders"})
+		require.NoError(t, err)
+		assert.Zero(t, report, "the next one goes on behind it")
+	})
+}
+
 func TestGoOnWithout(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kafkatest.Kafka) {
 		k.Start(GoOnWithout(kafkatest.FailTimes(kafka.Unlimited, errDown, nil)))
