@@ -160,11 +160,17 @@ func (c *committer) verdict(m commitMark, verdicts map[partition]error, seen sur
 	case err == nil:
 		m.claim.setCommitted(m.Offset, m.Metadata)
 	case isCode(err, kerr.OffsetMetadataTooLarge):
-		if report := c.metadata.Refuse(m.claim.where, m.Metadata, err); report != nil {
-			c.core.ReportAside(wrap(report)) // other commits wait for this one
-		}
+		c.refuseMetadata(m.claim.where, m.Metadata, err)
 	}
 	return err
+}
+
+// refuseMetadata notes that the metadata that was sent for p is too large. It is called with the
+// lane.
+func (c *committer) refuseMetadata(p partition, sent string, err error) {
+	if report := c.metadata.Refuse(p, sent, err); report != nil {
+		c.core.ReportAside(wrap(report)) // other commits wait for this one
+	}
 }
 
 // send sends a commit, and then asks the coordinator for the topics: only after it has
@@ -218,32 +224,67 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 // the request is sent: it may outlive the call. The positions belong to the topics as they were
 // in asOf. It returns why some were refused; an error of the group is an error of all of them.
 func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
-	return alone(ctx, c.coordinator, func(ctx context.Context) (map[partition]error, error) {
+	verdicts, err := c.put(ctx, asOf, func() (member, []stored, error) {
+		var all []stored
+		for p, offset := range positions {
+			all = append(all, stored{partition: p, offset: offset})
+		}
 		m, err := by()
-		if err != nil {
+		return m, all, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	failed := map[partition]error{}
+	for p := range positions {
+		switch err := verdicts[p]; {
+		case errors.Is(err, errRecreated):
+			return nil, err
+		case ofTheGroup(err):
+			return nil, fmt.Errorf("commit start of %s/%d: %w", driver.Printable(p.Topic, 0), p.ID, err)
+		case err != nil:
+			failed[p] = err
+		}
+	}
+	return failed, nil
+}
+
+// A stored position is one that a commit holds.
+type stored struct {
+	partition
+	offset   int64
+	metadata string
+}
+
+// put sends the positions that of returns, on behalf of a member, and returns the verdict on
+// each. It calls of just before it sends the request: that may outlive the call. The positions
+// belong to the topics as they were in asOf.
+func (c *committer) put(ctx context.Context, asOf incarnation.Eras, of func() (member, []stored, error)) (map[partition]error, error) {
+	return alone(ctx, c.coordinator, func(ctx context.Context) (map[partition]error, error) {
+		m, positions, err := of()
+		if err != nil || len(positions) == 0 {
 			return nil, err
 		}
 		req := c.coordinator.commitRequest(m)
-		for p, offset := range positions {
-			addOffset(req, p, offset, -1, "")
+		for _, at := range positions {
+			addOffset(req, at.partition, at.offset, -1, at.metadata)
 		}
-		verdicts, seen, err := c.send(ctx, req)
+		answers, seen, err := c.send(ctx, req)
 		if err != nil {
 			return nil, err
 		}
-		failed := map[partition]error{}
-		for p := range positions {
-			err := answered(verdicts, p)
+		verdicts := map[partition]error{}
+		for _, at := range positions {
+			err := answered(answers, at.partition)
 			switch {
-			case !c.topics.owns(p.Topic, asOf[p.Topic], seen):
-				return nil, recreated(p.Topic)
-			case ofTheGroup(err):
-				return nil, fmt.Errorf("commit start of %s/%d: %w", driver.Printable(p.Topic, 0), p.ID, err)
-			case err != nil:
-				failed[p] = err
+			case !c.topics.owns(at.Topic, asOf[at.Topic], seen):
+				err = recreated(at.Topic)
+			case isCode(err, kerr.OffsetMetadataTooLarge):
+				c.refuseMetadata(at.partition, at.metadata, err)
 			}
+			verdicts[at.partition] = err
 		}
-		return failed, nil
+		return verdicts, nil
 	})
 }
 

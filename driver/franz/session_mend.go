@@ -128,7 +128,19 @@ func (s *session) lookAt(claims []*claim) {
 
 // setOffset has kgo go on at an offset. It is called with the turn.
 func (s *session) setOffset(p partition, offset int64) {
-	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.Topic: {p.ID: {Epoch: -1, Offset: offset}}})
+	s.setOffsets(map[partition]startAt{p: startingAt(offset)})
+}
+
+// setOffsets is setOffset for several partitions.
+func (s *session) setOffsets(starts map[partition]startAt) {
+	at := map[string]map[int32]kgo.EpochOffset{}
+	for p, start := range starts {
+		if at[p.Topic] == nil {
+			at[p.Topic] = map[int32]kgo.EpochOffset{}
+		}
+		at[p.Topic][p.ID] = kgo.EpochOffset{Epoch: -1, Offset: start.at}
+	}
+	s.client.SetOffsets(at)
 }
 
 // cutBackAt returns the error of a log that was cut back below a position.
