@@ -65,6 +65,7 @@ type consumer struct {
 var (
 	_ driver.HighWatermarker  = (*consumer)(nil)
 	_ driver.SessionDeadliner = (*consumer)(nil)
+	_ driver.Seeker           = (*consumer)(nil)
 )
 
 // Commit implements [driver.Consumer].

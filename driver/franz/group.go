@@ -73,6 +73,11 @@ func (w *groupWire) Logs(ctx context.Context, ps []partition) groupview.Logs {
 	return groupview.Join(begins, ends, noBegin, noEnd)
 }
 
+// Find implements groupview.Wire.
+func (w *groupWire) Find(ctx context.Context, ps []partition, from int64) (at map[partition]int64, failed map[partition]error) {
+	return w.leaders.ask(ctx, ps, from, readUncommitted)
+}
+
 // Commit implements groupview.Wire.
 func (w *groupWire) Commit(ctx context.Context, marks []driver.GroupMark) (map[partition]error, error) {
 	return alone(ctx, w.coordinator, func(ctx context.Context) (map[partition]error, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 // The timestamps that stand for the beginning and the end of a log.
@@ -73,6 +74,8 @@ func (l *leaders) highs(ctx context.Context, partitions []partition) map[partiti
 	return offsets
 }
 
+// ask asks for the ends that which stands for, or for the first offsets at or after that time.
+// An offset of -1 stands for no record as late as that.
 func (l *leaders) ask(ctx context.Context, partitions []partition, which int64, isolation int8) (offsets map[partition]int64, failed map[partition]error) {
 	offsets, failed = map[partition]int64{}, map[partition]error{}
 	if len(partitions) == 0 {
@@ -104,7 +107,11 @@ func (l *leaders) ask(ctx context.Context, partitions []partition, which int64, 
 		for _, t := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
 			for _, p := range t.Partitions {
 				at := partition{Topic: t.Topic, ID: p.Partition}
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				err := kerr.ErrorForCode(p.ErrorCode)
+				if err == nil {
+					err = position.Answered(p.Offset, which)
+				}
+				if err != nil {
 					failed[at] = err
 				} else {
 					offsets[at] = p.Offset

@@ -37,6 +37,7 @@ type claim struct {
 	mu       sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	stopped  bool       // Sarama has paused it because the core did
 	standing bool       // Sarama has paused it because it cannot be read on
+	early    bool       // it has ended before its session
 	ended    bool
 	lost     error                   // why, if it was lost
 	cancel   context.CancelCauseFunc // of the running Revoke
@@ -62,6 +63,19 @@ func (cl *claim) hasEnded() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.ended
+}
+
+// setEarly notes that the claim ends before its session: the group may give it to another member.
+func (cl *claim) setEarly() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.early = true
+}
+
+func (cl *claim) endedEarly() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.early
 }
 
 // setLost notes that the claim is gone, and ends the window of its Revoke.

@@ -153,12 +153,20 @@ func (c *committer) verdict(m commitMark, resp *ibm.OffsetCommitResponse, seen s
 	if !c.topics.owns(m.claim.where.Topic, m.claim.era, seen) {
 		return recreated(m.claim.where.Topic)
 	}
-	k := answered(resp, m.claim.where)
-	switch k {
-	case ibm.ErrNoError:
+	k := c.verdictAt(resp, m.claim.where, m.Metadata)
+	if k == ibm.ErrNoError {
 		m.claim.progress.Commit(m.Offset, m.Metadata)
+	}
+	return k
+}
+
+// verdictAt returns what resp holds for one partition, and acts on what concerns others as well.
+// It is called by an exchange.
+func (c *committer) verdictAt(resp *ibm.OffsetCommitResponse, p partition, metadata string) error {
+	k := answered(resp, p)
+	switch k {
 	case ibm.ErrOffsetMetadataTooLarge:
-		if report := c.metadata.Refuse(m.claim.where, m.Metadata, k); report != nil {
+		if report := c.metadata.Refuse(p, metadata, k); report != nil {
 			c.core.ReportAside(wrap(report)) // other commits wait for this one
 		}
 	case ibm.ErrNotCoordinatorForConsumer, ibm.ErrConsumerCoordinatorNotAvailable:
@@ -218,31 +226,64 @@ func (b *commitBatch) judge(a commitAttempt, err error) {
 // the request is sent: it may outlive the call. The positions belong to the topics as they were
 // in asOf. It returns why some were refused; an error of the group is an error of all of them.
 func (c *committer) start(ctx context.Context, asOf incarnation.Eras, by func() (member, error), positions map[partition]int64) (map[partition]error, error) {
-	return exchange(ctx, c.coordinator, func(broker *ibm.Broker) (map[partition]error, error) {
+	verdicts, err := c.put(ctx, asOf, func() (member, []stored, error) {
+		var all []stored
+		for p, offset := range positions {
+			all = append(all, stored{partition: p, offset: offset})
+		}
 		m, err := by()
-		if err != nil {
+		return m, all, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	failed := map[partition]error{}
+	for p := range positions {
+		switch err := verdicts[p]; {
+		case errors.Is(err, errRecreated):
+			return nil, err
+		case ofTheGroup(err):
+			return nil, fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, err)
+		case err != nil:
+			failed[p] = err
+		}
+	}
+	return failed, nil
+}
+
+// A stored position is one that a commit holds.
+type stored struct {
+	partition
+	offset   int64
+	metadata string
+}
+
+// put sends the positions that of returns, on behalf of a member, and returns the verdict on
+// each. It calls of just before it sends the request: that may outlive the call. The positions
+// belong to the topics as they were in asOf.
+func (c *committer) put(ctx context.Context, asOf incarnation.Eras, of func() (member, []stored, error)) (map[partition]error, error) {
+	return exchange(ctx, c.coordinator, func(broker *ibm.Broker) (map[partition]error, error) {
+		m, positions, err := of()
+		if err != nil || len(positions) == 0 {
 			return nil, err
 		}
 		req := c.coordinator.commitRequest(m)
-		for p, offset := range positions {
-			req.AddBlockWithLeaderEpoch(p.Topic, p.ID, offset, -1, 0, "")
+		for _, at := range positions {
+			req.AddBlockWithLeaderEpoch(at.Topic, at.ID, at.offset, -1, 0, at.metadata)
 		}
 		resp, seen, err := c.send(broker, req)
 		if err != nil {
 			return nil, err
 		}
-		failed := map[partition]error{}
-		for p := range positions {
-			k := answered(resp, p)
-			switch {
-			case !c.topics.owns(p.Topic, asOf[p.Topic], seen):
-				return nil, recreated(p.Topic)
-			case ofTheGroup(k):
-				return nil, fmt.Errorf("commit start of %s/%d: %w", p.Topic, p.ID, k)
+		verdicts := map[partition]error{}
+		for _, at := range positions {
+			switch k := c.verdictAt(resp, at.partition, at.metadata); {
+			case !c.topics.owns(at.Topic, asOf[at.Topic], seen):
+				verdicts[at.partition] = recreated(at.Topic)
 			case k != ibm.ErrNoError:
-				failed[p] = k
+				verdicts[at.partition] = k
 			}
 		}
-		return failed, nil
+		return verdicts, nil
 	})
 }

@@ -122,7 +122,10 @@ func (c *consumer) joinUnder(ctx context.Context, cancel context.CancelCauseFunc
 	if topics, err = c.topics.without(topics, failed); err != nil {
 		return err
 	}
-	return c.group.Consume(ctx, topics, &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf})
+	s := &session{c: c, end: cancel, topics: topics, pins: pins, eras: asOf}
+	err = c.group.Consume(ctx, topics, s)
+	s.moveSought()
+	return err
 }
 
 // because returns why a join has failed. If the driver has ended it, Sarama knows only that
@@ -133,7 +136,7 @@ func because(err, cause error) error {
 		return nil
 	case errors.Is(cause, errSessionExpired), errors.Is(cause, errJoinRefused):
 		return cause
-	case errors.Is(cause, errRecreated), errors.Is(cause, errTopicsChanged):
+	case errors.Is(cause, errRecreated), errors.Is(cause, errTopicsChanged), errors.Is(cause, errSought):
 		return nil
 	case cause != nil && errors.Is(err, context.Canceled):
 		// The cause has been dealt with, so it must not end Run.

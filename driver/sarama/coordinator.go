@@ -133,6 +133,32 @@ func (k *coordinator) heartbeat(ctx context.Context, m member, confirm func(sent
 	return err
 }
 
+// leave takes m out of the group, however often that must be tried, until ctx ends. Sarama
+// learns it from the answer to its next join, and joins as another member.
+func (k *coordinator) leave(ctx context.Context, m member) {
+	for retry := firstCommitRetry; ; retry = min(2*retry, lastCommitRetry) {
+		_, err := exchange(ctx, k, func(broker *ibm.Broker) (*ibm.LeaveGroupResponse, error) {
+			who := ibm.MemberIdentity{MemberId: m.id}
+			if k.cfg.InstanceID != "" {
+				who.GroupInstanceId = &k.cfg.InstanceID
+			}
+			resp, err := broker.LeaveGroup(&ibm.LeaveGroupRequest{Version: 3, GroupId: k.cfg.Group, Members: []ibm.MemberIdentity{who}})
+			if err == nil && resp.Err != ibm.ErrNoError {
+				err = resp.Err
+			}
+			return resp, err
+		})
+		if err == nil || isCode(err, ibm.ErrUnknownMemberId) || isPermanent(k.wrap(err)) {
+			return
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // survey asks for the consumer's topics. The coordinator keeps the positions, so its view
 // of the topics is the one that matters.
 func (k *coordinator) survey(ctx context.Context) (survey, error) {

@@ -76,44 +76,63 @@ func (w *groupWire) Committed(ctx context.Context, ps []partition) (position.Com
 	return w.coordinator.committed(ctx, ps)
 }
 
-// A leaderAnswer is what the leader of some partitions has answered.
-type leaderAnswer struct {
-	led          []partition
-	begins, ends map[partition]int64
-	failed       map[partition]error
+// Logs implements groupview.Wire.
+func (w *groupWire) Logs(ctx context.Context, ps []partition) groupview.Logs {
+	offsets, failed := w.ask(ctx, ps, ibm.OffsetOldest, ibm.OffsetNewest)
+	return groupview.Join(offsets[0], offsets[1], failed)
 }
 
-// Logs implements groupview.Wire. No leader waits for another one: Sarama's requests cannot
-// be cancelled.
-func (w *groupWire) Logs(ctx context.Context, ps []partition) groupview.Logs {
+// Find implements groupview.Wire.
+func (w *groupWire) Find(ctx context.Context, ps []partition, from int64) (at map[partition]int64, failed map[partition]error) {
+	offsets, failed := w.ask(ctx, ps, from)
+	return offsets[0], failed
+}
+
+// A leaderAnswer is what the leader of some partitions has answered to each question.
+type leaderAnswer struct {
+	led     []partition
+	offsets []map[partition]int64
+	failed  map[partition]error
+}
+
+// ask puts questions about partitions to their leaders: see leaders.ask. It returns the answers
+// to each that have come by the end of ctx, without the partitions that have failed. No leader
+// waits for another one: Sarama's requests cannot be cancelled.
+func (w *groupWire) ask(ctx context.Context, ps []partition, which ...int64) (offsets []map[partition]int64, failed map[partition]error) {
+	for range which {
+		offsets = append(offsets, map[partition]int64{})
+	}
+	failed = map[partition]error{}
 	answers := make(chan leaderAnswer, len(ps))
-	w.asking.Go(func() { w.askLeaders(ps, answers) })
-	logs := groupview.Join(map[partition]int64{}, map[partition]int64{})
-	for open := len(ps); open > 0; {
+	w.asking.Go(func() { w.askLeaders(ps, which, answers) })
+	heard := map[partition]bool{}
+	for len(heard) < len(ps) {
 		select {
 		case a := <-answers:
-			open -= len(a.led)
 			for _, p := range a.led {
+				heard[p] = true
 				if err := a.failed[p]; err != nil {
-					logs.Failed[p] = err
+					failed[p] = err
 					continue
 				}
-				logs.Begin[p], logs.End[p] = a.begins[p], a.ends[p]
+				for i := range which {
+					offsets[i][p] = a.offsets[i][p]
+				}
 			}
 		case <-ctx.Done():
 			for _, p := range ps {
-				if _, answered := logs.End[p]; !answered && logs.Failed[p] == nil {
-					logs.Failed[p] = ctx.Err()
+				if !heard[p] {
+					failed[p] = ctx.Err()
 				}
 			}
-			return logs
+			return offsets, failed
 		}
 	}
-	return logs
+	return offsets, failed
 }
 
 // askLeaders asks the leaders of partitions side by side. Each partition is in one answer.
-func (w *groupWire) askLeaders(ps []partition, answers chan<- leaderAnswer) {
+func (w *groupWire) askLeaders(ps []partition, which []int64, answers chan<- leaderAnswer) {
 	_ = w.client.RefreshMetadata(w.cfg.Topics...) // a leader may be another by now
 	byLeader := map[*ibm.Broker][]partition{}
 	for _, p := range ps {
@@ -126,9 +145,12 @@ func (w *groupWire) askLeaders(ps []partition, answers chan<- leaderAnswer) {
 	}
 	for leader, led := range byLeader {
 		w.asking.Go(func() {
-			a := leaderAnswer{led: led, begins: map[partition]int64{}, ends: map[partition]int64{}, failed: map[partition]error{}}
-			w.leaders.ask(leader, led, ibm.OffsetOldest, a.begins, a.failed)
-			w.leaders.ask(leader, led, ibm.OffsetNewest, a.ends, a.failed)
+			a := leaderAnswer{led: led, failed: map[partition]error{}}
+			for _, question := range which {
+				offsets := map[partition]int64{}
+				w.leaders.ask(leader, led, question, offsets, a.failed)
+				a.offsets = append(a.offsets, offsets)
+			}
 			answers <- a
 		})
 	}

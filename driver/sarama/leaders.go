@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	ibm "github.com/IBM/sarama"
+
+	"github.com/aarontianqx/gopkg/driver/internal/position"
 )
 
 // leaders asks the leaders of partitions where their logs begin and end.
@@ -96,6 +98,8 @@ func (l *leaders) within(ctx context.Context, ask func()) error {
 	}
 }
 
+// ask asks a leader for the ends that which stands for, or for the first offsets at or after that
+// time. An offset of -1 stands for no record as late as that.
 func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets map[partition]int64, failed map[partition]error) {
 	req := ibm.NewOffsetRequest(l.conf.Version)
 	req.IsolationLevel = l.conf.Consumer.IsolationLevel
@@ -119,7 +123,11 @@ func (l *leaders) ask(leader *ibm.Broker, led []partition, which int64, offsets 
 		case block.Err != ibm.ErrNoError:
 			failed[p] = block.Err
 		default:
-			offsets[p] = block.Offset
+			if why := position.Answered(block.Offset, which); why != nil {
+				failed[p] = why
+			} else {
+				offsets[p] = block.Offset
+			}
 		}
 	}
 }

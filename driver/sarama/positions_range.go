@@ -169,6 +169,15 @@ func (o *positions) keepAstray(some map[partition]astray) {
 	maps.Copy(o.astray, some)
 }
 
+// settleAstray drops the positions that marks have moved.
+func (o *positions) settleAstray(marks []driver.Mark) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range marks {
+		delete(o.astray, partition{Topic: m.Claim.Topic, ID: m.Claim.Partition})
+	}
+}
+
 // forgetAstray drops the positions in topics that were created again.
 func (o *positions) forgetAstray(topics map[string]bool) {
 	o.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/incarnation"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
+	"github.com/aarontianqx/gopkg/driver/internal/seek"
 )
 
 // A session serves one session of Sarama's consumer group, as its ConsumerGroupHandler. It
@@ -29,6 +30,8 @@ type session struct {
 	look      *generationLook
 	places    map[partition]place
 	restarts  map[partition]bool // restarted, and no claim has begun since
+	sought    []*seek.Call
+	over      bool // and what was sought has been moved, or is about to be
 }
 
 // A generationLook is the look at the topics that the claims of one generation share.
@@ -150,6 +153,9 @@ func (s *session) ConsumeClaim(sess ibm.ConsumerGroupSession, source ibm.Consume
 		c.core.Handler.Assign([]*driver.Claim{cl.public})
 	}()
 	cl.deliver(source.Messages(), sess.Context().Done())
+	if sess.Context().Err() == nil {
+		cl.setEarly()
+	}
 	s.yield(cl, c.reason(cl, sess.Context()))
 	return nil
 }

@@ -33,6 +33,10 @@ type Wire interface {
 	// the end of ctx.
 	Logs(ctx context.Context, ps []position.Partition) Logs
 
+	// Find asks the leaders for the first offsets at or after a time, in milliseconds since
+	// 1970. It returns what they have answered by the end of ctx, -1 included.
+	Find(ctx context.Context, ps []position.Partition, from int64) (at map[position.Partition]int64, failed map[position.Partition]error)
+
 	// Commit sends marks to the group's coordinator, as no member. It returns why some were
 	// not accepted.
 	Commit(ctx context.Context, marks []driver.GroupMark) (failed map[position.Partition]error, err error)
@@ -122,10 +126,7 @@ func (v *View) read(ctx context.Context) ([]driver.GroupPartition, error) {
 	}
 	var all []driver.GroupPartition
 	for _, name := range v.topics {
-		topic, known := topics[name]
-		if topic.Err == nil && (!known || len(topic.Partitions) == 0) {
-			topic.Err = errNoPartitions
-		}
+		topic := examine(topics, name)
 		if topic.Err != nil {
 			all = append(all, driver.GroupPartition{Topic: name, Partition: -1, Committed: driver.UnknownPosition, Begin: -1, End: -1, Err: v.wire.Wrap(topic.Err)})
 			continue
@@ -138,6 +139,15 @@ func (v *View) read(ctx context.Context) ([]driver.GroupPartition, error) {
 }
 
 var errNoPartitions = &driver.Error{Code: "UNKNOWN_TOPIC_OR_PARTITION", Err: errors.New("the broker names no partition")}
+
+// examine returns what a broker knows of a topic, which is an error if it names no partition.
+func examine(topics map[string]Topic, name string) Topic {
+	topic := topics[name]
+	if topic.Err == nil && len(topic.Partitions) == 0 {
+		topic.Err = errNoPartitions
+	}
+	return topic
+}
 
 // partitions returns all partitions of topics that can be read.
 func (v *View) partitions(topics map[string]Topic) (ps []position.Partition) {
@@ -153,15 +163,9 @@ func (v *View) partitions(topics map[string]Topic) (ps []position.Partition) {
 
 // partition returns what is known of p.
 func (v *View) partition(p position.Partition, at position.Committed, logs Logs) driver.GroupPartition {
-	get := func(offsets map[position.Partition]int64) int64 {
-		if offset, ok := offsets[p]; ok {
-			return offset
-		}
-		return -1
-	}
 	gp := driver.GroupPartition{
 		Topic: p.Topic, Partition: p.ID,
-		Committed: get(at.At), Metadata: at.Beside[p], Begin: get(logs.Begin), End: get(logs.End),
+		Committed: known(at.At, p), Metadata: at.Beside[p], Begin: known(logs.Begin, p), End: known(logs.End, p),
 	}
 	err := at.Failed[p]
 	if err != nil {

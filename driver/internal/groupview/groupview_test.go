@@ -27,6 +27,7 @@ type fakeWire struct {
 	commit  func(marks []driver.GroupMark) (map[position.Partition]error, error)
 	at      position.Committed
 	logs    Logs
+	find    func(ps []position.Partition, from int64) (map[position.Partition]int64, map[position.Partition]error)
 	severed bool
 	closed  chan struct{} // Close waits for it, if it is not nil
 }
@@ -41,6 +42,10 @@ func (w *fakeWire) Logs(context.Context, []position.Partition) Logs { return w.l
 
 func (w *fakeWire) Commit(_ context.Context, marks []driver.GroupMark) (map[position.Partition]error, error) {
 	return w.commit(marks)
+}
+
+func (w *fakeWire) Find(_ context.Context, ps []position.Partition, from int64) (map[position.Partition]int64, map[position.Partition]error) {
+	return w.find(ps, from)
 }
 
 func (w *fakeWire) OfTheGroup(err error) bool { return err == errLoading || err == errMembers }

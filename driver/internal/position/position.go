@@ -3,7 +3,11 @@
 // longer in the log. It holds the decisions; a driver makes the requests.
 package position
 
-import "github.com/aarontianqx/gopkg/driver"
+import (
+	"fmt"
+
+	"github.com/aarontianqx/gopkg/driver"
+)
 
 // A Partition is one partition of a topic.
 type Partition struct {
@@ -34,6 +38,16 @@ func (c Committed) Fresh(partitions []Partition) (fresh []Partition) {
 		}
 	}
 	return fresh
+}
+
+// Answered returns why a leader's answer, which comes without an error, holds no offset. It was
+// asked for an end of the log, which a negative number stands for, or for a time. Of a time the
+// answer -1 says that no record is as late.
+func Answered(offset, asked int64) error {
+	if offset >= 0 || offset == -1 && asked >= 0 {
+		return nil
+	}
+	return &driver.Error{Code: "INVALID_RESPONSE", Err: fmt.Errorf("a leader answered the offset %d", offset)}
 }
 
 // A Verdict is what happens to a position that was found out of range.
