@@ -22,3 +22,13 @@ func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOv
 func TestGroupBesideASilentLeader(t *testing.T) { common.GroupBesideASilentLeader(t) }
 
 func TestGroupWhoseCoordinatorIsAway(t *testing.T) { common.GroupWhoseCoordinatorIsAway(t) }
+
+func TestSeekIsTriedAgain(t *testing.T) { common.SeekIsTriedAgain(t) }
+
+func TestSeekThatIsRefused(t *testing.T) { common.SeekThatIsRefused(t) }
+
+func TestSeekWithALateAnswer(t *testing.T) { common.SeekWithALateAnswer(t) }
+
+func TestSeekWithALostAnswer(t *testing.T) { common.SeekWithALostAnswer(t) }
+
+func TestBrokenOffsets(t *testing.T) { common.BrokenOffsets(t) }
