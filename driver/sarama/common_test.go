@@ -1,6 +1,7 @@
 package sarama
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
@@ -32,3 +33,19 @@ func TestSeekWithALateAnswer(t *testing.T) { common.SeekWithALateAnswer(t) }
 func TestSeekWithALostAnswer(t *testing.T) { common.SeekWithALostAnswer(t) }
 
 func TestBrokenOffsets(t *testing.T) { common.BrokenOffsets(t) }
+
+func TestReplayOfAGroupThatIsOff(t *testing.T) {
+	common.ReplayOfAGroupThatIsOff(t, fake(t).ListenAddrs())
+}
+
+func TestSeekOnOneMemberOfThree(t *testing.T) {
+	common.SeekOnOneMemberOfThree(t, fake(t).ListenAddrs())
+}
+
+func TestRealReplayOfAGroupThatIsOff(t *testing.T) {
+	common.ReplayOfAGroupThatIsOff(t, strings.Split(shared.ForTest(t).Bootstrap(), ","))
+}
+
+func TestRealSeekOnOneMemberOfThree(t *testing.T) {
+	common.SeekOnOneMemberOfThree(t, strings.Split(shared.ForTest(t).Bootstrap(), ","))
+}

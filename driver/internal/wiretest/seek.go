@@ -141,7 +141,7 @@ func (s Suite) SeekIsTriedAgain(t *testing.T) {
 	require.Equal(t, []int64{3, 4, 5, 6, 7, 8, 9}, m.got(now))
 }
 
-// SeekThatIsRefused: a coordinator refuses a position for good, for long, and because it does
+// SeekThatIsRefused: a coordinator refuses a position permanently, for long, and because it does
 // not know the member. The claim begins again where it was.
 func (s Suite) SeekThatIsRefused(t *testing.T) {
 	t.Parallel()

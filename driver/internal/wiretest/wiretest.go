@@ -34,6 +34,7 @@ type Suite struct {
 // A member is a consumer whose Run is in progress, and its Handler.
 type member struct {
 	driver.Consumer
+	t        *testing.T
 	onRecord func(driver.Record) // called without the mutex
 	ran      chan error          // what Run has returned
 
@@ -57,13 +58,29 @@ type delivered struct {
 // start opens a consumer and runs it until the end of the test.
 func (s Suite) start(t *testing.T, cfg driver.ConsumerConfig, onRecord func(driver.Record)) *member {
 	t.Helper()
+	m := s.open(t, cfg)
+	m.onRecord = onRecord
+	m.run(m)
+	return m
+}
+
+// open opens a consumer.
+func (s Suite) open(t *testing.T, cfg driver.ConsumerConfig) *member {
+	t.Helper()
 	c, err := s.Driver.OpenConsumer(testkit.Within(t, patience), cfg)
 	require.NoError(t, err)
-	m := &member{
-		Consumer: c, onRecord: onRecord, ran: make(chan error, 1),
+	return &member{
+		Consumer: c, t: t, ran: make(chan error, 1),
 		changed: make(chan struct{}), live: map[*driver.Claim]bool{},
 	}
-	go func() { m.ran <- c.Run(m) }()
+}
+
+// run runs the consumer with a handler, which is m or passes the calls on to it, until the end
+// of the test.
+func (m *member) run(h driver.Handler) {
+	m.t.Helper()
+	t := m.t
+	go func() { m.ran <- m.Consumer.Run(h) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -71,7 +88,6 @@ func (s Suite) start(t *testing.T, cfg driver.ConsumerConfig, onRecord func(driv
 		assert.NoError(t, <-m.ran, "Run")
 		assert.Empty(t, m.live, "claims that never ended")
 	})
-	return m
 }
 
 // ranOut waits until Run returns an error, and returns that.
