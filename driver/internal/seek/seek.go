@@ -249,7 +249,10 @@ func (a *attempt) judge(verdicts []error, err error) (again error) {
 			m.durable, m.doubted = true, nil
 			c.settle(m, nil)
 		case a.w.Gone(verdicts[i]):
-			c.fail(m, &driver.Error{Code: code(why), Err: fmt.Errorf("%w: %w", driver.ErrClaimEnded, why)})
+			if m.doubted == nil {
+				why = &driver.Error{Code: code(why), Err: fmt.Errorf("%w: %w", driver.ErrClaimEnded, why)}
+			}
+			c.fail(m, why)
 		case errors.Is(why, driver.ErrPermanent), m.tooLong():
 			c.fail(m, why)
 		default:

@@ -152,6 +152,7 @@ func TestNothingIsSentAfterTheEnd(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Zero(t, sent)
 		require.NoError(t, c.Doubt())
 
