@@ -160,9 +160,11 @@ func (m *move) Owns(dc *driver.Claim) bool {
 	return ok && by.id == cl.member && m.holds(cl) && m.s.lossOf(cl) == nil
 }
 
-// Gone implements seek.Wire. A generation that has passed is no such verdict: while a
-// cooperative rebalance is under way, the member keeps what it is not asked for.
-func (m *move) Gone(err error) bool { return isCode(err, kerr.UnknownMemberID, kerr.FencedInstanceID) }
+// Gone implements seek.Wire. A generation or an epoch that has passed is no such verdict: the
+// member keeps what it is not asked for.
+func (m *move) Gone(err error) bool {
+	return isCode(err, kerr.UnknownMemberID, kerr.FencedInstanceID, kerr.FencedMemberEpoch)
+}
 
 // Wrap implements seek.Wire.
 func (m *move) Wrap(err error) error { return m.s.c.wrap(err) }
