@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 )
 
@@ -30,7 +31,13 @@ func TestSeekThatIsRefused(t *testing.T) { common.SeekThatIsRefused(t) }
 
 func TestSeekWithALateAnswer(t *testing.T) { common.SeekWithALateAnswer(t) }
 
-func TestSeekWithALostAnswer(t *testing.T) { common.SeekWithALostAnswer(t) }
+func TestSeekWithALostAnswer(t *testing.T) {
+	common.SeekWithALostAnswer(t, driver.ClassicProtocol)
+}
+
+func TestSeekWithALostAnswerByEpochs(t *testing.T) {
+	common.SeekWithALostAnswer(t, driver.ConsumerProtocol)
+}
 
 func TestBrokenOffsets(t *testing.T) { common.BrokenOffsets(t) }
 

@@ -70,12 +70,16 @@ func failure(t *testing.T, err error) error {
 }
 
 // seeking starts a member that has ten records and a position of 10.
-func (s Suite) seeking(t *testing.T, cluster *kfake.Cluster) (m *member, old *driver.Claim, direct outside.Client) {
+func (s Suite) seeking(t *testing.T, cluster *kfake.Cluster, protocol driver.GroupProtocol) (m *member, old *driver.Claim, direct outside.Client) {
 	t.Helper()
 	direct = outside.Of(cluster.ListenAddrs()...)
 	ctx := testkit.Within(t, patience)
 	require.NoError(t, direct.Send(ctx, "t", 0, numbered("v", 10)...))
-	m = s.start(t, s.Config(cluster.ListenAddrs()), nil)
+	cfg := s.Config(cluster.ListenAddrs())
+	if protocol == driver.ConsumerProtocol {
+		cfg.GroupProtocol, cfg.BalanceStrategies, cfg.HeartbeatInterval = protocol, nil, 0
+	}
+	m = s.start(t, cfg, nil)
 	old = m.waitRecords(t, 10)
 	require.NoError(t, m.Commit(ctx, []driver.Mark{{Claim: old, Offset: 10}}))
 	return m, old, direct
@@ -125,7 +129,7 @@ func commits(cluster *kfake.Cluster, f func(before int32) (answered bool, code i
 func (s Suite) SeekIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	cluster := s.Fake(t)
-	m, old, direct := s.seeking(t, cluster)
+	m, old, direct := s.seeking(t, cluster, driver.ClassicProtocol)
 	codes := []int16{kerr.NotCoordinator.Code, kerr.CoordinatorLoadInProgress.Code, kerr.UnknownServerError.Code, -1}
 	commits(cluster, func(before int32) (bool, int16) {
 		if int(before) < len(codes) {
@@ -165,7 +169,7 @@ func (s Suite) SeekThatIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			cluster := s.Fake(t)
-			m, old, direct := s.seeking(t, cluster)
+			m, old, direct := s.seeking(t, cluster, driver.ClassicProtocol)
 			commits(cluster, func(int32) (bool, int16) { return true, c.code })
 			c.check(t, failure(t, m.seekTo(testkit.Within(t, patience), 3, old)))
 			now := m.claim(t, 0, old)
@@ -180,7 +184,7 @@ func (s Suite) SeekThatIsRefused(t *testing.T) {
 func (s Suite) SeekWithALateAnswer(t *testing.T) {
 	t.Parallel()
 	cluster := s.Fake(t)
-	m, old, direct := s.seeking(t, cluster)
+	m, old, direct := s.seeking(t, cluster, driver.ClassicProtocol)
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.SleepControl(func() { time.Sleep(2 * time.Second) })
 		return nil, nil, false
@@ -198,10 +202,10 @@ func (s Suite) SeekWithALateAnswer(t *testing.T) {
 // SeekWithALostAnswer: a coordinator gets a position, the connection breaks, and the context of
 // Seek ends before the coordinator is back. The attempt must not count once the next claim has
 // begun, so the group must not know its member any longer.
-func (s Suite) SeekWithALostAnswer(t *testing.T) {
+func (s Suite) SeekWithALostAnswer(t *testing.T, protocol driver.GroupProtocol) {
 	t.Parallel()
 	cluster := s.Fake(t)
-	m, old, direct := s.seeking(t, cluster)
+	m, old, direct := s.seeking(t, cluster, protocol)
 	var attempt atomic.Pointer[kmsg.OffsetCommitRequest]
 	var arrived atomic.Bool // what was sent in the first attempt
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -222,7 +226,7 @@ func (s Suite) SeekWithALostAnswer(t *testing.T) {
 	require.Equal(t, int64(10), now.Start)
 
 	arrived.Store(true)
-	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V3_0_0())) // which name topics
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MaxVersions(kversion.V3_8_0())) // which names topics
 	require.NoError(t, err)
 	defer cl.Close()
 	resp, err := attempt.Load().RequestWith(testkit.Within(t, patience), cl)
