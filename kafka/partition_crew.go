@@ -153,16 +153,24 @@ func (c *crew) seat() *seat {
 	return s
 }
 
-// begin starts the goroutines of seats that staff has returned, or lets them ask for a
-// place of the consumer first.
+// begin starts the goroutines of seats that staff has returned, or lets them wait for a
+// place of the consumer first. None waits with what the rate has allowed.
 func (c *crew) begin(first *seat) {
+	waits := false
 	for s := first; s != nil; {
 		next := s.next
 		s.next = nil
 		if c.env.places == nil || c.env.places.ask(s) {
 			go s.work()
+		} else {
+			waits = true
 		}
 		s = next
+	}
+	if waits && c.brake.rated() {
+		c.intake.mu.Lock()
+		c.unleave()
+		c.intake.mu.Unlock()
 	}
 }
 

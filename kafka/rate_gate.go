@@ -72,7 +72,9 @@ func (c *crew) fresh() int {
 	if most := c.leave + c.env.rate.room(); most > 0 {
 		return min(n, most)
 	}
-	c.askRate()
+	if c.coming == 0 || c.env.places == nil { // else that lane waits for a place, and asks when it has one
+		c.askRate()
+	}
 	return c.leave
 }
 
@@ -116,6 +118,13 @@ func (c *crew) unaskRate() {
 		c.env.rate.withdraw(c.rateTurn) // if it has just been served, granted finds that it is not asked for
 		c.rateTurn = nil
 	}
+	c.unleave()
+}
+
+// unleave puts back what was allowed and is not used at once. Otherwise this could happen:
+// all places of the consumer are taken for ten seconds, the rate allows each partition a
+// record meanwhile, and then all of these are handed out together.
+func (c *crew) unleave() {
 	if c.leave > 0 {
 		c.env.rate.refund(c.leave)
 		c.leave = 0
@@ -134,7 +143,9 @@ func (c *crew) granted(t *rateTicket) {
 	var seats *seat
 	if wanted {
 		c.leave++
-		seats = c.staff()
+		if seats = c.staff(); seats == nil && c.coming > 0 && c.env.places != nil {
+			c.unleave() // a lane waits for a place, and asks when it has one
+		}
 	}
 	c.intake.mu.Unlock()
 	if !wanted {
