@@ -22,6 +22,12 @@
 // [AnyOrder] in any order. A commit may name records above its position as done
 // ([CommitApplied]): they must be, and the next owner must not hand them out again.
 //
+// A record of a retry topic is a record of its own, which [Marked] says where it first lay.
+// It is done when it was handled, skipped or passed over, or because of a copy of the same
+// record in a later topic ([Forwarded]), and it must not be handed out before it is due.
+// While an operator has paused a partition of a member ([Paused]) nothing is handed out, and
+// a rate ([Rated]) holds over any time, whatever becomes of claims meanwhile.
+//
 // Events are numbered as they are recorded. What one goroutine does before another
 // one can act on it must be recorded before that: the end of a handler before it
 // returns, a commit before its answer.

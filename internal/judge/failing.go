@@ -30,21 +30,29 @@ type Skipped struct {
 	Attempts  int
 }
 
-// Forwarded reports that a member takes a record for done because a broker has a copy.
+// Forwarded reports that a member takes a record for done because a broker has a copy, at
+// ToOffset of To: in a retry topic, or else in one for dead letters.
 type Forwarded struct {
 	Member    Member
 	Partition Partition
 	Offset    int64
-	Attempts  int
+	Attempts  int // in all topics
+	To        Partition
+	ToOffset  int64
+	Retry     bool
 }
 
 // Copied reports that a broker has appended a copy of a record to another topic. Group,
 // Partition and Record.Offset are what the copy's headers say; Record.Key includes the
-// record's own headers. A copy counts as an acknowledged one once it is there.
+// record's own headers. At and AtOffset are where the copy lies, and Attempts how often the
+// record has failed. A copy counts as an acknowledged one once it is there.
 type Copied struct {
 	Group     string
 	Partition Partition
 	Record    Record
+	At        Partition
+	AtOffset  int64
+	Attempts  int
 }
 
 // Held reports that a member is held until a time, after which it hands out a probe;
@@ -162,11 +170,12 @@ func (j *Judge) checkVerdicts(c *claim, e HandleStart) {
 		if o.asked == "skip" || o.asked == "dead letter" {
 			j.violate("handled-after-verdict", "%+v, but its handler asked for %s", e, o.asked)
 		}
-		most, once := j.rules.Policy.MaxAttempts, 1 // one call under a new claim, though none is left
+		then, most := j.policyAt(e.Member.Group, e.Partition.Topic)
+		once := 1 // one call under a new claim, though none is left
 		if j.rules.Policy.Batches && most > 0 {
 			most, once = most+1, 2
 		}
-		if n := j.attempts[claimKey{e.Member, e.Partition}][r.Offset]; most > 0 && n != nil && n.least >= most && o.counted >= once && j.rules.Policy.Then != "stop" {
+		if n := j.attempts[claimKey{e.Member, e.Partition}][r.Offset]; most > 0 && n != nil && n.least >= most && o.counted >= once && then != "stop" {
 			j.violate("too-many-calls", "%+v after %d attempts", e, n.least)
 		}
 	}
@@ -234,6 +243,7 @@ func (j *Judge) failedCall(h *handling) {
 		}
 	}
 	if h.claim != nil {
+		h.claim.retries = true
 		h.claim.rest()
 	}
 }
@@ -280,10 +290,11 @@ func (j *Judge) givenUp(m Member, p Partition, offset int64, attempts int, do st
 	}
 	delete(j.attempts[key], offset)
 	ordered := j.resolved[order{key, offset, do}]
-	policy := j.rules.Policy
+	then, most := j.policyAt(m.Group, p.Topic)
+	attempts -= j.before(p, offset)
 	switch {
 	case ordered || o.asked == do:
-	case !o.named || o.asked != "" && o.asked != "keep" || policy.Then != do || t.most < policy.MaxAttempts:
+	case !o.named || o.asked != "" && o.asked != "keep" || then != do || t.most < most:
 		j.violate("given-up-unasked", "%v %v %d: %s after %d attempts, its handler asked for %q", m, p, offset, do, attempts, o.asked)
 	}
 	if attempts < t.least || attempts > t.most {
@@ -322,16 +333,9 @@ func (j *Judge) tellFailing(e Event) {
 			j.doneOne(e.Member, e.Partition, o.Record, j.seq)
 		}
 	case Forwarded:
-		o, _ := j.givenUp(e.Member, e.Partition, e.Offset, e.Attempts, "dead letter")
-		if o == nil {
-			j.violate("skipped-unhanded", "%+v", e)
-			return
-		}
-		if _, done := j.group(groupPartition{e.Member.Group, e.Partition}).done[o.Value]; !done {
-			j.violate("forwarded-without-copy", "%+v", e)
-		}
+		j.forwarded(e)
 	case Copied:
-		j.copied(e)
+		j.copy(e)
 	case Held:
 		j.held(e)
 	case Releasing:
@@ -345,13 +349,15 @@ func (j *Judge) tellFailing(e Event) {
 	}
 }
 
-// copied notes that a record is done, which is the one that the copy's headers name.
-func (j *Judge) copied(e Copied) {
+// copy notes that a record is done, which is the one that the copy's headers name.
+func (j *Judge) copy(e Copied) {
 	if e.Partition.Topic == "" || e.Group == "" {
 		j.violate("unidentified-copy", "%+v", e)
 		return
 	}
 	j.copies = append(j.copies, e)
+	at := place{e.At, e.AtOffset}
+	j.copied[at] = append(j.copied[at], e)
 	j.doneOne(Member{Group: e.Group}, e.Partition, e.Record, j.seq)
 }
 
@@ -381,8 +387,9 @@ func (j *Judge) stoppedBy(e StoppedBy) {
 			open = append(open, c.open...)
 		}
 	}
+	then, most := j.policyAt(e.Member.Group, e.Partition.Topic)
 	for _, o := range open {
-		usedUp := j.rules.Policy.Then == "stop" && (o.asked == "" || o.asked == "keep") && o.failed >= j.rules.Policy.MaxAttempts
+		usedUp := then == "stop" && (o.asked == "" || o.asked == "keep") && o.failed >= most
 		if o.Offset == e.Offset && (o.asked == "stop" || usedUp) {
 			return
 		}

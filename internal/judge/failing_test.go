@@ -17,8 +17,8 @@ func TestJudgeOfFailures(t *testing.T) {
 		return join(begin(id, a, 0, attempt), asked(id, do), HandleEnd{id, false})
 	}
 	skipped := func(attempts int) Event { return Skipped{a, p0, 0, attempts} }
-	forwarded := Forwarded{a, p0, 0, 1}
-	copied := Copied{"g", p0, Record{0, "k", "v0"}}
+	forwarded := Forwarded{Member: a, Partition: p0, Attempts: 1}
+	copied := Copied{Group: "g", Partition: p0, Record: Record{0, "k", "v0"}}
 	end := join(committed(1), Revoked{a, both, nil, false, 0})
 	one := join(logged(1), Assigned{a, both})
 	later := pause(time.Second)
@@ -52,9 +52,9 @@ func TestJudgeOfFailures(t *testing.T) {
 		{"commit-beyond-done", join(one, fails(1, 1, "dead letter"), committed(1))},
 		{"skipped", join(logged(2), Assigned{a, both}, fails(1, 1, "dead letter"), handled(a, 1))},
 		{"forwarded-without-copy", join(one, fails(1, 1, "dead letter"), forwarded)},
-		{"changed-record", join(one, fails(1, 1, "dead letter"), Copied{"g", p0, Record{0, "other", "v0"}}, forwarded)},
-		{"inconsistent-offset", join(one, fails(1, 1, "dead letter"), Copied{"g", p0, Record{7, "k", "v0"}}, forwarded)},
-		{"unidentified-copy", join(one, fails(1, 1, "dead letter"), Copied{"", Partition{}, Record{0, "k", "v0"}})},
+		{"changed-record", join(one, fails(1, 1, "dead letter"), Copied{Group: "g", Partition: p0, Record: Record{0, "other", "v0"}}, forwarded)},
+		{"inconsistent-offset", join(one, fails(1, 1, "dead letter"), Copied{Group: "g", Partition: p0, Record: Record{7, "k", "v0"}}, forwarded)},
+		{"unidentified-copy", join(one, fails(1, 1, "dead letter"), Copied{Group: "", Partition: Partition{}, Record: Record{0, "k", "v0"}})},
 
 		{"handled-after-verdict", join(one, fails(1, 1, "dead letter"), later, begin(2, a, 0, 2))},
 		{"too-many-calls", join(one, fails(1, 1, ""), later, fails(2, 2, ""), pause(2*time.Second), begin(3, a, 0, 3))},

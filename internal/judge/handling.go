@@ -25,6 +25,9 @@ func (j *Judge) start(e HandleStart) {
 	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok, j.seq})
 	j.mustFollow(c, e)
 	j.checkHeld(e)
+	j.checkPaused(e, c)
+	j.checkRate(e)
+	j.checkMarks(e)
 	if j.expired(e.Member) {
 		j.violate("handled-after-the-session", "%+v, which the group gave up at %v", e, j.expiring[e.Member])
 	}
@@ -165,7 +168,7 @@ func (j *Judge) checkOrder(c *claim, e HandleStart) {
 		j.checkRetry(c, e)
 	}
 	c.attempts, c.timed = handed+1, false
-	if e.Attempt != 0 && e.Attempt != c.attempts {
+	if e.Attempt != 0 && e.Attempt != c.attempts+j.before(e.Partition, e.first()) {
 		j.violate("wrong-attempt", "%+v is attempt %d", e, c.attempts)
 	}
 }
@@ -194,7 +197,7 @@ func (j *Judge) checkRetry(c *claim, e HandleStart) {
 	}
 	wait := j.now.Sub(c.failedAt)
 	for n := from; n <= to; n++ {
-		if least, most := j.rules.backoff(n); wait >= least && wait <= most+j.rules.Grace {
+		if least, most := j.rules.backoff(n); wait >= least && (wait <= most+j.rules.Grace || j.delayed(e.Member, c.failedAt)) {
 			return
 		}
 	}
@@ -273,6 +276,7 @@ func (j *Judge) replaced(e Replaced) {
 // failed holds that each failure is counted, and once.
 func (j *Judge) failed(e HandlerFailed) {
 	key := claimKey{e.Member, e.Partition}
+	e.Failures -= j.before(e.Partition, e.Offset)
 	if j.streaks[key] == nil {
 		j.streaks[key] = make(streak)
 	}

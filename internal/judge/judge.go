@@ -37,6 +37,10 @@ type Rules struct {
 	Jitter     float64 // a wait may be shorter by so much of itself
 
 	Policy Policy // of records that fail
+
+	// Retry says whether a group's topic is a retry topic, and whether a record that lies in
+	// it and has no attempt left has a retry topic to go to. Without Retry there are none.
+	Retry func(group, topic string) (is, more bool)
 }
 
 // A Judge takes the events of one run. All methods may be called by several
@@ -77,6 +81,14 @@ type Judge struct {
 	holds    map[Member]holding
 	resolved map[order]bool
 
+	marks  map[place]Marked   // of records in retry topics
+	copied map[place][]Copied // by place: copies that a broker has, or has had before its topic was deleted
+	used   map[place]claimed
+
+	pauses  map[Member]*pausing
+	fetched map[claimKey]uint64 // partitions that are fetched again, and since which event
+	rates   map[Member]*bucket
+
 	sends  map[string]*sent
 	order  []*sent
 	latest map[senderPartition]latestSend
@@ -111,6 +123,12 @@ func New(r Rules) *Judge {
 		holds:    make(map[Member]holding),
 		resolved: make(map[order]bool),
 		orders:   make(map[Member]Ordered),
+		marks:    make(map[place]Marked),
+		copied:   make(map[place][]Copied),
+		used:     make(map[place]claimed),
+		pauses:   make(map[Member]*pausing),
+		fetched:  make(map[claimKey]uint64),
+		rates:    make(map[Member]*bucket),
 	}
 }
 
@@ -136,6 +154,18 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.start(e)
 	case HandleEnd:
 		j.end(e)
+	case Paused:
+		j.paused(e)
+	case Resuming:
+		j.resuming(e)
+	case Fetching:
+		j.fetching(e)
+	case Rated:
+		j.rated(e)
+	case Marked:
+		j.marks[place{e.Partition, e.Record.Offset}] = e
+	case PassedOver:
+		j.passedOver(e)
 	case Asked, Skipped, Forwarded, Copied, Held, Releasing, Resolving, StoppedBy, Waiting:
 		j.tellFailing(e)
 	case Status:
@@ -174,7 +204,7 @@ const tailLength = 400
 
 func (j *Judge) remember(e Event) {
 	switch e.(type) {
-	case Appended, Status, Offered:
+	case Appended, Status, Offered, Fetching:
 		return // too many, and seldom what one looks for
 	}
 	if len(j.tail) == 2*tailLength {
@@ -233,6 +263,7 @@ func (j *Judge) check() {
 	j.checkSwitches()
 	j.checkOrphans()
 	j.checkExpired()
+	j.checkFetched()
 }
 
 // Settled also decides what must be true when all is healed and at rest: every

@@ -124,7 +124,7 @@ func (j *Judge) checkLanes(c *claim, e HandleStart) {
 		j.checkRetryOf(c, o, e)
 		handed, o.timed = o.handed, false
 	}
-	if e.Attempt != 0 && e.Attempt != handed+1 {
+	if e.Attempt != 0 && e.Attempt != handed+1+j.before(e.Partition, offset) {
 		j.violate("wrong-attempt", "%+v is attempt %d", e, handed+1)
 	}
 }
@@ -155,7 +155,7 @@ func (j *Judge) checkRetryOf(c *claim, o *openRecord, e HandleStart) {
 	wait := j.now.Sub(o.failedAt)
 	for n := from; n <= to; n++ {
 		least, most := j.rules.backoff(n)
-		queued := c.Concurrency > 0 || !c.fullAt.Before(o.failedAt.Add(least))
+		queued := j.delayed(e.Member, o.failedAt) || c.Concurrency > 0 || !c.fullAt.Before(o.failedAt.Add(least))
 		if wait >= least && (queued || wait <= most+j.rules.Grace) {
 			return
 		}
@@ -237,8 +237,10 @@ func (j *Judge) offered(e Offered) {
 	case c == nil || c.ended || c.context.Context == nil || c.context.over(): // its end may be near
 	case told && !off.on, j.stops[e.Member.Process] != nil, j.life(e.Member).state != "running":
 	case j.severed[e.Member], !j.expiring[e.Member].IsZero(), j.holds[e.Member].active:
+	case len(j.pauses[e.Member].of(e.Partition)) > 0:
 	case e.Paused:
 		j.violate("stalled", "%+v", e)
+	case j.limited(e.Member), j.waits(e, c):
 	case c.runs >= c.Parallelism, j.straggles(e, c):
 	case c.Concurrency > 0 && j.runningOf(e.Member) >= c.Concurrency:
 	default:

@@ -38,6 +38,7 @@ type claim struct {
 	attempts int           // at the first of them
 	failures int           // in a row, as it was recorded; 0 if it was not
 	timed    bool          // something else than the backoff decides when the next call comes
+	retries  bool          // a call has failed
 	failedAt time.Time
 }
 

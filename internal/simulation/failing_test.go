@@ -32,7 +32,11 @@ type failing struct {
 	timeout  time.Duration // of handlers
 	linger   time.Duration
 	bytes    int // of a batch
+	tiers    []tier
 }
+
+// copies reports whether a consumer has a producer.
+func (f *failing) copies() bool { return f.dead || len(f.tiers) > 0 }
 
 func drawFailing(t *rapid.T, s *settings) failing {
 	f := failing{on: !s.autoCommit && rapid.IntRange(0, 3).Draw(t, "failures") > 0}
@@ -51,8 +55,13 @@ func drawFailing(t *rapid.T, s *settings) failing {
 		f.attempts = rapid.IntRange(1, 4).Draw(t, "max attempts")
 	}
 	f.classify = rapid.IntRange(0, 3).Draw(t, "classify") > 0
+	if f.then != kafka.FailureKeep && s.kind != "value" && rapid.Bool().Draw(t, "retry topics") {
+		f.tiers = drawTiers(t)
+	}
 	if f.dead {
 		f.inARow = rapid.SampledFrom([]int{0, 2, kafka.Unlimited}).Draw(t, "max in a row")
+	}
+	if f.copies() {
 		f.patience = seconds(t, "delivery timeout s", 1, 10, 7200)
 	}
 	f.timeout = seconds(t, "handler timeout s", 0, 0, 2)
@@ -66,7 +75,7 @@ func (f *failing) policy(kind string) judge.Policy {
 	if !f.on {
 		return judge.Policy{}
 	}
-	return judge.Policy{Then: f.then.String(), MaxAttempts: f.attempts, Batches: kind == "batch", DeadLetters: f.dead, Patience: max(time.Minute, f.timeout)}
+	return judge.Policy{Then: f.then.String(), MaxAttempts: f.attempts, Batches: kind == "batch", DeadLetters: f.copies(), Patience: max(time.Minute, f.timeout)}
 }
 
 // configure sets what a consumer does with records that fail.
@@ -80,10 +89,13 @@ func (f *failing) configure(cfg *kafka.ConsumerConfig) {
 		cfg.Failure.Classify = classify
 	}
 	if f.dead {
-		cfg.Failure.DeadLetter = kafka.DeadLetterConfig{
-			Topic: "{topic}.{group}" + deadSuffix, MaxInARow: f.inARow,
-			Producer: &kafka.ProducerConfig{ClientID: cfg.ClientID, DeliveryTimeout: f.patience},
-		}
+		cfg.Failure.DeadLetter = kafka.DeadLetterConfig{Topic: "{topic}.{group}" + deadSuffix, MaxInARow: f.inARow}
+	}
+	if f.copies() {
+		cfg.Failure.DeadLetter.Producer = &kafka.ProducerConfig{ClientID: cfg.ClientID, DeliveryTimeout: f.patience}
+	}
+	for _, r := range f.tiers {
+		cfg.Failure.RetryTopics = append(cfg.Failure.RetryTopics, r.configured())
 	}
 }
 
@@ -254,7 +266,7 @@ func (w *world) poisoned(e judge.HandleStart) (bad map[int64]outcome, first outc
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range e.Records {
-		if o, is := w.poisons[r.Value]; is {
+		if o, is := w.poisons[plain(r.Value)]; is {
 			if bad == nil {
 				bad, first = make(map[int64]outcome), o
 			}
@@ -277,7 +289,7 @@ func (w *world) createDead(t *rapid.T) {
 }
 
 func (w *world) deadTopics() (names []string) {
-	for _, s := range w.subscriptions() {
+	for _, s := range w.sources() {
 		names = append(names, s.Topic+"."+s.Group+deadSuffix)
 	}
 	return names
@@ -308,8 +320,8 @@ func (w *world) recreateDead(t *rapid.T) {
 
 // deadDown has sends of dead letters fail, and only these.
 func (w *world) deadDown(t *rapid.T) {
-	if !w.drawn.failing.dead {
-		t.Skip("no dead letters")
+	if !w.drawn.failing.copies() {
+		t.Skip("no copies")
 	}
 	w.trouble()
 	r := drawFault(t)
@@ -317,7 +329,7 @@ func (w *world) deadDown(t *rapid.T) {
 	if rapid.IntRange(0, 3).Draw(t, "refused") == 0 {
 		r.fault.When, r.fault.Err = fault.BeforeCall, fault.Permanent("TOPIC_AUTHORIZATION_FAILED")
 	}
-	r.topic, r.left = deadSuffix, 1<<30
+	r.topic, r.left = rapid.SampledFrom([]string{deadSuffix, retrySuffix}).Draw(t, "copies in"), 1<<30
 	w.faults.add(r)
 	w.timers = append(w.timers, time.AfterFunc(seconds(t, "for s", 1, 20, 90), func() { w.faults.end(r) }))
 }
@@ -385,8 +397,13 @@ func (w *world) endHold(t *rapid.T) {
 func (w *world) recordDead() {
 	w.deadMu.Lock()
 	defer w.deadMu.Unlock()
+	w.readCopies()
+}
+
+// readCopies is the same for a caller that holds deadMu.
+func (w *world) readCopies() {
 	for _, topic := range w.broker.Topics() {
-		if !strings.HasSuffix(topic, deadSuffix) {
+		if !strings.HasSuffix(topic, deadSuffix) && !isRetry(topic) {
 			continue
 		}
 		if id := w.broker.TopicID(topic); w.deadIDs[topic] != id {
@@ -407,9 +424,13 @@ func (w *world) recordDead() {
 				continue
 			}
 			for _, r := range records {
-				if r.Offset >= w.deadRead[p] {
-					w.deadRead[p] = r.Offset + 1
-					w.judge.Tell(copied(r))
+				if r.Offset < w.deadRead[p] {
+					continue
+				}
+				if w.deadRead[p] = r.Offset + 1; isRetry(topic) {
+					w.recordRetry(p, r)
+				} else {
+					w.judge.Tell(copied(p, r))
 					w.stats.count("failure copy in a dead-letter topic")
 				}
 			}
@@ -418,8 +439,8 @@ func (w *world) recordDead() {
 }
 
 // copied reads a dead letter by its headers.
-func copied(r driver.Record) judge.Copied {
-	c := judge.Copied{Record: judge.Record{Value: string(r.Value), Offset: -1}}
+func copied(at judge.Partition, r driver.Record) judge.Copied {
+	c := judge.Copied{Record: judge.Record{Offset: -1}, At: at, AtOffset: r.Offset}
 	var own []driver.Header
 	for _, h := range r.Headers {
 		switch h.Key {
@@ -432,12 +453,14 @@ func copied(r driver.Record) judge.Copied {
 			c.Record.Offset, _ = strconv.ParseInt(string(h.Value), 10, 64)
 		case "__dlq.errors.group":
 			c.Group = string(h.Value)
+		case "__dlq.errors.delivery.count":
+			c.Attempts, _ = strconv.Atoi(string(h.Value))
 		}
 		if !strings.HasPrefix(h.Key, "__dlq.") {
 			own = append(own, h)
 		}
 	}
-	c.Record.Key = identity(r.Key, own)
+	c.Record.Key, c.Record.Value = identity(r.Key, own), valueAt(c.Partition, c.Record.Offset, r.Value)
 	return c
 }
 
@@ -483,6 +506,7 @@ func (h hook) failed(e kafka.Event) {
 	}
 	switch e := e.(type) {
 	case kafka.RecordSkipped:
+		h.n.w.recordDead()
 		if e.Offset%4 == 0 {
 			h.n.w.nap(2 * h.n.w.drawn.interval) // a commit in that time must not pass the record
 		}
@@ -490,7 +514,7 @@ func (h hook) failed(e kafka.Event) {
 		count("failure skipped")
 	case kafka.RecordForwarded:
 		h.n.w.recordDead()
-		tell(judge.Forwarded{Member: h.n.member(e.JobName), Partition: at(e.TopicPartition), Offset: e.Offset, Attempts: e.Attempts})
+		tell(judge.Forwarded{Member: h.n.member(e.JobName), Partition: at(e.TopicPartition), Offset: e.Offset, Attempts: e.Attempts, To: at(e.To), ToOffset: e.ToOffset})
 		count("failure forwarded: " + e.Reason)
 		h.n.w.sending(h.n.member(e.JobName), at(e.TopicPartition), false)
 	case kafka.ForwardFailed:
@@ -510,6 +534,8 @@ func (h hook) failed(e kafka.Event) {
 		} else {
 			count("failure held")
 		}
+	default:
+		h.retried(e)
 	}
 }
 

@@ -17,6 +17,7 @@ type faults struct {
 	stats    *stats
 	openedBy fault.Op              // what a consumer opens first
 	opening  func(clientID string) // is called as a consumer is opened
+	fetching func(fault.Call)      // is called before a partition is paused or resumed
 
 	mu     sync.Mutex
 	rules  []*rule
@@ -80,6 +81,9 @@ func (f *faults) Inject(c fault.Call) fault.Fault {
 	if c.Op == f.openedBy && strings.Contains(c.ClientID, ".") {
 		f.opening(c.ClientID)
 	}
+	if c.Op == fault.Pause || c.Op == fault.Resume {
+		f.fetching(c)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rules {
@@ -88,7 +92,7 @@ func (f *faults) Inject(c fault.Call) fault.Fault {
 			if end := time.Now().Add(r.fault.Delay); end.After(f.struck) {
 				f.struck = end
 			}
-			f.hung = f.hung || (c.Op == fault.Run || strings.HasSuffix(c.Topic, deadSuffix)) && r.fault.When == fault.InsteadOfIt
+			f.hung = f.hung || (c.Op == fault.Run || strings.HasSuffix(c.Topic, deadSuffix) || isRetry(c.Topic)) && r.fault.When == fault.InsteadOfIt
 			f.stats.count(fmt.Sprintf("fault %v %s", c.Op, whenName(r.fault)))
 			return r.fault
 		}

@@ -82,6 +82,9 @@ func (n *node) handle(ctx context.Context, group string, e judge.HandleStart, ms
 	w.handled++
 	e.ID, e.Context = w.handled, judge.Context{Context: claimOf(ctx)}
 	w.mu.Unlock()
+	if isRetry(e.Partition.Topic) {
+		w.recordDead()
+	}
 	w.judge.Tell(e)
 	ok := false
 	stop := context.AfterFunc(claimOf(ctx), func() { w.judge.Tell(judge.HandlerCancelled{ID: e.ID}) })
@@ -216,7 +219,7 @@ func (n *node) started(group string, ms []*kafka.Message) judge.HandleStart {
 		Partition: judge.Partition{Topic: ms[0].Topic, Number: ms[0].Partition},
 	}
 	for _, m := range ms {
-		e.Records = append(e.Records, judge.Record{Offset: m.Offset, Key: identity(m.Key, m.Headers), Value: string(m.Value)})
+		e.Records = append(e.Records, judge.Record{Offset: m.Offset, Key: identity(m.Key, m.Headers), Value: valueAt(e.Partition, m.Offset, m.Value)})
 	}
 	n.w.keep(ms[0])
 	return e

@@ -23,7 +23,7 @@ func (h hook) Attach(v kafka.View) (detach func()) {
 // Start begins an operation. Its token is whether it has ended.
 func (h hook) Start(ctx context.Context, op *kafka.Op) (context.Context, kafka.OpToken) {
 	h.n.w.operations.add(op.Kind, 1)
-	if op.Kind == kafka.OpSend && !strings.HasSuffix(op.Topic, deadSuffix) { // a copy is what its record is
+	if op.Kind == kafka.OpSend && !strings.HasSuffix(op.Topic, deadSuffix) && !isRetry(op.Topic) { // a copy is what its record is
 		op.SetHeader("hook", op.Kind.String())
 		op.DeleteHeader("unwanted")
 	}
@@ -88,6 +88,9 @@ func (h hook) Event(e kafka.Event) {
 		tell(judge.Lost{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("lost")
 	case kafka.HandlerFailed:
+		if isRetry(e.Topic) {
+			h.n.w.recordDead()
+		}
 		tell(judge.HandlerFailed{
 			Member: h.n.member(e.JobName), Partition: judge.Partition{Topic: e.Topic, Number: e.Partition}, Offset: e.Offset, Failures: e.Failures,
 		})
@@ -103,7 +106,7 @@ func (h hook) Event(e kafka.Event) {
 	case kafka.CommitFailed:
 		h.n.w.stats.count("commit failed")
 	default:
-		h.failed(e)
+		h.operated(e)
 	}
 }
 

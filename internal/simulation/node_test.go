@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,9 @@ type node struct {
 	opened   atomic.Pointer[kafka.Producer] // a handler may send while it is opened
 	stopping bool
 
+	operating sync.Mutex         // one operator at a time
+	rates     map[string]float64 // of the consumers
+
 	start  context.Context // of StartAllConsumers
 	cancel context.CancelFunc
 
@@ -33,7 +37,7 @@ type node struct {
 }
 
 func (w *world) newNode() *node {
-	n := &node{w: w, number: len(w.nodes), name: fmt.Sprintf("p%d", len(w.nodes)+1)}
+	n := &node{w: w, number: len(w.nodes), rates: make(map[string]float64), name: fmt.Sprintf("p%d", len(w.nodes)+1)}
 	options := []kafka.Option{
 		kafka.WithLogger(slog.New(slog.DiscardHandler)), kafka.WithHook(hook{n: n}), kafka.WithShutdownTimeout(shutdownTimeout),
 	}
@@ -70,6 +74,7 @@ func (n *node) register(group string) error {
 		return err
 	}
 	n.groups = append(n.groups, group)
+	n.rated(group, n.w.drawn.rate)
 	return nil
 }
 
@@ -91,6 +96,7 @@ func (n *node) classic(group string) kafka.ConsumerConfig {
 		IsolationLevel: d.isolation, AutoCommit: d.autoCommit, BalanceStrategies: d.strategies,
 		SessionTimeout: d.session, HeartbeatInterval: time.Second, RebalanceTimeout: d.rebalance, DrainTimeout: d.drain,
 		CommitInterval: d.interval, MaxBufferedMessages: d.buffered, MaxMessageBytes: d.fetch, MaxBatchSize: 3,
+		MaxRate:              d.rate,
 		MaxConsecutiveErrors: d.maxErrors, Backoff: kafka.Backoff{Jitter: kafka.NoJitter},
 	}
 	if d.newest {
@@ -211,7 +217,7 @@ func (w *world) pin(group string, ps []judge.Partition) {
 	defer w.mu.Unlock()
 	for _, p := range ps {
 		key := judge.Subscription{Group: group, Topic: fmt.Sprint(p)}
-		if w.pinned[key] {
+		if w.pinned[key] || isRetry(p.Topic) { // which are read from their beginning
 			continue
 		}
 		w.pinned[key] = true

@@ -35,6 +35,9 @@ func drawOrderings(t *rapid.T, s *settings) (all []ordering) {
 		o := ordering{order: rapid.SampledFrom([]kafka.Order{
 			kafka.OrderByPartition, kafka.OrderByPartition, kafka.OrderByKey, kafka.OrderByKey, kafka.OrderNone,
 		}).Draw(t, "order")}
+		if len(s.failing.tiers) > 0 {
+			o.order = kafka.OrderNone
+		}
 		if s.kind == "batch" && o.order == kafka.OrderByKey || s.autoCommit {
 			o.order = kafka.OrderByPartition
 		}

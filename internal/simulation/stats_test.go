@@ -23,6 +23,9 @@ func (s *stats) count(name string) {
 	s.counts[name]++
 }
 
+// strike counts what an action has come to.
+func (s *stats) strike(name string) { s.count("struck " + name) }
+
 // failed keeps the first failure: one that depends on the scheduler does not come
 // again when rapid tries, and is not printed by it.
 func (s *stats) failed(text string) {

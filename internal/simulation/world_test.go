@@ -46,6 +46,7 @@ type world struct {
 	deadMu   sync.Mutex
 	deadRead map[judge.Partition]int64 // up to where the judge knows the dead letters
 	deadIDs  map[string]int
+	strays   map[place]bool // records of retry topics that the core has not sent there
 
 	mu        sync.Mutex
 	down      bool
@@ -91,6 +92,7 @@ type settings struct {
 	later      bool // one group also reads a topic that does not exist yet
 	failing    failing
 	orderings  map[string][]ordering // of the groups
+	rate       float64               // MaxRate
 	keying     keying
 }
 
@@ -100,8 +102,19 @@ const (
 	later   = "later" // does not exist at first
 )
 
-// subscriptions are the topics of the two groups.
+// subscriptions are the topics that the two groups read.
 func (w *world) subscriptions() []judge.Subscription {
+	all := w.sources()
+	for _, s := range w.sources() {
+		for _, r := range w.drawn.failing.tiers {
+			all = append(all, judge.Subscription{Group: s.Group, Topic: r.topic(s.Topic, s.Group)})
+		}
+	}
+	return all
+}
+
+// sources are the topics of the two groups.
+func (w *world) sources() []judge.Subscription {
 	all := []judge.Subscription{{Group: "one", Topic: orders}, {Group: "two", Topic: orders}, {Group: "two", Topic: results}}
 	if w.drawn.later {
 		all = append(all, judge.Subscription{Group: "two", Topic: later})
@@ -110,7 +123,7 @@ func (w *world) subscriptions() []judge.Subscription {
 }
 
 func (w *world) topics(group string) (names []string) {
-	for _, s := range w.subscriptions() {
+	for _, s := range w.sources() {
 		if s.Group == group {
 			names = append(names, s.Topic)
 		}
@@ -120,11 +133,12 @@ func (w *world) topics(group string) (names []string) {
 
 func newWorld(t *rapid.T, st *stats) *world {
 	w := &world{stats: st, read: make(map[judge.Partition]int64), release: make(chan struct{}), locations: make(map[string]location), pinned: make(map[judge.Subscription]bool), damaged: make(map[judge.Partition]int64),
-		poisons: make(map[string]outcome), illnesses: make(map[string]outcome), unsent: make(map[sendingOf]bool), deadRead: make(map[judge.Partition]int64), deadIDs: make(map[string]int)}
+		poisons: make(map[string]outcome), illnesses: make(map[string]outcome), unsent: make(map[sendingOf]bool), deadRead: make(map[judge.Partition]int64), deadIDs: make(map[string]int), strays: make(map[place]bool)}
 	w.drawn = drawSettings(t)
 	w.judge = judge.New(judge.Rules{
 		AtMostOnce: w.drawn.autoCommit,
 		Lane:       laneOf,
+		Retry:      w.retry,
 		MaxErrors:  w.drawn.maxErrors, BackoffMin: time.Second, BackoffMax: time.Minute, Multiplier: 2, Policy: w.drawn.failing.policy(w.drawn.kind),
 	})
 	w.broker = memory.NewBroker(memory.WithCommitObserver(w.observe), memory.WithConsumerGroups(memory.ConsumerGroups{
@@ -132,11 +146,12 @@ func newWorld(t *rapid.T, st *stats) *world {
 	}))
 	w.faults = &faults{stats: st, openedBy: fault.OpenConsumer, opening: func(clientID string) {
 		w.judge.Tell(judge.Opening{Member: memberOf(memory.Member{ClientID: clientID})})
-	}}
+	}, fetching: w.fetching}
 	w.must(t, w.broker.CreateTopic(orders, w.drawn.partitions))
 	w.must(t, w.broker.CreateTopic(results, 1))
 	w.createDead(t)
-	if w.drawn.failing.dead {
+	w.createRetryTopics(t)
+	if w.drawn.failing.copies() {
 		w.faults.openedBy = fault.OpenProducer // which comes first
 	}
 	return w
@@ -182,6 +197,9 @@ func drawSettings(t *rapid.T) settings {
 	// the next rebalance.
 	s.static = rarely(t, "static") && !slices.Contains(s.strategies, driver.CooperativeSticky)
 	s.failing = drawFailing(t, &s)
+	if rapid.IntRange(0, 7).Draw(t, "rated") == 0 {
+		s.rate = drawRate(t)
+	}
 	s.keying = keying(rapid.IntRange(0, int(keyingCount)-1).Draw(t, "keys"))
 	s.orderings = make(map[string][]ordering)
 	for _, group := range groups {
@@ -260,7 +278,7 @@ func (w *world) recordLog() {
 		i, _ := slices.BinarySearchFunc(records, w.read[p], func(r driver.Record, o int64) int { return int(r.Offset - o) })
 		for _, r := range records[i:] {
 			w.learn(p, r)
-			w.judge.Tell(judge.Appended{Partition: p, Offset: r.Offset, Key: identity(r.Key, r.Headers), Value: string(r.Value)})
+			w.judge.Tell(judge.Appended{Partition: p, Offset: r.Offset, Key: identity(r.Key, withoutMarks(p, r.Headers)), Value: valueAt(p, r.Offset, r.Value)})
 			w.read[p] = r.Offset + 1
 		}
 	}
@@ -332,6 +350,10 @@ func (w *world) checkStatus(t *rapid.T) {
 					w.violated(t, "bounded-buffer", fmt.Sprintf("%+v", p))
 				}
 				w.offer(t, n, s, p)
+				w.checkPause(t, n, s, p)
+				if p.RateLimited {
+					w.stats.strike("rate: a record waits")
+				}
 			}
 		}
 	}
@@ -395,6 +417,7 @@ func (w *world) settle(t *rapid.T) {
 			w.must(t, w.newNode().launch(group))
 		}
 	}
+	w.letGo()
 	time.Sleep(3 * time.Minute)
 	w.check(t)
 	for _, n := range w.live() {
@@ -501,7 +524,7 @@ func (w *world) repair(t *rapid.T) {
 		time.Sleep(2 * time.Minute)
 		w.check(t)
 		for _, p := range w.partitions() {
-			if !slices.Contains(w.topics(group), p.Topic) {
+			if !slices.Contains(w.readBy(group), p.Topic) {
 				continue
 			}
 			start, end, err := w.broker.Offsets(p.Topic, p.Number)
