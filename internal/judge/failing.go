@@ -443,7 +443,15 @@ func (j *Judge) checkHeld(e HandleStart) {
 		j.violate("handed-out-while-held", "%+v is no single probe", e)
 	}
 	h.probe, h.probedAt, h.probeOver = e.ID, j.now, false
+	j.probes++
 	j.holds[e.Member] = h
+}
+
+// Probes returns how many probes there have been.
+func (j *Judge) Probes() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.probes
 }
 
 // probeEnded notes that a call has returned that was a probe.

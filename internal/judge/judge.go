@@ -79,6 +79,7 @@ type Judge struct {
 	orphans  map[claimKey][]*openRecord // of claims that were followed by another
 	copies   []Copied                   // not compared with their records yet
 	holds    map[Member]holding
+	probes   int
 	resolved map[order]bool
 
 	marks  map[place]Marked   // of records in retry topics

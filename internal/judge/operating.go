@@ -218,12 +218,14 @@ func (j *Judge) checkRate(e HandleStart) {
 	b.lastly, b.left = j.now, b.tokens
 }
 
-// kept returns how many records that the rate has allowed a member may hand out late: where
-// records fail, one that is tried again can take the place of one that was to come, per
-// partition.
+// kept returns how many records that the rate has allowed a member may hand out late. Where
+// several are handled at once, one that has failed before, or has waited for the end of a
+// hold or of a pause, can take the place of one that was to come, per partition.
 func (j *Judge) kept(m Member) (records float64) {
+	h := j.holds[m]
+	stood := h.active || !h.endedAt.IsZero() || j.pauses[m] != nil
 	for key, c := range j.claims {
-		if key.Member == m && !c.ended && c.many() && c.retries {
+		if key.Member == m && !c.ended && c.many() && (c.retries || stood) {
 			records++
 		}
 	}

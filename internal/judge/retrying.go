@@ -77,7 +77,9 @@ func (j *Judge) passedOver(e PassedOver) {
 		j.violate("passed-over-of-this-group", "%+v: %+v", e, m)
 		return
 	}
-	if c := j.claims[claimKey{e.Member, e.Partition}]; c != nil && !c.ended && c.over != nil {
+	c := j.claims[claimKey{e.Member, e.Partition}]
+	j.progressed(e.Member, c)
+	if c != nil && !c.ended && c.over != nil {
 		c.over[e.Offset] = j.now
 	}
 	j.doneOne(e.Member, e.Partition, m.Record, j.seq)

@@ -18,65 +18,69 @@ import (
 )
 
 // actions returns the steps of a sequence: those that it has drawn, each as
-// often as it has drawn it to be likely.
+// often as it has drawn it to be likely, or more often where that has much to strike.
 func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
+	failing, retrying := 0, 0
+	if w.drawn.failing.on {
+		failing = 3
+	}
+	if len(w.drawn.failing.tiers) > 0 {
+		retrying = 1
+	}
 	all := []struct {
 		name string
 		do   func(*rapid.T)
-		must bool
+		more int // likely
 	}{
-		{"start process", w.startNode, true},
-		{"append", w.appendRecords, true},
-		{"sleep", sleep, true},
-		{"script handlers", w.scriptHandlers, false},
-		{"switch", w.flip, false},
-		{"flap", w.flap, false},
-		{"register", w.register, false},
-		{"start again", w.startAgain, false},
-		{"open producer", w.openProducer, false},
-		{"send", w.send, false},
-		{"shut down", w.shutDown, false},
-		{"kill", w.kill, false},
-		{"cut", w.cut, false},
-		{"expire", w.expire, false},
-		{"fence", w.fence, false},
-		{"rebalance", func(t *rapid.T) { w.broker.Rebalance(group(t)) }, false},
-		{"outage", w.outage, false},
-		{"fault", w.fault, false},
-		{"results down", w.resultsDown, false},
-		{"bad requests", w.badRequests, false},
-		{"add partition", w.addPartition, false},
-		{"hole", w.hole, false},
-		{"transaction", w.transaction, false},
-		{"end transaction", w.endTransaction, false},
-		{"delete records", w.deleteRecords, false},
-		{"truncate", w.truncate, false},
-		{"recreate topic", w.recreate, false},
-		{"damage", w.damage, false},
-		{"repair damage", w.repairDamage, false},
-		{"missing topic appears", w.appear, false},
-		{"late heartbeats", w.late, false},
-		{"poison", w.poison, false},
-		{"bad key", w.badKey, false},
-		{"foreign metadata", w.foreignText, false},
-		{"dead letters down", w.deadDown, false},
-		{"recreate dead-letter topic", w.recreateDead, false},
-		{"resolve", w.resolve, false},
-		{"end hold", w.endHold, false},
-		{"pause", w.pause, false},
-		{"resume", w.resume, false},
-		{"set rate", w.setRate, false},
-		{"stray", w.stray, false},
-		{"foreign member", w.joinForeign, false},
-		{"foreign members leave", w.leaveForeign, false},
+		{"start process", w.startNode, 1},
+		{"append", w.appendRecords, 1},
+		{"sleep", sleep, 1},
+		{"script handlers", w.scriptHandlers, 1},
+		{"switch", w.flip, 0},
+		{"flap", w.flap, 0},
+		{"register", w.register, 0},
+		{"start again", w.startAgain, 0},
+		{"open producer", w.openProducer, 0},
+		{"send", w.send, 0},
+		{"shut down", w.shutDown, 0},
+		{"kill", w.kill, 0},
+		{"cut", w.cut, 0},
+		{"expire", w.expire, 0},
+		{"fence", w.fence, 0},
+		{"rebalance", func(t *rapid.T) { w.broker.Rebalance(group(t)) }, 0},
+		{"outage", w.outage, 0},
+		{"fault", w.fault, 0},
+		{"results down", w.resultsDown, 0},
+		{"bad requests", w.badRequests, 0},
+		{"add partition", w.addPartition, 0},
+		{"hole", w.hole, 0},
+		{"transaction", w.transaction, 0},
+		{"end transaction", w.endTransaction, 0},
+		{"delete records", w.deleteRecords, 0},
+		{"truncate", w.truncate, 0},
+		{"recreate topic", w.recreate, 0},
+		{"damage", w.damage, 0},
+		{"repair damage", w.repairDamage, 0},
+		{"missing topic appears", w.appear, 0},
+		{"late heartbeats", w.late, 0},
+		{"poison", w.poison, failing},
+		{"bad key", w.badKey, 0},
+		{"foreign metadata", w.foreignText, 0},
+		{"dead letters down", w.deadDown, 0},
+		{"recreate dead-letter topic", w.recreateDead, 0},
+		{"resolve", w.resolve, failing},
+		{"end hold", w.endHold, failing},
+		{"pause", w.pause, 1},
+		{"resume", w.resume, 3},
+		{"set rate", w.setRate, 1},
+		{"stray", w.stray, retrying},
+		{"foreign member", w.joinForeign, 0},
+		{"foreign members leave", w.leaveForeign, 0},
 	}
 	chosen := map[string]func(*rapid.T){"": w.check}
 	for _, a := range all {
 		weight := rapid.IntRange(0, 3).Draw(t, a.name)
-		if a.must {
-			weight++
-		}
-		for i := range weight {
+		for i := range weight + a.more {
 			chosen[fmt.Sprint(a.name, " ", i)] = func(t *rapid.T) {
 				a.do(t)
 				w.stats.count("action " + a.name)

@@ -55,7 +55,7 @@ func drawFailing(t *rapid.T, s *settings) failing {
 		f.attempts = rapid.IntRange(1, 4).Draw(t, "max attempts")
 	}
 	f.classify = rapid.IntRange(0, 3).Draw(t, "classify") > 0
-	if f.then != kafka.FailureKeep && s.kind != "value" && rapid.Bool().Draw(t, "retry topics") {
+	if f.then != kafka.FailureKeep && s.kind != "value" && (rapid.Bool().Draw(t, "retry topics") || rapid.Bool().Draw(t, "retry topics all the same")) {
 		f.tiers = drawTiers(t)
 	}
 	if f.dead {
@@ -228,12 +228,12 @@ func (w *world) failSome(e judge.HandleStart, ms []*kafka.Message, bad map[int64
 			a := w.ask(how, chance)
 			failed.AddFrom(ms[i], a.err)
 			f.asked, stopped = append(f.asked, judge.AskedRecord{Offset: r.Offset, Do: a.do}), true
-			w.stats.count("failure BatchError.AddFrom")
+			w.stats.strike("batch error: AddFrom")
 		case is:
 			a := w.ask(how, chance)
 			failed.Add(ms[i], a.err)
 			f.asked = append(f.asked, judge.AskedRecord{Offset: r.Offset, Do: a.do})
-			w.stats.count("failure BatchError.Add")
+			w.stats.strike("batch error: Add")
 		}
 	}
 	f.err = failed.Err()
@@ -244,7 +244,7 @@ func (w *world) failSome(e judge.HandleStart, ms []*kafka.Message, bad map[int64
 }
 
 // poisonous are the outcomes of records that fail each time, until all is healed.
-var poisonous = []outcome{fails, fails, fails, panics, asksSkip, asksDeadLetter, asksDeadLetter, asksRetry, asksHold, asksClassified}
+var poisonous = []outcome{fails, fails, fails, panics, asksSkip, asksDeadLetter, asksRetry, asksHold, asksClassified, asksClassified, asksJoined, asksJoined, panicsMarked, asksStop}
 
 // poison appends records that fail whenever they are handled.
 func (w *world) poison(t *rapid.T) {
@@ -367,7 +367,7 @@ func (w *world) resolve(t *rapid.T) {
 				defer cancel()
 				err := n.manager.Resolve(ctx, s.JobName, kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Failing, do)
 				if err == nil {
-					w.stats.count("failure resolved: " + do.String())
+					w.stats.strike("resolve: " + do.String())
 				}
 			})
 		}
@@ -383,12 +383,21 @@ func (n *node) failing() bool {
 
 // endHold is an operator's word on a hold.
 func (w *world) endHold(t *rapid.T) {
-	n := w.one(t)
+	var held []*node
+	for _, n := range w.live() {
+		if slices.ContainsFunc(n.manager.Consumers(), func(s kafka.ConsumerStatus) bool { return s.Held != nil }) {
+			held = append(held, n)
+		}
+	}
+	if len(held) == 0 {
+		t.Skip("nothing is held")
+	}
+	n := rapid.SampledFrom(held).Draw(t, "process")
 	for _, s := range n.manager.Consumers() {
 		if s.Held != nil {
 			w.judge.Tell(judge.Releasing{Member: n.member(s.Group)})
 			w.must(t, n.manager.EndHold(s.JobName))
-			w.stats.count("failure hold ended by an operator")
+			w.stats.strike("hold ended by an operator")
 		}
 	}
 }
@@ -511,11 +520,11 @@ func (h hook) failed(e kafka.Event) {
 			h.n.w.nap(2 * h.n.w.drawn.interval) // a commit in that time must not pass the record
 		}
 		tell(judge.Skipped{Member: h.n.member(e.JobName), Partition: at(e.TopicPartition), Offset: e.Offset, Attempts: e.Attempts})
-		count("failure skipped")
+		h.n.w.stats.strike("skip")
 	case kafka.RecordForwarded:
 		h.n.w.recordDead()
 		tell(judge.Forwarded{Member: h.n.member(e.JobName), Partition: at(e.TopicPartition), Offset: e.Offset, Attempts: e.Attempts, To: at(e.To), ToOffset: e.ToOffset})
-		count("failure forwarded: " + e.Reason)
+		h.n.w.stats.strike("dead letter: " + e.Reason)
 		h.n.w.sending(h.n.member(e.JobName), at(e.TopicPartition), false)
 	case kafka.ForwardFailed:
 		switch {
@@ -530,9 +539,9 @@ func (h hook) failed(e kafka.Event) {
 	case kafka.ConsumerHeld:
 		tell(judge.Held{Member: h.n.member(e.JobName), Until: e.Until})
 		if e.Until.IsZero() {
-			count("failure hold is over")
+			h.n.w.stats.strike("hold is over")
 		} else {
-			count("failure held")
+			h.n.w.stats.strike("hold")
 		}
 	default:
 		h.retried(e)

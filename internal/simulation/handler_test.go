@@ -101,6 +101,9 @@ func (n *node) handle(ctx context.Context, group string, e judge.HandleStart, ms
 		o = poison
 	}
 	w.stats.count("handler " + o.String())
+	if o >= asksRetry && o < outcomeCount {
+		w.stats.strike("handler " + o.String())
+	}
 	chance := rand.New(rand.NewPCG(e.ID, uint64(e.Records[0].Offset)))
 	var err error
 	switch {
@@ -115,7 +118,7 @@ func (n *node) handle(ctx context.Context, group string, e judge.HandleStart, ms
 		err = n.behave(ctx, o, release)
 	}
 	if errors.Is(context.Cause(ctx), kafka.ErrHandlerTimeout) {
-		w.stats.count("failure handler timed out")
+		w.stats.strike("handler timeout")
 	}
 	ok = err == nil || o == marksNil
 	return err

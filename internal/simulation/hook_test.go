@@ -62,7 +62,7 @@ func (h hook) Event(e kafka.Event) {
 	case kafka.StateChanged:
 		if by, ok := stoppedBy(h.n.member(e.JobName), e.Reason); ok && e.To == kafka.StateDisabled {
 			tell(by)
-			h.n.w.stats.count("failure stopped")
+			h.n.w.stats.strike("stop")
 		} else if e.To == kafka.StateDisabled {
 			tell(judge.Disabled{Member: h.n.member(e.JobName), Permanent: errors.Is(e.Reason, kafka.ErrPermanent)})
 		}
@@ -74,6 +74,7 @@ func (h hook) Event(e kafka.Event) {
 		h.n.w.stats.count("state " + e.To.String())
 	case kafka.PartitionsAssigned:
 		h.n.w.pin(e.JobName, judged(e.Partitions))
+		h.heeds(e)
 		tell(judge.Assigned{Member: h.n.member(e.JobName), Partitions: judged(e.Partitions)})
 		h.n.w.stats.count("assigned")
 	case kafka.PartitionsRevoked:

@@ -26,10 +26,10 @@ type tier struct {
 
 // drawTiers draws from one to three, the last of which is perhaps none that is written.
 func drawTiers(t *rapid.T) (tiers []tier) {
-	for range rapid.IntRange(1, 3).Draw(t, "tiers") {
-		d := time.Duration(rapid.SampledFrom([]int{100, 1_000, 5_000, 60_000}).Draw(t, "delay ms")) * time.Millisecond
-		if !slices.ContainsFunc(tiers, func(r tier) bool { return r.delay == d }) {
-			tiers = append(tiers, tier{d, rarely(t, "drain")})
+	for range rapid.SampledFrom([]int{5, 4, 3, 2}).Draw(t, "tiers") {
+		d := time.Duration(rapid.SampledFrom([]int{100, 200, 500, 1_000, 5_000, 60_000}).Draw(t, "delay ms")) * time.Millisecond
+		if len(tiers) < 3 && !slices.ContainsFunc(tiers, func(r tier) bool { return r.delay == d }) {
+			tiers = append(tiers, tier{d, rarely(t, "drain") && rapid.Bool().Draw(t, "drain indeed")})
 		}
 	}
 	return tiers
@@ -231,7 +231,7 @@ func (w *world) sendStray(t *rapid.T, topic string, s judge.Subscription) {
 	w.must(t, w.broker.Send(topic, key, value, memory.Headers(hs...), memory.Timestamp(at), memory.Placed(&number, &offset)))
 	w.strays[place{judge.Partition{Topic: topic, Number: number}, offset}] = true
 	w.readCopies()
-	w.stats.count("stray " + kind)
+	w.stats.strike("stray " + kind)
 }
 
 // anyRecord returns one of a topic, perhaps.

@@ -13,6 +13,7 @@ func TestSimulation(t *testing.T) {
 	st, began := newStats(), time.Now()
 	defer func() {
 		t.Logf("%d sequences, %d steps in %v\n%v", st.counts["sequences"], st.counts["steps"], time.Since(began), st)
+		t.Logf("struck fewer than %d times in %d sequences, at this rate: %q", oftenEnough, ofSequences, st.few())
 		if st.failure != "" {
 			t.Logf("as it was found:\n%s", st.failure)
 		}
@@ -34,5 +35,6 @@ func simulate(t *rapid.T, st *stats) {
 		st.count("sequences")
 		t.Repeat(w.actions(t))
 		w.settle(t)
+		st.add("struck probe", w.judge.Probes())
 	})
 }
