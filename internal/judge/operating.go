@@ -175,8 +175,8 @@ func (b *bucket) refill(now time.Time) {
 	b.at = now
 }
 
-// rated changes a rate. What is owed takes as long as before at a lower one, and is no more
-// than before at a higher one.
+// rated changes a rate. Records that are owed take as long as before at a lower one, and are
+// no more than before at a higher one.
 func (j *Judge) rated(e Rated) {
 	b := j.rates[e.Member]
 	if b == nil {
@@ -225,7 +225,7 @@ func (j *Judge) kept(m Member) (records float64) {
 	h := j.holds[m]
 	stood := h.active || !h.endedAt.IsZero() || j.pauses[m] != nil
 	for key, c := range j.claims {
-		if key.Member == m && !c.ended && c.many() && (c.retries || stood) {
+		if key.Member == m && c.many() && (c.retries || stood) { // one that has ended gives its turn back
 			records++
 		}
 	}

@@ -38,7 +38,7 @@ type claim struct {
 	attempts int           // at the first of them
 	failures int           // in a row, as it was recorded; 0 if it was not
 	timed    bool          // something else than the backoff decides when the next call comes
-	retries  bool          // a call has failed
+	retries  bool          // a call has failed, under it or an earlier one
 	failedAt time.Time
 }
 
@@ -163,6 +163,9 @@ func (j *Judge) assign(m Member, p Partition) {
 	}
 	if b := j.claims[key]; b != nil {
 		j.orphans[key] = append(j.orphans[key], b.open...)
+	}
+	if b := j.claims[key]; b != nil {
+		c.retries = b.retries
 	}
 	c.before = forget(j.claims[key])
 	j.claims[key] = c

@@ -107,7 +107,7 @@ type classified struct{ do kafka.Failure }
 
 // classes are what classify answers, or panics with.
 var classes = []kafka.Failure{
-	kafka.FailureKeep, kafka.FailureDeadLetter, kafka.FailureDeadLetter, kafka.FailureDeadLetter,
+	kafka.FailureDeadLetter, kafka.FailureDeadLetter, kafka.FailureDeadLetter, kafka.FailureDeadLetter, kafka.FailureKeep,
 	kafka.FailureSkip, kafka.FailureStop, kafka.FailureHold, classPanics,
 }
 
