@@ -30,9 +30,9 @@ type mutation struct {
 	tests                [2]string
 }
 
-// mutations are all planted bugs: those below, and those of partitions whose records are
-// handled many at once.
-var mutations = slices.Concat(serialMutations, orderMutations)
+// mutations are all planted bugs: those below, those of partitions whose records are
+// handled many at once, and those of pauses, rates and retry topics.
+var mutations = slices.Concat(serialMutations, orderMutations, operatingMutations)
 
 func planted(all [][4]string) (ms []mutation) {
 	for _, m := range all {
