@@ -29,7 +29,7 @@ var operatingMutations = append(planted([][4]string{
 	{"attempts begin again in a retry topic", "retry_headers.go", "\t\tm.Attempt += o.attempts\n", ""},
 	{"a record of another group is handled", "retry_headers.go", "case string(group) != r.group:", "case false:"},
 	{"a copy in a retry topic that no broker has", "failure_forward.go", "if f := letters[i]; answer.err == nil {", "if f := letters[i]; answer.err == nil || f.do == FailureRetryTopic {"},
-	{"several attempts in a retry topic", "failure.go", "(usedUp || l.waited) && f.do", "usedUp && f.do"},
+	{"several attempts in a retry topic", "failure.go", "(usedUp || l.delays) && f.do", "usedUp && f.do"},
 	{"a retry topic is read from its end", "config_consumer.go", "\td.OldestTopics = newRetries(&c).topics(false)\n\td.Topics = slices.Concat(c.Topics, d.OldestTopics)", "\td.Topics = slices.Concat(c.Topics, newRetries(&c).topics(false))"},
 	{"a batch has records that are not due", "partition_due.go", "return in.serial.Prefix(n, in.wait.isDue)", "return n"},
 	{"a lane of a crew does not wait until a record is due", "partition_crew.go", " || c.early()", ""},
