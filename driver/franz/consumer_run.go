@@ -106,7 +106,9 @@ func (c *consumer) join() error {
 		s.end(errClosing)
 	}
 	s.jobs.Go(s.mend)
-	s.jobs.Go(s.lookForCoordinator)
+	if c.membership.byEpochs {
+		s.jobs.Go(s.lookForCoordinator)
+	}
 	s.run(topics)
 	s.finish()
 	return because(context.Cause(s.running))

@@ -188,9 +188,10 @@ func (s *session) onAssigned(_ context.Context, _ *kgo.Client, added map[string]
 	s.mu.Lock()
 	s.owes = false
 	s.mu.Unlock()
-	if fresh := s.c.membership.joined(s); fresh || !s.c.membership.byEpochs {
-		s.c.positions.restarts.Forget(s.c.cfg.Topics...)
+	if fresh := s.c.membership.joined(s); !fresh && s.c.membership.byEpochs {
+		return // it is a member, and what has been added comes to onOffsets
 	}
+	s.c.positions.restarts.Forget(s.c.cfg.Topics...)
 	if len(added) == 0 {
 		s.c.topics.doubt()
 		s.assign(nil)
