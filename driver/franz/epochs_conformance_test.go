@@ -2,6 +2,8 @@ package franz
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,8 +48,16 @@ func TestEpochsConformance(t *testing.T) {
 	})
 }
 
+// needsKafka4 skips a test of the ConsumerProtocol on brokers that lack it.
+func needsKafka4(t *testing.T) {
+	if version := os.Getenv("KAFKA_VERSION"); strings.HasPrefix(version, "3.") {
+		t.Skipf("skipped: Kafka %s lacks the ConsumerProtocol", version)
+	}
+}
+
 // TestRealEpochsConformance is TestRealConformance with the ConsumerProtocol.
 func TestRealEpochsConformance(t *testing.T) {
 	testkit.DriversTurn(t, "franz")
+	needsKafka4(t)
 	realConformance(t, epochSettings, func(h *harness) drivertest.Harness { return epochsHarness{h} })
 }

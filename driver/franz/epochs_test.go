@@ -227,6 +227,7 @@ func TestGroupSessionCounts(t *testing.T) {
 	t.Run("real", func(t *testing.T) {
 		t.Parallel()
 		testkit.DriversTurn(t, "franz")
+		needsKafka4(t)
 		cluster := kafkacluster.ForTest(t, kafkacluster.Config{Properties: epochSettings})
 		require.NoError(t, cluster.CreateTopic(t.Context(), "t", 1, nil))
 		groupSessionCounts(t, strings.Split(cluster.Bootstrap(), ","), "t", 6*time.Second)
@@ -312,4 +313,16 @@ func TestRetryBackoff(t *testing.T) {
 			assert.LessOrEqual(t, wait, max(session/20, firstInterval)+1, "session %v, failure %d", session, failures)
 		}
 	}
+}
+
+// TestRealBrokersWithoutTheConsumerProtocol is TestBrokersWithoutTheConsumerProtocol on the
+// oldest version of Kafka.
+func TestRealBrokersWithoutTheConsumerProtocol(t *testing.T) {
+	testkit.DriversTurn(t, "franz")
+	t.Parallel()
+	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Version: kafkacluster.OldestVersion})
+	require.NoError(t, cluster.CreateTopic(t.Context(), "t", 1, nil))
+	cfg := epochConfig(strings.Split(cluster.Bootstrap(), ","))
+	err := start(t, Driver{}, cfg, newRecorder()).ranOut(t)
+	wantError(t, err, "UNSUPPORTED_VERSION", true)
 }
