@@ -153,9 +153,10 @@ func (m *membership) heardEpoch(key int16, sent time.Time, code int16) {
 	case err == nil && s.hasAbandoned():
 		m.dismiss(s, errAbandoned)
 	case err == nil:
+		s.admitted.Store(true)
 		m.confirm(sent)
 		m.refusedJoins.Store(0)
-	case removed && m.alive.Load() == s:
+	case removed && s.admitted.Load(): // kgo may not have called onAssigned yet
 		m.dismiss(s, err)
 	case removed:
 		m.paceJoins(m.refusedJoins.Add(1))

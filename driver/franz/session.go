@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -38,7 +39,8 @@ type session struct {
 
 	withheld []*claim // with a batch that is held; used by the poll loop
 
-	unreached chan int32 // a broker that could not be dialed; see lookForCoordinator
+	unreached chan int32  // a broker that could not be dialed; see lookForCoordinator
+	admitted  atomic.Bool // to a group of the ConsumerProtocol, by an answer to a join
 
 	mu        sync.Mutex // guards what follows
 	pins      map[partition]int64
