@@ -221,7 +221,7 @@ const (
 // leaveEpochs takes a member of the ConsumerProtocol out of its group. A static member keeps
 // its partitions until its session times out, and its instance ID is free at once. A join
 // that the broker has yet to see would bring the member back, so one that has not joined
-// leaves once more.
+// leaves a few times.
 func (k *coordinator) leaveEpochs(ctx context.Context, m member) {
 	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	req.Group, req.MemberID, req.InstanceID = k.cfg.Group, m.id, k.instance()
@@ -229,17 +229,20 @@ func (k *coordinator) leaveEpochs(ctx context.Context, m member) {
 	if req.InstanceID != nil {
 		req.MemberEpoch = leaveStaticEpoch
 	}
-	again := m.generation <= 0
+	again := 0
+	if m.generation <= 0 {
+		again = 3
+	}
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
 		resp, err := call[*kmsg.ConsumerGroupHeartbeatResponse](ctx, k, req)
 		if err == nil {
 			err = k.judge(resp.ErrorCode)
 		}
 		if err == nil || gone(err) || isPermanent(wrap(err)) || isCode(err, kerr.GroupIDNotFound, kerr.UnreleasedInstanceID) {
-			if err == nil || !again {
+			if err == nil || again == 0 {
 				return
 			}
-			again = false
+			again--
 		}
 		select {
 		case <-time.After(retry):

@@ -284,7 +284,8 @@ func TestDeadCoordinatorKeepsTheSession(t *testing.T) {
 	defer heal()
 	moveCoordinator(cluster, "g", dead)
 	time.Sleep(session + time.Second)
-	seed(t, cluster.ListenAddrs()[(dead+1)%3:][:1], "t", 0, "v")
+	heal()
+	seed(t, cluster.ListenAddrs(), "t", 0, "v")
 	r.waitRecords(t, 1)
 	wantOneSession(t, r)
 }

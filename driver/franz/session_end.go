@@ -113,6 +113,10 @@ func (s *session) finish() {
 	}
 	by, _ := s.member()
 	s.c.membership.leave()
+	if s.c.membership.byEpochs && by.generation <= 0 { // kgo may be about to join, under an ID that it chooses then
+		s.close()
+		by, _ = s.member()
+	}
 	if by.id != "" { // it may not know its generation yet
 		s.depart(by)
 	}

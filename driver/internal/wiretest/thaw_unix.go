@@ -102,7 +102,7 @@ func (s Suite) ThawedMemberHandsOutNothingOfItsOldClaim(t *testing.T, protocol d
 		cfg.GroupProtocol, cfg.BalanceStrategies, cfg.HeartbeatInterval = protocol, nil, 0
 	}
 	m := s.start(t, cfg, nil)
-	m.waitRecords(t, 100)
+	m.waitFor(t, 2*patience, "delivery to the other member", func() bool { return len(m.records) >= 100 })
 	require.Empty(t, p.said(frozen), "the process is not frozen")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
 	p.await(t, frozen, "lost")

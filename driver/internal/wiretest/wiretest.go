@@ -114,7 +114,12 @@ func (m *member) change(f func()) {
 // wait waits until cond is true. It calls cond with the mutex held.
 func (m *member) wait(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	ctx := testkit.Within(t, patience)
+	m.waitFor(t, patience, what, cond)
+}
+
+func (m *member) waitFor(t *testing.T, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	ctx := testkit.Within(t, d)
 	for {
 		m.mu.Lock()
 		ok, changed := cond(), m.changed
