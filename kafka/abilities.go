@@ -69,6 +69,25 @@ func findTopic(ctx context.Context, p driver.Producer, topic string) error {
 	return guard(func() error { return f.FindTopic(ctx, topic) })
 }
 
+// seekerOf returns d if it can move the positions of its claims.
+func seekerOf(d driver.Consumer) (driver.Seeker, bool) {
+	s, ok := d.(driver.Seeker)
+	return s, ok
+}
+
+// findOffsets looks offsets up: the ends of logs, and the first at or after t.
+func findOffsets(ctx context.Context, g driver.Group, of map[string][]int32, t time.Time) (all []driver.FoundOffsets, err error) {
+	f, ok := g.(driver.OffsetFinder)
+	if !ok {
+		return nil, fmt.Errorf("%T finds no offsets by time: %w", g, ErrUnsupported)
+	}
+	err = guard(func() (err error) {
+		all, err = f.FindOffsets(ctx, of, t)
+		return err
+	})
+	return all, err
+}
+
 // openGroup returns a view of cfg's group from outside.
 func openGroup(ctx context.Context, d driver.Driver, cfg driver.ConsumerConfig) (g driver.Group, err error) {
 	reader, ok := d.(driver.GroupReader)
@@ -82,15 +101,11 @@ func openGroup(ctx context.Context, d driver.Driver, cfg driver.ConsumerConfig) 
 	return g, err
 }
 
-// findOffsets returns the first offsets of topics at or after a time.
-func findOffsets(ctx context.Context, g driver.Group, topics []string, t time.Time) ([]driver.FoundOffsets, error) {
-	f, ok := g.(driver.OffsetFinder)
-	if !ok {
-		return nil, fmt.Errorf("%T finds no offsets by time: %w", g, ErrUnsupported)
-	}
+// everyPartition names all partitions of topics, for findOffsets.
+func everyPartition(topics []string) map[string][]int32 {
 	of := make(map[string][]int32, len(topics))
 	for _, topic := range topics {
 		of[topic] = nil
 	}
-	return f.FindOffsets(ctx, of, t)
+	return of
 }

@@ -28,12 +28,29 @@ var (
 
 	// ErrUnknownOutcome is wrapped by the error of a send whose message may be in
 	// the log or not: it had been handed to the client, and no answer came. Any
-	// other error of a send means that the message is not in the log.
+	// other error of a send means that the message is not in the log. It is also wrapped
+	// by the error of a Seek whose position may be durable.
 	ErrUnknownOutcome = driver.ErrUnknownOutcome
 
 	// ErrUnsupported is wrapped by the answer to a call that needs an ability which the
 	// driver lacks.
 	ErrUnsupported = errors.ErrUnsupported
+
+	// ErrNotOwned is wrapped by the answer to Seek for a partition that this process does not
+	// own.
+	ErrNotOwned = errors.New("this process does not own it")
+
+	// ErrNotRunning is wrapped by the answer to Seek for a consumer that is neither running
+	// nor off.
+	ErrNotRunning = errors.New("consumer is neither running nor off")
+
+	// ErrGroupHasMembers is wrapped by the answer to Seek for a consumer that is off, whose
+	// group has members in other processes.
+	ErrGroupHasMembers = driver.ErrGroupHasMembers
+
+	// ErrClaimEnded is wrapped by the answer to Seek for a partition that was revoked or lost
+	// before it could be moved.
+	ErrClaimEnded = driver.ErrClaimEnded
 
 	// ErrNotFailing is the answer to Resolve for a record that has not failed, or not in
 	// this process, or that is done meanwhile.

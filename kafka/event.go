@@ -128,6 +128,19 @@ type ConsumerHeld struct {
 	Err     error
 }
 
+// PositionsMoved is an [Event]: Seek has moved a consumer. The new positions are durable.
+type PositionsMoved struct {
+	JobName, Group string
+	To             Position // as asked for
+	Partitions     []MovedPartition
+}
+
+// A MovedPartition is one of PositionsMoved.
+type MovedPartition struct {
+	TopicPartition
+	Offset int64 // where the consumer goes on
+}
+
 // PauseChanged is an [Event]: an operator has paused a consumer, or partitions of it, or has
 // resumed them. Without Partitions it is the whole consumer; then Paused false says that no
 // pause is left, of partitions either.
@@ -274,6 +287,7 @@ func (e ForwardFailed) MarshalText() ([]byte, error) { return []byte(e.String())
 
 func (ConsumerHeld) event()     {}
 func (PauseChanged) event()     {}
+func (PositionsMoved) event()   {}
 func (RateChanged) event()      {}
 func (RecordSkipped) event()    {}
 func (RecordForwarded) event()  {}

@@ -32,7 +32,8 @@ type job struct {
 	pauses  *pauses
 	rate    *rate
 	watch   *watch
-	places  *places // of handlers that run, across claims; nil is no bound
+	places  *places       // of handlers that run, across claims; nil is no bound
+	seeking chan struct{} // holds a token while Seek moves the consumer
 
 	forwarder forwarder     // of dead letters, in place of what a session opens; nil but in tests
 	done      chan struct{} // closed when run has returned
@@ -101,6 +102,7 @@ func newJob(m *Manager, cfg ConsumerConfig, dcfg driver.ConsumerConfig, h handle
 		pauses:  newPauses(cfg.JobName, all, m.event),
 		rate:    newRate(&cfg, all, m.event),
 		places:  newPlaces(cfg.MaxConcurrency),
+		seeking: make(chan struct{}, 1),
 	}
 	j.watch = newWatch(j, m.stuckLimit(&cfg))
 	return j

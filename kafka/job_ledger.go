@@ -17,6 +17,7 @@ type ledger struct {
 	mu       sync.Mutex
 	failures map[TopicPartition]map[int64]int // by offset; no map is empty
 	left     map[TopicPartition]time.Time     // when a partition was owned last that is not now
+	expected map[TopicPartition]int64         // where Seek moves partitions
 }
 
 // forgetAfter is how long the failures of a partition are kept that does not come back.
@@ -26,17 +27,38 @@ func newLedger() *ledger {
 	return &ledger{
 		failures: make(map[TopicPartition]map[int64]int),
 		left:     make(map[TopicPartition]time.Time),
+		expected: make(map[TopicPartition]int64),
 	}
 }
 
 // open strikes out what lies below the start of a new claim: another member has
-// handled it.
+// handled it. If Seek has moved the partition there, it strikes out everything.
 func (g *ledger) open(c *driver.Claim) {
 	g.expire()
 	g.mu.Lock()
+	to, expected := g.expected[keyOf(c)]
+	delete(g.expected, keyOf(c))
 	delete(g.left, keyOf(c))
 	g.mu.Unlock()
 	g.clear(keyOf(c), c.Start-1)
+	if expected && to == c.Start {
+		g.forget(keyOf(c), 0)
+	}
+}
+
+// expect notes that Seek moves a partition. Its failures are struck out when a claim starts
+// there: until then its handler may fail.
+func (g *ledger) expect(key TopicPartition, offset int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.expected[key] = offset
+}
+
+// unexpect notes that Seek has not moved a partition.
+func (g *ledger) unexpect(key TopicPartition) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.expected, key)
 }
 
 // end notes that a claim has ended. If the partition does not come back within the hour,
@@ -136,4 +158,5 @@ func (g *ledger) reset() {
 	defer g.mu.Unlock()
 	clear(g.failures)
 	clear(g.left)
+	clear(g.expected)
 }

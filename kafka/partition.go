@@ -26,6 +26,8 @@ type partition struct {
 	lane   *lane // nil if there is a crew
 	crew   *crew // nil if there is one lane
 
+	sought atomic.Bool // Seek ends the claim: no other member waits for the partition
+
 	done  chan struct{} // closed when the lane or the crew has handed out its last record
 	clear chan struct{} // closed when done, and before is clear too
 

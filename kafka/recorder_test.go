@@ -18,6 +18,15 @@ import (
 // A Recorder is a recorder, for the tests outside the package.
 type Recorder = recorder
 
+// Lines are the log lines of a manager, likewise.
+type Lines = lines
+
+// LogTo logs to l.
+func LogTo(l *Lines) Option { return logTo(l) }
+
+// With returns the lines that have all parts.
+func (l *lines) With(parts ...string) []string { return l.with(parts...) }
+
 // EventsOf returns the events of a type that r has recorded, in order.
 func EventsOf[E Event](r *Recorder) []E { return eventsOf[E](r) }
 

@@ -166,7 +166,7 @@ func (r *redrive) findSince(ctx context.Context) (found []driver.FoundOffsets, e
 	ctx, cancel := r.m.openContext(ctx)
 	defer cancel()
 	err = r.withGroup(ctx, func(g driver.Group) (err error) {
-		found, err = findOffsets(ctx, g, r.letters, r.cfg.Since)
+		found, err = findOffsets(ctx, g, everyPartition(r.letters), r.cfg.Since)
 		return err
 	})
 	for _, f := range found {

@@ -112,7 +112,8 @@ func (c *claims) Deliver(cl *driver.Claim, b driver.Batch) {
 // Revoke stops the claims' lanes, waits for the handlers that run, commits
 // what is done, and lets the claims go. While a shutdown drains, handlers are
 // left in peace until its deadline is near; otherwise the group is waiting, and
-// their contexts are cancelled at once.
+// their contexts are cancelled at once. Those of claims that Seek ends are cancelled a little
+// before the window is over.
 func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 	began := time.Now()
 	parts := partitionsOf(claims)
@@ -121,10 +122,14 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 		cause = ErrRevoked
 	}
 	for _, p := range parts {
-		p.brake.halt(cause)
+		if p.sought.Load() {
+			p.brake.halt(nil)
+		} else {
+			p.brake.halt(cause)
+		}
 	}
 	drained, cancel := c.job.reserve(ctx)
-	spared := c.endSends(drained, parts)
+	spared := c.endSends(drained, parts, cause)
 	stuck := awaitLanes(drained, parts)
 	spared()
 	cancel()
@@ -151,12 +156,16 @@ func (c *claims) Revoke(ctx context.Context, claims []*driver.Claim) {
 
 // endSends ends the waits for answers to what lanes send, a little before drained
 // ends, or with the handlers of a shutdown: no handler runs that could be stuck. What is
-// acknowledged later is delivered again. The function that it returns calls it off.
-func (c *claims) endSends(drained context.Context, parts []*partition) (off func()) {
+// acknowledged later is delivered again. With a cause it also cancels the contexts of
+// handlers that were left in peace. The function that it returns calls it off.
+func (c *claims) endSends(drained context.Context, parts []*partition, cause error) (off func()) {
 	ctx, cancel := c.job.reserve(drained)
 	unhook := context.AfterFunc(ctx, func() {
 		for _, p := range parts {
 			p.brake.endSends()
+			if cause != nil {
+				p.brake.cancel(cause)
+			}
 		}
 	})
 	shut := context.AfterFunc(c.job.m.until(handlersFinish), cancel)

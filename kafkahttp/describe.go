@@ -58,6 +58,8 @@ func consumerLine(e kafka.Event) line {
 		return line{Level: levelWarn, Text: "Held until " + clock(e.Until) + ".", Err: text(e.Err)}
 	case kafka.PauseChanged:
 		return line{Text: describePause(e)}
+	case kafka.PositionsMoved:
+		return line{Text: describeMoved(e)}
 	case kafka.RateChanged:
 		if e.To == 0 {
 			return line{Text: "No longer slowed by a rate."}
@@ -191,6 +193,14 @@ func describePause(e kafka.PauseChanged) string {
 		return did + " by an operator."
 	}
 	return did + " by an operator: " + partitions(e.Partitions) + "."
+}
+
+func describeMoved(e kafka.PositionsMoved) string {
+	var ps []kafka.TopicPartition
+	for _, p := range e.Partitions {
+		ps = append(ps, p.TopicPartition)
+	}
+	return "Moved to " + e.To.String() + " by an operator: " + partitions(ps) + "."
 }
 
 // partitions names the first ones.

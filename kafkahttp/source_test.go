@@ -159,6 +159,7 @@ func allEvents(word string) []kafka.Event {
 		kafka.ConsumerHeld{JobName: job},
 		kafka.PauseChanged{JobName: job, Paused: true, Partitions: tps},
 		kafka.PauseChanged{JobName: job},
+		kafka.PositionsMoved{JobName: job, To: kafka.AtEnd(), Partitions: []kafka.MovedPartition{{TopicPartition: tp, Offset: 4}}},
 		kafka.RateChanged{JobName: job, To: 20},
 		kafka.RateChanged{JobName: job, From: 20},
 		kafka.RedriveBegan{JobName: job, Group: word, Topics: []string{tp.Topic}, To: word},

@@ -55,7 +55,7 @@ var serialMutations = planted([][4]string{
 	{"no commit at revoke", "session_claims.go", "\tc.committer.commit(ctx)\n\tc.end(parts)", "\tc.end(parts)"},
 	{"revoke acknowledged before the drain", "session_claims.go", "stuck := awaitLanes(drained, parts)", "stuck := awaitLanes(drained, nil)"},
 	{"revoke does not cancel", "session_claims.go", "cause = ErrRevoked", "cause = nil"},
-	{"revoke does not halt", "session_claims.go", "\tfor _, p := range parts {\n\t\tp.brake.halt(cause)\n\t}\n\tdrained", "\t_ = cause\n\tdrained"},
+	{"revoke does not halt", "session_claims.go", "\t\tif p.sought.Load() {\n\t\t\tp.brake.halt(nil)\n\t\t} else {\n\t\t\tp.brake.halt(cause)\n\t\t}\n", "\t\t_ = p\n"},
 	{"loss does not halt", "session_claims.go", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tc.end(parts)", "\t\tp.brake.cancel(nil)\n\t}\n\tc.end(parts)"},
 	{"loss does not cancel", "session_claims.go", "\t\tp.brake.halt(ErrPartitionLost)\n\t}\n\tc.end(parts)", "\t\tp.brake.halt(nil)\n\t}\n\tc.end(parts)"},
 	{"hole blocks the commit", "internal/window/window.go", "return max(position, w.end)", "return position"},
