@@ -66,6 +66,7 @@ type rateTicket struct {
 	brake *brake
 	crew  *crew
 	admit chan struct{} // of a lane; holds one token
+	free  bool          // it was served while there was no rate, so nothing was taken for it
 }
 
 func newRate(cfg *ConsumerConfig, log *slog.Logger, event func(Event)) *rate {
@@ -177,6 +178,7 @@ func (r *rate) serve() (turns []*rateTicket) {
 			r.queue = append(r.queue, b)
 		}
 		r.tokens--
+		t.free = r.perSecond == 0
 		if t.crew != nil {
 			turns = append(turns, t)
 		} else {

@@ -20,7 +20,8 @@ func (l *lane) mayBegin(n int) bool {
 }
 
 // allowed waits until the rate allows the record at hand, and reports whether it did at
-// once: after a wait everything has to be looked at again. A lane of a crew has a place
+// once: after a wait everything has to be looked at again. A turn that came because the rate
+// was lifted allows nothing: there may be a rate again before the lane goes on. A lane of a crew has a place
 // first. Otherwise lanes whose turns have come could pile up while all places are taken, and
 // then hand out more than the rate allows.
 func (l *lane) allowed() bool {
@@ -40,7 +41,7 @@ func (l *lane) allowed() bool {
 	}
 	select {
 	case <-l.turn.admit:
-		l.paid = true
+		l.paid = !l.turn.free
 		return false
 	case <-turned:
 	case <-l.brake.haltC:
@@ -48,7 +49,7 @@ func (l *lane) allowed() bool {
 	}
 	if !l.env.rate.withdraw(l.turn) {
 		<-l.turn.admit
-		l.paid = true
+		l.paid = !l.turn.free
 	}
 	return false
 }
@@ -142,13 +143,15 @@ func (c *crew) granted(t *rateTicket) {
 	wanted := asked && !c.brake.halted() && !c.still()
 	var seats *seat
 	if wanted {
-		c.leave++
+		if !t.free {
+			c.leave++
+		}
 		if seats = c.staff(); seats == nil && c.coming > 0 && c.env.places != nil {
 			c.unleave() // a lane waits for a place, and asks when it has one
 		}
 	}
 	c.intake.mu.Unlock()
-	if !wanted {
+	if !wanted && !t.free {
 		c.env.rate.refund(1)
 	}
 	c.begin(seats)

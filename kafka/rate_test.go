@@ -591,6 +591,34 @@ func TestRatesTurnEndsWithTheRate(t *testing.T) {
 	})
 }
 
+// A lane that waits is woken when the rate is lifted. If there is a rate again before it goes
+// on, nothing was taken for its record, and it has to ask once more.
+func TestTurnOfALiftedRateAllowsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.MaxRate = 0.001
+		r := newRate(&cfg, slog.New(slog.DiscardHandler), func(Event) {})
+		b := newBrake(context.Background())
+		r.enlist(b)
+		turn := &rateTicket{brake: b, admit: make(chan struct{}, 1)}
+		require.True(t, r.ask(turn), "the burst")
+		require.False(t, r.ask(turn))
+		for _, lifted := range []bool{true, false} {
+			if lifted {
+				r.set(0)
+				r.set(0.001)
+				require.True(t, r.try(1), "the burst of the new rate")
+			} else {
+				require.False(t, r.ask(turn))
+				pass(time.Hour)
+			}
+			<-turn.admit
+			assert.Equal(t, lifted, turn.free)
+		}
+		r.close()
+	})
+}
+
 // The end of a job does not wait for the turn of a ticket that was left behind.
 func TestClosedRateHasNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
