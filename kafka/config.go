@@ -245,8 +245,10 @@ type ConsumerConfig struct {
 	// After a rest as many records as are due in 100 ms may come at once, at least one.
 	// A batch of a BatchConsumer is handed out when its first record is due, and the next
 	// one waits for all of them. The probe of a hold waits for no turn, and counts. A
-	// rebalance or a restart of the consumer allows no second burst. Manager.SetRate
-	// changes it while the consumer runs. Default 0: no bound.
+	// rebalance or a restart of the consumer allows no second burst. With another Order
+	// than OrderByPartition each partition may use one turn late, while a record that has
+	// failed, or has waited for the end of a hold or of a pause, has its place.
+	// Manager.SetRate changes it while the consumer runs. Default 0: no bound.
 	MaxRate float64
 
 	// NoCommitMetadata leaves out what a consumer with OrderByKey or OrderNone commits

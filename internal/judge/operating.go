@@ -233,13 +233,13 @@ func (j *Judge) kept(m Member) (records float64) {
 }
 
 // limited reports whether a member's rate may keep it from handing out a record: what it
-// owes, and one record more, takes its time.
+// owes, what is kept for others, and one record more, takes its time.
 func (j *Judge) limited(m Member) bool {
 	b := j.rates[m]
 	if b == nil || b.perSecond == 0 {
 		return false
 	}
-	s := (2 - b.left) / b.perSecond
+	s := (2 + j.kept(m) - b.left) / b.perSecond
 	return s > math.MaxInt64/1e9 || j.now.Sub(b.lastly) <= time.Duration(s*float64(time.Second))
 }
 
