@@ -114,7 +114,7 @@ func (l *lane) decide() verdict {
 		case wait > 0:
 			l.giveWay()
 			l.await(wait)
-		case l.seat != nil && l.i == len(l.run.Records): // skipped or forwarded: it waits at no gate
+		case l.i == len(l.run.Records): // all are skipped or forwarded: the lane waits at no gate
 			return allDone
 		case len(l.open) == 0 && len(l.later) > 0: // those before them are done just now
 		case !l.gate():
