@@ -142,8 +142,9 @@ type MovedPartition struct {
 }
 
 // PauseChanged is an [Event]: an operator has paused a consumer, or partitions of it, or has
-// resumed them. Without Partitions it is the whole consumer; then Paused false says that no
-// pause is left, of partitions either.
+// resumed them. Partitions are those whose own pause has begun or ended; under a pause of the
+// whole consumer their records still wait. Without Partitions it is the whole consumer; then
+// Paused false says that no pause is left, of partitions either.
 type PauseChanged struct {
 	JobName    string
 	Paused     bool

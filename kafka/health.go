@@ -155,7 +155,7 @@ type watch struct {
 // A sight is what a partition was found at.
 type sight struct {
 	stance
-	stood time.Time // since when its position is the same
+	stood time.Time // since when its position is the same, and nothing else bars it
 	ready time.Time // since when the stance is the same
 	calls []call    // in order of offset
 }
@@ -189,7 +189,8 @@ type stanceKind int
 const (
 	isIdle    stanceKind = iota // it has no record
 	isEarly                     // it has none that is due
-	isWaiting                   // there is a reason why no handler is called for the one at its position
+	isFailing                   // the one at its position has failed, and no handler is called for it
+	isBarred                    // none is called for another reason
 	isReady                     // that one could be handed out
 	isCalling                   // a handler is called for it
 )
@@ -256,7 +257,9 @@ func (w *watch) look(p *partition) sight {
 	before, known := w.seen[p]
 	o := sight{s, now, now, calls}
 	if known && before.position == s.position && before.what != isEarly {
-		o.stood = before.stood
+		if before.what != isBarred || s.what == isBarred { // else the handler would get the blame for a pause
+			o.stood = before.stood
+		}
 		if before.stance == s {
 			o.ready = before.ready
 		}
@@ -290,47 +293,54 @@ func (w *watch) close() {
 func (p *partition) stance() (s stance, calls []call) {
 	var ps PartitionStatus
 	p.intake.fill(&ps)
-	failing, calls := p.standing(&ps)
+	waits, calls := p.standing(&ps)
 	s.position = ps.Position
 	switch {
 	case p.ended():
 		return s, nil
-	case failing:
-		s.what = isWaiting
+	case waits != isIdle:
+		s.what = waits
 	case slices.ContainsFunc(calls, func(c call) bool { return c.offset == ps.Position }):
 		s.what = isCalling
 	case ps.Buffered == 0 && len(calls) == 0:
 	case !ps.Due.IsZero() && len(calls) == 0:
 		s.what = isEarly
 	case p.brake.stopped() || p.env.rate.asked(p.brake) || p.goroutine.Load() == 0 || p.crew != nil && p.env.places.asked(p.crew):
-		s.what = isWaiting
+		s.what = isBarred
 	default:
 		s.what = isReady
 	}
 	return s, calls
 }
 
-// standing reports whether the record at the position of ps has failed and waits, and
-// returns the calls of the handler that are under way, in order of offset.
-func (p *partition) standing(ps *PartitionStatus) (failing bool, calls []call) {
+// standing returns whether the record at the position of ps has failed and waits, is
+// barred though a lane has it, or neither, which is isIdle. It also returns the calls of the
+// handler that are under way, in order of offset.
+func (p *partition) standing(ps *PartitionStatus) (waits stanceKind, calls []call) {
 	if p.crew == nil {
-		waits, deciding, again := p.lane.failing.standing()
-		if !waits && !deciding && ps.InFlight > 0 {
+		failing, deciding, again := p.lane.failing.standing()
+		switch {
+		case failing:
+			waits = isFailing
+		case !deciding && ps.InFlight > 0:
 			calls = []call{{offset: ps.Position, again: again}}
 		}
 		return waits, calls
 	}
 	p.crew.each(func(s *seat) {
-		waits, deciding, again := s.lane.failing.standing()
+		failing, deciding, again := s.lane.failing.standing()
 		switch {
-		case !waits && !deciding && !s.waits:
+		case !failing && !deciding && !s.waits:
 			calls = append(calls, call{offset: s.offset, again: again})
-		case s.offset == ps.Position:
-			failing = true
+		case s.offset != ps.Position:
+		case failing || !s.gated:
+			waits = isFailing
+		default:
+			waits = isBarred
 		}
 	})
 	slices.SortFunc(calls, func(a, b call) int { return cmp.Compare(a.offset, b.offset) })
-	return failing, calls
+	return waits, calls
 }
 
 // standing reports whether a record has failed and is not with the handler, and whether

@@ -250,6 +250,75 @@ func TestRetriesAreNotStuck(t *testing.T) {
 	}
 }
 
+// The time that a record has waited for the end of a pause does not count against its
+// handler, unless the record has failed before.
+func TestStandsSinceAPause(t *testing.T) {
+	for _, order := range []Order{OrderByPartition, OrderNone} {
+		for _, batch := range []bool{false, true} {
+			for _, fails := range []bool{false, true} {
+				if batch && order == OrderNone {
+					continue
+				}
+				t.Run(fmt.Sprint(order, batch, fails), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { standsSinceAPause(t, order, batch, fails) })
+				})
+			}
+		}
+	}
+}
+
+func standsSinceAPause(t *testing.T, order Order, batch, fails bool) {
+	d, cfg := &fakeDriver{}, testConfig()
+	cfg.Order = order
+	if order == OrderNone {
+		cfg.Parallelism = 2
+	}
+	handle := func(ctx context.Context, m *Message) error {
+		if fails && m.Attempt == 1 {
+			return errHandler
+		}
+		select {
+		case <-time.After(10 * time.Minute):
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	consumer := NewConsumer(cfg, handle)
+	if batch {
+		cfg.MaxBatchSize = 2
+		consumer = NewBatchConsumer(cfg, func(ctx context.Context, ms []*Message) error { return handle(ctx, ms[0]) })
+	}
+	m := New(d, quiet())
+	t.Cleanup(func() { stop(t, m) })
+	startOn(t, m, consumer)
+	c := d.consumer(t)
+	cl := c.assign(0, 0)
+	if fails {
+		c.h.Deliver(cl, keyed(0, "a", "b"))
+		pass(100 * time.Millisecond)
+	}
+	failed := time.Now()
+	require.NoError(t, m.Pause("job"))
+	if !fails {
+		c.h.Deliver(cl, keyed(0, "a", "b"))
+	}
+	pass(time.Hour)
+	stands := func() time.Time { return state(t, m).Partitions[0].StandsSince }
+	assert.WithinDuration(t, failed, stands(), time.Minute)
+	resumed := time.Now()
+	require.NoError(t, m.Resume("job"))
+	pass(time.Minute)
+	require.Equal(t, 1, min(state(t, m).Partitions[0].InFlight, 1))
+	if fails {
+		assert.WithinDuration(t, failed, stands(), time.Minute)
+	} else {
+		assert.WithinDuration(t, resumed, stands(), time.Minute)
+	}
+	pass(2 * time.Minute)
+	assert.NotZero(t, state(t, m).Partitions[0].InFlight)
+	assert.Equal(t, fails, stands().Before(resumed))
+}
+
 // A handler that has outlived its claim is stuck, too; a claim that waits for it is not.
 func TestStragglerIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -631,7 +631,7 @@ func TestARecordAtTheGateIsNoCall(t *testing.T) {
 		}()
 		synctest.Wait()
 		s, calls := p.stance()
-		assert.Equal(t, isWaiting, s.what)
+		assert.Equal(t, isFailing, s.what)
 		assert.Empty(t, calls)
 		env.hold.end()
 		pass(time.Minute)

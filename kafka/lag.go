@@ -41,9 +41,12 @@ type PartitionLag struct {
 //
 // Lag ends with ctx, after 30s if ctx has no deadline, and when a shutdown begins. What is
 // known by then it returns; that of other partitions is then not known. If that is the end of
-// ctx, Err says so; during a shutdown the error wraps ErrClosed. Other errors wrap
-// ErrUnknownConsumer, ErrNoDriver, or ErrUnsupported if the driver cannot read groups from
-// outside.
+// ctx, their Err says so; during a shutdown the error wraps ErrClosed, also beside what is
+// known. Other errors wrap ErrUnknownConsumer, ErrNoDriver, ErrUnsupported if the driver
+// cannot read groups from outside, the error of ctx if the group's coordinator has not
+// answered by then, or the driver's error. Then nothing is known.
+//
+// Lag may be called by several goroutines at once, also inside handlers and hooks.
 func (m *Manager) Lag(ctx context.Context, jobName string) ([]PartitionLag, error) {
 	j, err := m.job(jobName)
 	if err != nil {

@@ -38,7 +38,7 @@ type crew struct {
 	live      int            // those with one
 	taken     int            // places
 	coming    int            // of these, those of lanes that have not looked for a record yet
-	failed    int            // lanes whose record has failed, or waits at the gate; a status shows them as BackingOff
+	failed    int            // lanes whose record has failed, or waits for the end of a hold or a pause; a status shows them as BackingOff
 	returning []*seat        // of these, those that wait for a place, in order
 	turn      bool           // the latest record that was taken had failed before
 	rateTurn  *rateTicket    // waits, for a record that no lane has taken; nil if none does
@@ -273,7 +273,7 @@ func (s *seat) settle() (moved bool) {
 // take settles the record at hand and takes the next one. It returns false if there is
 // none for this lane: then its goroutine has to end.
 //
-// Whether the partition is halted or held is asked under the mutex under which the
+// Whether the partition is halted, held or paused is asked under the mutex under which the
 // record is taken. Otherwise this could happen: a lane finds the partition running, a
 // revocation halts it and finds no lane at work, and then the lane takes a record.
 func (s *seat) take() bool {
@@ -362,7 +362,7 @@ func (s *seat) finish() {
 }
 
 // park gives the place back, if the seat has one: its record has failed, or the consumer
-// is held. A record that waits at the gate keeps others from being taken.
+// is held, or the partition paused. A record that waits at the gate keeps others from being taken.
 func (s *seat) park(gate bool) {
 	c := s.crew
 	c.intake.mu.Lock()
@@ -417,7 +417,7 @@ func (l *lane) placed() bool {
 	if s == nil {
 		return true
 	}
-	if s.gated { // the hold has ended before the lane was at the gate
+	if s.gated { // the hold or the pause has ended before the lane was at the gate
 		s.pastGate()
 	}
 	if s.placed || l.i == len(l.run.Records) {
@@ -464,8 +464,8 @@ func (s *seat) unpark() {
 }
 
 // unqueue takes the seat out of those that wait for a place, unless it has got one
-// meanwhile, and reports whether it has. When the partition is halted all of them leave, and the first one empties the
-// queue: to search a long queue for each of them would take long.
+// meanwhile, and reports whether it has. When the partition is halted all of them leave, and
+// the first one empties the queue: to search a long queue for each of them would take long.
 func (s *seat) unqueue() (placed bool) {
 	c := s.crew
 	c.intake.mu.Lock()

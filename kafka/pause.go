@@ -10,8 +10,8 @@ import (
 // Pause stops handing out the records of a consumer, or of some of its partitions, in this
 // process. From the moment it returns none is handed out but one that is on its way: per
 // partition the call of the handler that has just begun, and with Parallelism each call
-// that has. The consumer stays in its group, and its partitions are not fetched. What has
-// been handled is committed as ever. A record that waits to be forwarded or skipped because
+// that has. The consumer stays in its group, and its partitions are not fetched: what the
+// driver still delivers waits in their queues. What has been handled is committed as ever. A record that waits to be forwarded or skipped because
 // its handler has failed it still is.
 //
 // Without partitions the whole consumer is paused, whatever it owns now or later. A pause of
@@ -19,10 +19,15 @@ import (
 // its partition leaves and comes back, and when the consumer is switched off and on or
 // starts again. It belongs to this process, and a restart of the process forgets it.
 //
-// Each partition of the consumer's topics can be named, owned here or not. Pause returns an
-// error, and pauses nothing, for a topic that is not the consumer's or a number below zero;
-// and one that wraps ErrUnknownConsumer for an unknown name. To pause what is paused does
-// nothing.
+// Each partition of the consumer's topics can be named, owned here or not, and a number that
+// the topic does not have yet. Pause returns an error, and pauses nothing, for a topic that is
+// not the consumer's or a number below zero; and one that wraps ErrUnknownConsumer for an
+// unknown name. To pause what is paused does nothing.
+//
+// Pause may be called by several goroutines at once, also inside handlers and hooks, and in
+// every state of the consumer and the manager. It waits for no handler and no broker. It
+// calls the hooks and the driver before it returns, unless another call of Pause or Resume is
+// at that, which then does it for both.
 func (m *Manager) Pause(jobName string, ps ...TopicPartition) error {
 	return m.setPaused(jobName, true, ps)
 }
@@ -30,7 +35,7 @@ func (m *Manager) Pause(jobName string, ps ...TopicPartition) error {
 // Resume ends what Pause has begun. With partitions it ends their own pauses, and not one of
 // the whole consumer; without partitions it ends all pauses of the consumer. It ends no
 // hold, which EndHold does, and no pause of fetching because a queue is full. To resume what
-// is not paused does nothing. The errors are those of Pause.
+// is not paused does nothing. Who may call it, and the errors, are as with Pause.
 func (m *Manager) Resume(jobName string, ps ...TopicPartition) error {
 	return m.setPaused(jobName, false, ps)
 }
@@ -145,57 +150,62 @@ func (s *pauses) holds(p *partition) bool { return s.all || s.some[keyOf(p.claim
 func (s *pauses) change(paused bool, ps []TopicPartition) {
 	s.mu.Lock()
 	defer s.unlock()
-	changed := s.note(paused, ps)
-	if !changed {
+	ps, news := s.note(paused, ps)
+	if !news {
 		return
 	}
-	var turned []*partition
+	var follow []*partition
 	for p := range s.parts {
 		if holds := s.holds(p); holds != p.brake.paused() {
 			p.setPaused(holds)
-			turned = append(turned, p)
+			follow = append(follow, p)
 		}
 	}
-	s.reportChange(paused, slices.Clone(ps))
+	s.reportChange(paused, ps)
 	s.unlocked(func() {
-		for _, p := range turned {
+		for _, p := range follow {
 			p.followPause()
 		}
 	})
 }
 
-// note notes what is paused, and reports whether that is news. The caller holds the mutex.
-func (s *pauses) note(paused bool, ps []TopicPartition) (news bool) {
+// note notes what is paused. It reports whether that is news, and of which partitions if
+// some are named. The caller holds the mutex.
+func (s *pauses) note(paused bool, ps []TopicPartition) (changed []TopicPartition, news bool) {
 	switch {
 	case len(ps) == 0 && paused:
 		news, s.all = !s.all, true
+		return nil, news
 	case len(ps) == 0:
 		news, s.all = s.all || len(s.some) > 0, false
 		clear(s.some)
-	default:
-		for _, p := range ps {
-			news = news || s.some[p] != paused
-			if paused {
-				s.some[p] = true
-			} else {
-				delete(s.some, p)
-			}
+		return nil, news
+	}
+	for _, p := range ps {
+		if s.some[p] == paused {
+			continue
+		}
+		changed = append(changed, p)
+		if paused {
+			s.some[p] = true
+		} else {
+			delete(s.some, p)
 		}
 	}
-	return news
+	return changed, len(changed) > 0
 }
 
 // reportChange reports a change. The caller holds the mutex.
 func (s *pauses) reportChange(paused bool, ps []TopicPartition) {
-	text := "kafka: consumer resumed"
+	did := "resumed"
 	if paused {
-		text = "kafka: consumer paused"
+		did = "paused"
 	}
 	s.report(func() {
 		if len(ps) == 0 {
-			s.log.Info(text)
+			s.log.Info("kafka: consumer " + did)
 		} else {
-			s.log.Info(text, "partitions", listedNames(ps))
+			s.log.Info("kafka: partitions "+did, "partitions", listedNames(ps))
 		}
 		s.event(PauseChanged{JobName: s.job, Paused: paused, Partitions: ps})
 	})

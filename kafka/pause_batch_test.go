@@ -178,7 +178,7 @@ func TestResolveOfARecordThatAPauseHasCaught(t *testing.T) {
 		go func() { done <- l.decide() }()
 		synctest.Wait()
 		s, calls := p.stance()
-		assert.Equal(t, isWaiting, s.what)
+		assert.Equal(t, isFailing, s.what)
 		assert.Empty(t, calls)
 		o := l.failing.ask(0, FailureSkip)
 		synctest.Wait()

@@ -117,6 +117,9 @@ func TestPausesOfPartitionsAndOfTheConsumer(t *testing.T) {
 		first, unowned := TopicPartition{"orders", 0}, TopicPartition{"orders", 7}
 		require.NoError(t, m.Pause("job", unowned, first))
 		require.NoError(t, m.Pause("job", first), "it is paused already")
+		second := TopicPartition{"orders", 8}
+		require.NoError(t, m.Pause("job", first, second, second))
+		require.NoError(t, m.Resume("job", second, second, TopicPartition{"orders", 9}))
 		one, two := c.assign(0, 0), c.assign(1, 100)
 		assert.True(t, c.isPaused(one), "before its first record")
 		c.deliver(one, 0, 0)
@@ -142,13 +145,18 @@ func TestPausesOfPartitionsAndOfTheConsumer(t *testing.T) {
 
 		assert.Equal(t, []PauseChanged{
 			{JobName: "job", Paused: true, Partitions: []TopicPartition{unowned, first}},
+			{JobName: "job", Paused: true, Partitions: []TopicPartition{second}},
+			{JobName: "job", Partitions: []TopicPartition{second}},
 			{JobName: "job", Paused: true},
 			{JobName: "job", Partitions: []TopicPartition{first}},
 			{JobName: "job", Paused: true, Partitions: []TopicPartition{first}},
 			{JobName: "job"},
 		}, eventsOf[PauseChanged](hook))
-		assert.Len(t, log.with("level=INFO", "kafka: consumer paused", `partitions="orders/7 orders/0"`), 1)
-		assert.Len(t, log.with("level=INFO", "kafka: consumer resumed"), 2)
+		assert.Len(t, log.with("level=INFO", "kafka: partitions paused", `partitions="orders/7 orders/0"`), 1)
+		assert.Len(t, log.with("level=INFO", "kafka: partitions resumed", "partitions=orders/8"), 1)
+		assert.Len(t, log.with("level=INFO", "kafka: partitions resumed"), 2)
+		assert.Len(t, log.with("level=INFO", "kafka: consumer paused"), 1)
+		assert.Len(t, log.with("level=INFO", "kafka: consumer resumed"), 1)
 	})
 }
 
@@ -274,6 +282,36 @@ func TestPauseStopsRetries(t *testing.T) {
 				pass(time.Minute)
 				assert.Equal(t, []string{"b1"}, w.ended())
 				assert.Equal(t, int64(2), c.latest())
+			})
+		})
+	}
+}
+
+// A record that an operator skips while its partition is paused leaves nothing behind that
+// waits for the end of the pause.
+func TestSkipDuringAPauseReleasesTheRecord(t *testing.T) {
+	for _, kind := range []string{"value", "message", "batch"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &fakeDriver{}
+				m := startKind(t, d, kind, func([]byte) error { return errHandler })
+				c := d.consumer(t)
+				cl := c.assign(0, 0)
+				c.deliver(cl, 0, 0)
+				pass(500 * time.Millisecond)
+				require.NoError(t, m.Pause("job"))
+				pass(time.Minute)
+				assert.Equal(t, 1, state(t, m).Partitions[0].Buffered)
+				require.NoError(t, m.Resolve(t.Context(), "job", TopicPartition{"orders", 0}, 0, FailureSkip))
+				synctest.Wait()
+				p := state(t, m).Partitions[0]
+				assert.Zero(t, p.Buffered+p.BufferedBytes+p.InFlight)
+				assert.Equal(t, int64(1), c.position(cl), "it is committed at once")
+				c.deliver(cl, 1, 1)
+				pass(time.Minute)
+				p = state(t, m).Partitions[0]
+				assert.Equal(t, 1, p.Buffered)
+				assert.Zero(t, p.Errors, "the next record waits")
 			})
 		})
 	}

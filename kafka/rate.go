@@ -168,7 +168,7 @@ func (r *rate) tick() {
 }
 
 // serve gives the partitions their turns while the bucket has something. It returns the
-// tickets of crews that have got one, for grant.
+// tickets that have got one, for grant.
 func (r *rate) serve() (turns []*rateTicket) {
 	for len(r.queue) > 0 && r.due() {
 		b := r.queue[0]
@@ -179,20 +179,20 @@ func (r *rate) serve() (turns []*rateTicket) {
 		}
 		r.tokens--
 		t.free = r.perSecond == 0
-		if t.crew != nil {
-			turns = append(turns, t)
-		} else {
-			t.admit <- struct{}{}
-		}
+		turns = append(turns, t)
 	}
 	r.arm()
 	return turns
 }
 
-// grant lets crews take a record each. The caller holds no mutex.
+// grant lets lanes and crews take a record each. The caller holds no mutex.
 func grant(turns []*rateTicket) {
 	for _, t := range turns {
-		t.crew.granted(t)
+		if t.crew != nil {
+			t.crew.granted(t)
+		} else {
+			t.admit <- struct{}{} // never blocks: it gets one turn per ask, and its lane takes that
+		}
 	}
 }
 

@@ -116,7 +116,9 @@ type PartitionStatus struct {
 	// tried again.
 	InFlight int
 	// StandsSince is since when Position has been where it is although records are there,
-	// as far as that was seen: it may be somewhat late. Zero if there are none.
+	// as far as that was seen: it may be somewhat late. Zero if there are none. For a record
+	// that has not failed it begins again at the end of a pause, a hold or a wait for the
+	// rate or for a place.
 	StandsSince time.Time
 	// Oldest is the timestamp of the first buffered record that is not done, in
 	// flight or not, or in a retry topic when that record is due; zero if there is none.
@@ -132,7 +134,8 @@ type PartitionStatus struct {
 	//
 	// Undone is the number of buffered records that are not done. Of these, Waiting
 	// stand behind an earlier one of their key, and BackingOff have failed and wait to
-	// be tried again or to be forwarded, or wait for a hold to end. Workers is the number
+	// be tried again or to be forwarded, or were taken and wait for the end of a pause or a
+	// hold. Workers is the number
 	// of handlers that run. DoneAbove is the number of records that are done and lie above
 	// Position: one that does not get done makes it grow. Where there are a million, or
 	// more runs of them than a commit can name, the partition is paused.

@@ -93,7 +93,7 @@
 //	kafka.consumer.inflight_messages    by group      in a handler, or between attempts
 //	kafka.consumer.buffered_messages    by group      fetched and not released
 //	kafka.consumer.waiting_messages     by group      behind an earlier one of their key
-//	kafka.consumer.backing_off_messages by group      failed, or held, with OrderByKey and OrderNone
+//	kafka.consumer.backing_off_messages by group      failed, held or paused, with OrderByKey and OrderNone
 //	kafka.consumer.workers              by group      handlers that run, with these orders
 //	kafka.consumer.done_above_position_messages       by group: done above one that is not
 //	kafka.consumer.state                by consumer and state: 1 for the state that it is in

@@ -64,7 +64,7 @@ func newGauges(t *topics, attributes []attribute.KeyValue, m metric.Meter) *gaug
 	g.inflight = gauge("kafka.consumer.inflight_messages", "{message}", "Records that a handler is at, or that wait to be tried again.")
 	g.buffered = gauge("kafka.consumer.buffered_messages", "{message}", "Records that are fetched and not released.")
 	g.waiting = gauge("kafka.consumer.waiting_messages", "{message}", "Records behind an earlier one of their key, of consumers that keep the order of keys.")
-	g.backingOff = gauge("kafka.consumer.backing_off_messages", "{message}", "Records that have failed and wait, or wait for a hold to end, of consumers that handle many of a partition at once.")
+	g.backingOff = gauge("kafka.consumer.backing_off_messages", "{message}", "Records that have failed and wait, or wait for the end of a pause or a hold, of consumers that handle many of a partition at once.")
 	g.workers = gauge("kafka.consumer.workers", "{handler}", "Handlers that run, of consumers that handle many records of a partition at once.")
 	g.doneAbove = gauge("kafka.consumer.done_above_position_messages", "{message}", "Records that are done above the lowest one that is not.")
 	g.state = gauge("kafka.consumer.state", "{consumer}", "1 for the state that a consumer is in, 0 for the others.")
