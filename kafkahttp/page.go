@@ -357,8 +357,9 @@ func span(d time.Duration) string {
 
 // A graph is the lag over the last minutes, drawn in a box of 120 by 24.
 type graph struct {
-	Lines []string // the points of polylines, one per stretch in which the lag is known
-	Label string   // empty if there is nothing to draw
+	Lines   []string // the points of polylines, one per stretch in which the lag is known
+	Label   string   // empty if there is nothing to draw
+	Caption string   // the same in short, for those who see the lines
 }
 
 func newGraph(lags []int64) graph {
@@ -369,6 +370,7 @@ func newGraph(lags []int64) graph {
 	most := slices.Max(lags)
 	g := graph{Label: fmt.Sprintf("Lag over the last %d min: from %s to %s, at most %s.",
 		max(len(lags)*int(historyEvery/time.Second)/60, 1), number(lags[first]), known(lags[len(lags)-1]), number(most))}
+	g.Caption = fmt.Sprintf("lag, last %d min, at most %s", historyKept*int(historyEvery/time.Second)/60, number(most))
 	var line []string
 	for i := first; i <= len(lags); i++ {
 		if i < len(lags) && lags[i] >= 0 {

@@ -346,9 +346,9 @@ func TestWords(t *testing.T) {
 	assert.Equal(t, "12", number(12))
 	assert.Equal(t, graph{}, newGraph(nil))
 	assert.Equal(t, graph{}, newGraph([]int64{-1, -1, 3, 3, 3, 3, 3}))
-	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,1 120,12"}, "Lag over the last 1 min: from 0 to 5, at most 10."}, newGraph([]int64{0, 0, 0, 0, 10, 5}))
-	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,23 120,23"}, "Lag over the last 1 min: from 0 to 0, at most 0."}, newGraph([]int64{0, 0, 0, 0, 0, 0}))
-	assert.Equal(t, graph{[]string{"107,1 109,1", "113,1 115,1 117,1"}, "Lag over the last 1 min: from 3 to unknown, at most 3."}, newGraph([]int64{-1, 3, 3, -1, 3, 3, 3, -1}))
+	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,1 120,12"}, "Lag over the last 1 min: from 0 to 5, at most 10.", "lag, last 10 min, at most 10"}, newGraph([]int64{0, 0, 0, 0, 10, 5}))
+	assert.Equal(t, graph{[]string{"109,23 111,23 113,23 115,23 117,23 120,23"}, "Lag over the last 1 min: from 0 to 0, at most 0.", "lag, last 10 min, at most 0"}, newGraph([]int64{0, 0, 0, 0, 0, 0}))
+	assert.Equal(t, graph{[]string{"107,1 109,1", "113,1 115,1 117,1"}, "Lag over the last 1 min: from 3 to unknown, at most 3.", "lag, last 10 min, at most 3"}, newGraph([]int64{-1, 3, 3, -1, 3, 3, 3, -1}))
 	assert.Empty(t, text(nil))
 	assert.Less(t, len(printable(strings.Repeat("ä", 5000))), maxText+10)
 }
