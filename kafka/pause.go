@@ -11,8 +11,9 @@ import (
 // process. From the moment it returns none is handed out but one that is on its way: per
 // partition the call of the handler that has just begun, and with Parallelism each call
 // that has. The consumer stays in its group, and its partitions are not fetched: what the
-// driver still delivers waits in their queues. What has been handled is committed as ever. A record that waits to be forwarded or skipped because
-// its handler has failed it still is.
+// driver still delivers waits in their queues. Records that have been handled are committed
+// as ever. A record that waits to be forwarded or skipped because its handler has failed it
+// still is.
 //
 // Without partitions the whole consumer is paused, whatever it owns now or later. A pause of
 // the consumer stands beside those of its partitions. A pause lasts until Resume: also when
@@ -35,7 +36,7 @@ func (m *Manager) Pause(jobName string, ps ...TopicPartition) error {
 // Resume ends what Pause has begun. With partitions it ends their own pauses, and not one of
 // the whole consumer; without partitions it ends all pauses of the consumer. It ends no
 // hold, which EndHold does, and no pause of fetching because a queue is full. To resume what
-// is not paused does nothing. Who may call it, and the errors, are as with Pause.
+// is not paused does nothing. It may be called where Pause may, and has the same errors.
 func (m *Manager) Resume(jobName string, ps ...TopicPartition) error {
 	return m.setPaused(jobName, false, ps)
 }
