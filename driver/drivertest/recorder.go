@@ -35,29 +35,33 @@ type recorder struct {
 func (r *recorder) Assign(claims []*driver.Claim) {
 	r.enter("Assign")
 	r.note("assign %s", partitions(claims))
+	var hook func([]*driver.Claim)
 	r.e.change(func() {
 		r.assigns++
 		for _, c := range claims {
 			r.judgeAssign(c)
 			r.owned = append(r.owned, newOwnership(c))
 		}
+		hook = r.onAssign
 	})
-	if r.onAssign != nil {
-		r.onAssign(claims)
+	if hook != nil {
+		hook(claims)
 	}
 }
 
 func (r *recorder) Deliver(c *driver.Claim, b driver.Batch) {
 	r.enter("Deliver")
 	r.begin("Deliver", c)
+	var hook func(*driver.Claim, driver.Batch)
 	r.e.change(func() {
 		if o := r.ownership(c); o != nil {
 			r.judgeOrder(o, b)
 			o.take(b)
 		}
+		hook = r.onDeliver
 	})
-	if r.onDeliver != nil {
-		r.onDeliver(c, b)
+	if hook != nil {
+		hook(c, b)
 	}
 	r.end(c)
 }

@@ -112,7 +112,7 @@ func wrongMembers() []wrong {
 			}
 		}},
 		{name: "fails Run for an outage", fails: "RunOutlivesAnOutage", consumer: failInAnOutage,
-			also: []string{"SeekWithoutBrokers", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin", "SameMetadataIsNotSent"}},
+			also: []string{"SeekWithoutBrokers", "SeekRefusesEndedClaims", "LostAtTheSessionDeadline", "SessionDeadlineIsHonest", "CommitHonoursItsContext", "CommitRetries", "CommitIsNotOvertaken", "CommitRefusesWithoutAsking", "ErrorsHaveNames", "PauseMakesNoRoundTrip", "RunDoesNotSpin", "SameMetadataIsNotSent"}},
 		{name: "ignores a protocol that it does not declare", fails: "UnsupportedProtocolIsRejected", denies: true},
 		{name: "spins in an outage", fails: "RunDoesNotSpin", consumer: eachHandler(func(h *handler) {
 			h.error = func(err error) {

@@ -123,16 +123,21 @@ func TestCooperativeMemberKeepsItsClaimsInARebalance(t *testing.T) {
 	a := newRecorder()
 	ma := start(t, Driver{}, cfg, a)
 	a.wait(t, "the first assignment", func() bool { return len(a.live) == 4 })
+	a.mu.Lock()
 	kept := slices.Clone(a.assigned)
+	a.mu.Unlock()
 
 	b := newRecorder()
 	start(t, Driver{}, cfg, b)
 	b.wait(t, "an assignment of the second member", func() bool { return len(b.live) == 2 })
 	a.wait(t, "the revocation", func() bool { return len(a.revoked) == 2 })
+	a.mu.Lock()
+	revoked := slices.Clone(a.revoked)
 	assert.Len(t, a.assigned, 4, "claims assigned to the first member")
 	assert.Empty(t, a.lost, "claims that the first member lost")
+	a.mu.Unlock()
 	for _, c := range kept {
-		if slices.Contains(a.revoked, c) {
+		if slices.Contains(revoked, c) {
 			continue
 		}
 		seed(t, brokers, "coop", c.Partition, "v")
