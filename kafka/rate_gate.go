@@ -21,9 +21,9 @@ func (l *lane) mayBegin(n int) bool {
 
 // allowed waits until the rate allows the record at hand, and reports whether it did at
 // once: after a wait everything has to be looked at again. A turn that came because the rate
-// was lifted allows nothing: there may be a rate again before the lane goes on. A lane of a crew has a place
-// first. Otherwise lanes whose turns have come could pile up while all places are taken, and
-// then hand out more than the rate allows.
+// was lifted allows nothing: there may be a rate again before the lane goes on. A lane of a
+// crew has a place first. Otherwise lanes whose turns have come could pile up while all
+// places are taken, and then hand out more than the rate allows.
 func (l *lane) allowed() bool {
 	if !l.brake.rated() || l.paid || l.ticket != nil || l.i == len(l.run.Records) {
 		return true

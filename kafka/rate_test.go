@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/aarontianqx/gopkg/driver"
 	"pgregory.net/rapid"
 )
 
@@ -600,20 +602,23 @@ func TestTurnOfALiftedRateAllowsNothing(t *testing.T) {
 		r := newRate(&cfg, slog.New(slog.DiscardHandler), func(Event) {})
 		b := newBrake(context.Background())
 		r.enlist(b)
-		turn := &rateTicket{brake: b, admit: make(chan struct{}, 1)}
-		require.True(t, r.ask(turn), "the burst")
-		require.False(t, r.ask(turn))
+		l := &lane{env: &env{rate: r}, brake: b, failing: newFailing()}
+		l.run.Records = make([]driver.Record, 1)
+		require.True(t, l.allowed(), "the burst")
+		l.paid = false // the record is handed out
 		for _, lifted := range []bool{true, false} {
+			done := make(chan bool)
+			go func() { done <- l.allowed() }()
+			synctest.Wait()
 			if lifted {
 				r.set(0)
 				r.set(0.001)
 				require.True(t, r.try(1), "the burst of the new rate")
 			} else {
-				require.False(t, r.ask(turn))
 				pass(time.Hour)
 			}
-			<-turn.admit
-			assert.Equal(t, lifted, turn.free)
+			assert.False(t, <-done, "everything has to be looked at again")
+			assert.Equal(t, !lifted, l.paid)
 		}
 		r.close()
 	})
