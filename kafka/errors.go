@@ -37,7 +37,8 @@ var (
 	ErrUnsupported = errors.ErrUnsupported
 
 	// ErrNotOwned is wrapped by the answer to Seek for a partition that this process does not
-	// own.
+	// own. That may pass: during a rebalance, and with some drivers after another Seek, a
+	// member owns no partition for a moment.
 	ErrNotOwned = errors.New("this process does not own it")
 
 	// ErrNotRunning is wrapped by the answer to Seek for a consumer that is neither running

@@ -99,7 +99,8 @@ func (p Position) in(found driver.FoundOffsets) (int64, error) {
 // named, or in all but those of retry topics. What runs is drained, as in a rebalance, but
 // with the time of the drain window for itself, and what is done is committed. Then the new
 // position is made durable, and handing out goes on from there. Pauses and holds stay. With
-// some drivers the member joins its group once more for that.
+// some drivers the member joins its group once more for that, and owns no partition until it
+// has.
 //
 // The group of a consumer that is off or disabled is moved without joining it: in the
 // partitions that are named, or in all but those of retry topics. The brokers refuse that,
