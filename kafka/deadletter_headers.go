@@ -270,14 +270,9 @@ func sourceOf(hs []Header) (s Source, ok bool) {
 	if topic == nil { // nearly every record
 		return Source{}, false
 	}
-	p, perr := strconv.ParseInt(string(partition), 10, 32)
-	o, oerr := strconv.ParseInt(string(offset), 10, 64)
-	if validTopic(string(topic)) != nil || perr != nil || oerr != nil || p < 0 || o < 0 {
+	s, placed, _ := readSource(topic, partition, offset, timestamp)
+	if !placed || validTopic(s.Topic) != nil {
 		return Source{}, false
-	}
-	s = Source{Topic: string(topic), Partition: int32(p), Offset: o}
-	if ms, err := strconv.ParseInt(string(timestamp), 10, 64); err == nil && ms >= 0 {
-		s.Timestamp = time.UnixMilli(ms)
 	}
 	return s, true
 }

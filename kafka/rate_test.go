@@ -83,14 +83,14 @@ func rated(order Order, parallelism int, perSecond float64) ConsumerConfig {
 	return cfg
 }
 
-// startRated starts a consumer of p.
-func startRated(t *testing.T, cfg ConsumerConfig, p *paced, opts ...Option) (*Manager, *fakeDriver) {
+// startRated starts a consumer. The driver is its own, and has opened what is returned for it.
+func startRated(t *testing.T, consumer Consumer, opts ...Option) (*Manager, *fakeConsumer) {
 	t.Helper()
 	d := &fakeDriver{}
 	m := New(d, append([]Option{quiet()}, opts...)...)
 	t.Cleanup(func() { stop(t, m) })
-	startOn(t, m, NewConsumer(cfg, p.handle))
-	return m, d
+	startOn(t, m, consumer)
+	return m, d.consumer(t)
 }
 
 var ratedKinds = []struct {
@@ -104,8 +104,7 @@ func TestRate(t *testing.T) {
 		t.Run(kind.order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPaced()
-				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
-				c := d.consumer(t)
+				m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 20), p.handle))
 				one, two := c.assign(0, 0), c.assign(1, 0)
 				c.deliver(one, 0, 99)
 				c.deliver(two, 0, 99)
@@ -146,8 +145,7 @@ func TestRateIsFairAmongPartitions(t *testing.T) {
 	for _, kind := range ratedKinds {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPaced()
-			_, d := startRated(t, rated(kind.order, 100*(kind.parallelism/4)+1, 10), p)
-			c := d.consumer(t)
+			_, c := startRated(t, NewConsumer(rated(kind.order, 100*(kind.parallelism/4)+1, 10), p.handle))
 			many, few := c.assign(0, 0), c.assign(1, 0)
 			c.deliver(many, 0, 999)
 			pass(time.Second)
@@ -165,8 +163,7 @@ func TestRateOutlivesClaimsAndSessions(t *testing.T) {
 		t.Run(kind.order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPaced()
-				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
-				c := d.consumer(t)
+				m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 20), p.handle))
 				for i := range 40 {
 					cl := c.assign(int32(i%3), 0)
 					c.deliver(cl, 0, 99)
@@ -177,7 +174,7 @@ func TestRateOutlivesClaimsAndSessions(t *testing.T) {
 					case 3:
 						c.end <- errDial
 						pass(2 * time.Second)
-						c = d.consumer(t)
+						c = c.d.consumer(t)
 					default:
 						c.revoke(cl)
 					}
@@ -186,7 +183,7 @@ func TestRateOutlivesClaimsAndSessions(t *testing.T) {
 				pass(time.Second)
 				require.NoError(t, m.SetConsumerSwitch("job", true))
 				pass(time.Second)
-				c = d.consumer(t)
+				c = c.d.consumer(t)
 				c.deliver(c.assign(0, 0), 0, 99)
 				pass(time.Second)
 				assert.LessOrEqual(t, p.excess(20), 2.001)
@@ -203,8 +200,7 @@ func TestSetRate(t *testing.T) {
 		t.Run(kind.order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, hook, log := newPaced(), &recorder{}, &lines{}
-				m, d := startRated(t, rated(kind.order, kind.parallelism, 0.001), p, WithHook(hook), logTo(log))
-				c := d.consumer(t)
+				m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 0.001), p.handle), WithHook(hook), logTo(log))
 				cl := c.assign(0, 0)
 				c.deliver(cl, 0, 199)
 				pass(time.Minute)
@@ -258,11 +254,7 @@ func TestRateOfBatches(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderByPartition, 1, 10)
 		cfg.MaxBatchSize = 20
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
-		startOn(t, m, NewBatchConsumer(cfg, p.batch))
-		c := d.consumer(t)
+		_, c := startRated(t, NewBatchConsumer(cfg, p.batch))
 		c.deliver(c.assign(0, 0), 0, 99)
 		pass(time.Hour)
 		assert.Equal(t, []int{20, 20, 20, 20, 20}, p.units)
@@ -278,11 +270,7 @@ func TestRateOfWhatIsOwed(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderByPartition, 1, 100)
 		cfg.MaxBatchSize = 200
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
-		startOn(t, m, NewBatchConsumer(cfg, p.batch))
-		c := d.consumer(t)
+		m, c := startRated(t, NewBatchConsumer(cfg, p.batch))
 		c.deliver(c.assign(0, 0), 0, 399)
 		synctest.Wait()
 		require.NoError(t, m.SetRate("job", 1))
@@ -299,11 +287,7 @@ func TestRaisedRateOfWhatIsOwed(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderByPartition, 1, 0.001)
 		cfg.MaxBatchSize = 20
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
-		startOn(t, m, NewBatchConsumer(cfg, p.batch))
-		c := d.consumer(t)
+		m, c := startRated(t, NewBatchConsumer(cfg, p.batch))
 		c.deliver(c.assign(0, 0), 0, 39)
 		synctest.Wait()
 		assert.Equal(t, []int{20}, p.calls(), "they owe 19 records")
@@ -323,11 +307,8 @@ func TestRateOfFailedAndFreshRecords(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderNone, 1, 0.1)
 		cfg.Backoff = Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: NoJitter}
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
 		got := &seen{}
-		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+		_, c := startRated(t, NewConsumer(cfg, func(_ context.Context, m *Message) error {
 			p.note(m.Partition, 1)
 			got.add(m.Value)
 			if m.Attempt < 3-int(m.Offset) {
@@ -335,7 +316,6 @@ func TestRateOfFailedAndFreshRecords(t *testing.T) {
 			}
 			return nil
 		}))
-		c := d.consumer(t)
 		cl := c.assign(0, 0)
 		c.deliver(cl, 0, 1)
 		pass(25 * time.Second)
@@ -359,17 +339,13 @@ func TestRateOfRetries(t *testing.T) {
 				cfg := rated(kind.order, kind.parallelism, 4)
 				cfg.Backoff = Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: NoJitter}
 				var failed sync.Map
-				d := &fakeDriver{}
-				m := New(d, quiet())
-				t.Cleanup(func() { stop(t, m) })
-				startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+				_, c := startRated(t, NewConsumer(cfg, func(_ context.Context, m *Message) error {
 					p.note(m.Partition, 1)
 					if _, again := failed.LoadOrStore(m.Offset, true); !again {
 						return errHandler
 					}
 					return nil
 				}))
-				c := d.consumer(t)
 				cl := c.assign(0, 0)
 				c.deliver(cl, 0, 19)
 				pass(time.Minute)
@@ -388,10 +364,7 @@ func TestRateOfRetriesForOnePlace(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderNone, 1, 4)
 		cfg.Backoff = Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: NoJitter}
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
-		startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+		_, c := startRated(t, NewConsumer(cfg, func(_ context.Context, m *Message) error {
 			p.note(m.Partition, 1)
 			if m.Offset == 10 && m.Attempt == 1 {
 				time.Sleep(20 * time.Second)
@@ -401,7 +374,6 @@ func TestRateOfRetriesForOnePlace(t *testing.T) {
 			}
 			return nil
 		}))
-		c := d.consumer(t)
 		cl := c.assign(0, 0)
 		c.deliver(cl, 0, 29)
 		pass(2 * time.Minute)
@@ -418,8 +390,7 @@ func TestRateAndPause(t *testing.T) {
 		t.Run(kind.order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPaced()
-				m, d := startRated(t, rated(kind.order, kind.parallelism, 20), p)
-				c := d.consumer(t)
+				m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 20), p.handle))
 				one, two := c.assign(0, 0), c.assign(1, 0)
 				c.deliver(one, 0, 99)
 				c.deliver(two, 0, 99)
@@ -447,11 +418,7 @@ func TestRateAndHold(t *testing.T) {
 		t.Run(kind.order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := newOutage(10 * time.Second)
-				d := &fakeDriver{}
-				m := New(d, quiet())
-				t.Cleanup(func() { stop(t, m) })
-				startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.1), func(ctx context.Context, m *Message) error { return o.handle(ctx, m.Value) }))
-				c := d.consumer(t)
+				m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 0.1), func(ctx context.Context, m *Message) error { return o.handle(ctx, m.Value) }))
 				cl := c.assign(0, 0)
 				c.deliver(cl, 0, 1)
 				pass(time.Minute)
@@ -471,8 +438,7 @@ func TestRateAndAutoCommit(t *testing.T) {
 		p := newPaced()
 		cfg := rated(OrderByPartition, 1, 1)
 		cfg.AutoCommit = true
-		_, d := startRated(t, cfg, p)
-		c := d.consumer(t)
+		_, c := startRated(t, NewConsumer(cfg, p.handle))
 		cl := c.assign(0, 0)
 		c.deliver(cl, 0, 99)
 		pass(3500 * time.Millisecond)
@@ -487,10 +453,7 @@ func TestRatedConsumerEndsAtOnce(t *testing.T) {
 	for _, kind := range ratedKinds {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPaced()
-			d := &fakeDriver{}
-			m := New(d, quiet())
-			startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.01), p.handle))
-			c := d.consumer(t)
+			m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 0.01), p.handle))
 			one, two := c.assign(0, 0), c.assign(1, 0)
 			c.deliver(one, 0, 9)
 			c.deliver(two, 0, 9)
@@ -515,10 +478,7 @@ func TestRatesTurnThatAPauseOvertakes(t *testing.T) {
 	for _, kind := range ratedKinds[1:] {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPaced()
-			d := &fakeDriver{}
-			m := New(d, quiet())
-			startOn(t, m, NewConsumer(rated(kind.order, kind.parallelism, 0.001), p.handle))
-			c := d.consumer(t)
+			m, c := startRated(t, NewConsumer(rated(kind.order, kind.parallelism, 0.001), p.handle))
 			c.deliver(c.assign(0, 0), 0, 9)
 			pass(time.Second)
 			assert.Equal(t, 1, p.count())
@@ -652,17 +612,13 @@ func TestRateWhileAllPlacesAreTaken(t *testing.T) {
 				p := newPaced()
 				cfg := rated(order, 2, 1)
 				cfg.MaxConcurrency = 1
-				d := &fakeDriver{}
-				m := New(d, quiet())
-				t.Cleanup(func() { stop(t, m) })
-				startOn(t, m, NewConsumer(cfg, func(_ context.Context, m *Message) error {
+				_, c := startRated(t, NewConsumer(cfg, func(_ context.Context, m *Message) error {
 					p.note(m.Partition, 1)
 					if m.Partition == 0 && m.Offset == 0 {
 						time.Sleep(10 * time.Second)
 					}
 					return nil
 				}))
-				c := d.consumer(t)
 				for n := range int32(4) {
 					c.deliver(c.assign(n, 0), 0, 9)
 				}
@@ -680,14 +636,10 @@ func TestRateAndPlaces(t *testing.T) {
 		cfg := rated(OrderNone, 4, 10)
 		cfg.MaxConcurrency = 2
 		p := newPaced()
-		d := &fakeDriver{}
-		m := New(d, quiet())
-		t.Cleanup(func() { stop(t, m) })
-		startOn(t, m, NewConsumer(cfg, func(ctx context.Context, m *Message) error {
+		_, c := startRated(t, NewConsumer(cfg, func(ctx context.Context, m *Message) error {
 			defer time.Sleep(300 * time.Millisecond)
 			return p.handle(ctx, m)
 		}))
-		c := d.consumer(t)
 		for n := range int32(3) {
 			c.deliver(c.assign(n, 0), 0, 19)
 		}

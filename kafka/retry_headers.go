@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // The headers that a record has in a retry topic after its own. All values are text.
@@ -134,19 +133,12 @@ func (r *retries) read(hs []Header) (o origin, s stamp, owner string) {
 const mostRetryAttempts = 1_000_000
 
 func parseOrigin(topic, partition, offset, timestamp, attempts []byte) (o origin, ok bool) {
-	p, perr := strconv.ParseInt(string(partition), 10, 32)
-	at, oerr := strconv.ParseInt(string(offset), 10, 64)
-	ms, terr := strconv.ParseInt(string(timestamp), 10, 64)
-	n, nerr := strconv.Atoi(string(attempts))
-	if perr != nil || oerr != nil || terr != nil || nerr != nil ||
-		p < 0 || at < 0 || n < 0 || n > mostRetryAttempts {
+	source, placed, timed := readSource(topic, partition, offset, timestamp)
+	n, err := strconv.Atoi(string(attempts))
+	if !placed || !timed || err != nil || n < 0 || n > mostRetryAttempts {
 		return origin{}, false
 	}
-	o = origin{source: Source{Topic: string(topic), Partition: int32(p), Offset: at}, attempts: n}
-	if ms >= 0 {
-		o.source.Timestamp = time.UnixMilli(ms)
-	}
-	return o, true
+	return origin{source: source, attempts: n}, true
 }
 
 // originOf returns the origin of a record that lies in a retry topic or in another one.

@@ -1,6 +1,9 @@
 package kafka
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // A Source is where a record first lay, and when it was made.
 type Source struct {
@@ -25,4 +28,17 @@ func (m *Message) Source() Source {
 		return *m.source
 	}
 	return Source{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp}
+}
+
+// readSource returns the Source that values of headers say. placed says that partition and
+// offset can be read, and timed that the timestamp can. A negative timestamp is none.
+func readSource(topic, partition, offset, timestamp []byte) (s Source, placed, timed bool) {
+	p, perr := strconv.ParseInt(string(partition), 10, 32)
+	o, oerr := strconv.ParseInt(string(offset), 10, 64)
+	ms, terr := strconv.ParseInt(string(timestamp), 10, 64)
+	s = Source{Topic: string(topic), Partition: int32(p), Offset: o}
+	if timed = terr == nil; timed && ms >= 0 {
+		s.Timestamp = time.UnixMilli(ms)
+	}
+	return s, perr == nil && oerr == nil && p >= 0 && o >= 0, timed
 }
