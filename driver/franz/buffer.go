@@ -71,8 +71,9 @@ func newBuffer() *buffer {
 }
 
 // add makes room for a message of so many bytes, and returns its epoch. If it has to wait for
-// room, it calls hurry first. It waits until ctx ends or closing is closed.
-func (b *buffer) add(ctx context.Context, bytes int64, hurry func(), closing <-chan struct{}) (*epoch, error) {
+// room, it calls hurry first, and the function that hurry returns afterwards. It waits until
+// ctx ends or closing is closed.
+func (b *buffer) add(ctx context.Context, bytes int64, hurry func() func(), closing <-chan struct{}) (*epoch, error) {
 	for !b.reserve(bytes) {
 		if err := b.await(ctx, bytes, hurry, closing); err != nil {
 			return nil, err
@@ -99,7 +100,7 @@ func (b *buffer) reserve(bytes int64) bool {
 	return false
 }
 
-func (b *buffer) await(ctx context.Context, bytes int64, hurry func(), closing <-chan struct{}) error {
+func (b *buffer) await(ctx context.Context, bytes int64, hurry func() func(), closing <-chan struct{}) error {
 	b.waiting.Add(1) // before the look, so that release sees it or the look sees the room
 	defer b.waiting.Add(-1)
 	b.mu.Lock()
@@ -108,7 +109,7 @@ func (b *buffer) await(ctx context.Context, bytes int64, hurry func(), closing <
 	if n := b.bytes.Load(); b.messages.Load() < maxMessages && (n+bytes <= maxBytes || n == 0) {
 		return nil
 	}
-	hurry()
+	defer hurry()()
 	select {
 	case <-room:
 		return nil

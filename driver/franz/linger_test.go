@@ -1,6 +1,7 @@
 package franz
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/internal/testkit"
@@ -123,6 +125,46 @@ func TestFault_A3_WhatLingersIsSentAtOnce(t *testing.T) {
 func TestFault_A3_FullBufferDoesNotLinger(t *testing.T) {
 	p := openWith(t, producerConfig(fake(t).ListenAddrs()), kgo.ProducerLinger(time.Minute))
 	hand(t, p, sized("t", maxMessages+10, 10)...)
+}
+
+// TestFault_A3_WhatWaitsForItsTopicDoesNotLinger: messages wait until their topic is found.
+// They do not linger if a full buffer, Flush or Close has asked for them by then.
+func TestFault_A3_WhatWaitsForItsTopicDoesNotLinger(t *testing.T) {
+	for _, row := range []struct {
+		asks     string
+		messages int
+		ask      func(context.Context, *producer) error
+	}{
+		{"a full buffer", maxMessages, func(ctx context.Context, p *producer) error {
+			m := sized("t", 1, 10)[0]
+			m.Acker = ack{newAcks(), 0}
+			return p.Produce(ctx, m)
+		}},
+		{"Flush", 100, func(ctx context.Context, p *producer) error { return p.Flush(ctx) }},
+		{"Close", 100, func(ctx context.Context, p *producer) error { return p.Close(ctx) }},
+	} {
+		t.Run(row.asks, func(t *testing.T) {
+			cluster := fake(t)
+			looked, found := make(chan struct{}), make(chan struct{})
+			cluster.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				if len(r.(*kmsg.MetadataRequest).Topics) == 0 {
+					cluster.KeepControl()
+					return nil, nil, false
+				}
+				close(looked)
+				cluster.SleepControl(func() { <-found })
+				return nil, nil, false
+			})
+			p := openWith(t, producerConfig(cluster.ListenAddrs()), kgo.ProducerLinger(time.Minute))
+			hand(t, p, sized("t", row.messages, 10)...)
+			<-looked
+			ctx, done := within(t, patienceTest), make(chan error)
+			go func() { done <- row.ask(ctx, p) }()
+			time.Sleep(20 * time.Millisecond) // long enough for what comes too early to have passed
+			close(found)
+			require.NoError(t, <-done)
+		})
+	}
 }
 
 // A wilful partitioner sends every message to partition 0, or panics.

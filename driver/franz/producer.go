@@ -20,6 +20,9 @@ import (
 // are severed. Close abandons the messages that are left.
 const severGrace = 300 * time.Millisecond
 
+// lingerLook is the time after which unlinger looks for messages that have come to kgo.
+const lingerLook = 5 * time.Millisecond
+
 // A producer serves all goroutines over one client of kgo.
 //
 // A message goes from Produce through its topic to kgo, which builds the batches and calls
@@ -272,13 +275,20 @@ func (p *producer) Flush(ctx context.Context) error {
 	return await(ctx, epochs)
 }
 
-// unlinger has no message linger until stop is called or ctx ends.
+// unlinger has no message linger until stop is called or ctx ends. kgo's Flush returns when
+// kgo has no message. Those that wait in a topic may come to it later, and must not linger
+// either, so it is called again.
 func (p *producer) unlinger(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.cl.Flush(ctx)
+		for p.cl.Flush(ctx); ctx.Err() == nil; p.cl.Flush(ctx) {
+			select {
+			case <-time.After(lingerLook):
+			case <-ctx.Done():
+			}
+		}
 	}()
 	return func() {
 		cancel()
@@ -286,12 +296,12 @@ func (p *producer) unlinger(ctx context.Context) (stop func()) {
 	}
 }
 
-// hurry sends the messages that may linger no longer, because they fill the buffer.
-func (p *producer) hurry() {
-	if p.linger > 0 {
-		stop := p.unlinger(background)
-		stop()
+// hurry has no message linger until stop is called, because the messages fill the buffer.
+func (p *producer) hurry() (stop func()) {
+	if p.linger == 0 {
+		return func() {}
 	}
+	return p.unlinger(background)
 }
 
 // Close implements [driver.Producer].
