@@ -208,10 +208,11 @@ func (j *Judge) failedCall(h *handling) {
 	}
 	certain := !h.Context.over() && h.claim != nil && !h.claim.ended && !h.claim.halted && j.stops[h.Member.Process] == nil
 	key := claimKey{h.Member, h.Partition}
+	h.counted = certain
 	for _, r := range h.Records {
 		at := slices.IndexFunc(asked, func(a AskedRecord) bool { return a.Offset == r.Offset })
 		if at < 0 {
-			j.doneOne(h.Member, h.Partition, r, j.seq)
+			j.accountOf(h.claim, groupPartition{h.Member.Group, h.Partition}).doneOne(r.Value, j.seq)
 			j.progressed(h.Member, h.claim)
 			delete(j.attempts[key], r.Offset)
 			if h.claim != nil {
@@ -248,6 +249,21 @@ func (j *Judge) failedCall(h *handling) {
 	}
 }
 
+// doubtFailures notes that calls which failed at the moment at which their claim was lost may
+// not count: the member may have found that it was halted.
+func (j *Judge) doubtFailures(key claimKey, c *claim) {
+	for _, h := range c.calls {
+		if !h.counted || !h.endedAt.Equal(j.now) {
+			continue
+		}
+		for _, r := range h.Records {
+			if t := j.attempts[key][r.Offset]; t != nil {
+				t.least = max(0, t.least-1)
+			}
+		}
+	}
+}
+
 // forgetAttempts notes that a member may count attempts from zero.
 func (j *Judge) forgetAttempts(m Member) {
 	for key, of := range j.attempts {
@@ -259,12 +275,10 @@ func (j *Judge) forgetAttempts(m Member) {
 	}
 }
 
-// doneOne notes that a record is done at an event, unless it was before.
-func (j *Judge) doneOne(m Member, p Partition, r Record, seq uint64) {
-	g := j.group(groupPartition{m.Group, p})
-	if _, again := g.done[r.Value]; !again {
-		g.done[r.Value] = seq
-	}
+// doneBy notes that a record is done, unless it was before: under the member's claim, if it
+// has one.
+func (j *Judge) doneBy(m Member, p Partition, r Record) {
+	j.accountOf(j.claims[claimKey{m, p}], groupPartition{m.Group, p}).doneOne(r.Value, j.seq)
 }
 
 // givenUp returns the record that a member gives up, if it was handed out, and whether
@@ -330,7 +344,7 @@ func (j *Judge) tellFailing(e Event) {
 		case o == nil:
 			j.violate("skipped-unhanded", "%+v", e)
 		case lives: // else the next owner has to decide
-			j.doneOne(e.Member, e.Partition, o.Record, j.seq)
+			j.doneBy(e.Member, e.Partition, o.Record)
 		}
 	case Forwarded:
 		j.forwarded(e)
@@ -358,7 +372,7 @@ func (j *Judge) copy(e Copied) {
 	j.copies = append(j.copies, e)
 	at := place{e.At, e.AtOffset}
 	j.copied[at] = append(j.copied[at], e)
-	j.doneOne(Member{Group: e.Group}, e.Partition, e.Record, j.seq)
+	j.group(groupPartition{e.Group, e.Partition}).doneBefore(e.Record.Value, j.seq)
 }
 
 // checkCopies holds that each copy is what its record is.

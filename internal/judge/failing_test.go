@@ -62,7 +62,7 @@ func TestJudgeOfFailures(t *testing.T) {
 		{"given-up-unasked", join(one, fails(1, 1, "stop"), skipped(1))},
 		{"given-up-unasked", join(one, fails(1, 1, ""), copied, forwarded)},
 		{"attempts-miscounted", join(one, fails(1, 1, "hold"), later, fails(2, 2, "skip"), skipped(2))},
-		{"attempts-miscounted", join(one, fails(1, 1, ""), Lost{a, both}, Assigned{a, both}, fails(2, 1, "skip"), skipped(1))},
+		{"attempts-miscounted", join(one, fails(1, 1, ""), pause(1), Lost{a, both}, Assigned{a, both}, fails(2, 1, "skip"), skipped(1))},
 		{"skipped-unhanded", join(one, skipped(1))},
 		{"skipped-unhanded", join(one, begin(1, a, 0, 1), HandleEnd{1, true}, skipped(1))},
 		{"stopped-by-a-record", join(one, fails(1, 1, ""), StoppedBy{a, p0, 0})},

@@ -14,6 +14,7 @@ type handling struct {
 	startedAt, cancelledAt time.Time
 	over                   bool
 	endedAt                time.Time
+	counted                bool // it has failed, for certain
 }
 
 func (j *Judge) start(e HandleStart) {
@@ -22,7 +23,8 @@ func (j *Judge) start(e HandleStart) {
 	j.checkAlone(e, c)
 	h := &handling{HandleStart: e, claim: c, startedAt: j.now}
 	j.running[e.ID] = h
-	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok, j.seq})
+	k := groupPartition{e.Member.Group, e.Partition}
+	j.hidden = append(j.hidden, hidden{e, c != nil && !c.ok, j.seq, j.accountOf(c, k)})
 	j.mustFollow(c, e)
 	j.checkHeld(e)
 	j.checkPaused(e, c)
@@ -54,7 +56,7 @@ func (j *Judge) start(e HandleStart) {
 		}
 	}
 	if j.rules.AtMostOnce {
-		j.done(e, 0)
+		j.done(h, 0)
 	}
 	if c.many() {
 		j.checkLanes(c, e)
@@ -62,6 +64,9 @@ func (j *Judge) start(e HandleStart) {
 		j.checkOrder(c, e)
 	}
 	c.handOut(e.Records)
+	if !over {
+		c.calledSeq = j.seq
+	}
 	c.first, c.last, c.ok = c.open[0].Offset, max(c.last, e.last()), false
 	c.call(h)
 }
@@ -72,11 +77,11 @@ func (j *Judge) start(e HandleStart) {
 func (j *Judge) mustFollow(c *claim, e HandleStart) {
 	k := groupPartition{e.Member.Group, e.Partition}
 	switch {
-	case c != nil && c.since <= j.group(k).positioned:
+	case c != nil && c.since <= c.account.positioned:
 	case c == nil || !c.many():
-		j.queries = append(j.queries, query{groupPartition: k, offset: e.first(), seq: j.seq, invariant: "skipped"})
+		j.queries = append(j.queries, query{groupPartition: k, account: j.accountOf(c, k), offset: e.first(), seq: j.seq, invariant: "skipped"})
 	case j.laneOf(c, e) != "":
-		j.queries = append(j.queries, query{groupPartition: k, offset: e.first(), seq: j.seq, invariant: "overtaken", lane: j.laneOf(c, e)})
+		j.queries = append(j.queries, query{groupPartition: k, account: c.account, offset: e.first(), seq: j.seq, invariant: "overtaken", lane: j.laneOf(c, e)})
 	}
 }
 
@@ -231,16 +236,21 @@ func (j *Judge) end(e HandleEnd) {
 		j.streaks[claimKey{h.Member, h.Partition}].handled(h.HandleStart, h.claim.many())
 	}
 	j.progressed(h.Member, h.claim)
-	j.done(h.HandleStart, j.seq)
+	j.done(h, j.seq)
 }
 
-// done notes that records were done at an event, unless they were before.
-func (j *Judge) done(e HandleStart, seq uint64) {
-	g := j.group(groupPartition{e.Member.Group, e.Partition})
-	for _, r := range e.Records {
-		if _, again := g.done[r.Value]; !again {
-			g.done[r.Value] = seq
-		}
+// done notes that the records of a call were done at an event, unless they were before.
+func (j *Judge) done(h *handling, seq uint64) {
+	g := j.accountOf(h.claim, groupPartition{h.Member.Group, h.Partition})
+	for _, r := range h.Records {
+		g.doneOne(r.Value, seq)
+	}
+}
+
+// doneOne notes that a record was done at an event, unless it was before.
+func (g *groupLog) doneOne(value string, seq uint64) {
+	if _, again := g.done[value]; !again {
+		g.done[value] = seq
 	}
 }
 
@@ -337,8 +347,9 @@ func (j *Judge) checkHidden() {
 // A hidden is a call that has not been compared with the log.
 type hidden struct {
 	HandleStart
-	again bool // it is about what was left of one before
-	seq   uint64
+	again   bool // it is about what was left of one before
+	seq     uint64
+	account *groupLog
 }
 
 func (j *Judge) checkRecord(e hidden, r Record, want int) (next int) {
@@ -363,9 +374,8 @@ func (j *Judge) checkRecord(e hidden, r Record, want int) (next int) {
 	if want > i {
 		j.violate("handled-twice-or-reordered", "%v %+v behind a later one in one call", p, r)
 	}
-	done := j.group(groupPartition{e.Member.Group, p}).done
 	for ; want >= 0 && want < i; want++ {
-		seq, before := done[l.records[want].value]
+		seq, before := e.account.done[l.records[want].value]
 		if !l.records[want].gone && (!before || seq > e.seq) {
 			j.violate("skipped", "%v %+v in one call, but not %d before it", p, r, l.records[want].offset)
 		}

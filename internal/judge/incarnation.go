@@ -35,7 +35,9 @@ func (j *Judge) recreated(e Recreated) {
 	for k, g := range j.groups {
 		if k.partition == e.Partition {
 			j.answerQueriesOf(k) // by what was done before
-			g.floor, g.committed, g.named, g.through, g.positioned = 0, -1, nil, nil, j.seq
+			for ; g != nil; g = g.before {
+				g.floor, g.committed, g.named, g.through, g.positioned, g.sought = 0, -1, nil, nil, j.seq, false
+			}
 		}
 	}
 	*j.log(e.Partition) = partitionLog{damaged: -1}

@@ -86,6 +86,9 @@ type Judge struct {
 	copied map[place][]Copied // by place: copies that a broker has, or has had before its topic was deleted
 	used   map[place]claimed
 
+	seeks []*seekCall // as they came
+	moves []*move     // by calls that have not returned
+
 	pauses  map[Member]*pausing
 	fetched map[claimKey]uint64 // partitions that are fetched again, and since which event
 	rates   map[Member]*bucket
@@ -155,6 +158,8 @@ func (j *Judge) TellAt(at time.Time, e Event) {
 		j.start(e)
 	case HandleEnd:
 		j.end(e)
+	case Seeking, Sought, SeekReturned:
+		j.tellSeeking(e)
 	case Paused:
 		j.paused(e)
 	case Resuming:
@@ -265,6 +270,7 @@ func (j *Judge) check() {
 	j.checkOrphans()
 	j.checkExpired()
 	j.checkFetched()
+	j.checkMoves()
 }
 
 // Settled also decides what must be true when all is healed and at rest: every

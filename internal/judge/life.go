@@ -271,10 +271,13 @@ func (j *Judge) alive(process string, e Event) {
 }
 
 // Idle reports whether nothing of a process is under way that its stop would
-// have to wait for: no handler, and no send without an answer or with an unknown one.
+// have to wait for: no handler, no seek, and no send without an answer or with an unknown one.
 func (j *Judge) Idle(process string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.seeksOf(process) {
+		return false
+	}
 	for _, h := range j.running {
 		if h.Member.Process == process {
 			return false

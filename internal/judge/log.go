@@ -41,6 +41,12 @@ type groupLog struct {
 	committed  int64             // -1 if nothing
 	named      []Span            // what a commit has named as done above that
 
+	// What follows is known of an account that a seek has begun.
+	before  *groupLog // the account of before
+	sought  bool
+	by      Member // who has moved the position; its Process is "" if no member has
+	claimed bool   // a claim has begun since
+
 	// The log's first records that are done or need not be, and the latest event
 	// by which each and all before it were.
 	through []uint64
@@ -50,6 +56,7 @@ type groupLog struct {
 // all of a span.
 type query struct {
 	groupPartition
+	account   *groupLog
 	offset    int64
 	seq       uint64
 	invariant string
@@ -136,9 +143,12 @@ func (j *Judge) truncated(e Truncated) {
 	}
 	l.truncated = true
 	for k, g := range j.groups {
-		if k.partition == e.Partition {
+		if k.partition != e.Partition {
+			continue
+		}
+		l.reused = max(l.reused, g.committed)
+		for ; g != nil; g = g.before {
 			g.through = g.through[:min(i, len(g.through))]
-			l.reused = max(l.reused, g.committed)
 		}
 	}
 }
@@ -149,10 +159,11 @@ func (j *Judge) committed(e CommitApplied) {
 	if e.Offset < g.committed {
 		j.violate("commit-moved-back", "%+v, before it %d", e, g.committed)
 	}
+	j.commitSought(e, g)
 	g.committed, g.named = e.Offset, e.Done
-	j.queries = append(j.queries, query{groupPartition: k, offset: e.Offset, seq: j.seq, invariant: "commit-beyond-done"})
+	j.queries = append(j.queries, query{groupPartition: k, account: g, offset: e.Offset, seq: j.seq, invariant: "commit-beyond-done"})
 	for _, s := range e.Done {
-		j.queries = append(j.queries, query{groupPartition: k, offset: s.To, seq: j.seq, invariant: "named-but-not-done", span: s})
+		j.queries = append(j.queries, query{groupPartition: k, account: g, offset: s.To, seq: j.seq, invariant: "named-but-not-done", span: s})
 	}
 }
 
@@ -192,7 +203,7 @@ func (j *Judge) answerQueries() {
 }
 
 func (j *Judge) answerQuery(q query) {
-	g, l := j.group(q.groupPartition), j.log(q.partition)
+	g, l := q.account, j.log(q.partition)
 	g.advance(l)
 	i := l.index(q.offset)
 	switch {

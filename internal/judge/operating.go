@@ -108,6 +108,9 @@ func (j *Judge) Pausing(m Member, p Partition) (paused, ending bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	ending = j.life(m).state != "running"
+	if c := j.claims[claimKey{m, p}]; c != nil {
+		ending = ending || j.mayDrain(c, m, p)
+	}
 	for _, h := range j.running {
 		ending = ending || h.Member == m && h.Context.over()
 	}
@@ -214,7 +217,9 @@ func (j *Judge) checkRate(e HandleStart) {
 	if b.tokens < 1-1e-3-j.kept(e.Member) && !probe && j.overdue(b.changed) {
 		j.violate("rate-exceeded", "%+v: %v of a record are left of %v per second", e, b.tokens, b.perSecond)
 	}
-	b.tokens -= float64(len(e.Records))
+	if b.tokens -= float64(len(e.Records)); !j.overdue(b.changed) {
+		b.tokens = max(b.tokens, 0) // some were on their way as the rate changed, and count against none
+	}
 	b.lastly, b.left = j.now, b.tokens
 }
 

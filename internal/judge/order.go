@@ -235,6 +235,7 @@ func (j *Judge) offered(e Offered) {
 	switch {
 	case e.Ready <= 0 && !e.Paused:
 	case c == nil || c.ended || c.context.Context == nil || c.context.over(): // its end may be near
+	case j.mayDrain(c, e.Member, e.Partition):
 	case told && !off.on, j.stops[e.Member.Process] != nil, j.life(e.Member).state != "running":
 	case j.severed[e.Member], !j.expiring[e.Member].IsZero(), j.holds[e.Member].active:
 	case len(j.pauses[e.Member].of(e.Partition)) > 0:

@@ -12,34 +12,36 @@ type claimKey struct {
 
 // A claim is one ownership of one partition by one member.
 type claim struct {
-	Ordered              // what its member keeps
-	calls    []*handling // those that run or have ended lately; if one follows the other, the last one
-	before   *claim      // the member's claim on the same partition before
-	context  Context
-	since    uint64              // the event with which it began
-	halted   bool                // a call has been made though its context was over
-	start    int64               // what was committed as it began, or -1
-	named    []Span              // and what was named as done above that
-	haltedAt time.Time           // when that context was over, if a handler has noticed; or zero
-	onWay    int                 // calls that have been made though its context was over
-	runs     int                 // calls that run
-	fullAt   time.Time           // when it had as many of them as it may have, at the latest
-	over     map[int64]time.Time // by offset: when what it has handed out was done
-	lasts    map[string]int64    // by lane: the last record that it has handed out
-	ended    bool
-	endedAt  time.Time
-	endBy    time.Time // its topic is gone, so that it must end by then; or zero
-	goneAt   time.Time // when its topic went, or zero
-	lost     bool
-	first    int64 // the offsets of the call made last, or -1
-	last     int64
-	ok       bool          // it went well, and nothing is open
-	open     []*openRecord // handed out and not done, in order
-	attempts int           // at the first of them
-	failures int           // in a row, as it was recorded; 0 if it was not
-	timed    bool          // something else than the backoff decides when the next call comes
-	retries  bool          // a call has failed, under it or an earlier one
-	failedAt time.Time
+	Ordered               // what its member keeps
+	calls     []*handling // those that run or have ended lately; if one follows the other, the last one
+	before    *claim      // the member's claim on the same partition before
+	context   Context
+	account   *groupLog           // of the group, as it began: a seek begins another one
+	since     uint64              // the event with which it began
+	calledSeq uint64              // the event of the latest call while its context was not over
+	halted    bool                // a call has been made though its context was over
+	start     int64               // what was committed as it began, or -1
+	named     []Span              // and what was named as done above that
+	haltedAt  time.Time           // when that context was over, if a handler has noticed; or zero
+	onWay     int                 // calls that have been made though its context was over
+	runs      int                 // calls that run
+	fullAt    time.Time           // when it had as many of them as it may have, at the latest
+	over      map[int64]time.Time // by offset: when what it has handed out was done
+	lasts     map[string]int64    // by lane: the last record that it has handed out
+	ended     bool
+	endedAt   time.Time
+	endBy     time.Time // its topic is gone, so that it must end by then; or zero
+	goneAt    time.Time // when its topic went, or zero
+	lost      bool
+	first     int64 // the offsets of the call made last, or -1
+	last      int64
+	ok        bool          // it went well, and nothing is open
+	open      []*openRecord // handed out and not done, in order
+	attempts  int           // at the first of them
+	failures  int           // in a row, as it was recorded; 0 if it was not
+	timed     bool          // something else than the backoff decides when the next call comes
+	retries   bool          // a call has failed, under it or an earlier one
+	failedAt  time.Time
 }
 
 // An overlap is a partition with two owners who both should know better.
@@ -108,10 +110,11 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 	if j.stops[e.Member.Process] != nil {
 		return // its time may be up, and its handlers are let be
 	}
-	c, g := j.ending(claimKey{e.Member, p}), j.group(groupPartition{e.Member.Group, p})
+	c := j.ending(claimKey{e.Member, p})
 	if c == nil {
 		return
 	}
+	g := c.account
 	switch {
 	case c.many():
 		j.checkNamed(e, p, c, g)
@@ -119,8 +122,9 @@ func (j *Judge) checkRevoke(e Revoked, p Partition) {
 		j.violate("not-committed-at-revoke", "%+v: %v is done up to %d, committed at %d", e, p, c.last, g.committed)
 	}
 	began := j.now.Add(-e.Took)
+	sought := j.soughtAfter(e.Member, p, began) // which leaves handlers in peace at first
 	for _, h := range c.calls {
-		if h.ranOn(began) && !h.cancelledBy(began.Add(j.rules.Grace)) {
+		if !sought && h.ranOn(began) && !h.cancelledBy(began.Add(j.rules.Grace)) {
 			j.violate("handler-not-cancelled", "%+v as %+v began", h.HandleStart, e)
 		}
 	}
@@ -149,10 +153,13 @@ func (j *Judge) assign(m Member, p Partition) {
 		c.ended, c.lost, c.endedAt = true, true, j.now
 		j.late[key] = c
 	}
-	c := &claim{Ordered: j.orders[m], since: j.seq, start: j.group(k).committed, first: -1, last: -1, ok: true}
+	g := j.group(k)
+	g.claimed = true
+	c := &claim{Ordered: j.orders[m], account: g, since: j.seq, start: g.committed, first: -1, last: -1, ok: true}
 	if !c.Unnamed {
-		c.named = j.log(p).heeded(j.group(k).named)
+		c.named = j.log(p).heeded(g.named)
 	}
+	j.forgetSought(key, c)
 	for offset := range j.attempts[key] {
 		if offset < c.start || covers(c.named, offset) {
 			delete(j.attempts[key], offset)
@@ -193,6 +200,9 @@ func (j *Judge) endClaim(m Member, p Partition, lost bool) {
 		j.violate("not-fenced", "%v has let go of %v only at %v, the group gave it up at %v", m, p, j.now, j.expiring[m])
 	}
 	c.ended, c.endedAt, c.lost = true, j.now, lost
+	if lost {
+		j.doubtFailures(key, c)
+	}
 	k := groupPartition{m.Group, p}
 	j.overlaps = slices.DeleteFunc(j.overlaps, func(o overlap) bool {
 		if o.groupPartition != k || o.old != m && o.new != m {

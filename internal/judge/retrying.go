@@ -82,7 +82,7 @@ func (j *Judge) passedOver(e PassedOver) {
 	if c != nil && !c.ended && c.over != nil {
 		c.over[e.Offset] = j.now
 	}
-	j.doneOne(e.Member, e.Partition, m.Record, j.seq)
+	j.doneBy(e.Member, e.Partition, m.Record)
 }
 
 // forwarded holds that a broker has the copy because of which a record counts as done, that
@@ -92,14 +92,14 @@ func (j *Judge) forwarded(e Forwarded) {
 	if e.Retry {
 		do = "retry topic"
 	}
-	o, _ := j.givenUp(e.Member, e.Partition, e.Offset, e.Attempts, do)
+	o, lives := j.givenUp(e.Member, e.Partition, e.Offset, e.Attempts, do)
 	if o == nil {
 		j.violate("skipped-unhanded", "%+v", e)
 		return
 	}
 	m, marked := j.marks[place{e.Partition, e.Offset}]
 	if !marked && !e.Retry {
-		if _, done := j.group(groupPartition{e.Member.Group, e.Partition}).done[o.Value]; !done {
+		if !j.isDoneBy(e.Member, e.Partition, o.Record, lives) {
 			j.violate("forwarded-without-copy", "%+v", e)
 		}
 		return
@@ -120,7 +120,11 @@ func (j *Judge) forwarded(e Forwarded) {
 		j.violate("one-copy-for-two", "%+v, and %+v", e, u)
 	}
 	j.used[to] = by
-	j.doneOne(e.Member, e.Partition, o.Record, j.seq)
+	if lives {
+		j.doneBy(e.Member, e.Partition, o.Record)
+		return
+	}
+	j.group(groupPartition{e.Member.Group, e.Partition}).doneBefore(o.Value, j.seq)
 }
 
 // waits reports whether the next record of a retry topic that a claim has not handed out may

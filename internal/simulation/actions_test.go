@@ -74,6 +74,8 @@ func (w *world) actions(t *rapid.T) map[string]func(*rapid.T) {
 		{"resume", w.resume, 3},
 		{"set rate", w.setRate, 1},
 		{"stray", w.stray, retrying},
+		{"seek", w.seek, 1},
+		{"seek off", w.seekOff, 0},
 		{"foreign member", w.joinForeign, 0},
 		{"foreign members leave", w.leaveForeign, 0},
 	}

@@ -41,7 +41,8 @@ func (w *world) resume(t *rapid.T) {
 		} else if len(ps) > 0 {
 			w.operate(t, func(bool) { n.resume(s.JobName, ps[:1]) })
 		} else if s.Paused { // that does not lift it
-			w.operate(t, func(bool) { n.resume(s.JobName, w.somePartitions(t, s.Group)) })
+			others := w.somePartitions(t, s.Group)
+			w.operate(t, func(bool) { n.resume(s.JobName, others) })
 		}
 	}
 }

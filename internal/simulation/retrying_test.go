@@ -276,6 +276,8 @@ func (h hook) retried(e kafka.Event) {
 		w.recordDead()
 		w.judge.Tell(judge.PassedOver{Member: h.n.member(e.JobName), Partition: judgedOne(e.TopicPartition), Offset: e.Offset})
 		w.stats.strike("passed over")
+	default:
+		h.positionsMoved(e)
 	}
 }
 

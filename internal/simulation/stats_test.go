@@ -50,6 +50,8 @@ var strikes = []string{
 	"order by key: records wait behind their key", "order by key: several records back off", "order none: several records back off",
 	"order by key: records back off beside handlers", "order none: records back off beside handlers",
 	"order by key: done above the position", "order none: done above the position",
+	"seek: moved back", "seek: moved forward", "seek: nothing", "seek: off", "seek: done", "seek: unknown outcome", "seek: ended by its context",
+	"seek: refused, not owned", "seek: refused, not running", "seek: refused, out of the log", "seek: refused, the group has members", "seek: the claim had ended",
 	"key fails", "key panics", "key slow", "key deaf", "key blocks",
 }
 

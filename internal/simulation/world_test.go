@@ -38,6 +38,7 @@ type world struct {
 	foreign   []*memory.Foreign         // members of other programs
 	damaged   map[judge.Partition]int64 // the first record of each that cannot be read
 
+	seeks      seeks
 	calmly     atomic.Bool    // quiet, as of the latest step
 	napping    atomic.Int32   // hooks that sleep
 	operations opCount        // that hooks have seen begin, and that have not ended
@@ -222,6 +223,11 @@ func rarely(t *rapid.T, what string) bool { return rapid.IntRange(0, 3).Draw(t, 
 // observe sees all commits that the broker applies.
 func (w *world) observe(c memory.Commit) {
 	p := judge.Partition{Topic: c.Topic, Number: c.Partition}
+	if c.Seek {
+		w.sought(c, p)
+		return
+	}
+	w.committed(c, p)
 	if c.Gap {
 		w.judge.Tell(judge.Positioned{Group: c.Group, Partition: p, Offset: c.Offset})
 		return
