@@ -28,6 +28,13 @@
 // While an operator has paused a partition of a member ([Paused]) nothing is handed out, and
 // a rate ([Rated]) holds over any time, whatever becomes of claims meanwhile.
 //
+// A position moves back, or over records that are not done, by a seek alone ([Sought]), and
+// only while a call ([Seeking]) asks for that. The call must say so as it returns
+// ([SeekReturned]), and what it says to have moved must have been moved. From then on every
+// record at or above the new position must be done again, by a claim that has begun since:
+// what earlier claims come to counts for what was before the seek. No commit comes between a
+// seek and the next claim. The attempts of the partition are counted from zero.
+//
 // Events are numbered as they are recorded. What one goroutine does before another
 // one can act on it must be recorded before that: the end of a handler before it
 // returns, a commit before its answer.

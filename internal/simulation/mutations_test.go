@@ -31,8 +31,8 @@ type mutation struct {
 }
 
 // mutations are all planted bugs: those below, those of partitions whose records are
-// handled many at once, and those of pauses, rates and retry topics.
-var mutations = slices.Concat(serialMutations, orderMutations, operatingMutations)
+// handled many at once, those of pauses, rates and retry topics, and those of seeks.
+var mutations = slices.Concat(serialMutations, orderMutations, operatingMutations, seekingMutations)
 
 func planted(all [][4]string) (ms []mutation) {
 	for _, m := range all {
