@@ -44,7 +44,7 @@ type groupLog struct {
 	// What follows is known of an account that a seek has begun.
 	before  *groupLog // the account of before
 	sought  bool
-	by      Member // who has moved the position; its Process is "" if no member has
+	by      Member // which moved the position; its Process is "" if no member has
 	claimed bool   // a claim has begun since
 
 	// The log's first records that are done or need not be, and the latest event

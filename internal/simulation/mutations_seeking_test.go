@@ -3,7 +3,8 @@ package simulation
 // seekingMutations are bugs of seeks.
 var seekingMutations = planted([][4]string{
 	// The old claim and the new position.
-	{"seek racing a handler", "memory/seek.go", "\tif err = r.drains.revoke(ks); err == nil {\n", "\tgo r.drains.revoke(ks)\n\tif true {\n"},
+	{"seek racing a handler", "session_claims.go", "stuck := awaitLanes(drained, parts)", "stuck := awaitLanes(drained, slices.DeleteFunc(slices.Clone(parts), func(p *partition) bool { return p.sought.Load() }))"},
+	{"a seek moves while the old claim drains", "memory/seek.go", "\tif err = r.drains.revoke(ks); err == nil {\n", "\tgo r.drains.revoke(ks)\n\tif true {\n"},
 	{"old claim's marks flushed after the seek", "memory/seek.go", "\tif err = r.drains.revoke(ks); err == nil {\n\t\terr = r.move(s)\n\t}\n", "\tif err = r.move(s); err == nil {\n\t\terr = r.drains.revoke(ks)\n\t}\n"},
 	{"a seek does not halt the old claim", "session_claims.go", "\t\t\tp.brake.halt(nil)\n\t\t} else {\n", "\t\t\tp.brake.free()\n\t\t} else {\n"},
 	{"a seek to where the claim was", "memory/seek.go", "\t\tc.store(k, m, Commit{Seek: true})\n", "\t\tm.Offset = max(m.Offset, k.committed.offset)\n\t\tc.store(k, m, Commit{Seek: true})\n"},
@@ -28,6 +29,4 @@ var seekingMutations = planted([][4]string{
 	{"a seek forgets the pauses of later claims", "seek.go", "\t\tp.sought.Store(true)\n", "\t\tp.sought.Store(true)\n\t\ts.job.pauses.note(false, nil)\n"},
 	{"a seek forgets the hold", "seek.go", "\t\tp.sought.Store(true)\n", "\t\tp.sought.Store(true)\n\t\tp.brake.setHeld(false)\n"},
 	{"attempts survive a seek", "job_ledger.go", "\tif expected && to == c.Start {\n", "\tif expected && to < c.Start {\n"},
-	{"attempts survive a seek with a lost answer", "seek.go", "err != nil && !errors.Is(err, ErrUnknownOutcome) {\n\t\t\tp.sought", "err != nil {\n\t\t\tp.sought"},
-	{"a seek forgets attempts though it was refused", "seek.go", "\t\t\tp.sought.Store(false)\n\t\t\tledger.unexpect(m.TopicPartition)\n", "\t\t\tp.sought.Store(false)\n\t\t\tledger.forget(m.TopicPartition, 0)\n"},
 })
