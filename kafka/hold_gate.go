@@ -9,16 +9,16 @@ func (l *lane) gate() (open bool) {
 	if l.brake.free() {
 		return true
 	}
-	turned := l.brake.turned()
+	pauseChanged := l.brake.pauseChanged()
 	switch {
 	case l.brake.paused():
 		l.unprobe()
 		defer l.parkAtGate()()
-		l.awaitTurn(turned)
+		l.awaitTurn(pauseChanged)
 	case l.brake.held() && l.ticket == nil:
 		l.unpay()
 		defer l.parkAtGate()()
-		l.awaitProbe(turned)
+		l.awaitProbe(pauseChanged)
 	default:
 		return true
 	}
@@ -36,9 +36,9 @@ func (l *lane) parkAtGate() (past func()) {
 }
 
 // awaitTurn waits until an operator's pause begins or ends.
-func (l *lane) awaitTurn(turned <-chan struct{}) {
+func (l *lane) awaitTurn(pauseChanged <-chan struct{}) {
 	select {
-	case <-turned:
+	case <-pauseChanged:
 	case <-l.brake.haltC:
 	case <-l.failing.kick:
 	}
@@ -46,7 +46,7 @@ func (l *lane) awaitTurn(turned <-chan struct{}) {
 
 // awaitProbe waits while the consumer is held, until this lane may hand out the probe, or
 // something else has to be looked at.
-func (l *lane) awaitProbe(turned <-chan struct{}) {
+func (l *lane) awaitProbe(pauseChanged <-chan struct{}) {
 	t := &gateTicket{partition: keyOf(l.claim), admit: make(chan admission, 1)}
 	for _, f := range l.open {
 		if t.retry.Before(f.due()) {
@@ -61,7 +61,7 @@ func (l *lane) awaitProbe(turned <-chan struct{}) {
 		l.env.hold.withdraw(t)
 	case <-l.failing.kick:
 		l.env.hold.withdraw(t)
-	case <-turned:
+	case <-pauseChanged:
 		l.env.hold.withdraw(t)
 	}
 }

@@ -24,8 +24,8 @@ type brake struct {
 	sends    context.Context
 	endSends context.CancelFunc
 
-	mu   sync.Mutex
-	turn chan struct{} // closed and replaced when an operator's pause begins or ends
+	mu          sync.Mutex
+	pauseChange chan struct{} // closed and replaced when an operator's pause begins or ends
 
 	asking []*rateTicket // wait for their turn at the rate, whose mutex guards it
 }
@@ -40,7 +40,7 @@ const (
 )
 
 func newBrake(ctx context.Context) *brake {
-	b := &brake{haltC: make(chan struct{}), turn: make(chan struct{})}
+	b := &brake{haltC: make(chan struct{}), pauseChange: make(chan struct{})}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	b.sends, b.endSends = context.WithCancel(context.WithoutCancel(ctx))
 	return b
@@ -81,17 +81,17 @@ func (b *brake) setPaused(paused bool) {
 	} else {
 		b.flags.And(^uint32(flagPaused))
 	}
-	close(b.turn)
-	b.turn = make(chan struct{})
+	close(b.pauseChange)
+	b.pauseChange = make(chan struct{})
 }
 
-// turned returns a channel that is closed when an operator's pause begins or ends. A lane
+// pauseChanged returns a channel that is closed when an operator's pause begins or ends. A lane
 // asks for it before it asks whether there is a pause. Otherwise this could happen: a lane
 // finds the partition paused, the pause ends, and the lane waits for the end of the next.
-func (b *brake) turned() <-chan struct{} {
+func (b *brake) pauseChanged() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.turn
+	return b.pauseChange
 }
 
 // setRated sets or lifts the flag of a rate.

@@ -31,20 +31,20 @@ type crew struct {
 	lanes  sync.WaitGroup // those that have a goroutine, or ask for a place of the consumer
 
 	// What follows is guarded by the intake's mutex, as the window is.
-	window    *lanes.Window
-	open      bool           // lanes may begin: those of the claim before have ended
-	seats     map[*seat]bool // all of them
-	free      *seat          // those without a goroutine, linked by next
-	live      int            // those with one
-	taken     int            // places
-	coming    int            // of these, those of lanes that have not looked for a record yet
-	failed    int            // lanes whose record has failed, or waits for the end of a hold or a pause; a status shows them as BackingOff
-	returning []*seat        // of these, those that wait for a place, in order
-	turn      bool           // the latest record that was taken had failed before
-	rateTurn  *rateTicket    // waits, for a record that no lane has taken; nil if none does
-	leave     int            // records that the rate has allowed and no lane has taken
-	gated     int            // lanes that have a record, and wait or will wait at the gate
-	left      int            // records that lanes have left undone as they ended
+	window     *lanes.Window
+	open       bool           // lanes may begin: those of the claim before have ended
+	seats      map[*seat]bool // all of them
+	free       *seat          // those without a goroutine, linked by next
+	live       int            // those with one
+	taken      int            // places
+	coming     int            // of these, those of lanes that have not looked for a record yet
+	failed     int            // lanes whose record has failed, or waits for the end of a hold or a pause; a status shows them as BackingOff
+	returning  []*seat        // of these, those that wait for a place, in order
+	tookFailed bool           // the latest record that was taken had failed before
+	rateTurn   *rateTicket    // waits, for a record that no lane has taken; nil if none does
+	admitted   int            // records that the rate has allowed and no lane has taken
+	gated      int            // lanes that have a record, and wait or will wait at the gate
+	leftUndone int            // records that lanes have left undone as they ended
 
 	asking []*seat // wait for a place of the consumer; the mutex of places guards it
 }
@@ -63,7 +63,7 @@ type seat struct {
 	kicked bool             // it has left the queue for a place because an operator asked; its goroutine's
 
 	offset int64 // of the record, or -1
-	has    bool  // the window does not know that the record is done
+	undone bool  // the window does not know that the record is done
 	placed bool  // it has a place
 	owns   bool  // and one of the consumer's
 	coming bool  // its lane has not looked for a record yet
@@ -169,7 +169,7 @@ func (c *crew) begin(first *seat) {
 	}
 	if waits && c.brake.rated() {
 		c.intake.mu.Lock()
-		c.unleave()
+		c.unadmit()
 		c.intake.mu.Unlock()
 	}
 }
@@ -211,9 +211,9 @@ func (s *seat) end() {
 	owned := s.giveUp()
 	clean := l.i == len(l.run.Records) && len(l.open) == 0
 	l.run.Records, s.one[0], l.i, l.attempt = nil, driver.Record{}, 0, 0
-	if s.has {
-		s.has = false
-		c.left++
+	if s.undone {
+		s.undone = false
+		c.leftUndone++
 	}
 	s.offset, s.kicked = -1, false
 	c.live--
@@ -265,7 +265,7 @@ func (s *seat) settle() (moved bool) {
 	if !s.passed {
 		return false
 	}
-	s.passed, s.has = false, false
+	s.passed, s.undone = false, false
 	s.crew.window.Finish(s.slot)
 	return true
 }
@@ -317,10 +317,10 @@ func (s *seat) handOver() *seat {
 		return nil
 	}
 	r := c.returning[0]
-	if c.turn && r.lane.ticket == nil && !c.still() && c.window.Counts().Ready > 0 && c.payable() {
+	if c.tookFailed && r.lane.ticket == nil && !c.still() && c.window.Counts().Ready > 0 && c.payable() {
 		return nil
 	}
-	c.turn = true
+	c.tookFailed = true
 	c.returning = c.returning[1:]
 	r.placed, s.placed = true, false
 	r.owns, s.owns = s.owns, false
@@ -339,8 +339,8 @@ func (s *seat) pick() bool {
 		return false
 	}
 	s.lane.paid = c.brake.rated()
-	c.turn = false
-	s.slot, s.one[0], s.offset, s.has = slot, *r, r.Offset, true
+	c.tookFailed = false
+	s.slot, s.one[0], s.offset, s.undone = slot, *r, r.Offset, true
 	return true
 }
 
@@ -517,5 +517,5 @@ func (c *crew) fill(ps *PartitionStatus) {
 	defer c.intake.mu.Unlock()
 	n := c.window.Counts()
 	ps.Undone, ps.Waiting, ps.DoneAbove = n.Undone, n.Waiting, n.Done
-	ps.BackingOff, ps.Workers = c.failed, max(0, n.Running-c.failed-c.left)
+	ps.BackingOff, ps.Workers = c.failed, max(0, n.Running-c.failed-c.leftUndone)
 }

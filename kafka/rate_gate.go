@@ -28,7 +28,7 @@ func (l *lane) allowed() bool {
 	if !l.brake.rated() || l.paid || l.ticket != nil || l.i == len(l.run.Records) {
 		return true
 	}
-	turned := l.brake.turned()
+	pauseChanged := l.brake.pauseChanged()
 	if l.brake.waits() {
 		return false // the gate is next
 	}
@@ -43,7 +43,7 @@ func (l *lane) allowed() bool {
 	case <-l.turn.admit:
 		l.paid = !l.turn.free
 		return false
-	case <-turned:
+	case <-pauseChanged:
 	case <-l.brake.haltC:
 	case <-l.failing.kick:
 	}
@@ -70,25 +70,25 @@ func (c *crew) fresh() int {
 	if n == 0 || c.taken >= c.most || !c.brake.rated() {
 		return n
 	}
-	if most := c.leave + c.env.rate.room(); most > 0 {
+	if most := c.admitted + c.env.rate.room(); most > 0 {
 		return min(n, most)
 	}
 	if c.coming == 0 || c.env.places == nil { // else that lane waits for a place, and asks when it has one
 		c.askRate()
 	}
-	return c.leave
+	return c.admitted
 }
 
 // payable reports whether the rate allows a record now.
 func (c *crew) payable() bool {
-	return !c.brake.rated() || c.leave > 0 || c.env.rate.room() > 0
+	return !c.brake.rated() || c.admitted > 0 || c.env.rate.room() > 0
 }
 
 // pay takes a record out of the rate's bucket for a lane that is about to take one.
 func (c *crew) pay() bool {
 	switch {
-	case c.leave > 0:
-		c.leave--
+	case c.admitted > 0:
+		c.admitted--
 		return true
 	case !c.brake.rated() || c.env.rate.try(1):
 		return true
@@ -107,7 +107,7 @@ func (c *crew) askRate() {
 	}
 	t := &rateTicket{brake: c.brake, crew: c}
 	if c.env.rate.ask(t) {
-		c.leave++
+		c.admitted++
 	} else {
 		c.rateTurn = t
 	}
@@ -119,16 +119,16 @@ func (c *crew) unaskRate() {
 		c.env.rate.withdraw(c.rateTurn) // if it has just been served, granted finds that it is not asked for
 		c.rateTurn = nil
 	}
-	c.unleave()
+	c.unadmit()
 }
 
-// unleave puts back what was allowed and is not used at once. Otherwise this could happen:
+// unadmit puts back what was allowed and is not used at once. Otherwise this could happen:
 // all places of the consumer are taken for ten seconds, the rate allows each partition a
 // record meanwhile, and then all of these are handed out together.
-func (c *crew) unleave() {
-	if c.leave > 0 {
-		c.env.rate.refund(c.leave)
-		c.leave = 0
+func (c *crew) unadmit() {
+	if c.admitted > 0 {
+		c.env.rate.refund(c.admitted)
+		c.admitted = 0
 	}
 }
 
@@ -144,10 +144,10 @@ func (c *crew) granted(t *rateTicket) {
 	var seats *seat
 	if wanted {
 		if !t.free {
-			c.leave++
+			c.admitted++
 		}
 		if seats = c.staff(); seats == nil && c.coming > 0 && c.env.places != nil {
-			c.unleave() // a lane waits for a place, and asks when it has one
+			c.unadmit() // a lane waits for a place, and asks when it has one
 		}
 	}
 	c.intake.mu.Unlock()
