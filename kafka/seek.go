@@ -107,6 +107,8 @@ func (p Position) in(found driver.FoundOffsets) (int64, error) {
 // with an error that wraps ErrGroupHasMembers, while the group has members in other
 // processes, and with an InstanceID until the session of the last one has timed out.
 //
+// PreviewSeek says beforehand how many records would be handled again or skipped.
+//
 // nil says that the position of every partition is durable. Otherwise a *SeekError says for
 // which it is not, or is not known to be, and where the group is there now; the others have
 // been moved. Its errors wrap ErrUnknownOutcome if no answer came, and ErrClaimEnded if the
@@ -140,19 +142,9 @@ func (m *Manager) Seek(ctx context.Context, jobName string, to Position, ps ...T
 }
 
 func (j *job) seek(ctx context.Context, to Position, ps []TopicPartition) error {
-	if ctx == nil {
-		return errors.New("ctx is nil")
-	}
-	ps = slices.Clone(ps)
-	slices.SortFunc(ps, TopicPartition.compare)
-	ps = slices.Compact(ps)
-	if err := to.check(len(ps)); err != nil {
+	ps, err := j.sought(ctx, to, ps)
+	if err != nil {
 		return err
-	}
-	for _, p := range ps {
-		if err := j.reads(p); err != nil {
-			return err
-		}
 	}
 	if err := j.m.beginAsk(); err != nil {
 		return err
@@ -189,7 +181,26 @@ func (j *job) seek(ctx context.Context, to Position, ps []TopicPartition) error 
 	return s.report(ctx, g, err)
 }
 
-// A seek is one call of Seek.
+// sought checks the arguments of a seek, and returns the partitions in order, each once.
+func (j *job) sought(ctx context.Context, to Position, ps []TopicPartition) ([]TopicPartition, error) {
+	if ctx == nil {
+		return nil, errors.New("ctx is nil")
+	}
+	ps = slices.Clone(ps)
+	slices.SortFunc(ps, TopicPartition.compare)
+	ps = slices.Compact(ps)
+	if err := to.check(len(ps)); err != nil {
+		return nil, err
+	}
+	for _, p := range ps {
+		if err := j.reads(p); err != nil {
+			return nil, err
+		}
+	}
+	return ps, nil
+}
+
+// A seek is one call of Seek or PreviewSeek.
 type seek struct {
 	job    *job
 	to     Position

@@ -74,6 +74,11 @@ func (m *member) HighWatermark(c *driver.Claim) int64 {
 	return m.Consumer.(driver.HighWatermarker).HighWatermark(c)
 }
 
+// Seek implements driver.Seeker.
+func (m *member) Seek(ctx context.Context, to []driver.Mark) error {
+	return m.Consumer.(driver.Seeker).Seek(ctx, to)
+}
+
 // SessionDeadline implements driver.SessionDeadliner.
 func (m *member) SessionDeadline() time.Time {
 	return m.Consumer.(driver.SessionDeadliner).SessionDeadline()

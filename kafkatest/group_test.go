@@ -354,3 +354,18 @@ func TestAnotherManagerInTheGroup(t *testing.T) {
 		require.Len(t, s.Partitions, 2, "after the crash")
 	})
 }
+
+// A seek moves a consumer of a test, too.
+func TestSeek(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := kafkatest.New(t)
+		k.Start(kafka.NewConsumer(kafka.ConsumerConfig{JobName: "orders", Topic: "orders", ConsumerGroup: "shop", BootstrapServers: "localhost:9092"},
+			func(context.Context, *kafka.Message) error { return nil }))
+		r := k.Send("orders", "1", "good")
+		k.WaitHandled(r)
+		require.NoError(t, k.Seek(t.Context(), "orders", kafka.AtBeginning()))
+		k.WaitAttempts(r, 2)
+		k.WaitCommitted("orders")
+		assert.Equal(t, int64(1), k.Committed("orders", "orders", 0))
+	})
+}
