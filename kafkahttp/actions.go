@@ -20,17 +20,35 @@ import (
 	"github.com/aarontianqx/gopkg/kafka"
 )
 
-// An action is something that an operator does to a consumer. It returns what was done.
-type action func(h *handler, ctx context.Context, o *order) (done string, err error)
+// An action is something that an operator does to a consumer.
+type action func(h *handler, ctx context.Context, o *order) (answer, error)
 
 // actions are all of them, by the last element of their path.
 var actions = map[string]action{
-	"switch":   (*handler).switchConsumer,
-	"resolve":  (*handler).resolve,
-	"end-hold": (*handler).endHold,
-	"pause":    (*handler).pause,
-	"resume":   (*handler).resume,
-	"rate":     (*handler).setRate,
+	"switch":   says((*handler).switchConsumer),
+	"resolve":  says((*handler).resolve),
+	"end-hold": says((*handler).endHold),
+	"pause":    says((*handler).pause),
+	"resume":   says((*handler).resume),
+	"rate":     says((*handler).setRate),
+	"seek":     (*handler).seek,
+}
+
+// An answer says what an action has done, or would do.
+type answer struct {
+	Done       string      `json:"done,omitempty"`
+	Would      string      `json:"would,omitempty"` // of a dry run
+	Partitions []movedJSON `json:"partitions,omitempty"`
+
+	ask *ask // what a page asks before the action is carried out
+}
+
+// says makes an action of what only says what was done.
+func says(do func(h *handler, ctx context.Context, o *order) (done string, err error)) action {
+	return func(h *handler, ctx context.Context, o *order) (answer, error) {
+		done, err := do(h, ctx, o)
+		return answer{Done: done}, err
+	}
 }
 
 // An order is the body of an action.
@@ -43,6 +61,10 @@ type order struct {
 	Confirm   bool   `json:"confirm"`
 
 	PerSecond *float64 `json:"perSecond"`
+
+	To     string `json:"to"`
+	Time   string `json:"time"`
+	DryRun bool   `json:"dryRun"`
 }
 
 // errBad is wrapped by the error of an order that makes no sense.
@@ -184,29 +206,46 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, codeOf(err), text(err))
 		return
 	}
-	done, err := do(h, r.Context(), o)
+	c := http.NewResponseController(w) // the timeouts of http.Server would cut an action that takes long
+	_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})
+	a, err := do(h, r.Context(), o)
 	switch {
-	case err != nil && h.hideErrors && !own(err):
-		h.refuse(w, r, codeOf(err), "the manager has refused that")
+	case err != nil && h.hideErrors:
+		h.refuseOf(w, r, o.Consumer, codeOf(err), withoutCause(err))
 	case err != nil:
-		h.refuse(w, r, codeOf(err), text(err))
+		h.refuseOf(w, r, o.Consumer, codeOf(err), text(err))
 	case !isForm(r):
-		writeJSON(w, http.StatusOK, map[string]string{"done": done})
+		writeJSON(w, http.StatusOK, a)
+	case a.ask != nil:
+		h.writePage(w, http.StatusOK, &page{Title: a.ask.Title, Up: true, Ask: a.ask})
 	default:
-		to := "../consumer?" + url.Values{"name": {o.Consumer}, "note": {h.notices.add(done)}}.Encode()
+		to := "../consumer?" + url.Values{"name": {o.Consumer}, "note": {h.notices.add(a.Done)}}.Encode()
 		w.Header().Set("Location", to) // relative to the request, whatever prefix was stripped
 		w.WriteHeader(http.StatusSeeOther)
 	}
 }
 
-// own reports whether err has no text of another program's in it.
-func own(err error) bool {
+// A refusal is a sentence of this package's about an error that can have text of another
+// program's in it.
+type refusal struct {
+	says  string
+	cause error
+}
+
+func (r *refusal) Error() string { return r.says + ": " + r.cause.Error() }
+func (r *refusal) Unwrap() error { return r.cause }
+
+// withoutCause returns the text of err without text of another program's.
+func withoutCause(err error) string {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return printable(r.says)
+	}
 	for _, known := range []error{errBad, errAtWork, kafka.ErrUnknownConsumer, kafka.ErrNotFailing, kafka.ErrClosed} {
 		if errors.Is(err, known) {
-			return true
+			return text(err)
 		}
 	}
-	return false
+	return "the manager has refused that"
 }
 
 func codeOf(err error) int {
@@ -220,6 +259,8 @@ func codeOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, kafka.ErrUnknownConsumer):
 		return http.StatusNotFound
+	case errors.Is(err, kafka.ErrUnsupported):
+		return http.StatusNotImplemented
 	}
 	return http.StatusConflict
 }
@@ -281,10 +322,19 @@ func (o *order) fromForm(f url.Values) error {
 			*o.On, err = strconv.ParseBool(value)
 		case "confirm":
 			o.Confirm, err = strconv.ParseBool(value)
+		case "to":
+			o.To = value
+		case "time":
+			o.Time = value
+		case "dryRun":
+			o.DryRun, err = strconv.ParseBool(value)
 		case "perSecond":
 			o.PerSecond = new(float64)
 			*o.PerSecond, err = strconv.ParseFloat(value, 64)
 		case "offset":
+			if value == "" { // a field that was left empty
+				continue
+			}
 			o.Offset = new(int64)
 			*o.Offset, err = strconv.ParseInt(value, 10, 64)
 		default:
@@ -297,10 +347,24 @@ func (o *order) fromForm(f url.Values) error {
 	return nil
 }
 
+// backTo returns the address of a consumer's page, for the answer to an action.
+func backTo(consumer string) string {
+	return "../consumer?" + url.Values{"name": {consumer}}.Encode()
+}
+
 // refuse answers that a request is not carried out: as JSON, or as a page for a browser.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
+	h.refuseOf(w, r, "", code, why)
+}
+
+// refuseOf is refuse for an action on a consumer, to which the page leads back.
+func (h *handler) refuseOf(w http.ResponseWriter, r *http.Request, consumer string, code int, why string) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		h.writePage(w, code, &page{Title: http.StatusText(code), Up: strings.Count(r.URL.Path, "/") > 1, Post: r.Method == http.MethodPost, Problem: why})
+		p := &page{Title: http.StatusText(code), Up: strings.Count(r.URL.Path, "/") > 1, Post: r.Method == http.MethodPost, Problem: why}
+		if consumer != "" && code != http.StatusNotFound {
+			p.Back, p.BackTo = backTo(consumer), consumer
+		}
+		h.writePage(w, code, p)
 		return
 	}
 	writeJSON(w, code, problem{why})

@@ -63,11 +63,18 @@
 //	pause     consumer, partition (without it the whole consumer)
 //	resume    consumer, partition (without it everything)
 //	rate      consumer, perSecond
+//	seek      consumer, partition (without it as kafka.Manager.Seek); to (beginning, end,
+//	          time or offset), with time (RFC 3339) or offset; dryRun or confirm (true)
 //
 // The answer says what was done: as {"done": "..."}, or for a form by the page. An action
 // that is refused says why, as {"error": "..."}: with 400 if the body makes no sense, 404 for
-// an unknown consumer, and 409 if the manager refuses it, or if the handler is still at the
-// record after the five seconds for which resolve waits.
+// an unknown consumer, 501 if the driver cannot do it, and 409 if the manager refuses it, or
+// if the handler is still at the record after the five seconds for which resolve waits.
+//
+// With dryRun a seek moves nothing. The answer says what it would do: as {"would": "...",
+// "partitions": [...]}, or for a form by a page that asks for the confirmation. The numbers of
+// records are differences of offsets, and so upper bounds. Without dryRun it needs confirm,
+// since it cannot be undone. It goes on when its caller leaves, for at most 30 seconds.
 //
 // # Events
 //

@@ -18,7 +18,8 @@ import (
 type Option struct{ apply func(*handler) }
 
 // WithControls lets the page and its actions change what runs: switch consumers on and
-// off, pause and resume them, change their rates, resolve failing records, end holds.
+// off, pause and resume them, change their rates, resolve failing records, end holds, move
+// their positions.
 // Without it every request but GET and HEAD is refused with 403, and the page has no buttons.
 func WithControls() Option { return Option{func(h *handler) { h.controls = true }} }
 
@@ -42,6 +43,8 @@ type source interface {
 	Pause(jobName string, ps ...kafka.TopicPartition) error
 	Resume(jobName string, ps ...kafka.TopicPartition) error
 	SetRate(jobName string, perSecond float64) error
+	PreviewSeek(ctx context.Context, jobName string, to kafka.Position, ps ...kafka.TopicPartition) ([]kafka.SeekPreview, error)
+	Seek(ctx context.Context, jobName string, to kafka.Position, ps ...kafka.TopicPartition) error
 }
 
 // A handler answers requests about one manager.

@@ -27,6 +27,8 @@ type page struct {
 	Now      time.Time // zero in an update, whose relative times the script fills in
 	Note     string    // what was done
 	Problem  string    // why a request was refused
+	Back     string    // the address of the consumer that it was about
+	BackTo   string    // its name
 
 	Overview bool
 	Counts   []count
@@ -34,6 +36,7 @@ type page struct {
 	Hidden   int    // rows that the page leaves out
 	One      *row   // the consumer of a consumer's page
 	Group    *group // the group of a page of lags
+	Ask      *ask   // what a page asks before an action is carried out
 
 	Producers []kafka.ProducerStatus
 	Events    []line
@@ -139,6 +142,28 @@ func (r *row) ID() string { return "c-" + url.QueryEscape(r.JobName) }
 // TopicList returns the topics for people.
 func (r *row) TopicList() string {
 	return strings.Join(r.Topics[:min(5, len(r.Topics))], ", ") + more(len(r.Topics)-5)
+}
+
+// ExamplePartition names a partition.
+func (r *row) ExamplePartition() string {
+	switch {
+	case len(r.Parts) > 0:
+		return r.Parts[0].Name()
+	case len(r.Topics) > 0:
+		return kafka.TopicPartition{Topic: r.Topics[0]}.String()
+	}
+	return "topic/0"
+}
+
+// CanSeek reports whether Manager.Seek would move the consumer now.
+func (r *row) CanSeek() bool {
+	switch r.State {
+	case kafka.StateRunning:
+		return len(r.Partitions) > 0
+	case kafka.StateOff, kafka.StateDisabled:
+		return true
+	}
+	return false
 }
 
 // Label says in a word how the consumer is.

@@ -218,7 +218,7 @@ func TestUrgentFirst(t *testing.T) {
 // Buttons show what can be done now, and no other.
 func TestButtons(t *testing.T) {
 	down := errors.New("down")
-	flow := regexp.MustCompile(`^(Pause|Resume) orders|^Set the rate$`)
+	flow := regexp.MustCompile(`^(Pause|Resume) orders|^Set the rate$|^Show what a move would do$`)
 	split := func(s kafka.ConsumerStatus) (all, flowing []string) {
 		s.JobName = "orders"
 		page := get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}, WithControls()), "/consumer?name=orders").Body.String()
@@ -253,12 +253,16 @@ func TestButtons(t *testing.T) {
 		_, flowing := split(s)
 		return flowing
 	}
-	assert.Equal(t, []string{"Pause orders", "Set the rate"}, flowing(kafka.ConsumerStatus{}))
+	assert.Equal(t, []string{"Pause orders", "Set the rate", "Show what a move would do"}, flowing(kafka.ConsumerStatus{}))
+	assert.Equal(t, []string{"Pause orders", "Set the rate", "Show what a move would do"}, flowing(kafka.ConsumerStatus{State: kafka.StateDisabled}))
+	for _, state := range []kafka.State{kafka.StateStarting, kafka.StateBackingOff, kafka.StateStopping, kafka.StateRunning} {
+		assert.Equal(t, []string{"Pause orders", "Set the rate"}, flowing(kafka.ConsumerStatus{State: state}), "%v, without partitions", state)
+	}
 	assert.Empty(t, flowing(kafka.ConsumerStatus{State: kafka.StateStopped}))
 	own := []kafka.TopicPartition{{Topic: "orders", Partition: 1}}
-	assert.Equal(t, []string{"Pause orders", "Resume orders", "Set the rate", "Pause orders/0", "Resume orders/1"},
+	assert.Equal(t, []string{"Pause orders", "Resume orders", "Set the rate", "Show what a move would do", "Pause orders/0", "Resume orders/1"},
 		flowing(kafka.ConsumerStatus{State: kafka.StateRunning, PausedPartitions: own, Partitions: failing}))
-	assert.Equal(t, []string{"Resume orders", "Set the rate", "Pause orders/0", "Resume orders/1"},
+	assert.Equal(t, []string{"Resume orders", "Set the rate", "Show what a move would do", "Pause orders/0", "Resume orders/1"},
 		flowing(kafka.ConsumerStatus{State: kafka.StateRunning, Paused: true, PausedPartitions: own, Partitions: failing}))
 }
 

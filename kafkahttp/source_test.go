@@ -20,12 +20,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A fakeSource is what a test says of a manager. It records what is done to it.
 type fakeSource struct {
-	consumers []kafka.ConsumerStatus
-	producers []kafka.ProducerStatus
-	lags      []kafka.PartitionLag
-	lagErr    error
-	ready     error
-	healthy   error
+	consumers  []kafka.ConsumerStatus
+	producers  []kafka.ProducerStatus
+	lags       []kafka.PartitionLag
+	lagErr     error
+	previews   []kafka.SeekPreview
+	previewErr error
+	ready      error
+	healthy    error
 
 	mu    sync.Mutex
 	did   []string
@@ -87,6 +89,21 @@ func (s *fakeSource) Resume(name string, ps ...kafka.TopicPartition) error {
 
 func (s *fakeSource) SetRate(name string, perSecond float64) error {
 	return s.do("rate %s %v", name, perSecond)
+}
+
+func (s *fakeSource) PreviewSeek(_ context.Context, name string, to kafka.Position, ps ...kafka.TopicPartition) ([]kafka.SeekPreview, error) {
+	if s.previewErr != nil {
+		return nil, s.previewErr
+	}
+	return s.previews, nil
+}
+
+func (s *fakeSource) Seek(ctx context.Context, name string, to kafka.Position, ps ...kafka.TopicPartition) error {
+	if s.block {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.do("seek %s %v %v", name, to, ps)
 }
 
 func (s *fakeSource) done() []string {
