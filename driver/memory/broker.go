@@ -42,8 +42,8 @@ func WithAutoCreate(partitions int) Option {
 }
 
 // WithCommitObserver calls f for each offset that the broker commits, in the order of
-// the commits, before the Commit of the consumer returns. Calls do not overlap. f must
-// neither commit nor wait for a commit.
+// the commits, before the Commit of the consumer returns and before claims that begin there
+// are assigned. Calls do not overlap. f must neither commit nor wait for a commit.
 func WithCommitObserver(f func(Commit)) Option {
 	return func(b *Broker) { b.observer = newObserver(f) }
 }

@@ -83,6 +83,7 @@ func (r *run) adopt() error {
 		r.h.Error(&driver.Error{Code: start.ErrorType(), Err: start})
 	}
 	if r.c.place.announce(len(added)) {
+		r.c.b.observer.flush() // what the group has committed before the claims began
 		r.h.Assign(claimsOf(added))
 	}
 	for _, k := range added {
