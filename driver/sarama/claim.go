@@ -33,6 +33,8 @@ type claim struct {
 	paused atomic.Bool   // written with mu held
 	pauses atomic.Int64  // how many pauses have begun
 	held   atomic.Int64  // bytes that have arrived since the latest pause began
+	unread atomic.Int64  // bytes that have arrived and that deliver has not taken, about
+	behind atomic.Bool   // Sarama has paused it until deliver has taken them; written with mu held
 
 	mu       sync.Mutex // guards what follows, and makes a pause and the end exclude each other
 	stopped  bool       // Sarama has paused it because the core did

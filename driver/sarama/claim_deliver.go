@@ -14,14 +14,19 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 		if cl.paused.Load() && !cl.awaitResume(done) {
 			return
 		}
+		if cl.behind.Load() && len(messages) == 0 {
+			cl.catchUp()
+		}
 		select {
 		case m, ok := <-messages:
 			if !ok {
 				return
 			}
-			if records := cl.gather(m, messages); len(records) > 0 {
+			records, bytes := cl.gather(m, messages)
+			if len(records) > 0 {
 				cl.core.Handler.Deliver(cl.public, driver.Batch{Records: records})
 			}
+			cl.took(bytes)
 		case <-done:
 			return
 		case <-cl.closing:
@@ -31,17 +36,18 @@ func (cl *claim) deliver(messages <-chan *ibm.ConsumerMessage, done <-chan struc
 	}
 }
 
-// gather takes the records that have come, without waiting. This goroutine is the only
-// one that receives, so the records that len counts stay.
-func (cl *claim) gather(m *ibm.ConsumerMessage, messages <-chan *ibm.ConsumerMessage) []driver.Record {
+// gather takes the records that have come, without waiting, and says how many bytes they make.
+// This goroutine is the only one that receives, so the records that len counts stay.
+func (cl *claim) gather(m *ibm.ConsumerMessage, messages <-chan *ibm.ConsumerMessage) (records []driver.Record, bytes int64) {
 	n := len(messages)
-	records := make([]driver.Record, 0, n+1) // the core keeps it
+	records = make([]driver.Record, 0, n+1) // the core keeps it
 	for {
+		bytes += int64(len(m.Key) + len(m.Value) + recordCost)
 		if m.Offset >= cl.skip {
 			records = append(records, record(m))
 		}
 		if n == 0 {
-			return records
+			return records, bytes
 		}
 		n--
 		m = <-messages

@@ -52,7 +52,7 @@ func (cl *claim) resume() {
 // proceed lets Sarama fetch again, unless there is another reason not to. It is
 // called with mu held.
 func (cl *claim) proceed() {
-	if !cl.stopped && !cl.standing {
+	if !cl.stopped && !cl.standing && !cl.behind.Load() {
 		cl.group.Resume(list(cl.where))
 	}
 }
@@ -96,6 +96,39 @@ func (cl *claim) stop() {
 	if !cl.ended && cl.paused.Load() && !cl.stopped {
 		cl.stopped = true
 		cl.group.Pause(list(cl.where))
+	}
+}
+
+// fallBehind has Sarama pause the claim until deliver has taken what has come.
+func (cl *claim) fallBehind() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended && !cl.behind.Load() {
+		cl.behind.Store(true)
+		cl.group.Pause(list(cl.where))
+		cl.wake()
+	}
+}
+
+// took notes that deliver has taken so many bytes, and has passed them on.
+func (cl *claim) took(bytes int64) {
+	for {
+		n := cl.unread.Load()
+		if cl.unread.CompareAndSwap(n, max(0, n-bytes)) {
+			return
+		}
+	}
+}
+
+// catchUp lets Sarama fetch again after fallBehind. deliver has taken all that has come: some of
+// it may have been no record, so what is counted does not say that.
+func (cl *claim) catchUp() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended && cl.behind.Load() {
+		cl.behind.Store(false)
+		cl.unread.Store(0)
+		cl.proceed()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/position"
+	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
 )
 
 type partition = position.Partition
@@ -98,13 +99,21 @@ func (cs *claims) own(dc *driver.Claim) *claim {
 }
 
 // arrived is called by the goroutine that reads for Sarama, when bytes of a partition
-// are about to be decoded. A claim that is held for the time of a few large answers
-// would keep all of them: Sarama has a channel of 256 records for it. So the claim is
-// stopped when most bytes have come since the pause began, before Sarama can ask for
-// more.
-func (cs *claims) arrived(p partition, bytes, most int) {
+// are about to be decoded. Sarama has a channel of 256 records for a claim. A claim that is
+// held for the time of a few large answers would keep all of them, and so would one whose
+// deliver does not run for so long on a busy machine. So Sarama is stopped, before it can ask
+// for more, when more than half a fetch has come since a pause began, and when an answer that
+// makes more than a share comes while an earlier one has not been taken.
+func (cs *claims) arrived(p partition, bytes, fetch int) {
 	cl := cs.at(p)
-	if cl != nil && cl.paused.Load() && cl.held.Add(int64(bytes)) > int64(most) {
+	if cl == nil {
+		return
+	}
+	if cl.paused.Load() && cl.held.Add(int64(bytes)) > int64(fetch/2) {
 		cl.stop()
+	}
+	sum := cl.unread.Add(int64(bytes))
+	if earlier := sum - int64(bytes); earlier > 0 && sum > int64(fetch*recordbatch.ShareFetches) {
+		cl.fallBehind()
 	}
 }

@@ -47,7 +47,7 @@ func newConsumer(cfg driver.ConsumerConfig, conf *ibm.Config) *consumer {
 
 // arrived is called when bytes of a partition are about to be decoded.
 func (c *consumer) arrived(p partition, bytes int) {
-	c.claims.arrived(p, bytes, c.cfg.MaxMessageBytes/2)
+	c.claims.arrived(p, bytes, c.cfg.MaxMessageBytes)
 }
 
 // open reaches the cluster and makes the clients, which dial when they need to, and the
