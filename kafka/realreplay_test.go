@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,9 @@ func TestRealReplay(t *testing.T) {
 	t.Run("group of the consumer protocol", func(t *testing.T) {
 		if _, fast := realDriver().(franz.Driver); !fast {
 			t.Skipf("%T has no ConsumerProtocol", realDriver())
+		}
+		if version := os.Getenv("KAFKA_VERSION"); strings.HasPrefix(version, "3.") {
+			t.Skipf("Kafka %s lacks the ConsumerProtocol", version)
 		}
 		realReplayOfGroup(t, cluster, kafka.ConsumerProtocol)
 	})
