@@ -32,6 +32,7 @@ var actions = map[string]action{
 	"resume":   says((*handler).resume),
 	"rate":     says((*handler).setRate),
 	"seek":     (*handler).seek,
+	"redrive":  (*handler).redrive,
 }
 
 // An answer says what an action has done, or would do.
@@ -39,6 +40,9 @@ type answer struct {
 	Done       string      `json:"done,omitempty"`
 	Would      string      `json:"would,omitempty"` // of a dry run
 	Partitions []movedJSON `json:"partitions,omitempty"`
+
+	Report *kafka.RedriveReport `json:"report,omitempty"`
+	More   bool                 `json:"more,omitempty"` // a redrive has ended at its limit or its time
 
 	ask *ask // what a page asks before the action is carried out
 }
@@ -63,7 +67,9 @@ type order struct {
 	PerSecond *float64 `json:"perSecond"`
 
 	To     string `json:"to"`
+	From   string `json:"from"`
 	Time   string `json:"time"`
+	Limit  *int   `json:"limit"`
 	DryRun bool   `json:"dryRun"`
 }
 
@@ -245,17 +251,21 @@ func withoutCause(err error) string {
 			return text(err)
 		}
 	}
+	if _, ok := errors.AsType[*kafka.FieldError](err); ok {
+		return text(err)
+	}
 	return "the manager has refused that"
 }
 
 func codeOf(err error) int {
 	var large *http.MaxBytesError
+	var field *kafka.FieldError
 	switch {
 	case errors.As(err, &large):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errMedia):
 		return http.StatusUnsupportedMediaType
-	case errors.Is(err, errBad):
+	case errors.Is(err, errBad), errors.As(err, &field):
 		return http.StatusBadRequest
 	case errors.Is(err, kafka.ErrUnknownConsumer):
 		return http.StatusNotFound
@@ -324,6 +334,11 @@ func (o *order) fromForm(f url.Values) error {
 			o.Confirm, err = strconv.ParseBool(value)
 		case "to":
 			o.To = value
+		case "from":
+			o.From = value
+		case "limit":
+			o.Limit = new(int)
+			*o.Limit, err = strconv.Atoi(value)
 		case "time":
 			o.Time = value
 		case "dryRun":

@@ -19,7 +19,7 @@ type Option struct{ apply func(*handler) }
 
 // WithControls lets the page and its actions change what runs: switch consumers on and
 // off, pause and resume them, change their rates, resolve failing records, end holds, move
-// their positions.
+// their positions, send their dead letters again.
 // Without it every request but GET and HEAD is refused with 403, and the page has no buttons.
 func WithControls() Option { return Option{func(h *handler) { h.controls = true }} }
 
@@ -44,6 +44,7 @@ type source interface {
 	Resume(jobName string, ps ...kafka.TopicPartition) error
 	SetRate(jobName string, perSecond float64) error
 	PreviewSeek(ctx context.Context, jobName string, to kafka.Position, ps ...kafka.TopicPartition) ([]kafka.SeekPreview, error)
+	Redrive(ctx context.Context, cfg kafka.RedriveConfig) (kafka.RedriveReport, error)
 	Seek(ctx context.Context, jobName string, to kafka.Position, ps ...kafka.TopicPartition) error
 }
 

@@ -271,7 +271,7 @@ func TestWithoutControls(t *testing.T) {
 	s := everything("x")
 	h := newTest(t, s)
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH"} {
-		for _, path := range []string{"/", "/actions/switch", "/actions/resolve", "/actions/end-hold", "/actions/seek", "/actions/none", "/consumers"} {
+		for _, path := range []string{"/", "/actions/switch", "/actions/resolve", "/actions/end-hold", "/actions/seek", "/actions/redrive", "/actions/none", "/consumers"} {
 			w := httptest.NewRecorder()
 			r := httptest.NewRequest(method, path, strings.NewReader(`{"consumer":"job x","on":true}`))
 			r.Header.Set("Content-Type", "application/json")
@@ -345,6 +345,8 @@ func TestRefusedActions(t *testing.T) {
 		{"rate", asForm, "consumer=job+x&perSecond=Inf", 400},
 		{"rate", asForm, "consumer=job+x&perSecond=fast", 400},
 		{"seek", asJSON, `{"consumer":"job x","to":"end"}`, 400},
+		{"redrive", asJSON, `{"consumer":"job x"}`, 400},
+		{"redrive", asForm, "consumer=job+x&limit=many&dryRun=true", 400},
 		{"seek", asForm, "consumer=job+x&to=end&confirm=false", 400},
 		{"seek", asForm, "consumer=job+x&to=end&dryRun=perhaps", 400},
 	} {
@@ -543,7 +545,7 @@ func TestNoManager(t *testing.T) {
 		assert.Nil(t, h.(*handler).history.timer)
 		for action, order := range map[string]string{
 			"switch": `{"consumer":"x","on":true}`, "end-hold": `{"consumer":"x"}`, "resolve": `{"consumer":"x","partition":"orders/0","offset":1,"do":"keep"}`,
-			"seek": `{"consumer":"x","to":"end","confirm":true}`,
+			"seek": `{"consumer":"x","to":"end","confirm":true}`, "redrive": `{"consumer":"x","confirm":true}`,
 		} {
 			assert.GreaterOrEqual(t, post(t, h, "/actions/"+action, "application/json", order).Code, 400, action)
 		}

@@ -218,7 +218,7 @@ func TestUrgentFirst(t *testing.T) {
 // Buttons show what can be done now, and no other.
 func TestButtons(t *testing.T) {
 	down := errors.New("down")
-	flow := regexp.MustCompile(`^(Pause|Resume) orders|^Set the rate$|^Show what a move would do$`)
+	flow := regexp.MustCompile(`^(Pause|Resume) orders|^Set the rate$|^Show what a (move|redrive) would do$`)
 	split := func(s kafka.ConsumerStatus) (all, flowing []string) {
 		s.JobName = "orders"
 		page := get(t, newTest(t, &fakeSource{consumers: []kafka.ConsumerStatus{s}}, WithControls()), "/consumer?name=orders").Body.String()

@@ -177,7 +177,7 @@ func seekRefusal(err error) error {
 		}
 		says = "not moved, or not known to be: " + partitions(names) + "; other partitions are moved"
 	case errors.Is(err, kafka.ErrNotOwned):
-		says = "this process does not own what is to be moved; move it where it is owned, or switch the consumer off in every process and move the whole group"
+		says = "this process does not own what is to be moved; try again after a rebalance, move it where it is owned, or switch the consumer off in every process and move the whole group"
 	case errors.Is(err, kafka.ErrNotRunning):
 		says = "the consumer is neither running nor off; wait until it runs, or switch it off"
 	case errors.Is(err, kafka.ErrGroupHasMembers):

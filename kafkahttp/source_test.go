@@ -26,6 +26,7 @@ type fakeSource struct {
 	lagErr     error
 	previews   []kafka.SeekPreview
 	previewErr error
+	report     kafka.RedriveReport
 	ready      error
 	healthy    error
 
@@ -96,6 +97,14 @@ func (s *fakeSource) PreviewSeek(_ context.Context, name string, to kafka.Positi
 		return nil, s.previewErr
 	}
 	return s.previews, nil
+}
+
+func (s *fakeSource) Redrive(ctx context.Context, cfg kafka.RedriveConfig) (kafka.RedriveReport, error) {
+	if s.block {
+		<-ctx.Done()
+		return s.report, fmt.Errorf("kafka: redrive: %w", ctx.Err())
+	}
+	return s.report, s.do("redrive %s to %q limit %d rate %v start %v since %v dry %v", cfg.JobName, cfg.To, cfg.Limit, cfg.Rate, cfg.FromStart, cfg.Since, cfg.DryRun)
 }
 
 func (s *fakeSource) Seek(ctx context.Context, name string, to kafka.Position, ps ...kafka.TopicPartition) error {

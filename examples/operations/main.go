@@ -1,5 +1,6 @@
-// Command operations shows the page for operators: two consumers on a broker inside the
-// program, one of them with records that its handler fails. It prints the address.
+// Command operations shows the page for operators: three consumers on a broker inside
+// the program, one with records that its handler fails, and one with dead letters. It prints
+// the address.
 package main
 
 import (
@@ -40,7 +41,7 @@ func run(ctx context.Context, addr string, out io.Writer) error {
 		return err
 	}
 	m := kafka.New(broker, kafka.WithLogger(slog.New(slog.DiscardHandler)))
-	if err := register(ctx, m, emails(), payments()); err != nil {
+	if err := register(ctx, m, emails(), payments(), invoices()); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", addr)
@@ -67,7 +68,7 @@ func run(ctx context.Context, addr string, out io.Writer) error {
 // newBroker returns a broker with the topics of the program.
 func newBroker() (*memory.Broker, error) {
 	broker := memory.NewBroker()
-	for topic, partitions := range map[string]int{"emails": 3, "payments": 4, "payments.dlq": 1} {
+	for topic, partitions := range map[string]int{"emails": 3, "payments": 4, "payments.dlq": 1, "invoices": 2, "invoices.dlq": 1} {
 		if err := broker.CreateTopic(topic, partitions); err != nil {
 			return nil, err
 		}
@@ -122,17 +123,35 @@ func payments() kafka.Consumer {
 	})
 }
 
-// send sends records until ctx ends: every fiftieth payment cannot be handled.
+// invoices makes a dead letter of each invoice whose customer has no address yet. When an
+// operator redrives it, the address is there.
+func invoices() kafka.Consumer {
+	cfg := config("invoices")
+	cfg.Failure = kafka.FailurePolicy{Then: kafka.FailureDeadLetter, MaxAttempts: 1}
+	cfg.Failure.DeadLetter.Topic = "{topic}.dlq"
+	return kafka.NewConsumer(cfg, func(_ context.Context, m *kafka.Message) error {
+		if string(m.Value) == "no address" && m.Header(kafka.HeaderRedrives) == nil {
+			return errors.New("the customer has no address")
+		}
+		return nil
+	})
+}
+
+// send sends records until ctx ends: every fiftieth payment cannot be handled, and every
+// twentieth invoice not yet.
 func send(ctx context.Context, broker *memory.Broker) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		payment := "10 EUR"
+		payment, invoice := "10 EUR", "an address"
+		if n%20 == 3 {
+			invoice = "no address"
+		}
 		if n%50 == 5 {
 			payment = "a currency that does not exist"
 		}
 		key := fmt.Appendf(nil, "customer-%d", rand.IntN(1000))
-		for topic, value := range map[string]string{"emails": "hello", "payments": payment} {
+		for topic, value := range map[string]string{"emails": "hello", "payments": payment, "invoices": invoice} {
 			if err := broker.Send(topic, key, []byte(value)); err != nil {
 				return
 			}

@@ -58,6 +58,17 @@ func TestOperations(t *testing.T) {
 	require.NoError(t, res.Body.Close())
 	assert.Contains(t, string(answer), "Skipping the record")
 	assert.Eventually(t, func() bool { return strings.Contains(get(t, address), "1</b> skipped") }, 30*time.Second, 20*time.Millisecond)
+
+	redrive := func(more string) string {
+		res, err := http.Post(address+"actions/redrive", "application/json", strings.NewReader(`{"consumer":"invoices","from":"start","to":"{source}",`+more+`}`))
+		require.NoError(t, err)
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return string(answer)
+	}
+	assert.Eventually(t, func() bool { return strings.Contains(redrive(`"dryRun":true`), "A run would send 1 dead letter") }, 30*time.Second, 20*time.Millisecond)
+	assert.Contains(t, redrive(`"limit":1,"confirm":true`), "1 dead letter of invoices sent again")
 	stop()
 	require.NoError(t, <-ended)
 }

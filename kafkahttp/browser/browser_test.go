@@ -142,6 +142,7 @@ type service struct {
 	*kafkatest.Kafka
 	url    string
 	outage atomic.Bool
+	mended atomic.Bool // what is bad is handled
 }
 
 func start(t *testing.T, opts ...kafkahttp.Option) *service {
@@ -164,7 +165,7 @@ func start(t *testing.T, opts ...kafkahttp.Option) *service {
 func (s *service) consume() {
 	handle := func(_ context.Context, m *kafka.Message) error {
 		switch {
-		case string(m.Value) == "bad":
+		case string(m.Value) == "bad" && !s.mended.Load():
 			return errHostile
 		case string(m.Value) == "outage" && s.outage.Load():
 			return kafka.Hold(errors.New("the bank does not answer"), time.Hour)
@@ -286,6 +287,23 @@ func TestActions(t *testing.T) {
 	s.WaitAttempts(waits, before+1)
 	b.await(fmt.Sprintf("Moved to offset %d by an operator: payments/0.", waits.Offset))
 
+	s.mended.Store(true)
+	b.click("summary", "Redrive …")
+	b.run(chromedp.Click(`#redrive input[value=start]`, chromedp.ByQuery))
+	b.click("button", "Show what a redrive would do")
+	b.await("Nothing was done yet. A run would send 1 dead letter: 1 read.")
+	produced := len(s.Produced("payments"))
+	b.click("button", "Redrive payments")
+	assert.Len(t, s.Produced("payments"), produced, "it has not been confirmed")
+	b.run(chromedp.Click(`input[type=checkbox]`))
+	b.click("button", "Redrive payments")
+	b.await("1 dead letter of payments sent again: 1 read.")
+	require.Len(t, s.Produced("payments"), produced+1)
+	waits = s.Produced("payments")[produced]
+	assert.Equal(t, "bad", string(waits.Value))
+	s.WaitHandled(waits)
+	b.await("Redrive of payments.dlq to {source} begins.")
+
 	b.click("summary", "Switch off …")
 	b.click("button", "Switch payments off")
 	s.WaitState("payments", kafka.StateOff)
@@ -362,11 +380,31 @@ func TestKeyboard(t *testing.T) {
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.await("payments is moved to the beginning in 1 partition.")
 	s.WaitAttempts(handled[0], 2)
+
+	dead := s.fail()
+	require.NoError(t, s.Resolve(t.Context(), "payments", kafka.TopicPartition{Topic: "payments"}, dead.Offset, kafka.FailureDeadLetter))
+	s.WaitDead(dead)
+	s.mended.Store(true)
+	focus("Redrive …")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	field("from")
+	b.run(chromedp.KeyEvent(kb.ArrowDown))
+	assert.Equal(t, "start", value[string](b, "document.activeElement.value"))
+	focus("Show what a redrive would do")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	b.await("A run would send 1 dead letter: 1 read.")
+	field("confirm")
+	b.run(chromedp.KeyEvent(" "))
+	focus("Redrive payments")
+	b.run(chromedp.KeyEvent(kb.Enter))
+	b.await("1 dead letter of payments sent again: 1 read.")
+	s.WaitHandled(s.Produced("payments")...)
+	s.mended.Store(false)
 	focus("Switch off …")
 	b.run(chromedp.KeyEvent(kb.Enter))
 	focus("Switch payments off")
 	s.fail()
-	b.await("The record at offset 1 has failed.")
+	b.await("The record at offset 3 has failed.")
 	assert.Equal(t, "Switch payments off", value[string](b, "document.activeElement.textContent"), "the focus outlives an update")
 	b.run(chromedp.KeyEvent(kb.Enter))
 	s.WaitState("payments", kafka.StateOff)
@@ -462,8 +500,6 @@ func TestLooks(t *testing.T) {
 	if *screenshots != "" {
 		time.Sleep(75 * time.Second) // some points of the lag's graph, which are taken every ten seconds
 	}
-	require.NoError(t, s.SetConsumerSwitch("orders", false))
-	s.WaitState("orders", kafka.StateOff)
 	b.run(chromedp.Navigate(s.url))
 	b.await("1 waiting for an operator")
 	shoot("overview")
@@ -484,6 +520,18 @@ func TestLooks(t *testing.T) {
 	b.click("button", "Show what a move would do")
 	b.await("Not done.")
 	shoot("refused")
+	dead := s.Send("orders", "1", "bad")
+	s.WaitFailed(dead, 1)
+	require.NoError(t, s.Resolve(t.Context(), "orders", kafka.TopicPartition{Topic: "orders", Partition: dead.Partition}, dead.Offset, kafka.FailureDeadLetter))
+	s.WaitDead(dead)
+	b.run(chromedp.Navigate(s.url + "consumer?name=orders"))
+	b.await("Redrive …")
+	b.click("summary", "Redrive …")
+	shoot("redrive")
+	b.run(chromedp.Click(`#redrive input[value=start]`, chromedp.ByQuery))
+	b.click("button", "Show what a redrive would do")
+	b.await("A run would send 1 dead letter: 1 read.")
+	shoot("redrive-dry")
 	partition := kafka.TopicPartition{Topic: "payments"}
 	require.NoError(t, s.Pause("payments"))
 	require.NoError(t, s.Pause("payments", partition))
@@ -491,6 +539,8 @@ func TestLooks(t *testing.T) {
 	b.run(chromedp.Navigate(s.url + "consumer?name=payments"))
 	b.await("Paused by an operator: nothing is handed out.")
 	shoot("paused")
+	require.NoError(t, s.SetConsumerSwitch("orders", false))
+	s.WaitState("orders", kafka.StateOff)
 	b.run(chromedp.Navigate(s.url + "consumer?name=orders"))
 	b.await("Switched off")
 	shoot("off")
