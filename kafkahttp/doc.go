@@ -65,16 +65,26 @@
 //	rate      consumer, perSecond
 //	seek      consumer, partition (without it as kafka.Manager.Seek); to (beginning, end,
 //	          time or offset), with time (RFC 3339) or offset; dryRun or confirm (true)
+//	redrive   consumer; from (last, start or time), with time; to (empty for the first
+//	          retry topic, or {source}); limit, perSecond; dryRun or confirm (true)
 //
 // The answer says what was done: as {"done": "..."}, or for a form by the page. An action
 // that is refused says why, as {"error": "..."}: with 400 if the body makes no sense, 404 for
 // an unknown consumer, 501 if the driver cannot do it, and 409 if the manager refuses it, or
 // if the handler is still at the record after the five seconds for which resolve waits.
 //
-// With dryRun a seek moves nothing. The answer says what it would do: as {"would": "...",
-// "partitions": [...]}, or for a form by a page that asks for the confirmation. The numbers of
-// records are differences of offsets, and so upper bounds. Without dryRun it needs confirm,
-// since it cannot be undone. It goes on when its caller leaves, for at most 30 seconds.
+// With dryRun seek and redrive change nothing. The answer says what they would do: as
+// {"would": "...", "partitions": [...]} or {"would": "...", "report": {...}}, or for a form by a
+// page that asks for the confirmation. Without dryRun they need confirm, since they cannot be
+// undone.
+//
+// The numbers of records of a seek are differences of offsets, and so upper bounds. A seek
+// goes on when its caller leaves, for at most 30 seconds.
+//
+// A redrive sends at most limit dead letters (1,000 without it, at most 100,000). It ends after
+// 30 seconds, and when its caller leaves. Its position is committed by then, and a later
+// redrive from last goes on there. "more": true says that it has ended at its limit or its
+// time. One redrive of a consumer runs at a time; another one is refused with 409.
 //
 // # Events
 //

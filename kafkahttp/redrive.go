@@ -176,7 +176,7 @@ func (h *handler) askRedrive(o *order, cfg kafka.RedriveConfig, a *answer) *ask 
 	if cfg.Rate > 0 {
 		rate = "at most " + perSecond(cfg.Rate)
 	}
-	p.Notes = append(p.Notes, fmt.Sprintf("A run sends at most %s, %s, for at most %d seconds. It ends when you leave or reload its page. What was sent by then is noted, and the next run goes on there.",
+	p.Notes = append(p.Notes, fmt.Sprintf("A run sends at most %s, %s, for at most %d seconds. It ends when you leave or reload its page. The brokers keep how far it came, and the next run goes on there.",
 		plural(cfg.Limit, "dead letter"), rate, redriveFor/time.Second))
 	switch {
 	case cfg.FromStart:
