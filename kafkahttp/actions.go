@@ -76,9 +76,13 @@ type order struct {
 // errBad is wrapped by the error of an order that makes no sense.
 var errBad = errors.New("bad request")
 
-func bad(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{errBad}, args...)...)
-}
+func bad(format string, args ...any) error { return &badOrder{fmt.Errorf(format, args...)} }
+
+// A badOrder is an errBad: its text is what makes no sense.
+type badOrder struct{ error }
+
+func (*badOrder) Is(target error) bool { return target == errBad }
+func (b *badOrder) Unwrap() error      { return b.error }
 
 // errAtWork is the answer while the handler is at the record.
 var errAtWork = errors.New("the handler is at the record, so that nothing was done; ask again when that call has failed")

@@ -314,6 +314,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"machine":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"clock":    clock,
 	"plural":   plural,
+	"letters":  func(n int64) string { return plural(int(n), "dead letter") },
 	"rate":     perSecond,
 	"list":     func(all ...any) []any { return all },
 }).ParseFS(assets, "assets/*.html"))

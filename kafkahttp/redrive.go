@@ -168,7 +168,7 @@ func (h *handler) askRedrive(o *order, cfg kafka.RedriveConfig, a *answer) *ask 
 	if cfg.To == kafka.ToSource {
 		to = "the topic in which each record first lay; every group that reads it gets the record again"
 	}
-	p.Facts = append(p.Facts, fact{"To", to})
+	p.Notes = append(p.Notes, "They go to "+to+".")
 	if r.Sent == 0 {
 		return p
 	}

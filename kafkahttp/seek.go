@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -238,6 +239,9 @@ func (h *handler) askSeek(o *order, to kafka.Position, moved []movedJSON) *ask {
 		a.Notes = append(a.Notes, "Partitions of other members of the group stay where they are. What runs is finished first.")
 	default:
 		a.Notes = append(a.Notes, "The whole group is moved. The brokers refuse that while it has members in other processes.")
+	}
+	if slices.IndexFunc(moved, func(m movedJSON) bool { return m.Again != 0 || m.Skipped != 0 }) < 0 {
+		a.Confirm = ""
 	}
 	if o.Partition == "" && len(s.RetryTopics) > 0 {
 		a.Notes = append(a.Notes, "Partitions of retry topics stay where they are: name one to move it.")

@@ -201,6 +201,11 @@ func TestSeekForms(t *testing.T) {
 		s.consumers = []kafka.ConsumerStatus{c.status}
 		assert.Contains(t, submit(t, h, "seek", "consumer=y&to=end&dryRun=true").Body.String(), c.want)
 	}
+	s.previews = s.previews[:1]
+	s.previews[0].To = s.previews[0].From
+	page = submit(t, h, "seek", "consumer=y&to=end&dryRun=true").Body.String()
+	assert.Contains(t, page, "it is there already")
+	assert.NotContains(t, page, "<form", "there is nothing to confirm")
 	s.previews = make([]kafka.SeekPreview, 5000)
 	page = submit(t, h, "seek", "consumer=y&to=end&dryRun=true").Body.String()
 	assert.Equal(t, maxParts, strings.Count(page, `<th scope="row">`))

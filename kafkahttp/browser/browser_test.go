@@ -501,6 +501,8 @@ func TestLooks(t *testing.T) {
 	if *screenshots != "" {
 		time.Sleep(75 * time.Second) // some points of the lag's graph, which are taken every ten seconds
 	}
+	require.NoError(t, s.SetConsumerSwitch("orders", false))
+	s.WaitState("orders", kafka.StateOff)
 	b.run(chromedp.Navigate(s.url))
 	b.await("1 waiting for an operator")
 	shoot("overview")
@@ -511,7 +513,7 @@ func TestLooks(t *testing.T) {
 	shoot("confirm")
 	b.click("summary", "Move …")
 	shoot("move")
-	b.run(chromedp.Click(`#seek input[value=beginning]`, chromedp.ByQuery))
+	b.run(chromedp.Click(`#seek input[value=end]`, chromedp.ByQuery))
 	b.click("button", "Show what a move would do")
 	b.await("Nothing was done yet.")
 	shoot("move-dry")
@@ -521,6 +523,8 @@ func TestLooks(t *testing.T) {
 	b.click("button", "Show what a move would do")
 	b.await("Not done.")
 	shoot("refused")
+	require.NoError(t, s.SetConsumerSwitch("orders", true))
+	s.WaitState("orders", kafka.StateRunning)
 	dead := s.Send("orders", "1", "bad")
 	s.WaitFailed(dead, 1)
 	require.NoError(t, s.Resolve(t.Context(), "orders", kafka.TopicPartition{Topic: "orders", Partition: dead.Partition}, dead.Offset, kafka.FailureDeadLetter))
