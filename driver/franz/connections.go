@@ -48,8 +48,12 @@ func ask(ctx context.Context, b *kgo.Broker) error {
 	return err
 }
 
-// hint adds to err what may be missing when a broker hangs up without a reason.
+// hint adds to err what may be missing when a broker hangs up without a reason. It replaces
+// what kgo guesses, which knows less of the configuration and hides the error of the dialer.
 func hint(c cluster, err error) error {
+	if guess, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
+		err = guess.Unwrap()
+	}
 	var want []string
 	if c.tls == nil {
 		want = append(want, "TLS")

@@ -62,7 +62,7 @@ var graph = []row{
 		"it decides for any client"},
 	{"driver/internal/core", []string{"driver"},
 		"it knows the Handler of any driver"},
-	{"driver/internal/wiretest", []string{"driver", "kafka", "internal/outside", "internal/testkit", "github.com/stretchr/testify", "github.com/twmb/franz-go"},
+	{"driver/internal/wiretest", []string{"driver", "kafka", "internal/kafkacluster", "internal/outside", "internal/testkit", "github.com/stretchr/testify", "github.com/twmb/franz-go"},
 		"the tests of each driver of Kafka's protocol import it, and nothing that ships does"},
 	{"driver/internal/groupview", []string{"driver", "driver/internal/position"},
 		"it decides for any client"},

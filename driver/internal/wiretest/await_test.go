@@ -1,4 +1,4 @@
-package sarama_test
+package wiretest
 
 import (
 	"crypto/tls"
