@@ -4,12 +4,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 )
 
 // common has the tests that this driver shares with the other driver of Kafka's protocol.
-var common = wiretest.Suite{Driver: Driver{}, Fake: fake, Config: consumerConfig}
+var common = wiretest.Suite{
+	Driver: Driver{}, Fake: fake, Config: consumerConfig, HeartbeatWait: heartbeatWait,
+	SessionExpired: errSessionExpired, JoinRefused: errJoinRefused, SpacedOut: []*kerr.Error{kerr.IllegalGeneration},
+}
 
 func TestCommitIsTriedAgain(t *testing.T) { common.CommitIsTriedAgain(t) }
 
@@ -20,6 +25,34 @@ func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOf
 func TestOutOfRangeAtAStartingCoordinator(t *testing.T) { common.OutOfRangeAtAStartingCoordinator(t) }
 
 func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }
+
+func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) { common.SessionEndsByItsDeadline(t) }
+
+func TestFault_E1_PendingJoinCostsNoSession(t *testing.T) { common.PendingJoinCostsNoSession(t) }
+
+func TestFault_D2_LostMembershipIsReported(t *testing.T) { common.LostMembershipIsReported(t) }
+
+func TestFault_H3_RefusedJoinsArePaced(t *testing.T) { common.RefusedJoinsArePaced(t) }
+
+func TestFrozenCoordinatorKeepsTheSession(t *testing.T) { common.FrozenCoordinatorKeepsTheSession(t) }
+
+func TestNoCoordinatorForAWhile(t *testing.T) { common.NoCoordinatorForAWhile(t) }
+
+func TestNoCoordinatorForASession(t *testing.T) { common.NoCoordinatorForASession(t) }
+
+func TestJoinReportsItsReason(t *testing.T) { common.JoinReportsItsReason(t) }
+
+func TestJoinMayTakeLongerThanAHeartbeat(t *testing.T) { common.JoinMayTakeLongerThanAHeartbeat(t) }
+
+func TestFault_H1_BatchThatInflatesStandsAlone(t *testing.T) { common.BatchThatInflatesStandsAlone(t) }
+
+func TestFault_H5_RecordOfManyHeadersStandsAlone(t *testing.T) {
+	common.RecordOfManyHeadersStandsAlone(t)
+}
+
+func TestFault_H5_ManyHeavyBatchesAreReadInParts(t *testing.T) {
+	common.ManyHeavyBatchesAreReadInParts(t)
+}
 
 func TestGroupBesideASilentLeader(t *testing.T) { common.GroupBesideASilentLeader(t) }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/credentials"
 	"github.com/aarontianqx/gopkg/driver/internal/dialer"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 )
 
 // refusals lists SASL settings that consumers and producers reject.
@@ -56,10 +57,10 @@ func wantInvalid(t *testing.T, err error, field, secret string) {
 // listen counts connections to an address that must not be dialed.
 func listen(t *testing.T) (addr string, dialed func() bool) {
 	t.Helper()
-	g := newGate()
-	addr = proxy(t, g, "127.0.0.1:1")
+	g := wiretest.NewGate()
+	addr = wiretest.Proxy(t, g, "127.0.0.1:1")
 	return addr, func() bool {
-		_, ever := g.count()
+		_, ever := g.Count()
 		return ever > 0
 	}
 }

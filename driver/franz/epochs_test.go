@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,41 +22,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
-// A way is one in which a group and its members work together.
-type way struct {
-	name string
-	set  func(*driver.ConsumerConfig)
-}
-
-var ways = []way{
-	{"cooperative", func(cfg *driver.ConsumerConfig) {
-		cfg.BalanceStrategies = []driver.BalanceStrategy{driver.CooperativeSticky}
-	}},
-	{"classic", func(*driver.ConsumerConfig) {}},
-	{"epochs", byConsumerProtocol},
-}
-
-func byConsumerProtocol(cfg *driver.ConsumerConfig) {
-	cfg.GroupProtocol, cfg.BalanceStrategies, cfg.HeartbeatInterval = driver.ConsumerProtocol, nil, 0
-}
-
-// epochBrokers gives the brokers of a kfake a session timeout, and the tests' interval of
-// heartbeats, for groups of the ConsumerProtocol.
-func epochBrokers(session time.Duration) kfake.Opt {
-	return kfake.BrokerConfigs(map[string]string{
-		"group.consumer.session.timeout.ms":    strconv.FormatInt(session.Milliseconds(), 10),
-		"group.consumer.heartbeat.interval.ms": "200",
-	})
-}
-
 // epochConfig is consumerConfig with the ConsumerProtocol.
 func epochConfig(brokers []string) driver.ConsumerConfig {
 	cfg := consumerConfig(brokers)
-	byConsumerProtocol(&cfg)
+	wiretest.Epochs.Set(&cfg)
 	return cfg
 }
 
@@ -107,7 +80,7 @@ func TestFault_H3_RefusedHeartbeatsArePaced(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s/%v", c.code.Message, c.joined), func(t *testing.T) {
 			t.Parallel()
-			cluster := fake(t, epochBrokers(6*time.Second))
+			cluster := fake(t, wiretest.EpochBrokers(6*time.Second))
 			var joins atomic.Int32
 			var healed atomic.Bool
 			cluster.ControlKey(int16(kmsg.ConsumerGroupHeartbeat), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -153,7 +126,7 @@ func TestFault_E1_DrainingCostsNoSession(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
 	const session = 2 * time.Second
-	cluster := fake(t, kfake.SeedTopics(2, "two"), epochBrokers(session))
+	cluster := fake(t, kfake.SeedTopics(2, "two"), wiretest.EpochBrokers(session))
 	cfg := epochConfig(cluster.ListenAddrs())
 	cfg.Topics, cfg.SessionTimeout, cfg.DrainTimeout = []string{"two"}, session, 10*time.Second
 	seed(t, cluster.ListenAddrs(), "two", 0, numbered(0, 10)...)
@@ -191,7 +164,7 @@ func TestFault_E1_DrainingCostsNoSession(t *testing.T) {
 // afterwards.
 func TestCloseLeavesNoMember(t *testing.T) {
 	t.Parallel()
-	cluster := fake(t, epochBrokers(time.Minute))
+	cluster := fake(t, wiretest.EpochBrokers(time.Minute))
 	cfg := epochConfig(cluster.ListenAddrs())
 	for i := range 40 {
 		m := start(t, Driver{}, cfg, newRecorder())
@@ -208,7 +181,7 @@ func TestGroupSessionCounts(t *testing.T) {
 	t.Parallel()
 	t.Run("kfake", func(t *testing.T) {
 		t.Parallel()
-		brokers := fake(t, epochBrokers(time.Minute)).ListenAddrs()
+		brokers := fake(t, wiretest.EpochBrokers(time.Minute)).ListenAddrs()
 		cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 		require.NoError(t, err)
 		defer cl.Close()
@@ -272,7 +245,7 @@ func TestDeadCoordinatorKeepsTheSession(t *testing.T) {
 	testkit.Slow(t, "waits for a session timeout")
 	t.Parallel()
 	const session = 5 * time.Second
-	cluster, gates := gatedBrokers(t, epochBrokers(session))
+	cluster, gates := common.GatedBrokers(t, wiretest.EpochBrokers(session))
 	cfg := epochConfig(cluster.ListenAddrs())
 	cfg.SessionTimeout = session
 	r := newRecorder()
@@ -280,9 +253,9 @@ func TestDeadCoordinatorKeepsTheSession(t *testing.T) {
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	dead := cluster.CoordinatorFor("g")
 	require.NoError(t, cluster.MoveTopicPartition("t", 0, (dead+1)%3))
-	heal := gates[dead].cut()
+	heal := gates[dead].Cut()
 	defer heal()
-	moveCoordinator(cluster, "g", dead)
+	wiretest.MoveCoordinator(cluster, "g", dead)
 	time.Sleep(session + time.Second)
 	heal()
 	seed(t, cluster.ListenAddrs(), "t", 0, "v")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/core"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 )
 
 // TestFault_E3_APausedClaimHoldsOneFetch: a claim that the core has paused keeps the batch
@@ -83,7 +84,7 @@ func TestBatchesThatAreHeldKeepTheirOrder(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	assert.Equal(t, []int64{0}, r.offsets(0))
-	assert.Equal(t, upTo(3), r.offsets(1))
+	assert.Equal(t, wiretest.UpTo(3), r.offsets(1))
 	assert.Empty(t, r.faults)
 	assert.Empty(t, s.withheld)
 }

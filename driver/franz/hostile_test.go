@@ -15,6 +15,7 @@ import (
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/response"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/hostile/wire"
 )
 
@@ -36,7 +37,7 @@ func TestFault_H6_FetchAnswerOfManyTopics(t *testing.T) {
 	})
 	m := start(t, Driver{}, consumerConfig([]string{p.Addr()}), newRecorder())
 	m.wait(t, "assignment", func() bool { return len(m.recorder.assigned) > 0 })
-	peak := heapPeak(t)
+	peak := wiretest.HeapPeak(t)
 	hostile.Store(true)
 	m.wait(t, "report", func() bool {
 		return slices.ContainsFunc(m.errs, func(err error) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
@@ -56,8 +57,8 @@ func TestPanicInDeliverLosesNothing(t *testing.T) {
 			r.wait(t, "delivery of what comes later", func() bool { return len(r.offsets(0)) >= 20 && len(r.offsets(1)) >= 20 })
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			assert.Equal(t, upTo(20), r.offsets(0), "offsets of partition 0")
-			assert.Equal(t, upTo(20), r.offsets(1), "offsets of partition 1")
+			assert.Equal(t, wiretest.UpTo(20), r.offsets(0), "offsets of partition 0")
+			assert.Equal(t, wiretest.UpTo(20), r.offsets(1), "offsets of partition 1")
 			assert.Len(t, r.assigned, 3, "claims assigned")
 			assert.Empty(t, r.revoked)
 			if assert.Len(t, r.causes, 1, "claims lost") {

@@ -19,12 +19,12 @@ import (
 // behind.
 func TestPollHasBounds(t *testing.T) {
 	t.Parallel()
-	cluster, gates := gatedBrokers(t)
+	cluster, gates := common.GatedBrokers(t)
 	r := newRecorder()
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	require.Len(t, m.topics.poll(within(t, patienceTest)), 3)
-	heal := gates[(cluster.CoordinatorFor("g")+1)%3].stall()
+	heal := gates[(cluster.CoordinatorFor("g")+1)%3].Stall()
 	defer heal()
 	assert.Empty(t, m.topics.poll(within(t, 300*time.Millisecond)))
 	began := time.Now()
@@ -75,7 +75,7 @@ func TestSlowLeaderKeepsNoOtherClaim(t *testing.T) {
 	}{{"no position", false}, {"a position with an epoch", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			cluster, gates := gatedBrokers(t, kfake.SeedTopics(2, "two"))
+			cluster, gates := common.GatedBrokers(t, kfake.SeedTopics(2, "two"))
 			coordinator := cluster.CoordinatorFor("g")
 			slow := (coordinator + 1) % 3
 			require.NoError(t, cluster.MoveTopicPartition("two", 0, coordinator))
@@ -97,7 +97,7 @@ func TestSlowLeaderKeepsNoOtherClaim(t *testing.T) {
 			joined := false
 			cluster.ControlKey(int16(kmsg.SyncGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
 				if !joined { // until then the member asks any broker
-					joined, heal = true, gates[slow].stall()
+					joined, heal = true, gates[slow].Stall()
 				}
 				return nil, nil, false
 			})

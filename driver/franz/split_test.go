@@ -27,7 +27,7 @@ func produceTogether(t testing.TB, h *harness, p *producer, messages ...*driver.
 	t.Helper()
 	// The first message goes alone, and holds up the others.
 	first := newAcks()
-	stalled := h.gate.stall()
+	stalled := h.gate.Stall()
 	require.NoError(t, p.Produce(within(t, patienceTest), &driver.Message{
 		Topic: messages[0].Topic, Partition: 0, Value: []byte("first"), Key: []byte("k"), Acker: ack{first, 0},
 	}))

@@ -87,7 +87,7 @@ func TestFault_G5_DeliveryTimeoutOutlastsAnOutage(t *testing.T) {
 			cfg := producerConfig(h.brokers)
 			cfg.MaxRetries, cfg.RetryBackoff, cfg.DeliveryTimeout = 3, 50*time.Millisecond, c.timeout
 			p := openProducer(t, cfg)
-			failed := outlast(t, p, "out", h.gate.cut, 2*time.Second)
+			failed := outlast(t, p, "out", h.gate.Cut, 2*time.Second)
 			assert.Equal(t, c.fails, failed > 0, "%d failed", failed)
 			wantInOrder(t, h, "out", 4)
 		})
@@ -156,7 +156,7 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 	})
 	t.Run("never sent", func(t *testing.T) {
 		h, _, p := open(t)
-		heal := h.gate.cut()
+		heal := h.gate.Cut()
 		began := time.Now()
 		err := awaits(t, hand(t, p, &driver.Message{Topic: "unseen", Partition: 0, Value: []byte("v")}), limit, 5*time.Second, began)
 		assert.NotErrorIs(t, err, driver.ErrUnknownOutcome)
@@ -165,7 +165,7 @@ func TestFault_G5_EndOfDeliveryTimeout(t *testing.T) {
 	})
 	t.Run("unanswered", func(t *testing.T) {
 		h, _, p := open(t)
-		heal := h.gate.stall()
+		heal := h.gate.Stall()
 		began := time.Now()
 		first := hand(t, p, sized("t", 1, 1)...)
 		require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) == 2 }, patienceTest, time.Millisecond)

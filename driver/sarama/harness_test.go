@@ -21,6 +21,7 @@ import (
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/drivertest"
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/outside"
 )
@@ -29,7 +30,7 @@ import (
 // gate.
 type harness struct {
 	outside.Client
-	gate     *gate
+	gate     *wiretest.Gate
 	brokers  []string
 	settings drivertest.Settings
 	dir      string // of a real broker's data
@@ -61,14 +62,14 @@ var _ interface {
 // fakeHarness is a harness over kfake.
 func fakeHarness(t testing.TB, opts ...kfake.Opt) (*harness, *kfake.Cluster) {
 	t.Helper()
-	g := newGate()
+	g := wiretest.NewGate()
 	var mu sync.Mutex
 	back := map[string]string{}
 	cluster := fake(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
-		l, err := listenGated(g, network, address)
+		l, err := wiretest.ListenGated(g, network, address)
 		if err == nil {
 			mu.Lock()
-			back[l.Addr().String()] = l.back.Addr().String()
+			back[l.Addr().String()] = l.Back()
 			mu.Unlock()
 		}
 		return l, err
@@ -105,7 +106,7 @@ func (h *harness) CreateLimitedTopic(ctx context.Context, topic string, partitio
 
 // LoseAnswers implements drivertest.AnswerLoser.
 func (h *harness) LoseAnswers(_ context.Context, topic string) (refuse func(context.Context) error, err error) {
-	heal := h.gate.mute()
+	heal := h.gate.Mute()
 	return func(ctx context.Context) error {
 		defer heal()
 		if err := h.SetTopicConfig(ctx, topic, "max.message.bytes", "1000"); err != nil {
@@ -127,13 +128,13 @@ func (h *harness) LoseAnswers(_ context.Context, topic string) (refuse func(cont
 // realHarness is a harness over a real Kafka, whose clients connect through proxies.
 func realHarness(t testing.TB, brokers int) (*harness, *kafkacluster.Cluster) {
 	t.Helper()
-	g := newGate()
+	g := wiretest.NewGate()
 	dir := t.TempDir()
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Dir: dir, Brokers: brokers, Advertise: func(_ int, listener, addr string) string {
 		if listener != "PLAINTEXT" {
 			return addr
 		}
-		return proxy(t, g, addr)
+		return wiretest.Proxy(t, g, addr)
 	}})
 	return &harness{Client: outside.Client{New: cluster.Client}, gate: g, brokers: strings.Split(cluster.Bootstrap(), ","), dir: dir}, cluster
 }
@@ -183,10 +184,10 @@ func (h *harness) Driver() driver.Driver         { return Driver{} }
 func (h *harness) Brokers() []string             { return h.brokers }
 func (h *harness) Settings() drivertest.Settings { return h.settings }
 
-func (h *harness) Cut(context.Context) (func(), error)   { return h.gate.cut(), nil }
-func (h *harness) Stall(context.Context) (func(), error) { return h.gate.stall(), nil }
+func (h *harness) Cut(context.Context) (func(), error)   { return h.gate.Cut(), nil }
+func (h *harness) Stall(context.Context) (func(), error) { return h.gate.Stall(), nil }
 
 func (h *harness) Connections(context.Context) (int, error) {
-	n, _ := h.gate.count()
+	n, _ := h.gate.Count()
 	return n, nil
 }

@@ -72,7 +72,7 @@ func TestWhatIsUnderWayIsNotForgotten(t *testing.T) {
 	p := openProducer(t, cfg)
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
 	before := p.line.Produces(h.brokers[0])
-	heal := h.gate.stall()
+	heal := h.gate.Stall()
 	stalled := hand(t, p, sized("t", 1, 1)...)
 	require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) > before }, patienceTest, time.Millisecond)
 	missing := hand(t, p, &driver.Message{Topic: "late", Partition: 0, Value: []byte("v")})

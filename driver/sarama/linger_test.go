@@ -94,7 +94,7 @@ func TestFault_A3_WhatWasNeverSentIsCertain(t *testing.T) {
 	h, _ := fakeHarness(t)
 	p := openProducer(t, producerConfig(h.brokers))
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
-	heal := h.gate.stall()
+	heal := h.gate.Stall()
 	first := hand(t, p, sized("t", 1, 10)...)
 	require.Eventually(t, func() bool { return p.line.Produces(h.brokers[0]) == 2 }, patienceTest, time.Millisecond)
 	rest := hand(t, p, sized("t", 20, 10)...)

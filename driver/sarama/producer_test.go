@@ -177,7 +177,7 @@ func TestRetriesOutlastAnOutage(t *testing.T) {
 	const n = 400
 	for i := range n {
 		if i == n/4 {
-			heal := h.gate.cut()
+			heal := h.gate.Cut()
 			time.AfterFunc(2*time.Second, heal)
 		}
 		m := &driver.Message{Topic: "out", Partition: int32(i % 4), Value: fmt.Append(nil, i), Acker: ack{answers, i}}
@@ -220,7 +220,7 @@ func TestSendSucceedsAsSoonAsABrokerIsTrusted(t *testing.T) {
 	message := func() *driver.Message { return &driver.Message{Topic: "t", Partition: 0, Value: []byte("v")} }
 	require.NoError(t, send(t, p, message()))
 	shown.Store(&foreign)
-	h.gate.cut()()
+	h.gate.Cut()()
 	_ = send(t, p, message()) // this one may have been on the connection
 	for i := range 5 {
 		err := send(t, p, message())

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/kafkacluster"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
@@ -69,7 +70,7 @@ func TestFault_B1_RealDamagedLog(t *testing.T) {
 	r.wait(t, "the rest of the partition", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, wiretest.UpTo(40), r.offsets(0), "offsets of partition 0")
 }
 
 // flipInLog flips one bit in the last byte but one of a batch, by its place in the
@@ -107,18 +108,18 @@ func logsOf(dir, partition string) (logs []string, err error) {
 // fault H5.
 func TestFault_H1_RealBatchesThatInflate(t *testing.T) {
 	cluster := kafkacluster.ForTest(t, kafkacluster.Config{Private: true})
-	sizes := map[int]int{1: 900 * mebi, 2: 100 * mebi, 3: 100 * mebi, 4: 1024 * mebi}
+	sizes := map[int]int{1: 900 * wiretest.Mebi, 2: 100 * wiretest.Mebi, 3: 100 * wiretest.Mebi, 4: 1024 * wiretest.Mebi}
 	for codec, name := range map[int]string{1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"} {
 		for kind, bomb := range map[string][]byte{
-			"bytes":   compressed(t, int16(codec), large(t, sizes[codec])),
-			"headers": compressed(t, int16(codec), headed(t, 3_000_000)),
+			"bytes":   wiretest.Compressed(t, int16(codec), wiretest.Large(t, sizes[codec])),
+			"headers": wiretest.Compressed(t, int16(codec), wiretest.Headed(t, 3_000_000)),
 		} {
 			if len(bomb) > 1000_000 {
 				continue // snappy and lz4 do not make it small enough for a broker's default
 			}
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				topic := fmt.Sprintf("bomb-%s-%s", name, kind)
-				realBomb(t, cluster, topic, batch(0, 0, 1, int16(codec), bomb))
+				realBomb(t, cluster, topic, wiretest.Batch(0, 0, 1, int16(codec), bomb))
 			})
 		}
 	}
@@ -136,19 +137,19 @@ func realBomb(t *testing.T, cluster *kafkacluster.Cluster, topic string, bomb []
 	for p := range int32(2) {
 		seed(t, cfg.Brokers, topic, p, numbered(10, 20)...)
 	}
-	peak := heapPeak(t)
+	peak := wiretest.HeapPeak(t)
 	r := newRecorder()
 	start(t, Driver{}, cfg, r)
 	r.wait(t, "delivery of what is intact, and a report", func() bool {
 		return len(r.offsets(1)) >= 20 && len(r.offsets(0)) >= 10 && len(r.troubles()) > 1
 	})
 	p := peak()
-	t.Logf("a batch of %d bytes; the heap has grown by %d MiB", len(bomb), p/mebi)
-	assert.LessOrEqual(t, p, 450*mebi, "growth of the heap")
+	t.Logf("a batch of %d bytes; the heap has grown by %d MiB", len(bomb), p/wiretest.Mebi)
+	assert.LessOrEqual(t, p, 450*wiretest.Mebi, "growth of the heap")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	assert.Equal(t, upTo(10), r.offsets(0), "offsets of partition 0")
-	assert.Equal(t, upTo(20), r.offsets(1), "offsets of partition 1")
+	assert.Equal(t, wiretest.UpTo(10), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, wiretest.UpTo(20), r.offsets(1), "offsets of partition 1")
 	for _, err := range r.errs {
 		assert.Contains(t, []string{"RECORD_TOO_LARGE", "NO_POSITION"}, testkit.Code(err), "code of %v", err)
 	}

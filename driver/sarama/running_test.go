@@ -63,3 +63,13 @@ func (m *running) ranOut(t testing.TB) error {
 		return nil
 	}
 }
+
+// wantOneSession checks that the first session is the only one, and goes on.
+func wantOneSession(t *testing.T, r *recorder) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Equal(t, 1, r.joins, "joins")
+	assert.Empty(t, r.revoked, "claims revoked")
+	assert.Empty(t, r.lost, "claims lost, for %v", r.causes)
+}

@@ -18,7 +18,7 @@ import (
 // the log waits no longer than its context lasts.
 func TestSilentLeaderIsLeft(t *testing.T) {
 	t.Parallel()
-	cluster, gates := gatedBrokers(t)
+	cluster, gates := common.GatedBrokers(t)
 	brokers, where := cluster.ListenAddrs(), partition{Topic: "t"}
 	silent := (cluster.CoordinatorFor("g") + 1) % 3
 	require.NoError(t, cluster.MoveTopicPartition("t", 0, silent))
@@ -27,7 +27,7 @@ func TestSilentLeaderIsLeft(t *testing.T) {
 	r := newRecorder()
 	m := start(t, Driver{}, consumerConfig(brokers), r)
 	r.waitRecords(t, 7)
-	heal := gates[silent].stall()
+	heal := gates[silent].Stall()
 	defer heal()
 	for name, ask := range map[string]func(context.Context){
 		"end":     func(ctx context.Context) { assert.EqualValues(t, -1, m.positions.end(ctx, where, nil)) },

@@ -3,146 +3,25 @@ package sarama
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/aarontianqx/gopkg/driver"
 	"github.com/aarontianqx/gopkg/driver/internal/recordbatch"
+	"github.com/aarontianqx/gopkg/driver/internal/wiretest"
 	"github.com/aarontianqx/gopkg/internal/testkit"
 )
-
-// A store serves one topic, "t", from batches by partition, without looking into them,
-// as a broker does.
-type store struct {
-	batches [][][]byte // by partition
-	fetches atomic.Int64
-	asked   [2]atomic.Int64 // fetches by partition
-	mend    atomic.Bool     // serve the undamaged batches
-	intact  [][][]byte
-}
-
-func baseOf(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
-func lastOf(b []byte) int64 { return baseOf(b) + int64(binary.BigEndian.Uint32(b[23:])) }
-
-// batch makes a record batch with the right length and checksum for any records.
-func batch(base int64, delta, count int32, attributes int16, records []byte) []byte {
-	r := kmsg.RecordBatch{
-		FirstOffset: base, Length: int32(49 + len(records)), Magic: 2, Attributes: attributes,
-		LastOffsetDelta: delta, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
-		NumRecords: count, Records: records,
-	}
-	b := r.AppendTo(nil)
-	sign(b)
-	return b
-}
-
-func sign(b []byte) {
-	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
-}
-
-// rec makes a record with a delta, a value and headers.
-func rec(delta int64, value string, headers ...byte) []byte {
-	b := []byte{0, 0}
-	b = binary.AppendVarint(b, delta)
-	b = append(b, 1) // no key
-	b = binary.AppendVarint(b, int64(len(value)))
-	b = append(b, value...)
-	if headers == nil {
-		headers = []byte{0}
-	}
-	b = append(b, headers...)
-	return append(binary.AppendVarint(nil, int64(len(b))), b...)
-}
-
-// plain makes a batch of n records from base on, whose values are their offsets.
-func plain(base int64, n int) []byte {
-	var records []byte
-	for i := range n {
-		records = append(records, rec(int64(i), fmt.Sprint(base+int64(i)))...)
-	}
-	return batch(base, int32(n-1), int32(n), 0, records)
-}
-
-// serve lets cluster answer fetches from s. Everything else is answered by it.
-func (s *store) serve(cluster *kfake.Cluster) {
-	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		s.fetches.Add(1)
-		asked := req.(*kmsg.FetchRequest)
-		resp := asked.ResponseKind().(*kmsg.FetchResponse)
-		found := false
-		for _, topic := range asked.Topics {
-			answer := kmsg.NewFetchResponseTopic()
-			answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
-			for _, p := range topic.Partitions {
-				one := s.partition(p.Partition, p.FetchOffset)
-				found = found || len(one.RecordBatches) > 0
-				answer.Partitions = append(answer.Partitions, one)
-			}
-			resp.Topics = append(resp.Topics, answer)
-		}
-		if !found {
-			time.Sleep(5 * time.Millisecond)
-		}
-		return resp, nil, true
-	})
-}
-
-func (s *store) partition(id int32, from int64) kmsg.FetchResponseTopicPartition {
-	one := kmsg.NewFetchResponseTopicPartition()
-	one.Partition = id
-	s.asked[id].Add(1)
-	batches := s.batches[id]
-	if s.mend.Load() {
-		batches = s.intact[id]
-	}
-	for i, b := range batches {
-		if at := s.intact[id][i]; lastOf(at) >= from {
-			one.RecordBatches = append(one.RecordBatches, b...)
-		}
-		one.HighWatermark = lastOf(s.intact[id][i]) + 1
-	}
-	one.LastStableOffset = one.HighWatermark
-	return one
-}
-
-// damaged returns a store of two partitions of four batches of ten records, the
-// third one of partition 0 changed by damage.
-func damaged(damage func([]byte) []byte) *store {
-	s := &store{}
-	for range 2 {
-		var of [][]byte
-		for i := range 4 {
-			of = append(of, plain(int64(10*i), 10))
-		}
-		s.intact = append(s.intact, of)
-		s.batches = append(s.batches, slices.Clone(of))
-	}
-	s.batches[0][2] = damage(slices.Clone(s.batches[0][2]))
-	return s
-}
 
 func (r *recorder) offsets(partition int32) (offsets []int64) {
 	for _, g := range r.records {
 		if g.partition == partition {
 			offsets = append(offsets, g.offset)
 		}
-	}
-	return offsets
-}
-
-func upTo(n int) (offsets []int64) {
-	for i := range n {
-		offsets = append(offsets, int64(i))
 	}
 	return offsets
 }
@@ -168,14 +47,14 @@ func wantTrouble(t testing.TB, err error, topic string, offset int64, code strin
 	}
 }
 
-func startStore(t *testing.T, s *store, limit int) *running {
+func startStore(t *testing.T, s *wiretest.Store, limit int) *running {
 	t.Helper()
 	cluster := fake(t, kfake.SeedTopics(2, "t"))
 	// The log that the coordinator and ListOffsets know of.
 	for p := range int32(2) {
 		seed(t, cluster.ListenAddrs(), "t", p, numbered(0, 40)...)
 	}
-	s.serve(cluster)
+	s.Serve(cluster)
 	cfg := consumerConfig(cluster.ListenAddrs())
 	cfg.MaxDecompressedBytes = limit
 	return start(t, Driver{}, cfg, newRecorder())
@@ -197,7 +76,7 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 	resigned := func(change func([]byte)) func([]byte) []byte {
 		return func(b []byte) []byte {
 			change(b)
-			sign(b)
+			wiretest.Sign(b)
 			return b
 		}
 	}
@@ -218,28 +97,28 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 		{"more records than offsets", resigned(func(b []byte) { b[60] = 200 })},
 		{"a record's length that lies", resigned(func(b []byte) { b[recordbatch.HeadBytes] += 2 })},
 		{"2^62 headers", func(b []byte) []byte {
-			return batch(20, 9, 1, 0, rec(0, "20", binary.AppendVarint(nil, 1<<62)...))
+			return wiretest.Batch(20, 9, 1, 0, wiretest.Rec(0, "20", binary.AppendVarint(nil, 1<<62)...))
 		}},
-		{"records cut short", func(b []byte) []byte { return batch(20, 9, 10, 0, b[recordbatch.HeadBytes:len(b)-5]) }},
+		{"records cut short", func(b []byte) []byte { return wiretest.Batch(20, 9, 10, 0, b[recordbatch.HeadBytes:len(b)-5]) }},
 		{"records out of order", func(b []byte) []byte {
-			return batch(20, 9, 3, 0, slices.Concat(rec(5, "25"), rec(3, "23"), rec(9, "29")))
+			return wiretest.Batch(20, 9, 3, 0, slices.Concat(wiretest.Rec(5, "25"), wiretest.Rec(3, "23"), wiretest.Rec(9, "29")))
 		}},
-		{"a record beyond the batch", func(b []byte) []byte { return batch(20, 9, 1, 0, rec(10, "30")) }},
-		{"an offset of 2^63-1", func(b []byte) []byte { return batch(1<<63-1, 0, 1, 0, rec(0, "x")) }},
-		{"gzip that is none", func(b []byte) []byte { return batch(20, 9, 10, 1, b[recordbatch.HeadBytes:]) }},
-		{"zstd that is none", func(b []byte) []byte { return batch(20, 9, 10, 4, b[recordbatch.HeadBytes:]) }},
+		{"a record beyond the batch", func(b []byte) []byte { return wiretest.Batch(20, 9, 1, 0, wiretest.Rec(10, "30")) }},
+		{"an offset of 2^63-1", func(b []byte) []byte { return wiretest.Batch(1<<63-1, 0, 1, 0, wiretest.Rec(0, "x")) }},
+		{"gzip that is none", func(b []byte) []byte { return wiretest.Batch(20, 9, 10, 1, b[recordbatch.HeadBytes:]) }},
+		{"zstd that is none", func(b []byte) []byte { return wiretest.Batch(20, 9, 10, 4, b[recordbatch.HeadBytes:]) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := damaged(c.damage)
+			s := wiretest.Damaged(c.damage)
 			m := startStore(t, s, 0)
 			r := m.recorder
 			r.wait(t, "delivery of what is intact, and a report", func() bool {
 				return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 			})
 			r.mu.Lock()
-			assert.Equal(t, upTo(40), r.offsets(1), "offsets of partition 1")
-			assert.Equal(t, upTo(20), r.offsets(0), "offsets of partition 0")
+			assert.Equal(t, wiretest.UpTo(40), r.offsets(1), "offsets of partition 1")
+			assert.Equal(t, wiretest.UpTo(20), r.offsets(0), "offsets of partition 0")
 			for _, err := range r.errs {
 				wantTrouble(t, err, "t", 20, "CORRUPT_MESSAGE")
 			}
@@ -247,14 +126,14 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 			assert.Empty(t, r.lost)
 			r.mu.Unlock()
 			// It is fetched once per look, and not in a loop.
-			asked := s.asked[0].Load()
+			asked := s.Asked[0].Load()
 			time.Sleep(500 * time.Millisecond)
-			assert.LessOrEqual(t, s.asked[0].Load()-asked, int64(3), "fetches of the partition in half a second")
-			s.mend.Store(true)
+			assert.LessOrEqual(t, s.Asked[0].Load()-asked, int64(3), "fetches of the partition in half a second")
+			s.Mend.Store(true)
 			r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+			assert.Equal(t, wiretest.UpTo(40), r.offsets(0), "offsets of partition 0")
 			assert.Len(t, r.assigned, 2, "claims assigned")
 		})
 	}
@@ -265,8 +144,8 @@ func TestFault_B1_DamagedBatchStopsItsPartitionAlone(t *testing.T) {
 // partition, and ends no session.
 func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	t.Parallel()
-	s := damaged(func([]byte) []byte { return nil })
-	s.batches[0][3] = nil
+	s := wiretest.Damaged(func([]byte) []byte { return nil })
+	s.Batches[0][3] = nil
 	m := startStore(t, s, 0)
 	r := m.recorder
 	r.wait(t, "delivery of what is there", func() bool { return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 })
@@ -290,7 +169,7 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 	assert.Empty(t, r.revoked)
 	assert.Empty(t, r.lost)
 	r.mu.Unlock()
-	s.mend.Store(true)
+	s.Mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 }
 
@@ -298,7 +177,7 @@ func TestFault_H7_NothingOfALogThatGoesOnIsReported(t *testing.T) {
 // batch only.
 func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	t.Parallel()
-	s := damaged(func(b []byte) []byte {
+	s := wiretest.Damaged(func(b []byte) []byte {
 		binary.BigEndian.PutUint32(b[8:], 1<<16)
 		return b
 	})
@@ -307,11 +186,11 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 	r.wait(t, "delivery of what is intact, and a report", func() bool {
 		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 	})
-	s.mend.Store(true)
+	s.Mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, wiretest.UpTo(40), r.offsets(0), "offsets of partition 0")
 	wantTrouble(t, r.troubles()[0], "t", 20, "CORRUPT_MESSAGE")
 	for _, err := range r.errs {
 		assert.Equal(t, "CORRUPT_MESSAGE", testkit.Code(err), "code of %v", err)
@@ -322,19 +201,19 @@ func TestFault_H7_BatchThatNeverComesWholeStandsAlone(t *testing.T) {
 // broker's answer, do not move it and are not delivered.
 func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 	t.Parallel()
-	s := damaged(func([]byte) []byte { return nil })
-	old := s.intact[0][0]
-	s.batches[0] = [][]byte{s.batches[0][0], s.batches[0][1], slices.Clone(old), slices.Clone(s.batches[0][3])}
+	s := wiretest.Damaged(func([]byte) []byte { return nil })
+	old := s.Intact[0][0]
+	s.Batches[0] = [][]byte{s.Batches[0][0], s.Batches[0][1], slices.Clone(old), slices.Clone(s.Batches[0][3])}
 	m := startStore(t, s, 0)
 	r := m.recorder
 	r.wait(t, "delivery of what is intact, and a report", func() bool {
 		return len(r.offsets(1)) >= 40 && len(r.offsets(0)) >= 20 && len(r.troubles()) > 0
 	})
 	r.mu.Lock()
-	assert.Equal(t, upTo(20), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, wiretest.UpTo(20), r.offsets(0), "offsets of partition 0")
 	wantTrouble(t, r.troubles()[0], "t", 20, "CORRUPT_MESSAGE")
 	r.mu.Unlock()
-	s.mend.Store(true)
+	s.Mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 }
 
@@ -342,9 +221,9 @@ func TestFault_H11_OffsetsBelowThePositionAreRefused(t *testing.T) {
 // answer without records for the partition.
 func TestFault_B1_DamagedFirstBatch(t *testing.T) {
 	t.Parallel()
-	s := damaged(func(b []byte) []byte { return b })
-	s.batches[0][0] = slices.Clone(s.batches[0][0])
-	s.batches[0][0][70] ^= 1
+	s := wiretest.Damaged(func(b []byte) []byte { return b })
+	s.Batches[0][0] = slices.Clone(s.Batches[0][0])
+	s.Batches[0][0][70] ^= 1
 	m := startStore(t, s, 0)
 	r := m.recorder
 	r.wait(t, "a report", func() bool { return len(r.offsets(1)) >= 40 && len(r.troubles()) > 0 })
@@ -352,9 +231,9 @@ func TestFault_B1_DamagedFirstBatch(t *testing.T) {
 	assert.Empty(t, r.offsets(0), "offsets of partition 0")
 	assert.Equal(t, int64(0), r.troubles()[0].Offset, "place of the damage")
 	r.mu.Unlock()
-	s.mend.Store(true)
+	s.Mend.Store(true)
 	r.wait(t, "delivery of the rest", func() bool { return len(r.offsets(0)) >= 40 })
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	assert.Equal(t, upTo(40), r.offsets(0), "offsets of partition 0")
+	assert.Equal(t, wiretest.UpTo(40), r.offsets(0), "offsets of partition 0")
 }

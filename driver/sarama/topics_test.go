@@ -278,12 +278,12 @@ func TestPositionsAreAskedForBeforeASessionEnds(t *testing.T) {
 // topic's ID. They may be those that are behind.
 func TestPartialPollHasNoVotes(t *testing.T) {
 	t.Parallel()
-	cluster, gates := gatedBrokers(t)
+	cluster, gates := common.GatedBrokers(t)
 	r := newRecorder()
 	m := start(t, Driver{}, consumerConfig(cluster.ListenAddrs()), r)
 	r.wait(t, "the assignment", func() bool { return len(r.live) == 1 })
 	require.Len(t, m.topics.poll(within(t, patienceTest)), 3)
-	heal := gates[(cluster.CoordinatorFor("g")+1)%3].stall()
+	heal := gates[(cluster.CoordinatorFor("g")+1)%3].Stall()
 	defer heal()
 	assert.Empty(t, m.topics.poll(within(t, 300*time.Millisecond)))
 }

@@ -183,7 +183,12 @@ func (s Suite) IdleMemberTakesOver(t *testing.T) {
 				members[i] = m
 			}
 			require.NoError(t, direct.Send(ctx, "re", 0, numbered("old", 1)...))
-			i := <-reader
+			var i int
+			select {
+			case i = <-reader:
+			case <-ctx.Done():
+				require.FailNow(t, "no member reads")
+			}
 			busy, idle := members[i], members[1-i]
 
 			require.NoError(t, direct.RecreateTopic(ctx, "re", 1))

@@ -102,7 +102,7 @@ func (s *secured) testStart(t *testing.T) {
 
 		{name: "PLAIN, wrong password", listener: "SASL_PLAINTEXT", sasl: plain("alice", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
 		{name: "SCRAM-SHA-256, wrong password", listener: "SASL_PLAINTEXT", sasl: login(kafka.SASLScramSHA256, "alice", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
-		{name: "SCRAM-SHA-512, unknown user", listener: "SASL_PLAINTEXT", sasl: login(kafka.SASLScramSHA512, "nobody", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
+		{name: "SCRAM-SHA-512, unknown user", listener: "SASL_PLAINTEXT", sasl: login(kafka.SASLScramSHA512, "stranger", wrongPassword), disabled: "SASL_AUTHENTICATION_FAILED"},
 		{name: "OAUTHBEARER, a token that has expired", listener: "SASL_PLAINTEXT", sasl: bearer(tokenSubject, -time.Hour), disabled: "SASL_AUTHENTICATION_FAILED"},
 		{name: "no SASL on a SASL port", listener: "SASL_PLAINTEXT", disabled: "does this port want TLS or SASL", most: lonelyRequest},
 
