@@ -27,10 +27,22 @@ func (d *faulty) OpenGroup(ctx context.Context, cfg driver.ConsumerConfig) (driv
 		return nil, err
 	}
 	if f.When == AfterCall {
-		g.Close(ctx)
+		if err := abandon(ctx, g); err != nil {
+			return nil, errors.Join(f.Err, err)
+		}
 		return nil, f.Err
 	}
 	return &group{inner: g, i: d.i, who: who, closing: make(chan struct{})}, nil
+}
+
+// abandonTime bounds the close of what no caller gets. Its own context may have ended.
+const abandonTime = 5 * time.Second
+
+// abandon closes what was opened for a caller that gets an error.
+func abandon(ctx context.Context, opened interface{ Close(context.Context) error }) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	return opened.Close(ctx)
 }
 
 type group struct {

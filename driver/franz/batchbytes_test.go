@@ -116,7 +116,6 @@ func TestConformanceWithBoundedBatches(t *testing.T) {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {
-			notYet(t)
 			t.Parallel()
 			h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 			h.settings = drivertest.Settings{SessionTimeout: 3 * time.Second, RebalanceTimeout: 5 * time.Second, Patience: time.Minute}

@@ -39,7 +39,6 @@ var epochSettings = map[string]string{
 func TestEpochsConformance(t *testing.T) {
 	budget := testkit.Budget{Total: 4 * time.Second} // of more than a minute
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		notYet(t)
 		sideBySide(t)
 		budget.Spend(t)
 		h, _ := fakeHarness(t, kfake.BrokerConfigs(epochSettings))

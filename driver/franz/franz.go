@@ -24,6 +24,10 @@
 //
 // [Driver.Options] changes settings of kgo for which the driver's configuration has no field.
 // It must not change a setting on which safety rests: the driver rejects that.
+//
+// A batch whose messages have ended is left out of a request that kgo has built already. A
+// logger of kgo then logs that the broker did not reply to all partitions, and a
+// HookProduceBatchWritten counts a batch that was not written. Neither is a fault of the broker.
 package franz
 
 import (

@@ -2,7 +2,6 @@ package franz
 
 import (
 	"os"
-	"path"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +18,6 @@ import (
 func TestConformance(t *testing.T) {
 	budget := testkit.Budget{Total: 4 * time.Second} // of more than a minute
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		notYet(t)
 		sideBySide(t)
 		budget.Spend(t)
 		h, _ := fakeHarness(t, kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
@@ -29,18 +27,6 @@ func TestConformance(t *testing.T) {
 		}
 		return h
 	})
-}
-
-// notMet are the cases that the driver does not meet yet, with the reason.
-var notMet = map[string]string{
-	"ErrorsHaveNames": "the producer tries a partition that does not exist for as long as its retries last",
-}
-
-// notYet skips the cases that the driver does not meet yet.
-func notYet(t *testing.T) {
-	if why, ok := notMet[path.Base(t.Name())]; ok {
-		t.Skip("not met yet: " + why)
-	}
 }
 
 // sideBySide lets a case run in parallel with others, unless it counts the goroutines of
@@ -80,7 +66,6 @@ func realConformance(t *testing.T, properties map[string]string, of func(*harnes
 		free <- h
 	}
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		notYet(t)
 		sideBySide(t)
 		h := <-free
 		t.Cleanup(func() { free <- h }) // the last thing that a case does

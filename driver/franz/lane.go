@@ -179,6 +179,11 @@ func (l *lane) feed(t *topic) {
 
 // has reports whether kgo has so many records for the partition. It may have given back those
 // of a batch between building the request and writing it.
+//
+// It can be wrong if kgo gives the records of a batch back after it has built the request, and
+// all of them are handed to kgo again before that is written, which is a matter of microseconds:
+// the later records count for the batch. Then it is written, and so is its copy: the messages
+// are twice in the log, and are acknowledged once.
 func (l *lane) has(n int64) bool { return l.entered.Load()-l.left.Load() >= n }
 
 // wrote notes that a batch of so many records is about to be written. It returns the era.

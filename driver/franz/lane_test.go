@@ -2,6 +2,7 @@ package franz
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"net"
@@ -143,6 +144,89 @@ func TestMessagesGivenUpAreNotWritten(t *testing.T) {
 	assert.Equal(t, produceRequest(nil), wire.bytes, "nothing is left, and kgo waits for an answer")
 }
 
+// TestAnswerToWhatWasLeftOfARequest: the answer names what was written, and an answer to a request
+// with nothing left takes its place, too.
+func TestAnswerToWhatWasLeftOfARequest(t *testing.T) {
+	p := newProducer(driver.ProducerConfig{RequiredAcks: driver.WaitForAll})
+	for i := range int32(3) {
+		p.topic("t").lane(i).entered.Add(1)
+	}
+	w := &produceConn{Conn: new(written), p: p}
+	for i, all := range []parts{{"t": {0: 2, 1: 0, 2: 1}}, {"u": {0: 0}}, {"t": {0: 1}}} {
+		_, err := w.Write(produceRequestAs("", int32(i+1), all))
+		require.NoError(t, err)
+	}
+	flight := func() (batches []int) {
+		for i := range int32(3) {
+			batches = append(batches, len(p.topic("t").lane(i).flight))
+		}
+		return append(batches, len(w.waiting))
+	}
+	assert.Equal(t, []int{1, 0, 1, 3}, flight(), "batches without an answer, and requests without one")
+	for i, c := range []struct {
+		answered parts
+		want     []int
+	}{
+		{parts{"t": {2: 1}}, []int{1, 0, 0, 2}},
+		{nil, []int{1, 0, 0, 1}},
+		{parts{"t": {0: 1}}, []int{0, 0, 0, 0}},
+	} {
+		w.follow(produceAnswer(int32(i+1), c.answered))
+		assert.Equal(t, c.want, flight(), "after answer %d", i+1)
+	}
+}
+
+// TestMessagesGivenUpAreNotWrittenWithoutAnAnswer: with acks=0 no batch waits for an answer, and
+// none that was left out counts as stored.
+func TestMessagesGivenUpAreNotWrittenWithoutAnAnswer(t *testing.T) {
+	p := newProducer(driver.ProducerConfig{RequiredAcks: driver.NoResponse})
+	given, kept := p.topic("t").lane(0), p.topic("t").lane(1)
+	given.entered.Add(1)
+	kept.entered.Add(1)
+	wire := new(written)
+	w := &produceConn{Conn: wire, p: p}
+	_, err := w.Write(produceRequest(parts{"t": {0: 2, 1: 1}}))
+	require.NoError(t, err)
+	assert.Equal(t, produceRequest(parts{"t": {1: 1}}), wire.bytes)
+	assert.Empty(t, w.waiting, "requests without an answer")
+	assert.Empty(t, given.flight)
+	assert.Empty(t, kept.flight, "batches without an answer")
+	assert.True(t, kept.leave(), "the message that was written may be in the log")
+	assert.False(t, given.leave(), "the message that was left out may be in the log")
+}
+
+// TestMessagesGivenUpOfANamedClient: the name of the client is before the batches.
+func TestMessagesGivenUpOfANamedClient(t *testing.T) {
+	p := newProducer(driver.ProducerConfig{RequiredAcks: driver.WaitForAll})
+	p.topic("t").lane(0).entered.Add(1)
+	wire := new(written)
+	w := &produceConn{Conn: wire, p: p}
+	for _, client := range []string{"c", "a client with a name"} {
+		_, err := w.Write(produceRequestAs(client, 7, parts{"t": {0: 1, 1: 1}}))
+		require.NoError(t, err)
+		assert.Equal(t, produceRequestAs(client, 7, parts{"t": {0: 1}}), wire.bytes, client)
+	}
+}
+
+// TestRealEmptyProduceRequestIsAnswered: a broker answers a request of which nothing was left.
+func TestRealEmptyProduceRequestIsAnswered(t *testing.T) {
+	cluster := shared.ForTest(t)
+	cl, err := cluster.Client()
+	require.NoError(t, err)
+	defer cl.Close()
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis = -1, 1000
+	ctx := within(t, patienceTest)
+	brokers := cl.DiscoveredBrokers()
+	if len(brokers) == 0 {
+		require.NoError(t, cl.Ping(ctx))
+		brokers = cl.DiscoveredBrokers()
+	}
+	resp, err := brokers[0].Request(ctx, req)
+	require.NoError(t, err)
+	assert.Empty(t, resp.(*kmsg.ProduceResponse).Topics)
+}
+
 // TestWrittenWhileGivenBackIsUnknown: a batch is written while kgo gives back its messages.
 func TestWrittenWhileGivenBackIsUnknown(t *testing.T) {
 	p := newProducer(driver.ProducerConfig{})
@@ -174,8 +258,30 @@ func (w *written) Write(b []byte) (int, error) {
 // parts are the records of the batch of each topic and partition. 0 is a partition without a batch.
 type parts map[string]map[int32]int
 
+// produceAnswer is an answer that each of them was stored.
+func produceAnswer(correlation int32, all parts) []byte {
+	resp := kmsg.NewProduceResponse()
+	resp.Version = 9
+	for topic, partitions := range all {
+		rt := kmsg.NewProduceResponseTopic()
+		rt.Topic = topic
+		for partition := range partitions {
+			rp := kmsg.NewProduceResponseTopicPartition()
+			rp.Partition = partition
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	body := resp.AppendTo(nil)
+	b := binary.BigEndian.AppendUint32(nil, uint32(4+1+len(body)))
+	b = binary.BigEndian.AppendUint32(b, uint32(correlation))
+	return append(append(b, 0), body...) // 0 tagged fields
+}
+
 // produceRequest is a request with a batch for each of them, in order.
-func produceRequest(all parts) []byte {
+func produceRequest(all parts) []byte { return produceRequestAs("", 1, all) }
+
+func produceRequestAs(client string, correlation int32, all parts) []byte {
 	req := kmsg.NewProduceRequest()
 	req.Version = 9
 	for _, topic := range slices.Sorted(maps.Keys(all)) {
@@ -192,5 +298,9 @@ func produceRequest(all parts) []byte {
 		}
 		req.Topics = append(req.Topics, rt)
 	}
-	return kmsg.NewRequestFormatter().AppendRequest(nil, &req, 1)
+	var opts []kmsg.RequestFormatterOpt
+	if client != "" {
+		opts = append(opts, kmsg.FormatterClientID(client))
+	}
+	return kmsg.NewRequestFormatter(opts...).AppendRequest(nil, &req, correlation)
 }

@@ -67,7 +67,7 @@ type outBatch struct {
 
 // Write implements net.Conn. kgo writes a request by one call.
 func (w *produceConn) Write(b []byte) (int, error) {
-	x, rest, ok := w.p.sendingOf(b)
+	x, left, ok := w.p.sendingOf(b)
 	answers := w.p.cfg.RequiredAcks != driver.NoResponse
 	if !ok {
 		w.noteLogin(b)
@@ -82,7 +82,7 @@ func (w *produceConn) Write(b []byte) (int, error) {
 		w.waiting = append(w.waiting, x)
 		w.mu.Unlock()
 	}
-	n, err := w.Conn.Write(rest)
+	n, err := w.Conn.Write(left)
 	switch {
 	case err != nil && answers:
 		w.lose()
@@ -270,8 +270,8 @@ func partOf(resp *kmsg.ProduceResponse, l *lane) *kmsg.ProduceResponseTopicParti
 //
 // A batch is left out if kgo has given its records back: the caller may have sent them again. If
 // kgo did so before it built the request, the partition is there without a batch; a broker of
-// Kafka 4.3 fails at that, and never answers.
-func (p *producer) sendingOf(b []byte) (x sending, rest []byte, ok bool) {
+// Kafka 4.3 fails at that, and never answers. Rarely such a batch is written all the same: see has.
+func (p *producer) sendingOf(b []byte) (x sending, left []byte, ok bool) {
 	const head = lengthBytes + 2 + 2 + 4 + 2 // and the key, the version, the correlation ID, the length of the client ID
 	if len(b) < head || binary.BigEndian.Uint16(b[lengthBytes:]) != uint16(kmsg.Produce) {
 		return x, b, false
@@ -293,23 +293,25 @@ func (p *producer) sendingOf(b []byte) (x sending, rest []byte, ok bool) {
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		t := p.topic(rt.Topic)
-		rt.Partitions = slices.DeleteFunc(rt.Partitions, func(part kmsg.ProduceRequestTopicPartition) bool {
+		kept := rt.Partitions[:0]
+		for _, part := range rt.Partitions {
 			o := outBatch{lane: t.lane(part.Partition), n: recordsIn(part.Records)}
 			if o.n == 0 || !o.lane.has(o.n) {
 				whole = false
-				return true
+				continue
 			}
 			x.batches = append(x.batches, o)
-			return false
-		})
+			kept = append(kept, part)
+		}
+		rt.Partitions = kept
 	}
 	if whole {
 		return x, b, true
 	}
 	req.Topics = slices.DeleteFunc(req.Topics, func(rt kmsg.ProduceRequestTopic) bool { return len(rt.Partitions) == 0 })
-	rest = req.AppendTo(slices.Clone(b[:len(b)-len(body)]))
-	binary.BigEndian.PutUint32(rest, uint32(len(rest)-lengthBytes))
-	return x, rest, true
+	left = req.AppendTo(slices.Clone(b[:len(b)-len(body)]))
+	binary.BigEndian.PutUint32(left, uint32(len(left)-lengthBytes))
+	return x, left, true
 }
 
 // recordsIn returns how many records a batch holds.

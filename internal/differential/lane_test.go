@@ -5,12 +5,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aarontianqx/gopkg/driver"
+	"github.com/aarontianqx/gopkg/internal/testkit"
 )
 
 // patience is how long a sequence may take on one system.
@@ -137,10 +139,17 @@ func (l *lane) consumerConfig(group string) driver.ConsumerConfig {
 // silent for longer than a connection waits; the library opens again, too.
 const openings = 3
 
+// unanswered reports whether a broker was silent, or a connection to it broke.
+func unanswered(err error) bool {
+	code := testkit.Code(err)
+	return code == "REQUEST_TIMED_OUT" || code == "CONNECTION_FAILED"
+}
+
 // start opens a member and has it run.
 func (l *lane) start(cfg driver.ConsumerConfig) *member {
 	consumer, err := l.sys.Driver().OpenConsumer(l.ctx, cfg)
-	for n := 1; n < openings && err != nil && !errors.Is(err, driver.ErrPermanent); n++ {
+	for n := 1; n < openings && unanswered(err); n++ {
+		log.Printf("%v: attempt %d to open a consumer failed: %v", l.sys, n, err)
 		consumer, err = l.sys.Driver().OpenConsumer(l.ctx, cfg)
 	}
 	if l.fails("open a consumer", err) {
