@@ -3,6 +3,7 @@ package franz
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,7 +18,7 @@ func TestMissingPartitionIsKnownWithoutAText(t *testing.T) {
 	cfg.DeliveryTimeout = patienceTest
 	p := openProducer(t, cfg)
 	topic := p.topic("t")
-	s := &slot{topic: topic, want: 3}
+	s := &slot{topic: topic, want: 3, accepted: time.Now()}
 	s.rec.Context = s
 	require.Equal(t, -1, asked{p}.ForTopic("t").Partition(&s.rec, 1))
 	assert.Empty(t, topic.strand(s, errors.New("another text")))
