@@ -67,6 +67,41 @@ func TestB26_RecordsHandledDuringACommitAreCommittedToo(t *testing.T) {
 	})
 }
 
+// A position that moves while a commit is under way is committed by the next one. Here the
+// partition never runs empty, which would ask for a commit of its own.
+func TestAPositionThatMovesDuringACommitIsInTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &fakeDriver{}
+		slow := make(chan struct{})
+		first := true
+		d.commit = func(context.Context, []driver.Mark) error {
+			if first {
+				first = false
+				<-slow
+			}
+			return nil
+		}
+		next := make(chan struct{}) // lets the handler of one record return
+		start(t, d, testConfig(), func(ctx context.Context, _ []byte) error {
+			select {
+			case <-next:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+		c := d.consumer(t)
+		cl := c.assign(0, 0)
+		c.deliver(cl, 0, 2)
+		next <- struct{}{}
+		pass(2 * time.Second) // the commit of 1 is under way
+		next <- struct{}{}
+		synctest.Wait()
+		close(slow)
+		pass(2 * time.Second) // nothing else moves, and record 2 has not been handled
+		assert.Equal(t, []int64{1, 2}, c.committed(cl))
+	})
+}
+
 // B04: with AutoCommit a record that was handed out is committed, handled or not.
 func TestB04_AutoCommitCommitsWhatWasHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -377,6 +377,21 @@ func TestPausedPartitionProbesNothing(t *testing.T) {
 	}
 }
 
+// A pause that begins after the gate has let the probe through bars it all the same. The
+// end of the pause lets it pass, and a halt does not.
+func TestAPauseBehindTheGateBarsTheProbe(t *testing.T) {
+	b := newBrake(t.Context())
+	l := &lane{env: new(env), brake: b, ticket: new(gateTicket)}
+	b.setHeld(true)
+	require.True(t, l.mayBegin(1), "the probe of a hold")
+	b.setPaused(true)
+	require.False(t, l.mayBegin(1), "the partition is paused")
+	b.setPaused(false)
+	require.True(t, l.mayBegin(1), "the pause has ended")
+	b.halt(nil)
+	require.False(t, l.mayBegin(1), "the partition is halted")
+}
+
 // A hold that begins and ends while the consumer is paused leaves it paused.
 func TestEndOfAHoldEndsNoPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

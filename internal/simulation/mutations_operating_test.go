@@ -1,14 +1,14 @@
 package simulation
 
 // operatingMutations are bugs of pauses, rates and retry topics. The simulation finds the
-// first ones. Tests of package kafka find those that hand out too late, or handle more than
-// need be, of which the judge expects nothing.
+// first ones. Tests of package kafka find those that hand out or commit too late, or handle
+// more than need be, of which the judge expects nothing, and one that strikes between two
+// steps of a lane.
 var operatingMutations = append(planted([][4]string{
 	// Pauses.
 	{"resume by the queue", "partition_flow.go", "in.flow.lift(pauseQueue)", "in.flow.lift(pauseQueue | pauseOperator)"},
 	{"a pause ends with its claim", "pause.go", "\tif s.holds(p) {\n\t\tp.setPaused(true)\n\t}\n", ""},
 	{"a pause stops fetching alone", "pause.go", "\tp.brake.setPaused(paused)\n", ""},
-	{"a probe of a paused partition", "partition_brake.go", "\t\tflags &^= flagHeld\n", "\t\tflags &^= flagHeld | flagPaused\n"},
 	{"a resumed partition is not fetched", "pause.go", "\t\tin.flow.lift(pauseOperator)\n", ""},
 	{"no lane begins after a pause", "pause.go", "\tif p.crew != nil {\n\t\tp.crew.begin(seats)\n\t}\n\tin.settle(unmet, false)", "\t_ = seats\n\tin.settle(unmet, false)"},
 
@@ -17,9 +17,6 @@ var operatingMutations = append(planted([][4]string{
 	{"another burst after a rebalance", "rate.go", "\tr.brakes[b] = true\n\tb.setRated(r.perSecond > 0)\n", "\tr.brakes[b] = true\n\tr.tokens = r.burst()\n\tb.setRated(r.perSecond > 0)\n"},
 	{"a turn at the rate waits for a place of the consumer", "partition_crew.go", "\tif waits && c.brake.rated() {\n", "\tif waits && false {\n"},
 	{"a record that waits for the rate is forgotten", "rate.go", "r.timer = time.AfterFunc(wait, r.tick)", "r.timer = time.AfterFunc(wait, r.running.Done)"},
-
-	// What a commit that was under way has not read.
-	{"a commit forgets what has moved meanwhile", "session_schedule.go", "\ts.earliest = time.Now().Add(commitGap)\n\tif err", "\ts.earliest = time.Now().Add(commitGap)\n\ts.clear()\n\tif err"},
 
 	// Retry topics.
 	{"a record comes before its time", "partition_due.go", "return at.Add(w.delay)", "return at.Add(w.delay / 2)"},
@@ -39,4 +36,6 @@ var operatingMutations = append(planted([][4]string{
 	mutation{"a record that is dated ahead waits as long", "partition_due.go", "w.ahead[i].at.Before(at)", "false", [2]string{"kafka", "Clock|Ahead|Dated"}},
 	mutation{"when a record came is forgotten", "partition_due.go", "w.ahead[0].offset < next.Offset", "w.ahead[0].offset <= next.Offset", [2]string{"kafka", "Clock|Ahead|Dated"}},
 	mutation{"a retry topic stands still while all wait", "health.go", "case !ps.Due.IsZero() && len(calls) == 0:", "case false:", [2]string{"kafka", "Retry|Health|Stuck|Stand"}},
+	mutation{"a probe of a paused partition", "partition_brake.go", "\t\tflags &^= flagHeld\n", "\t\tflags &^= flagHeld | flagPaused\n", [2]string{"kafka", "TestAPauseBehindTheGateBarsTheProbe"}},
+	mutation{"a commit forgets what has moved meanwhile", "session_schedule.go", "\ts.earliest = time.Now().Add(commitGap)\n\tif err", "\ts.earliest = time.Now().Add(commitGap)\n\ts.clear()\n\tif err", [2]string{"kafka", "TestAPositionThatMovesDuringACommitIsInTheNext"}},
 )
