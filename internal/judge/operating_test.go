@@ -38,10 +38,26 @@ func TestJudgeOfOperatorsAndRetryTopics(t *testing.T) {
 	foreign := join(Marked{Partition: r0, Record: Record{0, "k", "w"}, Foreign: true}, Appended{r0, 0, "k", "w"}, Assigned{a, retries})
 	own := join(Marked{Partition: r0, Record: Record{0, "k", "w"}}, Appended{r0, 0, "k", "w"}, Assigned{a, retries})
 	pass := PassedOver{a, r0, 0}
+	// A retry topic has a record that is due at once, one that is due after five seconds, and
+	// one that is due at once. The first one has been handled.
+	due := func(offset int64, value string, seconds int) []Event {
+		return []Event{Marked{Partition: r0, Record: Record{offset, "k", value}, Due: at(0), Late: at(seconds)}, Appended{r0, offset, "k", value}}
+	}
+	inHand := join(StateChanged{Member: a, From: "off", To: "starting"}, StateChanged{Member: a, From: "starting", To: "running"}, Ordered{Member: a, Order: AnyOrder, Parallelism: 1},
+		due(0, "x", 0), due(1, "y", 5), due(2, "z", 0), Assigned{a, retries},
+		HandleStart{ID: 1, Member: a, Partition: r0, Records: []Record{{0, "k", "x"}}, Attempt: 1, Context: Context{t.Context()}}, HandleEnd{1, true})
+	offered := Offered{a, r0, 1, false}
+	done := []Event{
+		pause(5 * time.Second), HandleStart{ID: 2, Member: a, Partition: r0, Records: []Record{{2, "k", "z"}}, Attempt: 1}, HandleEnd{2, true},
+		CommitApplied{"g", r0, 3, nil}, Revoked{a, retries, nil, false, 0},
+	}
 	for _, test := range []struct {
 		want    string
 		history []Event
 	}{
+		{"", join(inHand, Deleted{r0, 2}, offered, done)},
+		{"stalled", join(inHand, Deleted{r0, 2}, pause(5*time.Second), offered)},
+		{"stalled", join(inHand, pause(5*time.Second), offered)},
 		{"", join(one, paused, begin(1, a, 0, 1), later, resuming, HandleEnd{1, true}, end(1))},
 		{"", join(one, Paused{Member: a, Partitions: []Partition{{"orders", 7}}}, later, begin(1, a, 0, 1), HandleEnd{1, true}, end(1))},
 		{"", join(one, paused, later, resuming, begin(1, a, 0, 1), HandleEnd{1, true}, end(1))},

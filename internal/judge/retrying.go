@@ -138,9 +138,14 @@ func (j *Judge) waits(e Offered, c *claim) bool {
 	}
 	l := j.log(e.Partition)
 	for _, r := range l.records[l.index(max(c.last+1, c.start)):] {
-		m := j.marks[place{e.Partition, r.offset}]
-		if _, over := c.over[r.offset]; !r.gone && !over && !covers(c.named, r.offset) {
-			return j.now.Before(m.Late)
+		if _, over := c.over[r.offset]; over || covers(c.named, r.offset) {
+			continue
+		}
+		if j.now.Before(j.marks[place{e.Partition, r.offset}].Late) {
+			return true // also a record that is gone: the member may have fetched it before
+		}
+		if !r.gone {
+			return false
 		}
 	}
 	return true // what it has is not in the log any longer
