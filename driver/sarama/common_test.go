@@ -22,6 +22,8 @@ func TestOutOfRangeOfAReplicaAloneIsReported(t *testing.T) { common.OutOfRangeOf
 
 func TestOutOfRangeAtAStartingCoordinator(t *testing.T) { common.OutOfRangeAtAStartingCoordinator(t) }
 
+func TestFailedRunLeavesTheGroup(t *testing.T) { common.FailedRunLeavesTheGroup(t) }
+
 func TestFault_A1_AnIdleMemberTakesOver(t *testing.T) { common.IdleMemberTakesOver(t) }
 
 func TestFault_E1_SessionEndsByItsDeadline(t *testing.T) { common.SessionEndsByItsDeadline(t) }

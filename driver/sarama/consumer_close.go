@@ -78,7 +78,7 @@ func (c *consumer) shutDown() {
 		c.commits.Cut()
 		<-c.served
 	}
-	c.group.Close() // leaves the group; the error may be an earlier one of the queue
+	c.leave()
 	<-c.finished
 	c.release()
 	c.drained.Wait() // first: it may have brokers asked

@@ -30,6 +30,9 @@ func (c *consumer) Run(h driver.Handler) error {
 	watch.Go(func() { c.membership.keepBeating(looking) })
 	err := c.serve()
 	close(c.served)
+	if err != nil {
+		go c.leave()
+	}
 	stop()
 	c.stopWatching()
 	c.fetches.Sever() // the watchdog may wait for an answer
@@ -38,6 +41,13 @@ func (c *consumer) Run(h driver.Handler) error {
 	c.revokes.Wait()
 	c.core.Close()
 	return err
+}
+
+// leave leaves the group, once. When Run fails that begins at once: Close comes when Run has
+// returned, which a Revoke that overruns its window delays. Until then the other members would
+// wait for this one, until its session has timed out.
+func (c *consumer) leave() {
+	c.group.Close() // the error may be an earlier one of the queue
 }
 
 func (c *consumer) begin(h driver.Handler) (bool, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,6 +156,47 @@ func (s Suite) OutOfRangeAtAStartingCoordinator(t *testing.T) {
 	defer m.mu.Unlock()
 	assert.Len(t, m.lost, 1, "claims lost")
 	assert.Empty(t, m.revoked, "claims revoked")
+}
+
+// FailedRunLeavesTheGroup: a position is not in the log, which ends Run, and the handler is stuck
+// in the Revoke of another claim. The member leaves the group when the window of that Revoke has
+// ended, and not when Run has returned, or its session has timed out.
+func (s Suite) FailedRunLeavesTheGroup(t *testing.T) {
+	t.Parallel()
+	cluster := s.Fake(t)
+	direct, ctx := outside.Of(cluster.ListenAddrs()...), testkit.Within(t, 2*patience)
+	require.NoError(t, direct.CreateTopic(ctx, "two", 2))
+	require.NoError(t, direct.Send(ctx, "two", 0, numbered("v", 20)...))
+	require.NoError(t, direct.SetCommitted(ctx, "g", "two", 0, 3, ""))
+	cfg := s.Config(cluster.ListenAddrs())
+	cfg.Topics = []string{"two"}
+	cfg.SessionTimeout, cfg.RebalanceTimeout, cfg.DrainTimeout = 2*patience, 2*patience, 500*time.Millisecond
+	m := s.start(t, cfg, nil)
+	stuck, released := make(chan struct{}, 2), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	m.mu.Lock()
+	m.onRevoke = func(context.Context) {
+		stuck <- struct{}{}
+		<-released
+	}
+	m.mu.Unlock()
+	m.waitRecords(t, 17)
+	m.wait(t, "two claims", func() bool { return len(m.live) == 2 })
+	require.NoError(t, direct.Truncate(ctx, "two", 0, 10))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "two", Partitions: []int32{0}, Err: kerr.OffsetOutOfRange, Count: 1})
+	select {
+	case <-stuck:
+	case <-ctx.Done():
+		require.FailNow(t, "no claim is revoked")
+	}
+
+	cfg.OutOfRange = driver.OutOfRangeOldest
+	other := s.start(t, cfg, nil)
+	other.waitFor(t, patience/2, "the claims of the member that has failed", func() bool { return len(other.live) == 2 })
+	assert.Empty(t, m.ran, "Run has returned")
+	release()
+	assert.Equal(t, "OFFSET_OUT_OF_RANGE", testkit.Code(m.ranOut(t)))
 }
 
 // IdleMemberTakesOver: a member that has no claim does not notice by itself that the topic was
