@@ -40,11 +40,18 @@ var production = sarama.Driver{Configure: func(c *ibm.Config) {
 // overFake is the production driver over kfake.
 func overFake(t testing.TB) system {
 	t.Helper()
+	c := fakeCluster(t)
+	return &cluster{outside.Of(c.ListenAddrs()...), "kfake", c.ListenAddrs()}
+}
+
+func fakeCluster(t testing.TB) *kfake.Cluster {
+	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	return &cluster{outside.Of(c.ListenAddrs()...), "kfake", c.ListenAddrs()}
+	keepWaiting(t, c)
+	return c
 }
 
 // overKafka is the production driver over a real Kafka.
