@@ -25,8 +25,8 @@ const beatAfter = 200 * time.Millisecond
 // its join, removes it and never answers its SyncGroup. This would happen: Run of a static member
 // ends between the answer to its join as the leader and its SyncGroup; it does not leave the
 // group; the sessions of all members then end at the same time, and if kfake removes the leader
-// last, the others wait without an answer. Kafka 4 was seen to answer. With the heartbeat their sessions end later than the
-// leader's, and they are answered as by Kafka, with REBALANCE_IN_PROGRESS.
+// last, the others wait without an answer. With the heartbeat their sessions end later than the
+// leader's, and kfake answers them as Kafka does, with REBALANCE_IN_PROGRESS.
 func keepWaiting(t testing.TB, c *kfake.Cluster) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
