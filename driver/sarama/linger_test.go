@@ -224,6 +224,7 @@ func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
 	p := openProducer(t, cfg)
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
 	cluster.Close()
+	testkit.Refuse(t, cluster.ListenAddrs()...)
 	for i, topic := range []string{"t", "t", "t", "t", "never-seen", "t"} {
 		err := send(t, p, &driver.Message{Topic: topic, Partition: 0, Value: []byte("v")})
 		require.Error(t, err)
