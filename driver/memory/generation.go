@@ -75,6 +75,7 @@ func (r *run) join() error {
 // adopt creates the claims that the assignment adds and revokes those that it drops. After
 // it has dropped some, the member joins once more or, with the ConsumerProtocol, says so.
 func (r *run) adopt() error {
+	r.reportReborn() // a topic may have been created again while a seek ended its claims
 	added, dropped, missing := r.compare()
 	for _, topic := range missing {
 		r.h.Error(topic)

@@ -133,6 +133,11 @@ func (r *run) loseOrphans() {
 		r.h.Lost(claimsOf(ks[:n]), r.c.b.deletion(ks[0].Topic))
 		ks = ks[n:]
 	}
+	r.reportReborn()
+}
+
+// reportReborn reports the topics that were created again.
+func (r *run) reportReborn() {
 	for _, gap := range r.c.topics.takeReborn(&r.c.place) {
 		r.h.Error(&driver.Error{Code: gap.ErrorType(), Err: gap})
 	}

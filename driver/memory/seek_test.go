@@ -239,3 +239,27 @@ func TestFindOffsets(t *testing.T) {
 		assert.ErrorIs(t, err, driver.ErrClosed)
 	})
 }
+
+// A topic that is created again while a seek drains is reported before its new claims are
+// assigned: what comes after that report belongs to the new topic.
+func TestSeekOfATopicThatIsCreatedAgain(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, change func(*driver.ConsumerConfig)) {
+		b := newBroker(t, 2)
+		send(t, b, 0, "a", "b")
+		r := run(t, b, change)
+		old := r.claim(0)
+		r.onRevoke = func(context.Context, []*driver.Claim) {
+			r.onRevoke = nil
+			assert.NoError(t, b.RecreateTopic("t", 2))
+			r.onAssign = func() {
+				r.onAssign = nil
+				assert.NotEmpty(t, r.recreated(), "reports before the new claims")
+			}
+		}
+		got := failures(t, r.seek(t.Context(), driver.Mark{Claim: old, Offset: 1}))
+		require.Equal(t, "UNKNOWN_TOPIC_ID", testkit.Code(got[0].Err))
+		synctest.Wait()
+		require.Len(t, r.recreated(), 2, "each partition once")
+		require.Nil(t, r.onAssign, "new claims")
+	})
+}

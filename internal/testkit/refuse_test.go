@@ -16,8 +16,6 @@ func TestRefuse(t *testing.T) {
 		Refuse(t, addr)
 		_, err := net.Dial("tcp", addr)
 		require.Error(t, err)
-		_, err = net.Listen("tcp", addr)
-		require.Error(t, err, "the port is taken")
 	})
 	l, err = net.Listen("tcp", addr)
 	require.NoError(t, err, "once the test has ended")
