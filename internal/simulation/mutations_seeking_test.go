@@ -27,6 +27,6 @@ var seekingMutations = planted([][4]string{
 	// What stays, and what goes.
 	{"a seek forgets the pause", "seek.go", "\t\tp.sought.Store(true)\n", "\t\tp.sought.Store(true)\n\t\tp.setPaused(false)\n"},
 	{"a seek forgets the pauses of later claims", "seek.go", "\t\tp.sought.Store(true)\n", "\t\tp.sought.Store(true)\n\t\ts.job.pauses.note(false, nil)\n"},
-	{"a seek forgets the hold", "seek.go", "\t\tp.sought.Store(true)\n", "\t\tp.sought.Store(true)\n\t\tp.brake.setHeld(false)\n"},
+	{"a hold ends with its claim", "hold.go", "b.setHeld(h.active)", "b.setHeld(false)"},
 	{"attempts survive a seek", "job_ledger.go", "\tif expected && to == c.Start {\n", "\tif expected && to < c.Start {\n"},
 })
