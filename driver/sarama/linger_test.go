@@ -223,8 +223,9 @@ func TestFault_C5_UnreachableBrokersAlwaysSayWhy(t *testing.T) {
 	cfg.MaxRetries, cfg.RetryBackoff = 2, 10*time.Millisecond
 	p := openProducer(t, cfg)
 	require.NoError(t, send(t, p, sized("t", 1, 1)[0]))
+	addrs := cluster.ListenAddrs()
 	cluster.Close()
-	testkit.Refuse(t, cluster.ListenAddrs()...)
+	testkit.Refuse(t, addrs...)
 	for i, topic := range []string{"t", "t", "t", "t", "never-seen", "t"} {
 		err := send(t, p, &driver.Message{Topic: topic, Partition: 0, Value: []byte("v")})
 		require.Error(t, err)
