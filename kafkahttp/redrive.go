@@ -144,10 +144,10 @@ func redriveRefusal(r kafka.RedriveReport, err error, dry bool) error {
 		says = "it is not known where the last redrive has ended: there was none, or the brokers have forgotten it; begin with the oldest dead letter, or at a time"
 	case errors.Is(err, kafka.ErrUnsupported):
 		says = "the driver cannot read positions of groups, which a redrive needs"
-	case errors.Is(err, context.DeadlineExceeded):
-		says = fmt.Sprintf("no dead letter could be read in %d seconds, and nothing was sent", redriveFor/time.Second)
 	case r.Sent > 0 && !dry:
-		says = fmt.Sprintf("the redrive has failed after %s; the next one goes on where it ended", plural(r.Sent, "dead letter"))
+		says = fmt.Sprintf("the redrive has failed after %s; to go on, redrive again from \"where the last redrive ended\"", plural(r.Sent, "dead letter"))
+	case errors.Is(err, context.DeadlineExceeded) && r.Read == 0:
+		says = fmt.Sprintf("no dead letter could be read in %d seconds, and nothing was sent", redriveFor/time.Second)
 	default:
 		return err
 	}

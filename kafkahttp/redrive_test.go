@@ -173,7 +173,8 @@ func TestRedriveRefused(t *testing.T) {
 		{fmt.Errorf("%w: %w", kafka.ErrRedriving, secret), 0, 409, "another redrive of the consumer runs; "},
 		{fmt.Errorf("%w: %w", kafka.ErrNoPosition, secret), 0, 409, "it is not known where the last redrive has ended: "},
 		{fmt.Errorf("%w: %w", kafka.ErrUnsupported, secret), 0, 501, "the driver cannot read positions of groups, which a redrive needs"},
-		{secret, 1, 409, "the redrive has failed after 1 dead letter; the next one goes on where it ended"},
+		{secret, 1, 409, "the redrive has failed after 1 dead letter; to go on, redrive again from \"where the last redrive ended\""},
+		{fmt.Errorf("%w: %w", context.DeadlineExceeded, secret), 1, 409, "the redrive has failed after 1 dead letter; "},
 		{fmt.Errorf("%w: %w", context.DeadlineExceeded, secret), 0, 409, "no dead letter could be read in 30 seconds, and nothing was sent"},
 		{secret, 0, 409, ""},
 		{errors.Join(field), 0, 400, field.Error()},
@@ -215,6 +216,6 @@ func TestRedriveIsBounded(t *testing.T) {
 		h.ServeHTTP(w, r)
 		assert.Equal(t, time.Second, time.Since(began))
 		assert.Equal(t, http.StatusConflict, w.Code)
-		assert.Contains(t, w.Body.String(), "the redrive has failed after 40 dead letters; the next one goes on where it ended")
+		assert.Contains(t, w.Body.String(), "the redrive has failed after 40 dead letters; to go on, redrive again from ")
 	})
 }

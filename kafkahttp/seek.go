@@ -42,7 +42,7 @@ func (h *handler) seek(ctx context.Context, o *order) (answer, error) {
 	}
 	moved, err := h.previewSeek(ctx, o.Consumer, to, ps)
 	if err != nil {
-		return answer{}, seekRefusal(err)
+		return answer{}, seekRefusal(err, 0)
 	}
 	a := answer{Partitions: moved}
 	if o.DryRun {
@@ -50,10 +50,14 @@ func (h *handler) seek(ctx context.Context, o *order) (answer, error) {
 		a.ask = h.askSeek(o, to, moved)
 		return a, nil
 	}
+	named := make([]kafka.TopicPartition, len(moved)) // those of the answer, whatever a rebalance brings meanwhile
+	for i, m := range moved {
+		named[i] = m.Partition
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), seekFor)
 	defer cancel()
-	if err := h.source.Seek(ctx, o.Consumer, to, ps...); err != nil {
-		return answer{}, seekRefusal(err)
+	if err := h.source.Seek(ctx, o.Consumer, to, named...); err != nil {
+		return answer{}, seekRefusal(err, len(moved))
 	}
 	a.Done = fmt.Sprintf("%s is moved to %s in %s. %s", o.Consumer, placeOf(to), plural(len(moved), "partition"), countMoved(moved))
 	return a, nil
@@ -166,8 +170,8 @@ func are(n int64) string {
 	return number(n) + " records are"
 }
 
-// seekRefusal says in a sentence why a seek was refused, and what helps.
-func seekRefusal(err error) error {
+// seekRefusal says in a sentence why a seek of so many partitions was refused, and what helps.
+func seekRefusal(err error, moved int) error {
 	says := ""
 	failed, partly := errors.AsType[*kafka.SeekError](err)
 	switch {
@@ -176,7 +180,10 @@ func seekRefusal(err error) error {
 		for _, f := range failed.Failed {
 			names = append(names, f.Partition)
 		}
-		says = "not moved, or not known to be: " + partitions(names) + "; other partitions are moved"
+		says = "not moved, or not known to be: " + partitions(names)
+		if len(names) < moved {
+			says += "; other partitions are moved"
+		}
 	case errors.Is(err, kafka.ErrNotOwned):
 		says = "this process does not own what is to be moved; try again after a rebalance, move it where it is owned, or switch the consumer off in every process and move the whole group"
 	case errors.Is(err, kafka.ErrNotRunning):
@@ -227,6 +234,9 @@ func (h *handler) askSeek(o *order, to kafka.Position, moved []movedJSON) *ask {
 	if o.Offset != nil {
 		a.Fields = append(a.Fields, field{"offset", strconv.FormatInt(*o.Offset, 10)})
 	}
+	if !slices.ContainsFunc(moved, func(m movedJSON) bool { return m.Again != 0 || m.Skipped != 0 }) {
+		a.Confirm = ""
+	}
 	if a.Hidden = max(0, len(moved)-maxParts); a.Hidden > 0 {
 		moved = moved[:maxParts]
 	}
@@ -239,9 +249,6 @@ func (h *handler) askSeek(o *order, to kafka.Position, moved []movedJSON) *ask {
 		a.Notes = append(a.Notes, "Partitions of other members of the group stay where they are. What runs is finished first.")
 	default:
 		a.Notes = append(a.Notes, "The whole group is moved. The brokers refuse that while it has members in other processes.")
-	}
-	if slices.IndexFunc(moved, func(m movedJSON) bool { return m.Again != 0 || m.Skipped != 0 }) < 0 {
-		a.Confirm = ""
 	}
 	if o.Partition == "" && len(s.RetryTopics) > 0 {
 		a.Notes = append(a.Notes, "Partitions of retry topics stay where they are: name one to move it.")

@@ -181,7 +181,7 @@ func TestSeekForms(t *testing.T) {
 	to, err := url.Parse(w.Header().Get("Location"))
 	require.NoError(t, err)
 	assert.Contains(t, get(t, h, "/consumer?"+to.RawQuery).Body.String(), "job x is moved to 2026-11-30T02:00:00Z in 1 partition. At most 40 records are handled again.")
-	assert.Equal(t, []string{"seek job x 2026-11-30T02:00:00Z []"}, s.done())
+	assert.Equal(t, []string{"seek job x 2026-11-30T02:00:00Z [topic-x/0]"}, s.done())
 
 	page = submit(t, h, "seek", "consumer=job+x&to=offset&offset=7&partition=topic-x%2F0&dryRun=true").Body.String()
 	for _, want := range []string{`name="offset" value="7"`, `name="partition" value="topic-x/0"`} {
@@ -246,7 +246,7 @@ func TestSeekRefused(t *testing.T) {
 		{fmt.Errorf("%w: %w", kafka.ErrGroupHasMembers, secret), 409, "the group has members; switch the consumer off in every process, and try again"},
 		{fmt.Errorf("%w: %w", kafka.ErrUnsupported, secret), 501, "the driver cannot move positions"},
 		{fmt.Errorf("%w: %w", context.DeadlineExceeded, secret), 409, "the brokers have not answered in time; "},
-		{&kafka.SeekError{Failed: []kafka.SeekFailure{{Partition: kafka.TopicPartition{Topic: "orders", Partition: 3}, Err: secret}}}, 409, "not moved, or not known to be: orders/3; other partitions are moved"},
+		{&kafka.SeekError{Failed: []kafka.SeekFailure{{Partition: kafka.TopicPartition{Topic: "orders", Partition: 3}, Err: secret}}}, 409, "not moved, or not known to be: orders/3"},
 		{secret, 409, ""},
 	} {
 		for _, preview := range []bool{true, false} {
@@ -267,6 +267,34 @@ func TestSeekRefused(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A seek that fails in some partitions says whether others are moved.
+func TestSeekThatFailsInPart(t *testing.T) {
+	failed := &kafka.SeekError{Failed: []kafka.SeekFailure{{Partition: kafka.TopicPartition{Topic: "orders", Partition: 3}, Err: errors.New("why")}}}
+	of := func(partitions ...int32) (previews []kafka.SeekPreview) {
+		for _, p := range partitions {
+			previews = append(previews, kafka.SeekPreview{TopicPartition: kafka.TopicPartition{Topic: "orders", Partition: p}})
+		}
+		return previews
+	}
+	for want, previews := range map[string][]kafka.SeekPreview{
+		"not moved, or not known to be: orders/3":                             of(3),
+		"not moved, or not known to be: orders/3; other partitions are moved": of(3, 4),
+	} {
+		h := newTest(t, &fakeSource{err: failed, previews: previews}, WithControls(), WithoutErrors())
+		_, a := orderJSON(t, h, "seek", `{"consumer":"x","to":"end","confirm":true}`)
+		assert.Equal(t, want, a["error"])
+	}
+}
+
+// The confirmation is asked for if any partition would move, also one that the page leaves out.
+func TestSeekAsksForHiddenPartitions(t *testing.T) {
+	moved := make([]movedJSON, maxParts+1)
+	h := newTest(t, &fakeSource{}, WithControls())
+	assert.Empty(t, h.askSeek(&order{}, kafka.AtEnd(), moved).Confirm)
+	moved[maxParts].Skipped = 1
+	assert.NotEmpty(t, h.askSeek(&order{}, kafka.AtEnd(), moved).Confirm)
 }
 
 // A seek goes on when its reader leaves, and is bounded; a dry run is not worth that.
